@@ -1,0 +1,202 @@
+//! How a fact is written on a topic: JSON with an integer schema, instants as UTC microseconds.
+//!
+//! The headers repeat what is needed to route, count and trace, so nobody parses a payload for that.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{CompanyId, EventId};
+
+/// The schema this build writes and reads. A record with another one is parked, never guessed at.
+pub const SCHEMA: u32 = 1;
+
+/// The names of the Kafka record headers.
+pub mod header {
+    /// The company's id, decimal.
+    pub const COMPANY: &str = "company";
+    /// The event's UUID.
+    pub const EVENT_ID: &str = "event_id";
+    /// What sort of fact it is.
+    pub const KIND: &str = "kind";
+    /// The payload's schema, decimal.
+    pub const SCHEMA: &str = "schema";
+    /// The company's placement epoch, decimal: raised when its number of partitions changes.
+    pub const EPOCH: &str = "epoch";
+    /// When it happened, UTC microseconds.
+    pub const OCCURRED_AT: &str = "occurred_at";
+    /// When we received it, UTC microseconds.
+    pub const RECEIVED_AT: &str = "received_at";
+    /// W3C trace context.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// How many times it was tried, on parked and replayed records.
+    pub const ATTEMPT: &str = "attempt";
+    /// `topic/partition/offset` it first lay at, on parked and replayed records.
+    pub const ORIGIN: &str = "origin";
+    /// Why it was parked.
+    pub const CAUSE: &str = "cause";
+}
+
+/// The sorts of facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An [`crate::InboundMessage`].
+    InboundMessage,
+    /// An [`crate::OutboundMessage`].
+    OutboundMessage,
+    /// A [`crate::UsageEvent`].
+    Usage,
+    /// Any record that was parked; its payload is the original bytes.
+    DeadLetter,
+}
+
+impl Kind {
+    /// The name in headers and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::InboundMessage => "inbound_message",
+            Kind::OutboundMessage => "outbound_message",
+            Kind::Usage => "usage",
+            Kind::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+/// A fact with what everybody needs to know about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    /// The payload's schema.
+    pub schema: u32,
+    /// The fact's id.
+    pub event_id: EventId,
+    /// Whose it is.
+    pub company_id: CompanyId,
+    /// What sort it is.
+    pub kind: Kind,
+    /// When it happened.
+    #[serde(with = "micros")]
+    pub occurred_at: Timestamp,
+    /// When we received it.
+    #[serde(with = "micros")]
+    pub received_at: Timestamp,
+    /// The fact.
+    pub payload: T,
+}
+
+/// Why a record cannot be read; each ends on the dead-letter shelf.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The bytes are not an envelope of ours.
+    #[error("record does not decode")]
+    Undecodable(#[source] serde_json::Error),
+    /// An envelope of another version.
+    #[error("unknown schema {schema}, this build reads {SCHEMA}")]
+    UnknownSchema {
+        /// The version it says.
+        schema: u32,
+    },
+    /// A known envelope on the wrong topic.
+    #[error("kind {found} where {expected} belongs", found = found.as_str(), expected = expected.as_str())]
+    WrongKind {
+        /// What it is.
+        found: Kind,
+        /// What the topic holds.
+        expected: Kind,
+    },
+    /// There is nothing in the record.
+    #[error("record has no payload")]
+    Empty,
+}
+
+impl Unreadable {
+    /// A short stable word for counters and filters.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Unreadable::Undecodable(_) => "undecodable",
+            Unreadable::UnknownSchema { .. } => "unknown_schema",
+            Unreadable::WrongKind { .. } => "wrong_kind",
+            Unreadable::Empty => "empty",
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Envelope<T> {
+    /// Reads a record's payload.
+    ///
+    /// # Errors
+    /// Says why the record cannot be handled; the schema is looked at before the rest is.
+    pub fn read(bytes: &[u8], expected: Kind) -> Result<Self, Unreadable> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        if bytes.is_empty() {
+            return Err(Unreadable::Empty);
+        }
+        let Version { schema } = serde_json::from_slice(bytes).map_err(Unreadable::Undecodable)?;
+        if schema != SCHEMA {
+            return Err(Unreadable::UnknownSchema { schema });
+        }
+        let envelope: Envelope<T> = serde_json::from_slice(bytes).map_err(Unreadable::Undecodable)?;
+        if envelope.kind != expected {
+            return Err(Unreadable::WrongKind { found: envelope.kind, expected });
+        }
+        Ok(envelope)
+    }
+}
+
+impl<T: Serialize> Envelope<T> {
+    /// The record's payload.
+    ///
+    /// # Errors
+    /// Only if `T` has a map with keys that are not strings; none of ours has.
+    pub fn write(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+mod micros {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_i64(at.as_microsecond())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        Timestamp::from_microsecond(i64::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Envelope<crate::UsageEvent>, Unreadable> {
+        Envelope::read(json.as_bytes(), Kind::Usage)
+    }
+
+    const GOOD: &str = r#"{"schema":1,"event_id":"00000000-0000-0000-0000-000000000001","company_id":7,"kind":"usage",
+        "occurred_at":1760000000000000,"received_at":1760000000000001,"payload":{"fact":"message_in"}}"#;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let envelope = read(GOOD).unwrap();
+        assert_eq!(envelope.company_id, CompanyId(7));
+        assert_eq!(read(std::str::from_utf8(&envelope.write().unwrap()).unwrap()).unwrap(), envelope);
+    }
+
+    #[test]
+    fn a_schema_from_the_future_is_named_even_when_nothing_else_fits() {
+        assert!(matches!(read(r#"{"schema":9,"new":true}"#), Err(Unreadable::UnknownSchema { schema: 9 })));
+    }
+
+    #[test]
+    fn garbage_emptiness_and_strangers_are_told_apart() {
+        let class = |json: &str| read(json).unwrap_err().class();
+        assert_eq!(class("\u{0}not json"), "undecodable");
+        assert_eq!(class(""), "empty");
+        assert_eq!(class(&GOOD.replace("\"usage\"", "\"dead_letter\"")), "wrong_kind");
+    }
+}

@@ -1,0 +1,32 @@
+//! What Secretaria talks about: companies, addresses, messages, usage, topics, and the pure rules over them.
+//!
+//! Knows nothing of tokio, SQL, Kafka or HTTP, so the processors and the Postgres extension can share it.
+//!
+//! In reading order:
+//! - [`CompanyId`] — the tenant; everything belongs to exactly one.
+//! - [`Address`] — who writes to a company, in the one form that is compared and hashed.
+//! - [`EventId`] — an id derived from what an event *is*, so that a repeat lands on the same row.
+//! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`] — the facts that travel.
+//! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
+//! - [`Mark`] — how the handling of one event ended.
+
+mod company;
+mod address;
+mod identity;
+mod message;
+mod outbound;
+mod usage;
+mod envelope;
+mod topic;
+pub mod placement;
+mod mark;
+
+pub use address::{Address, Alias, Channel};
+pub use company::CompanyId;
+pub use envelope::{Envelope, Kind, SCHEMA, Unreadable, header};
+pub use identity::{Author, ContactId, ConversationId, EventId, MessageId, TurnId};
+pub use mark::{IgnoreReason, Mark, ProcessorName};
+pub use message::{Content, InboundMessage, MediaKind};
+pub use outbound::{OutboundMessage, Purpose};
+pub use topic::{KeyScheme, Topic};
+pub use usage::{Fact, UsageEvent};

@@ -1,0 +1,118 @@
+//! How the handling of one event ended. A mark is also the proof that the event was seen: a second one is a repeat.
+//!
+//! Conservation: accepted = done + ignored + parked + in flight, per company and processor.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The four states of an event at a processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Taken in; its work is a row somewhere.
+    InFlight,
+    /// Its work is done.
+    Done,
+    /// Nothing was to be done, for a reason.
+    Ignored(IgnoreReason),
+    /// On the dead-letter shelf, waiting for a person.
+    Parked,
+}
+
+impl Mark {
+    /// The state's name in the table.
+    pub fn state(self) -> &'static str {
+        match self {
+            Mark::InFlight => "in_flight",
+            Mark::Done => "done",
+            Mark::Ignored(_) => "ignored",
+            Mark::Parked => "parked",
+        }
+    }
+
+    /// The reason, where there is one.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Mark::Ignored(reason) => Some(reason.as_str()),
+            Mark::InFlight | Mark::Done | Mark::Parked => None,
+        }
+    }
+}
+
+/// Why an event that was understood is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IgnoreReason {
+    /// Written in a group.
+    Group,
+    /// A status or a broadcast list.
+    Broadcast,
+    /// A channel's newsletter.
+    Newsletter,
+    /// Our own message coming back, or a person of the company writing by hand.
+    OwnEcho,
+    /// A change to an earlier message.
+    Edited,
+    /// An earlier message was taken back.
+    Revoked,
+    /// An empty shell: the provider could not decrypt or deliver the content.
+    Stub,
+    /// An emoji on an earlier message.
+    Reaction,
+    /// The company is not served.
+    CompanyInactive,
+}
+
+impl IgnoreReason {
+    /// The reason's name in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IgnoreReason::Group => "group",
+            IgnoreReason::Broadcast => "broadcast",
+            IgnoreReason::Newsletter => "newsletter",
+            IgnoreReason::OwnEcho => "own_echo",
+            IgnoreReason::Edited => "edited",
+            IgnoreReason::Revoked => "revoked",
+            IgnoreReason::Stub => "stub",
+            IgnoreReason::Reaction => "reaction",
+            IgnoreReason::CompanyInactive => "company_inactive",
+        }
+    }
+}
+
+impl fmt::Display for IgnoreReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The processors, by the name used in tables, metrics, groups and `--only`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProcessorName {
+    /// Answers turns.
+    Reply,
+    /// Hands messages to providers.
+    Delivery,
+    /// Books usage.
+    Metering,
+}
+
+impl ProcessorName {
+    /// Every processor, in river order.
+    pub const ALL: [ProcessorName; 3] = [ProcessorName::Reply, ProcessorName::Delivery, ProcessorName::Metering];
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProcessorName::Reply => "reply",
+            ProcessorName::Delivery => "delivery",
+            ProcessorName::Metering => "metering",
+        }
+    }
+}
+
+impl fmt::Display for ProcessorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,116 @@
+//! A message somebody wrote, as ingest understood it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Alias, Author, Channel, IgnoreReason};
+
+/// One inbound message: who, where to answer, and what was said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InboundMessage {
+    /// The road it came on.
+    pub channel: Channel,
+    /// The chat, in comparable form: what the record is keyed by.
+    pub address: Address,
+    /// Every name the provider gave the writer, the address first.
+    pub aliases: Vec<Alias>,
+    /// Where an answer goes, exactly as the provider reported it: digits, or an id with `@`.
+    pub reply_to: String,
+    /// The provider's id of the message, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    /// Which side wrote it.
+    pub author: Author,
+    /// The name the writer shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What was said.
+    pub content: Content,
+    /// The provider's id of the message this one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotes: Option<String>,
+    /// Why nobody should answer it, when that is plain from its shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<IgnoreReason>,
+}
+
+/// What a message holds. The id and the label of a choice are kept apart: the id is for us, the label for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Content {
+    /// Typed text.
+    Text {
+        /// As typed.
+        body: String,
+    },
+    /// A button or a list row was tapped.
+    Choice {
+        /// The id we gave it, if the provider kept it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// What the person saw.
+        label: String,
+    },
+    /// A picture, a voice note and the like.
+    Media {
+        /// Which.
+        kind: MediaKind,
+        /// The text under it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caption: Option<String>,
+    },
+    /// An emoji on another message.
+    Reaction {
+        /// The emoji; empty when it was taken back.
+        emoji: String,
+    },
+    /// Nothing that can be read: a stub, a removal.
+    Nothing,
+}
+
+/// The sorts of media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaKind {
+    /// A photo.
+    Image,
+    /// A film.
+    Video,
+    /// A file.
+    Document,
+    /// A voice note or a sound.
+    Audio,
+    /// A sticker.
+    Sticker,
+    /// A place.
+    Location,
+    /// A contact card.
+    ContactCard,
+}
+
+impl Content {
+    /// The message as one line of text for a model or a person, in Portuguese where we must name a thing.
+    pub fn as_text(&self) -> String {
+        match self {
+            Content::Text { body } => body.clone(),
+            Content::Choice { label, .. } => label.clone(),
+            Content::Media { kind, caption: None } => format!("[{}]", kind.in_portuguese()),
+            Content::Media { kind, caption: Some(caption) } => format!("[{}] {caption}", kind.in_portuguese()),
+            Content::Reaction { emoji } => format!("[reação] {emoji}"),
+            Content::Nothing => String::new(),
+        }
+    }
+}
+
+impl MediaKind {
+    fn in_portuguese(self) -> &'static str {
+        match self {
+            MediaKind::Image => "imagem",
+            MediaKind::Video => "vídeo",
+            MediaKind::Document => "documento",
+            MediaKind::Audio => "áudio",
+            MediaKind::Sticker => "figurinha",
+            MediaKind::Location => "localização",
+            MediaKind::ContactCard => "contato",
+        }
+    }
+}

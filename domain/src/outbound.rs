@@ -1,0 +1,32 @@
+//! A message we want said: what reply writes and delivery hands to a provider.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Channel, ConversationId, MessageId};
+
+/// One outbound message, complete: delivery needs nothing else to send it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboundMessage {
+    /// Its id, which is also the event's.
+    pub message_id: MessageId,
+    /// The conversation it belongs to; one message of a conversation is under way at a time.
+    pub conversation_id: ConversationId,
+    /// Its place in the conversation; lower ones go first.
+    pub position: i64,
+    /// The road it goes on.
+    pub channel: Channel,
+    /// Where to, in the provider's own form.
+    pub to: String,
+    /// The text.
+    pub body: String,
+    /// What it is for: decides whether an uncertain send may be repeated.
+    pub purpose: Purpose,
+}
+
+/// Why a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// An answer to a turn.
+    Reply,
+}

@@ -1,0 +1,50 @@
+//! What is metered: facts about what happened. Which facts a plan's feature counts is the catalogue's business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CompanyId, EventId};
+
+/// One metered fact. Its event id is derived from what caused it and is the idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageEvent {
+    /// What was used.
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// The facts, in their smallest unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// One message from a contact, when its turn is answered.
+    MessageIn,
+    /// One message from us, at the commit that decided to send it.
+    MessageOut,
+    /// One model call that reported its tokens.
+    ModelTokens {
+        /// The model, as the provider names it.
+        model: String,
+        /// Tokens read.
+        input: i64,
+        /// Tokens written, thoughts included: both are billed.
+        output: i64,
+        /// Of the tokens read, those the provider had cached.
+        cached: i64,
+    },
+}
+
+impl Fact {
+    /// The fact's name in JSON, ids and columns.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fact::MessageIn => "message_in",
+            Fact::MessageOut => "message_out",
+            Fact::ModelTokens { .. } => "model_tokens",
+        }
+    }
+
+    /// The event id of this fact for what caused it, a message's or a turn's id.
+    pub fn event_id(&self, company: CompanyId, cause: uuid::Uuid) -> EventId {
+        EventId::of_usage(company, self.name(), cause)
+    }
+}

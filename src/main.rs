@@ -1,0 +1,2 @@
+//! Secretaria.
+fn main() {}
