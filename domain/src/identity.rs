@@ -102,6 +102,12 @@ impl EventId {
     pub fn of_usage(company: CompanyId, fact: &str, cause: Uuid) -> Self {
         EventId(derive(&[b"usage", &company.0.to_be_bytes(), fact.as_bytes(), cause.as_bytes()]))
     }
+
+    /// One model call made for a claim of a turn: what its tokens are booked under.
+    pub fn of_model_call(company: CompanyId, turn: TurnId, claim: i32, call: u32) -> Self {
+        let (company, claim, call) = (company.0.to_be_bytes(), claim.to_be_bytes(), call.to_be_bytes());
+        EventId(derive(&[b"model_call", &company, turn.0.as_bytes(), &claim, &call]))
+    }
 }
 
 impl ContactId {

@@ -1,1 +1,25 @@
-//! Empty room.
+//! What Secretaria stands on: settings, Kafka, Postgres, the two mechanisms that move data, HTTP, telemetry, shutdown.
+//!
+//! Knows no business word beyond the names in `domain`. Two mechanisms move everything:
+//! [`intake`] brings topics into Postgres exactly once, [`runner`] does slow work from rows.
+
+pub mod clock;
+pub mod settings;
+pub mod seal;
+pub mod task;
+pub mod telemetry;
+pub mod trace;
+pub mod metric;
+pub mod postgres;
+pub mod migrate;
+pub mod kafka;
+pub mod intake;
+pub mod runner;
+pub mod marks;
+pub mod outbox;
+pub mod relay;
+pub mod park;
+pub mod watermarks;
+pub mod heartbeat;
+pub mod http;
+pub mod health;

@@ -59,7 +59,7 @@ create table secretaria.outbox (
   company_id bigint not null,
   outbox_id bigint generated always as identity,
   topic text not null,
-  key text not null,
+  key bytea not null,
   placed_by text not null,
   spread smallint not null,
   event_id uuid not null,

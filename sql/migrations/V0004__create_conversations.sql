@@ -57,6 +57,7 @@ create table secretaria.turns (
 create unique index turns_one_collecting on secretaria.turns (company_id, conversation_id) where state = 'collecting';
 create unique index turns_one_answering on secretaria.turns (company_id, conversation_id) where state = 'answering';
 create index turns_due on secretaria.turns (company_id, due_at) where state = 'collecting';
+create index turns_next on secretaria.turns (due_at) where state = 'collecting';
 create index turns_leased on secretaria.turns (lease_until) where state = 'answering';
 
 create table secretaria.messages (

@@ -21,13 +21,21 @@ create table secretaria.deliveries (
   created_at timestamptz not null default now(),
   ended_at timestamptz,
   traceparent text,
+  record_partition integer not null,
+  record_offset bigint not null,
+  record_key bytea,
+  record_headers jsonb,
+  record_payload bytea,
   primary key (company_id, delivery_id),
   check ((state = 'ended') = (outcome is not null)),
   check ((state = 'sending') = (lease_until is not null))
 );
 create index deliveries_due on secretaria.deliveries (company_id, due_at) where state = 'waiting';
+create index deliveries_next on secretaria.deliveries (due_at) where state = 'waiting';
 create index deliveries_leased on secretaria.deliveries (lease_until) where state = 'sending';
 create index deliveries_heads on secretaria.deliveries (company_id, conversation_id, position) where state <> 'ended';
+comment on column secretaria.deliveries.record_payload is
+  'The record it came in, bytes and headers, kept until it is sent: what goes on the shelf if it never is.';
 comment on column secretaria.deliveries.round_began_at is
   'Attempts made before the last replay: a replayed delivery gets its whole schedule again.';
 

@@ -52,8 +52,16 @@ grant select (company_id, domain, name, status, time_zone)
 on secretaria.companies
 to secretaria_api;
 
+-- Companies and their channels are the operator's to change.
 revoke insert, update, delete
 on secretaria.companies, secretaria.channels
 from secretaria_service;
+
+grant insert, update, delete
+on secretaria.companies, secretaria.channels
+to secretaria_operator;
+
+create policy operator_writes on secretaria.companies to secretaria_operator using (true) with check (true);
+create policy operator_writes on secretaria.channels to secretaria_operator using (true) with check (true);
 
 reset role;

@@ -1,0 +1,49 @@
+# The verbs of this project. Each is one line; the work is in dev/. Every port moves with SECRETARIA_PORT_SHIFT.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit bench-ingest
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## from a fresh clone to two companies served, with everything accounted for
+	@dev/demo.sh
+
+up: ## start PostgreSQL and Kafka (installs what is missing)
+	@dev/stack up
+
+down: ## stop everything the stack started; the data stays
+	@dev/stack down
+
+status: ## what runs, on which port, since when
+	@dev/stack status || true
+
+logs: ## the end of the logs; NAME=postgres|kafka|sandbox|app for one
+	@dev/stack logs $(NAME)
+
+clean: ## stop the stack and delete its data
+	@dev/stack clean
+
+dev: ## the whole of secretaria in the foreground, against the stack and the sandbox
+	@dev/stack run all
+
+worker: ## the processors alone in the foreground; ONLY=reply for one, COMPANY=42 for one company
+	@dev/stack run process $(if $(ONLY),--only $(ONLY)) $(if $(COMPANY),--company $(COMPANY))
+
+migrate: ## bring the database and the topics of the stack up to date
+	@dev/stack run migrate
+
+test: ## everything CI runs, with servers of its own
+	@dev/test.sh
+
+check: ## format, lints, tidiness, spelling, compose file: no server needed
+	@dev/check.sh
+
+fmt: ## format the code
+	@cargo fmt --all
+
+audit: ## licences, advisories, bans and sources of the dependencies
+	@dev/audit.sh
+
+bench-ingest: ## how many signed hooks a second one ingest makes durable
+	@dev/bench.sh ingest

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Licences, advisories, bans and sources of every dependency (deny.toml). Outside `make test`: an advisory of today must not fail yesterday's commit.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT
+for part in ../versions ports install; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
+cd "$ROOT"
+ensure_state
+install_rust_check
+install_cargo_deny
+exec "$TOOLS/cargo/bin/cargo-deny" check

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The checks that need no server: format, lints, tidiness, spelling, the compose file.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT
+for part in ../versions ports processes postgres kafka install checks; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
+cd "$ROOT"
+
+ensure_state
+install_rust_check
+install_missing install_build_needs
+install_tools
+
+tidy() { cargo test -q ${CI:+--locked} --test it tidy </dev/null; }
+
+phase format check_format
+phase clippy check_clippy
+phase tidy tidy
+phase typos check_typos
+phase compose check_compose
+phases

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# From a fresh clone to the main job done and visible. Its exit code is the demo's; the stack stays up.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT
+for part in ../versions ports processes postgres kafka install app; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
+cd "$ROOT"
+
+ensure_state
+install_rust_check
+install_missing install_stack_needs install_build_needs
+"$ROOT/dev/stack" up
+say "building   (the first time takes a few minutes)"
+app_build
+app_settings
+app_migrate
+sandbox_start
+app_start
+
+code=0
+"$BINARIES/demo" || code=$?
+say ""
+say "The stack is still up: 'make status', 'make logs', 'make down' to stop it, 'make clean' to delete its data."
+exit "$code"

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# Our own processes on top of the stack: the sandbox that plays the providers, and `secretaria`.
+
+BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/debug
+
+# The settings of a laptop, the same for `make demo`, `make dev` and `make worker`. Time runs fifty times faster in delivery.
+app_settings() {
+    # shellcheck source=/dev/null
+    source "$STATE/env"
+    export SECRETARIA__REPLY__MODEL__BASE_URL=http://$SANDBOX_LISTEN
+    export SECRETARIA__REPLY__MODEL__API_KEY=sandbox
+    export SECRETARIA__REPLY__QUIET_MS=300
+    export SECRETARIA__DELIVERY__TIME_SCALE=0.02
+}
+
+app_build() { (cd "$ROOT" && cargo build ${CI:+--locked} -p secretaria -p sandbox -p demo --bins </dev/null); }
+app_migrate() { "$BINARIES/secretaria" migrate; }
+
+app_pid() { running "$STATE/app.pid" "$BINARIES/secretaria all"; }
+sandbox_pid() { running "$STATE/sandbox.pid" "$BINARIES/secretaria-sandbox --listen"; }
+
+# One that runs an older build is replaced: cargo writes a new file, so the running one is another inode.
+runs_current() { [[ $(stat -L -c %d:%i "/proc/$1/exe" 2>/dev/null) == "$(stat -L -c %d:%i "$2")" ]]; }
+
+sandbox_start() {
+    local pid
+    pid=$(sandbox_pid) && runs_current "$pid" "$BINARIES/secretaria-sandbox" && return
+    sandbox_stop
+    need_port "$SANDBOX_PORT" "the sandbox"
+    start_in_background sandbox "$STATE/sandbox.pid" "$BINARIES/secretaria-sandbox" --listen "$SANDBOX_LISTEN"
+    wait_until 20 listening_or_died "$SANDBOX_PORT" "$(<"$STATE/sandbox.pid")"
+    listening "$SANDBOX_PORT" || show_failure sandbox
+}
+
+app_start() {
+    local pid
+    pid=$(app_pid) && runs_current "$pid" "$BINARIES/secretaria" && return
+    app_stop
+    need_port "$HTTP_PORT" secretaria
+    start_in_background app "$STATE/app.pid" "$BINARIES/secretaria" all
+    wait_until 60 app_ready_or_died "$(<"$STATE/app.pid")"
+    app_ready || show_failure app
+}
+
+listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+listening_or_died() { listening "$1" || is_gone "$2"; }
+app_ready() { curl -fsS -o /dev/null --noproxy '*' --max-time 2 "http://127.0.0.1:$HTTP_PORT/readyz" 2>/dev/null; }
+app_ready_or_died() { app_ready || is_gone "$1"; }
+
+app_stop() { stop_by_pid_file app "$(app_pid)"; }
+sandbox_stop() { stop_by_pid_file sandbox "$(sandbox_pid)"; }
+stop_by_pid_file() {
+    local name=$1 pid=$2
+    [[ -z $pid ]] || stop_process "$name" "$pid" TERM
+    rm -f "$STATE/$name.pid"
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Everything CI runs: the checks, the build, and every test with a PostgreSQL and a Kafka of its own.
+# The servers live a thousand ports above the stack of this clone, and are gone when this ends, however it ends.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT
+export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 1000))
+for part in ../versions ports processes postgres kafka install checks; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
+cd "$ROOT"
+# The settings of a stack somebody sourced are not for the tests.
+for name in $(compgen -v SECRETARIA__) SANDBOX_LISTEN; do unset "$name"; done
+
+mkdir -p "$LOCAL"
+exec 7>"$LOCAL/test-$SHIFT.lock"
+flock -n 7 || die "another 'make test' is running in this clone"
+stack() { "$ROOT/dev/stack" "$@" 7>&- </dev/null; }
+
+# A run that was killed may have left its servers: every run begins with none. Chained, because `phase` sees the last status only.
+begin() { stack clean >/dev/null && stack install && stack up; }
+
+finish() {
+    local code=$?
+    trap - EXIT
+    trap '' INT TERM HUP # Nothing may cut the cleaning short.
+    stack clean >/dev/null || say "the test servers could not be stopped: SECRETARIA_PORT_SHIFT=$SHIFT make clean"
+    if [[ $code == 0 ]]; then summary; else say "make test FAILED"; fi
+    exit "$code"
+}
+
+build() { cargo build ${CI:+--locked} --workspace --bins </dev/null; }
+
+tests() {
+    SECRETARIA_TEST=all \
+        SECRETARIA_TEST_POSTGRES=postgres://postgres@127.0.0.1:$POSTGRES_PORT/postgres \
+        SECRETARIA_TEST_KAFKA=127.0.0.1:$KAFKA_PORT \
+        cargo test ${CI:+--locked} --workspace </dev/null 2>&1 | tee "$LOCAL/test.log"
+}
+
+summary() {
+    phases
+    say "test results by binary (all of it: .local/test.log):"
+    awk '/^ *(Running|Doc-tests) /{sub(/^ +/, ""); sub(/ \(.*/, ""); name = $0}
+         /^test result: /{print "    " name; print $0; passed += $4; failed += $6; ignored += $8}
+         END {printf "test result: %d passed; %d failed; %d ignored, all binaries together\n", passed, failed, ignored}' "$LOCAL/test.log"
+}
+
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+phase servers begin
+phase format check_format
+phase clippy check_clippy
+phase typos check_typos
+phase compose check_compose
+phase build build
+phase tests tests

@@ -1,0 +1,11 @@
+# shellcheck shell=bash disable=SC2034
+# What the local stack and the checks are built from. One place; docker-compose.yml names the same majors.
+
+POSTGRES_MAJOR=15          # What production runs; the stack accepts this one or newer.
+JAVA_MAJOR=17              # The least Kafka 4 starts on.
+KAFKA_VERSION=4.3.1
+KAFKA_SCALA=2.13
+LOG4J_VERSION=2.25.4       # slf4j 1.7 binding, as upstream ships it.
+TYPOS_VERSION=1.52.0
+CHECK_JSONSCHEMA_VERSION=0.39.0
+CARGO_DENY_VERSION=0.20.2

@@ -1,0 +1,219 @@
+//! Why a hook is not accepted, and how that is said: one status, one counted word, one sentence.
+//!
+//! A 4xx is the caller's fault and never worth sending again unchanged; our own fault is always a 503 with
+//! `Retry-After`. No sentence repeats anything from a body, a header or a secret.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// Why a hook is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// We do not know who sent it.
+    #[error(transparent)]
+    Unauthenticated(#[from] Unauthenticated),
+    /// The body is no JSON. The position is where the reader gave up, both from 1.
+    #[error("the body is not JSON: unreadable at line {line}, column {column}")]
+    NotJson {
+        /// The line.
+        line: usize,
+        /// The column, in bytes.
+        column: usize,
+    },
+    /// Nothing in the body says who wrote.
+    #[error("no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid")]
+    MissingNumber,
+    /// The message is none that we know how to read.
+    #[error("no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like")]
+    UnknownShape,
+    /// A field is there and makes no sense.
+    #[error("the field {field} cannot be understood")]
+    InvalidField {
+        /// Its path in the body.
+        field: &'static str,
+    },
+    /// The body is over the cap.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The cap, in bytes.
+        limit: usize,
+    },
+    /// We cannot take it now, whoever sent it.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// What is wrong with a proof of origin. An unknown company is told [`Unauthenticated::BadSignature`] like any forger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    /// No `X-Timestamp`, or no whole number in it.
+    #[error("X-Timestamp is missing or is not a whole number of epoch seconds")]
+    MissingTimestamp,
+    /// Signed too long ago.
+    #[error("X-Timestamp is too old: sign again with the current time")]
+    StaleTimestamp,
+    /// Signed in our future.
+    #[error("X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds")]
+    FutureTimestamp,
+    /// No `X-Signature`.
+    #[error("X-Signature is missing")]
+    MissingSignature,
+    /// A signature no live secret of the company makes.
+    #[error("X-Signature does not fit: hex(hmac_sha256(secret, timestamp + \".\" + the body's bytes as sent))")]
+    BadSignature,
+    /// The company asks for a token and this is not it.
+    #[error("X-Webhook-Token is missing or wrong")]
+    BadToken,
+}
+
+/// What keeps us from accepting a good hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Nobody acknowledged the write. It may have happened all the same; the same hook again has the same id.
+    #[error("the hook could not be stored: send it again")]
+    NotDurable,
+    /// The companies' secrets were never loaded.
+    #[error("not ready yet: send it again")]
+    DirectoryNotLoaded,
+    /// This process is going away.
+    #[error("shutting down: send it again")]
+    ShuttingDown,
+}
+
+impl Rejection {
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.answer().0
+    }
+
+    /// The word it is counted under, which is also the `reason` in the answer.
+    pub fn outcome(&self) -> &'static str {
+        self.answer().1
+    }
+
+    /// The field that is wrong, for a body that could be read as far as that.
+    pub fn field(&self) -> Option<&'static str> {
+        match *self {
+            Rejection::NotJson { .. } => Some("body"),
+            Rejection::MissingNumber => Some("number"),
+            Rejection::UnknownShape => Some("message"),
+            Rejection::InvalidField { field } => Some(field),
+            Rejection::Unauthenticated(_) | Rejection::TooLarge { .. } | Rejection::Unavailable(_) => None,
+        }
+    }
+
+    fn answer(&self) -> (StatusCode, &'static str, Option<u16>) {
+        use StatusCode as Status;
+        match self {
+            Rejection::Unauthenticated(why) => (Status::UNAUTHORIZED, why.reason(), None),
+            Rejection::NotJson { .. } => (Status::BAD_REQUEST, "not_json", None),
+            Rejection::MissingNumber => (Status::UNPROCESSABLE_ENTITY, "missing_number", None),
+            Rejection::UnknownShape => (Status::UNPROCESSABLE_ENTITY, "unknown_shape", None),
+            Rejection::InvalidField { .. } => (Status::UNPROCESSABLE_ENTITY, "invalid_field", None),
+            Rejection::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, "too_large", None),
+            Rejection::Unavailable(why) => (Status::SERVICE_UNAVAILABLE, why.reason(), Some(why.retry_after_s())),
+        }
+    }
+}
+
+impl Unauthenticated {
+    /// The word for it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Unauthenticated::MissingTimestamp => "missing_timestamp",
+            Unauthenticated::StaleTimestamp => "stale_timestamp",
+            Unauthenticated::FutureTimestamp => "future_timestamp",
+            Unauthenticated::MissingSignature => "missing_signature",
+            Unauthenticated::BadSignature => "bad_signature",
+            Unauthenticated::BadToken => "bad_token",
+        }
+    }
+}
+
+impl Unavailable {
+    /// The word for it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Unavailable::NotDurable => "not_durable",
+            Unavailable::DirectoryNotLoaded => "directory_not_loaded",
+            Unavailable::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// When to come back: a broker needs time to elect a leader, another instance is there at once.
+    fn retry_after_s(self) -> u16 {
+        match self {
+            Unavailable::NotDurable => 5,
+            Unavailable::DirectoryNotLoaded => 2,
+            Unavailable::ShuttingDown => 1,
+        }
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body {
+            error: String,
+            reason: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            field: Option<&'static str>,
+        }
+        let (status, reason, retry_after_s) = self.answer();
+        let mut response =
+            (status, Json(Body { error: self.to_string(), reason, field: self.field() })).into_response();
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    /// The answer as one line. Its body is in memory, so the future is ready at the first poll.
+    fn said(rejection: Rejection) -> String {
+        let response = rejection.into_response();
+        let status = response.status().as_u16();
+        let retry = response.headers().get(header::RETRY_AFTER).map(|it| it.to_str().unwrap().to_owned());
+        let body = pin!(to_bytes(response.into_body(), 4096));
+        let Poll::Ready(Ok(body)) = body.poll(&mut Context::from_waker(Waker::noop())) else { panic!("no body") };
+        format!("{status} {} {}", retry.as_deref().unwrap_or("-"), std::str::from_utf8(&body).unwrap())
+    }
+
+    #[test]
+    fn each_refusal_names_its_reason_and_its_field() {
+        let all = [
+            Unauthenticated::MissingTimestamp.into(),
+            Unauthenticated::StaleTimestamp.into(),
+            Unauthenticated::FutureTimestamp.into(),
+            Unauthenticated::MissingSignature.into(),
+            Unauthenticated::BadSignature.into(),
+            Unauthenticated::BadToken.into(),
+            Rejection::NotJson { line: 3, column: 14 },
+            Rejection::MissingNumber,
+            Rejection::UnknownShape,
+            Rejection::InvalidField { field: "number" },
+            Rejection::TooLarge { limit: 1_048_576 },
+            Unavailable::NotDurable.into(),
+            Unavailable::DirectoryNotLoaded.into(),
+            Unavailable::ShuttingDown.into(),
+        ];
+        insta::assert_snapshot!(all.map(said).join("\n"), @"");
+    }
+
+    #[test]
+    fn only_our_own_fault_asks_to_come_back() {
+        assert!(said(Unavailable::NotDurable.into()).starts_with("503 5 "));
+        assert!(said(Rejection::MissingNumber).starts_with("422 - "));
+    }
+}

@@ -1,0 +1,324 @@
+//! Who sent a hook: `X-Signature = hex(hmac_sha256(secret, "{X-Timestamp}." + raw_body))`, at most 300 s from now.
+//!
+//! Every verification that gets as far as hashing evaluates two HMACs over the raw bytes, whether the company has
+//! two secrets, one, or does not exist: cost and answer tell an outsider nothing. Comparisons take constant time.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::rejection::{Rejection, Unauthenticated};
+
+/// When the hook was signed, in epoch seconds.
+pub const TIMESTAMP_HEADER: &str = "x-timestamp";
+/// The hexadecimal HMAC.
+pub const SIGNATURE_HEADER: &str = "x-signature";
+/// The company's static token, where it has one.
+pub const TOKEN_HEADER: &str = "x-webhook-token";
+/// Which company the hook is for.
+pub const COMPANY_HEADER: &str = "x-company-domain";
+/// The producer's own id for a hook without a provider's message id.
+pub const IDEMPOTENCY_HEADER: &str = "x-idempotency-key";
+
+/// How far a hook's timestamp may be from our clock, either way.
+pub const TOLERANCE_S: u64 = 300;
+
+/// The secrets a company signs with, as HMAC states ready to take a body.
+#[derive(Clone)]
+pub struct Secrets {
+    current: Key,
+    previous: Key,
+}
+
+/// Which secret a hook was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The one in use.
+    Current,
+    /// The one being rotated out.
+    Previous,
+}
+
+/// What a verified hook proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// The verified MAC: it covers the timestamp and every byte, so it can name the hook.
+    pub mac: [u8; 32],
+    /// When the sender signed.
+    pub signed_at: Timestamp,
+    /// With which of its secrets.
+    pub secret: Which,
+}
+
+/// A company's static token, kept as a digest.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+/// Checks a hook against a company's secrets, or a stranger's against the decoy.
+///
+/// `timestamp` and `signature` are the headers' bytes; the timestamp is hashed exactly as it was sent.
+///
+/// # Errors
+/// Says which part of the proof is missing or wrong. The timestamp is looked at before anything is hashed, for
+/// known and unknown companies alike.
+pub fn verify(
+    secrets: &Secrets,
+    timestamp: Option<&[u8]>,
+    signature: Option<&[u8]>,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Proof, Rejection> {
+    let timestamp = timestamp.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingTimestamp)?;
+    let signed_at = within_tolerance(seconds(timestamp)?, now)?;
+    let signature = signature.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingSignature)?;
+    let mut claimed = [0; 32];
+    hex::decode_to_slice(signature, &mut claimed).map_err(|_| Unauthenticated::BadSignature)?;
+
+    let by_current = secrets.current.fits(timestamp, body, &claimed);
+    let by_previous = secrets.previous.fits(timestamp, body, &claimed);
+    let secret = match (bool::from(by_current), bool::from(by_previous)) {
+        (true, _) => Which::Current,
+        (false, true) => Which::Previous,
+        (false, false) => return Err(Unauthenticated::BadSignature.into()),
+    };
+    Ok(Proof { mac: claimed, signed_at, secret })
+}
+
+/// The value of `X-Signature` for a body.
+pub fn sign(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
+    hex::encode(mac_of(&keyed(secret), timestamp.to_string().as_bytes(), body))
+}
+
+impl Secrets {
+    /// A company's secrets. An empty one signs nothing: anybody could.
+    pub fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
+        Secrets { current: Key::live(current), previous: previous.map_or_else(Key::decoy, Key::live) }
+    }
+
+    /// The secrets of a company that does not exist: they cost as much and fit nothing.
+    pub fn decoy() -> Self {
+        Secrets { current: Key::decoy(), previous: Key::decoy() }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+impl Token {
+    /// A company's token.
+    pub fn new(token: &[u8]) -> Self {
+        Token(Sha256::digest(token).into())
+    }
+
+    /// Checks the `X-Webhook-Token` of a hook to a company that has a token. Digests are compared, so that not even
+    /// the length shows.
+    ///
+    /// # Errors
+    /// `bad_token` when it is missing or another one.
+    pub fn verify(&self, given: Option<&[u8]>) -> Result<(), Rejection> {
+        let given = given.filter(|it| !it.is_empty()).ok_or(Unauthenticated::BadToken)?;
+        let given: [u8; 32] = Sha256::digest(given).into();
+        if bool::from(self.0.ct_eq(&given)) { Ok(()) } else { Err(Unauthenticated::BadToken.into()) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// One HMAC state, and whether fitting it means anything.
+#[derive(Clone)]
+struct Key {
+    state: Hmac<Sha256>,
+    live: Choice,
+}
+
+impl Key {
+    fn live(secret: &[u8]) -> Self {
+        Key { state: keyed(secret), live: !Choice::from(u8::from(secret.is_empty())) }
+    }
+
+    fn decoy() -> Self {
+        Key { state: keyed(b"decoy"), live: Choice::from(0) }
+    }
+
+    fn fits(&self, timestamp: &[u8], body: &[u8], claimed: &[u8; 32]) -> Choice {
+        mac_of(&self.state, timestamp, body).ct_eq(claimed) & self.live
+    }
+}
+
+#[expect(clippy::expect_used, reason = "HMAC is defined for keys of every length, so the error cannot occur")]
+fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+}
+
+fn mac_of(state: &Hmac<Sha256>, timestamp: &[u8], body: &[u8]) -> [u8; 32] {
+    state.clone().chain_update(timestamp).chain_update(b".").chain_update(body).finalize().into_bytes().into()
+}
+
+/// Reads a whole number; one too large for 64 bits lies as far away as its sign says.
+fn seconds(timestamp: &[u8]) -> Result<i64, Unauthenticated> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    let text = std::str::from_utf8(timestamp).map_err(|_| Unauthenticated::MissingTimestamp)?;
+    text.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
+        PosOverflow => Unauthenticated::FutureTimestamp,
+        NegOverflow => Unauthenticated::StaleTimestamp,
+        _ => Unauthenticated::MissingTimestamp,
+    })
+}
+
+fn within_tolerance(signed_at: i64, now: Timestamp) -> Result<Timestamp, Unauthenticated> {
+    let now = now.as_second();
+    let outside = if signed_at < now { Unauthenticated::StaleTimestamp } else { Unauthenticated::FutureTimestamp };
+    if now.abs_diff(signed_at) > TOLERANCE_S {
+        return Err(outside);
+    }
+    Timestamp::from_second(signed_at).map_err(|_| outside)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000;
+    const BODY: &[u8] = br#"{"message":{"conversation":"oi"},"number":"5511999990001"}"#;
+
+    #[derive(Deserialize)]
+    struct Vector {
+        case: String,
+        current: String,
+        previous: Option<String>,
+        timestamp: Option<String>,
+        signature: Option<String>,
+        body: String,
+        now: i64,
+        expect: String,
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn outcome(secrets: &Secrets, timestamp: &str, signature: &str) -> &'static str {
+        ending(verify(secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), BODY, at(NOW)))
+    }
+
+    fn ending(result: Result<Proof, Rejection>) -> &'static str {
+        match result {
+            Ok(Proof { secret: Which::Current, .. }) => "current",
+            Ok(Proof { secret: Which::Previous, .. }) => "previous",
+            Err(rejection) => rejection.outcome(),
+        }
+    }
+
+    #[test]
+    fn every_published_vector_ends_as_it_says() {
+        let vectors = include_str!("../../fixtures/hooks/signature_vectors.json");
+        let vectors: Vec<Vector> = serde_json::from_str(vectors).unwrap();
+        for Vector { case, current, previous, timestamp, signature, body, now, expect } in vectors {
+            let secrets = Secrets::new(current.as_bytes(), previous.as_deref().map(str::as_bytes));
+            let (timestamp, signature) = (timestamp.map(String::into_bytes), signature.map(String::into_bytes));
+            let result = verify(&secrets, timestamp.as_deref(), signature.as_deref(), body.as_bytes(), at(now));
+            assert_eq!(ending(result), expect, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_proof_carries_the_mac_and_the_signing_time() {
+        let signature = sign(b"s3cret", NOW - 7, BODY);
+        let secrets = Secrets::new(b"s3cret", None);
+        let timestamp = (NOW - 7).to_string();
+        let proof = verify(&secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), BODY, at(NOW)).unwrap();
+        assert_eq!(hex::encode(proof.mac), signature);
+        assert_eq!(proof.signed_at, at(NOW - 7));
+    }
+
+    #[test]
+    fn the_window_is_300_seconds_both_ways_and_ends_there() {
+        let secrets = Secrets::new(b"s3cret", None);
+        let signed = |second: i64| outcome(&secrets, &second.to_string(), &sign(b"s3cret", second, BODY));
+        assert_eq!([signed(NOW - 300), signed(NOW + 300)], ["current"; 2]);
+        assert_eq!([signed(NOW - 301), signed(NOW + 301)], ["stale_timestamp", "future_timestamp"]);
+    }
+
+    #[test]
+    fn a_stranger_is_told_what_a_forger_is_told() {
+        let signature = sign(b"decoy", NOW, BODY);
+        assert_eq!(outcome(&Secrets::decoy(), &NOW.to_string(), &signature), "bad_signature");
+        let one_secret = Secrets::new(b"s3cret", None);
+        assert_eq!(
+            outcome(&one_secret, &NOW.to_string(), &signature),
+            "bad_signature",
+            "the decoy beside it fits nobody"
+        );
+    }
+
+    #[test]
+    fn an_empty_secret_opens_nothing() {
+        let secrets = Secrets::new(b"", Some(b""));
+        assert_eq!(outcome(&secrets, &NOW.to_string(), &sign(b"", NOW, BODY)), "bad_signature");
+    }
+
+    #[test]
+    fn a_timestamp_beyond_64_bits_lies_where_its_sign_says() {
+        let secrets = Secrets::new(b"s3cret", None);
+        assert_eq!(outcome(&secrets, "99999999999999999999", "00"), "future_timestamp");
+        assert_eq!(outcome(&secrets, "-99999999999999999999", "00"), "stale_timestamp");
+        assert_eq!(outcome(&secrets, "1700000000.5", "00"), "missing_timestamp");
+    }
+
+    #[test]
+    fn a_token_is_wanted_whole() {
+        let token = Token::new(b"tok-1");
+        assert!(token.verify(Some(b"tok-1")).is_ok());
+        for wrong in [None, Some(&b""[..]), Some(b"tok-"), Some(b"tok-11")] {
+            assert_eq!(token.verify(wrong), Err(Unauthenticated::BadToken.into()));
+        }
+        assert!(Token::new(b"").verify(None).is_err(), "an empty token is nobody's");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_stranger_sends_panics_or_passes(
+            timestamp in proptest::option::of(prop_oneof![
+                any::<i64>().prop_map(|it| it.to_string().into_bytes()),
+                (NOW - 400..NOW + 400).prop_map(|it| it.to_string().into_bytes()),
+                Just(i64::MIN.to_string().into_bytes()),
+                Just(i64::MAX.to_string().into_bytes()),
+                any::<Vec<u8>>(),
+            ]),
+            signature in proptest::option::of(prop_oneof!["[0-9a-fA-F]{64}".prop_map(String::into_bytes), any::<Vec<u8>>()]),
+            body: Vec<u8>,
+            now in prop_oneof![Just(Timestamp::MIN), Just(Timestamp::MAX), Just(Timestamp::from_second(NOW).unwrap())],
+        ) {
+            let secrets = Secrets::new(b"current", Some(b"previous"));
+            prop_assert!(verify(&secrets, timestamp.as_deref(), signature.as_deref(), &body, now).is_err());
+        }
+
+        #[test]
+        fn what_is_signed_is_accepted_and_one_changed_byte_is_not(
+            secret in proptest::collection::vec(any::<u8>(), 1..200), mut body: Vec<u8>, at_byte: prop::sample::Index,
+        ) {
+            let signature = sign(&secret, NOW, &body);
+            let secrets = Secrets::new(&secret, None);
+            let timestamp = NOW.to_string();
+            let ends = |body: &[u8]| {
+                verify(&secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), body, at(NOW)).is_ok()
+            };
+            prop_assert!(ends(&body));
+            if body.is_empty() { body.push(0) } else { let at_byte = at_byte.index(body.len()); body[at_byte] ^= 1 }
+            prop_assert!(!ends(&body));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Intake: a topic into Postgres, exactly once.
+//!
+//! One poll is one transaction: what the processor makes of the events, their outcome marks, the counts and the
+//! consumer's offsets, which move by compare-and-set. A record that cannot be read is parked with its cause and the
+//! partition goes on. While Postgres is away the intake waits with the batch in its hand; Kafka keeps the rest.
+
+mod store;
+mod sort;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::{Envelope, Kind, Mark, ProcessorName, Topic};
+use metrics::counter;
+use serde::de::DeserializeOwned;
+
+use crate::kafka::{Batch, Config, Reader, ReaderSetup, Record};
+use crate::marks::Standing;
+use crate::park::{self, Cause, Parcel};
+use crate::postgres::{Db, Failure, Transaction};
+use crate::task::Stop;
+use crate::{clock, marks, metric};
+
+use sort::{Sorted, Unfit};
+
+/// A processor's way of taking events in.
+pub trait Intake: Send + Sync + 'static {
+    /// What the topic holds.
+    type Payload: DeserializeOwned + Send + Sync;
+
+    /// Who takes it in.
+    const PROCESSOR: ProcessorName;
+    /// From where.
+    const TOPIC: Topic;
+    /// What the envelopes say they are.
+    const KIND: Kind;
+
+    /// Takes fresh events in, inside the poll's transaction, and says of each, in order, how it stands now.
+    fn take(
+        &self,
+        tx: &Transaction<'_>,
+        fresh: &[Fresh<'_, Self::Payload>],
+    ) -> impl Future<Output = Result<Vec<Mark>, Failure>> + Send;
+
+    /// Called after a commit that took something in: wakes whoever does the slow work.
+    fn taken(&self);
+}
+
+/// An event to be handled.
+#[derive(Debug)]
+pub struct Fresh<'a, P> {
+    /// The event.
+    pub envelope: Envelope<P>,
+    /// The record it came in.
+    pub record: &'a Record,
+    /// [`Standing::Fresh`], or [`Standing::Reopened`] when it comes back from the shelf.
+    pub standing: Standing,
+}
+
+/// Runs a processor's intake until stopped. Away Postgres or Kafka only make it wait.
+///
+/// # Errors
+/// If librdkafka refuses the settings.
+pub async fn run<I: Intake>(
+    intake: Arc<I>,
+    db: Db,
+    kafka: &Config,
+    instance: &str,
+    stop: Stop,
+) -> Result<(), rdkafka::error::KafkaError> {
+    let positions = Arc::new(Mutex::new(HashMap::new()));
+    let reader = Reader::start(ReaderSetup {
+        client: kafka.consumer(I::PROCESSOR, instance),
+        topic: kafka.topic(I::TOPIC),
+        batch_records: kafka.poll_records,
+        positions: store::positions(db.clone(), I::PROCESSOR, I::TOPIC, Arc::clone(&positions), stop.clone()),
+    })?;
+    let mut station = Station { intake, db, reader, positions, stop: stop.clone() };
+    loop {
+        let batch = tokio::select! {
+            () = stop.cancelled() => break,
+            batch = station.reader.next() => batch,
+        };
+        let Some(batch) = batch else { break };
+        station.bring_in(batch).await;
+    }
+    station.reader.stop().await;
+    Ok(())
+}
+
+/// Where each partition stands in Postgres, as far as this process knows.
+type Positions = Arc<Mutex<HashMap<i32, i64>>>;
+
+struct Station<I: Intake> {
+    intake: Arc<I>,
+    db: Db,
+    reader: Reader,
+    positions: Positions,
+    stop: Stop,
+}
+
+impl<I: Intake> Station<I> {
+    /// Commits one batch, however long that takes; gives it up only when its partitions are gone.
+    async fn bring_in(&self, mut batch: Batch) {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            self.forget_what_is_known(&mut batch);
+            if batch.is_empty() {
+                return;
+            }
+            match self.commit(&batch).await {
+                Ok(()) => return self.intake.taken(),
+                Err(Setback::Moved(moved)) => {
+                    moved.into_iter().for_each(|(partition, next)| self.read_again(partition, next));
+                    return;
+                }
+                Err(Setback::Failed(failure)) if failure.blames_the_data() => return self.isolate(batch).await,
+                Err(Setback::Failed(failure)) => {
+                    tracing::warn!(processor = %I::PROCESSOR, error = %chain(&failure), "intake waits for postgres");
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+            }
+            batch.retain(|record| self.reader.still_owns(record));
+        }
+    }
+
+    /// One event is at fault and takes the others down with it: each goes in by itself, and that one is parked.
+    async fn isolate(&self, batch: Batch) {
+        for record in batch {
+            let mut wait = Duration::from_millis(50);
+            let mut alone = vec![record];
+            loop {
+                self.forget_what_is_known(&mut alone);
+                let Some(record) = alone.first() else { break };
+                let result = match self.commit(&alone).await {
+                    Err(Setback::Failed(failure)) if failure.blames_the_data() => {
+                        tracing::error!(processor = %I::PROCESSOR, error = %chain(&failure), "event is parked: postgres refuses it");
+                        self.commit_parked(record, &failure).await
+                    }
+                    other => other,
+                };
+                match result {
+                    Ok(()) => break self.intake.taken(),
+                    Err(Setback::Moved(moved)) => {
+                        moved.into_iter().for_each(|(partition, next)| self.read_again(partition, next));
+                        return;
+                    }
+                    Err(Setback::Failed(failure)) => {
+                        tracing::warn!(processor = %I::PROCESSOR, error = %chain(&failure), "intake waits for postgres");
+                    }
+                }
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+                }
+                alone.retain(|record| self.reader.still_owns(record));
+            }
+        }
+    }
+
+    async fn commit(&self, batch: &[Record]) -> Result<(), Setback> {
+        let began = clock::instant();
+        let sorted = sort::sort::<I::Payload>(batch, I::TOPIC, I::KIND);
+        let mut client = self.db.get().await?;
+        let tx = client.transaction().await.map_err(Failure::from)?;
+        let next = self.move_offsets(&tx, batch).await?;
+        let seen: Vec<marks::Seen> = sorted.iter().map(Sorted::seen).collect();
+        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await.map_err(Failure::from)?;
+        let mut ended = Vec::new();
+        let mut fresh = Vec::new();
+        for (sorted, standing) in sorted.into_iter().zip(&standings) {
+            match (sorted, standing) {
+                (_, Standing::Duplicate) => {}
+                (Sorted::Fit { envelope, record, .. }, &standing) => fresh.push(Fresh { envelope, record, standing }),
+                (Sorted::Unfit(unfit), _) => {
+                    self.park(&tx, &unfit).await?;
+                    ended.push((unfit.company, unfit.event, Mark::Parked));
+                }
+            }
+        }
+        let taken = self.intake.take(&tx, &fresh).await?;
+        ended.extend(fresh.iter().zip(taken).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark)));
+        marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
+        store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
+        tx.commit().await.map_err(Failure::from)?;
+        self.remember(next);
+        self.report(&standings, &ended, began.elapsed());
+        Ok(())
+    }
+
+    /// Parks an event that Postgres refuses, in the transaction that moves past it.
+    async fn commit_parked(&self, record: &Record, failure: &Failure) -> Result<(), Setback> {
+        let cause = Cause { class: "refused_by_database", detail: chain(failure), attempts: 1 };
+        let unfit = Unfit::refused(record, I::TOPIC, cause);
+        let mut client = self.db.get().await?;
+        let tx = client.transaction().await.map_err(Failure::from)?;
+        let next = self.move_offsets(&tx, std::slice::from_ref(record)).await?;
+        let seen = [unfit.seen()];
+        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await.map_err(Failure::from)?;
+        if standings[0] != Standing::Duplicate {
+            self.park(&tx, &unfit).await?;
+            let ended = [(unfit.company, unfit.event, Mark::Parked)];
+            marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
+        }
+        store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
+        tx.commit().await.map_err(Failure::from)?;
+        self.remember(next);
+        Ok(())
+    }
+
+    async fn park(&self, tx: &Transaction<'_>, unfit: &Unfit<'_>) -> Result<(), Failure> {
+        let parcel = Parcel { company: unfit.company, event: unfit.event, topic: I::TOPIC, record: unfit.record };
+        Ok(park::park(tx, I::PROCESSOR, &parcel, &unfit.cause).await?)
+    }
+
+    async fn move_offsets(&self, tx: &Transaction<'_>, batch: &[Record]) -> Result<HashMap<i32, i64>, Setback> {
+        let moves = store::moves(batch, &self.positions());
+        let moved = store::move_offsets(tx, I::PROCESSOR, I::TOPIC, &moves).await.map_err(Failure::from)?;
+        if moved.len() == moves.len() {
+            return Ok(moved);
+        }
+        // Somebody else has read on, or an earlier commit of ours succeeded without our hearing of it.
+        let partitions: Vec<i32> = moves.iter().map(|it| it.partition).collect();
+        Err(Setback::Moved(store::load(tx, I::PROCESSOR, I::TOPIC, &partitions).await.map_err(Failure::from)?))
+    }
+
+    /// Drops records that Postgres is known to have moved past.
+    fn forget_what_is_known(&self, batch: &mut Batch) {
+        let positions = self.positions();
+        batch.retain(|record| positions.get(&record.partition).is_none_or(|&next| record.offset >= next));
+    }
+
+    fn read_again(&self, partition: i32, next: i64) {
+        tracing::info!(processor = %I::PROCESSOR, partition, next, "partition is read again from where postgres stands");
+        self.remember(HashMap::from([(partition, next)]));
+        self.reader.seek(partition, next);
+    }
+
+    fn remember(&self, next: HashMap<i32, i64>) {
+        self.positions().extend(next);
+    }
+
+    fn positions(&self) -> std::sync::MutexGuard<'_, HashMap<i32, i64>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, standings: &[Standing], ended: &[(domain::CompanyId, domain::EventId, Mark)], took: Duration) {
+        let processor = I::PROCESSOR.as_str();
+        let duplicates = standings.iter().filter(|it| **it == Standing::Duplicate).count();
+        counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => "duplicate").increment(duplicates as u64);
+        for (_, _, mark) in ended {
+            counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => mark.state()).increment(1);
+        }
+        metrics::histogram!(metric::TASK_LATENCY, "task" => format!("{processor}_intake")).record(took.as_secs_f64());
+        tracing::debug!(processor, records = standings.len(), duplicates, duration_ms = took.as_millis() as u64, "batch taken in");
+    }
+}
+
+/// Why a batch was not committed.
+enum Setback {
+    /// Postgres stands elsewhere than we thought; it says where.
+    Moved(HashMap<i32, i64>),
+    /// Postgres is away, or refuses.
+    Failed(Failure),
+}
+
+impl From<Failure> for Setback {
+    fn from(failure: Failure) -> Self {
+        Setback::Failed(failure)
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |it| it.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

@@ -1,0 +1,82 @@
+//! Records into events, or into parcels for the shelf. Pure.
+
+use domain::{CompanyId, Envelope, EventId, Kind, Topic, Unreadable, header};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::kafka::Record;
+use crate::marks::{Replay, Seen};
+use crate::park::Cause;
+
+/// A record that was looked at.
+pub(super) enum Sorted<'a, P> {
+    /// It holds an event.
+    Fit {
+        /// The event.
+        envelope: Envelope<P>,
+        /// The record.
+        record: &'a Record,
+    },
+    /// It cannot be handled.
+    Unfit(Unfit<'a>),
+}
+
+/// A record that is to be parked.
+pub(super) struct Unfit<'a> {
+    pub(super) company: CompanyId,
+    pub(super) event: EventId,
+    pub(super) record: &'a Record,
+    pub(super) cause: Cause,
+}
+
+/// Looks at every record, in order.
+pub(super) fn sort<P: DeserializeOwned>(batch: &[Record], topic: Topic, kind: Kind) -> Vec<Sorted<'_, P>> {
+    batch
+        .iter()
+        .map(|record| match Envelope::read(record.payload.as_deref().unwrap_or_default(), kind) {
+            Ok(envelope) => Sorted::Fit { envelope, record },
+            Err(unreadable) => Sorted::Unfit(Unfit::unreadable(record, topic, &unreadable)),
+        })
+        .collect()
+}
+
+impl<P> Sorted<'_, P> {
+    pub(super) fn seen(&self) -> Seen {
+        match self {
+            Sorted::Fit { envelope, record } => seen(envelope.company_id, envelope.event_id, record),
+            Sorted::Unfit(unfit) => unfit.seen(),
+        }
+    }
+}
+
+impl<'a> Unfit<'a> {
+    fn unreadable(record: &'a Record, topic: Topic, unreadable: &Unreadable) -> Self {
+        let detail = match unreadable {
+            // Where it went wrong, never the bytes themselves.
+            Unreadable::Undecodable(at) => format!("{unreadable}: line {} column {}", at.line(), at.column()),
+            _ => unreadable.to_string(),
+        };
+        Self::refused(record, topic, Cause { class: unreadable.class(), detail, attempts: 1 })
+    }
+
+    /// The payload is not trusted, so the headers say whose it is; without them, its position does.
+    pub(super) fn refused(record: &'a Record, topic: Topic, cause: Cause) -> Self {
+        let company = record.header_text(header::COMPANY).and_then(|text| text.parse().ok());
+        let event = record.header_text(header::EVENT_ID).and_then(|text| Uuid::parse_str(text).ok()).map(EventId);
+        Unfit {
+            company: company.filter(|it: &CompanyId| it.0 > 0).unwrap_or(CompanyId::NOBODY),
+            event: event.unwrap_or_else(|| EventId::of_position(topic.as_str(), record.partition, record.offset)),
+            record,
+            cause,
+        }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        seen(self.company, self.event, self.record)
+    }
+}
+
+fn seen(company: CompanyId, event: EventId, record: &Record) -> Seen {
+    let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
+    Seen { company, event, partition: record.partition, offset: record.offset, replay }
+}

@@ -1,0 +1,177 @@
+//! The intake's own tables: `consumer_offsets` and `intake_counts`. No other module writes them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use domain::{CompanyId, ProcessorName, Topic};
+use tokio_postgres::Error;
+
+use super::Positions;
+use crate::kafka::Record;
+use crate::marks::{Seen, Standing};
+use crate::postgres::{self, Db, GenericClient, Transaction};
+use crate::task::Stop;
+
+/// One partition's step: from where we believe it stands to where the batch ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Move {
+    pub(super) partition: i32,
+    expected: Option<i64>,
+    first: i64,
+    next: i64,
+}
+
+/// The steps of a batch, one per partition.
+pub(super) fn moves(batch: &[Record], positions: &HashMap<i32, i64>) -> Vec<Move> {
+    let mut moves = BTreeMap::<i32, Move>::new();
+    for record in batch {
+        let next = record.offset + 1;
+        let expected = positions.get(&record.partition).copied();
+        moves
+            .entry(record.partition)
+            .or_insert(Move { partition: record.partition, expected, first: record.offset, next })
+            .next = next;
+    }
+    moves.into_values().collect()
+}
+
+/// Compare-and-set: moves each partition that stands where we believed, and returns where those stand now.
+pub(super) async fn move_offsets(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    topic: Topic,
+    moves: &[Move],
+) -> Result<HashMap<i32, i64>, Error> {
+    let partitions: Vec<i32> = moves.iter().map(|it| it.partition).collect();
+    let expected: Vec<Option<i64>> = moves.iter().map(|it| it.expected).collect();
+    let first: Vec<i64> = moves.iter().map(|it| it.first).collect();
+    let next: Vec<i64> = moves.iter().map(|it| it.next).collect();
+    let rows = postgres::query(
+            tx,
+            "with step as (
+               select * from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
+                 as it (partition, expected, first_offset, next_offset)
+             ), begun as (
+               insert into secretaria.consumer_offsets (processor, topic, partition, first_offset, next_offset)
+               select $1, $2, partition, first_offset, next_offset from step where expected is null
+               order by partition
+               on conflict do nothing
+               returning partition, next_offset
+             ), moved as (
+               update secretaria.consumer_offsets o
+               set next_offset = step.next_offset, moved_at = now()
+               from step
+               where o.processor = $1 and o.topic = $2 and o.partition = step.partition
+                 and o.next_offset = step.expected
+               returning o.partition, o.next_offset
+             )
+             select * from begun union all select * from moved",
+            &[&processor.as_str(), &topic.as_str(), &partitions, &expected, &first, &next],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Where partitions stand.
+pub(super) async fn load(
+    client: &impl GenericClient,
+    processor: ProcessorName,
+    topic: Topic,
+    partitions: &[i32],
+) -> Result<HashMap<i32, i64>, Error> {
+    let rows = postgres::query(
+            client,
+            "select partition, next_offset
+             from secretaria.consumer_offsets
+             where processor = $1 and topic = $2 and partition = any($3)",
+            &[&processor.as_str(), &topic.as_str(), &partitions],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Counts what was read, per company and partition.
+pub(super) async fn count(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    topic: Topic,
+    seen: &[Seen],
+    standings: &[Standing],
+) -> Result<(), Error> {
+    let mut counts = BTreeMap::<(CompanyId, i32), [i64; 3]>::new();
+    for (seen, standing) in seen.iter().zip(standings) {
+        counts.entry((seen.company, seen.partition)).or_default()[*standing as usize] += 1;
+    }
+    let companies: Vec<i64> = counts.keys().map(|(company, _)| company.0).collect();
+    let partitions: Vec<i32> = counts.keys().map(|(_, partition)| *partition).collect();
+    let of = |standing: Standing| -> Vec<i64> { counts.values().map(|it| it[standing as usize]).collect() };
+    postgres::execute(
+        tx,
+        "insert into secretaria.intake_counts as c
+           (company_id, processor, topic, partition, records, fresh, duplicates, reopened)
+         select it.company_id, $1, $2, it.partition, it.fresh + it.duplicates + it.reopened, it.fresh, it.duplicates,
+           it.reopened
+         from unnest($3::bigint[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
+           as it (company_id, partition, fresh, duplicates, reopened)
+         on conflict (company_id, processor, topic, partition) do update
+         set records = c.records + excluded.records, fresh = c.fresh + excluded.fresh,
+           duplicates = c.duplicates + excluded.duplicates, reopened = c.reopened + excluded.reopened",
+        &[
+            &processor.as_str(),
+            &topic.as_str(),
+            &companies,
+            &partitions,
+            &of(Standing::Fresh),
+            &of(Standing::Duplicate),
+            &of(Standing::Reopened),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What the polling thread asks at assignment. Waits for Postgres for as long as the broker allows a poll to take;
+/// if it is still away then, reading starts at the beginning and the first commit's compare-and-set puts that right.
+pub(super) fn positions(
+    db: Db,
+    processor: ProcessorName,
+    topic: Topic,
+    known: Positions,
+    stop: Stop,
+) -> impl Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    move |partitions| {
+        let found = runtime.block_on(async {
+            for _ in 0..200 {
+                match ask(&db, processor, topic, partitions).await {
+                    Some(found) => return found,
+                    None if stop.is_cancelled() => break,
+                    None => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
+            }
+            HashMap::new()
+        });
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        for partition in partitions {
+            match found.get(partition) {
+                Some(next) => drop(known.insert(*partition, *next)),
+                None => drop(known.remove(partition)),
+            }
+        }
+        found
+    }
+}
+
+async fn ask(db: &Db, processor: ProcessorName, topic: Topic, partitions: &[i32]) -> Option<HashMap<i32, i64>> {
+    let client = match db.get().await {
+        Ok(client) => client,
+        Err(problem) => {
+            tracing::warn!(%processor, error = %problem, "partitions wait for postgres");
+            return None;
+        }
+    };
+    load(&client, processor, topic, partitions).await.inspect_err(|problem| {
+        tracing::warn!(%processor, error = %problem, "partitions wait for postgres");
+    }).ok()
+}

@@ -1,0 +1,94 @@
+//! Topics: created with explicit partitions, and what their logs hold.
+
+use std::time::Duration;
+
+use domain::Topic;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Config;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The topics could not be made as the settings want them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker cannot be reached or refused.
+    #[error("broker cannot be reached or refused")]
+    Kafka(#[from] KafkaError),
+    /// One topic was refused.
+    #[error("topic {topic} was refused: {code}")]
+    Refused {
+        /// Which.
+        topic: String,
+        /// The broker's word.
+        code: RDKafkaErrorCode,
+    },
+    /// A topic exists with another number of partitions; changing it would move addresses to other partitions.
+    #[error("topic {topic} has {found} partitions, setting `kafka.partitions` says {wanted}")]
+    OtherPartitions {
+        /// Which.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many the settings want.
+        wanted: u16,
+    },
+}
+
+/// Creates what is missing and checks what exists; returns the names of the new ones.
+///
+/// # Errors
+/// If the broker is away, refuses, or has a topic with another number of partitions.
+pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
+    let admin: AdminClient<DefaultClientContext> = config.client("migrate").create()?;
+    let names = Topic::ALL.map(|topic| config.topic(topic));
+    let wanted: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|name| {
+            NewTopic::new(name, i32::from(config.partitions), TopicReplication::Fixed(i32::from(config.replication)))
+        })
+        .collect();
+    let mut created = Vec::new();
+    for result in admin.create_topics(&wanted, &AdminOptions::new().operation_timeout(Some(PATIENCE))).await? {
+        match result {
+            Ok(topic) => created.push(topic),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(Error::Refused { topic, code }),
+        }
+    }
+    let metadata = admin.inner().fetch_metadata(None, PATIENCE)?;
+    for topic in metadata.topics() {
+        let found = topic.partitions().len();
+        if names.iter().any(|name| name == topic.name()) && found != usize::from(config.partitions) {
+            let topic = topic.name().to_owned();
+            return Err(Error::OtherPartitions { topic, found, wanted: config.partitions });
+        }
+    }
+    Ok(created)
+}
+
+/// The first and the next offset of one partition. Blocks the thread for up to `patience`.
+///
+/// # Errors
+/// If the broker is away.
+pub fn watermarks(
+    client: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    patience: Duration,
+) -> Result<(i64, i64), KafkaError> {
+    client.fetch_watermarks(topic, partition, patience)
+}
+
+impl Config {
+    /// A client that reads nothing and asks about logs.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the settings.
+    pub fn observer(&self) -> Result<BaseConsumer, KafkaError> {
+        self.client("observer").set("group.id", "observer-never-joins").create()
+    }
+}

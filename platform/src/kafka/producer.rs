@@ -1,0 +1,129 @@
+//! Publishing: a record is durable when every in-sync replica has it, and not a moment before.
+
+use std::time::Duration;
+
+use domain::Topic;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+
+use super::Config;
+
+/// A producer with `acks=all` and idempotence. Cheap to clone.
+#[derive(Clone)]
+pub struct Producer {
+    inner: FutureProducer,
+    topics: [String; Topic::ALL.len()],
+}
+
+/// A header to write: its name and its bytes.
+pub type Header<'a> = (&'a str, &'a [u8]);
+
+/// One record to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub topic: Topic,
+    /// On which partition; placement has decided.
+    pub partition: i32,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub payload: &'a [u8],
+    /// Its headers, in order.
+    pub headers: &'a [Header<'a>],
+}
+
+/// The record may be on the broker or not: nobody said so in time. The same record may be sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDurable {
+    /// The producer's queue is full: the broker is away or slower than we are.
+    #[error("producer queue is full")]
+    QueueFull,
+    /// The broker did not confirm in time, or refused.
+    #[error("broker did not confirm the record")]
+    Unconfirmed(#[source] KafkaError),
+    /// The producer is shutting down.
+    #[error("producer is closed")]
+    Closed,
+}
+
+impl NotDurable {
+    /// A short stable word for counters.
+    pub fn class(&self) -> &'static str {
+        match self {
+            NotDurable::QueueFull => "queue_full",
+            NotDurable::Unconfirmed(_) => "unconfirmed",
+            NotDurable::Closed => "closed",
+        }
+    }
+}
+
+impl Producer {
+    /// A producer for hooks: fails within `kafka.message_timeout_ms`, so that the caller hears of it.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the settings. The broker need not be there.
+    pub fn impatient(config: &Config, id: &str) -> Result<Self, KafkaError> {
+        Self::new(config, id, config.message_timeout_ms)
+    }
+
+    /// A producer for the outbox: keeps a record until the broker is back, so that order holds.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the settings. The broker need not be there.
+    pub fn patient(config: &Config, id: &str) -> Result<Self, KafkaError> {
+        Self::new(config, id, 300_000)
+    }
+
+    fn new(config: &Config, id: &str, timeout_ms: u32) -> Result<Self, KafkaError> {
+        let inner = config
+            .client(id)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", config.linger_ms.to_string())
+            .set("message.timeout.ms", timeout_ms.to_string())
+            .set("request.timeout.ms", timeout_ms.min(10_000).to_string())
+            .set("queue.buffering.max.messages", config.queue_records.to_string())
+            .set("queue.buffering.max.kbytes", "262144")
+            .set("allow.auto.create.topics", "false")
+            .create()?;
+        Ok(Producer { inner, topics: Topic::ALL.map(|topic| config.topic(topic)) })
+    }
+
+    /// Hands the record over at once and returns what resolves when the broker has spoken.
+    ///
+    /// Dropping the returned future does not take the record back.
+    pub fn publish(&self, record: Outgoing<'_>) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in record.headers {
+            headers = headers.insert(rdkafka::message::Header { key, value: Some(*value) });
+        }
+        let queued = self.inner.send_result(
+            FutureRecord::to(&self.topics[record.topic as usize])
+                .partition(record.partition)
+                .key(record.key)
+                .payload(record.payload)
+                .headers(headers),
+        );
+        let queued = queued.map_err(|(error, _)| match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => NotDurable::QueueFull,
+            error => NotDurable::Unconfirmed(error),
+        });
+        async move {
+            match queued?.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err((error, _))) => Err(NotDurable::Unconfirmed(error)),
+                Err(_) => Err(NotDurable::Closed),
+            }
+        }
+    }
+
+    /// Waits until everything handed over has been confirmed or has failed. Blocks the thread.
+    ///
+    /// # Errors
+    /// If that takes longer than `patience`; dropping the producer then loses what is left.
+    pub fn flush(&self, patience: Duration) -> Result<(), KafkaError> {
+        self.inner.flush(patience)
+    }
+}

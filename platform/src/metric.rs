@@ -1,0 +1,105 @@
+//! Every metric of the platform and the names that dashboards already know; a company label is bounded.
+
+use std::collections::BTreeSet;
+use std::sync::{OnceLock, RwLock};
+
+use domain::CompanyId;
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+/// Hooks answered, by company and `accepted` or `rejected`.
+pub const WEBHOOK_RECEIVED: &str = "secretaria_webhook_received_total";
+/// Why hooks were rejected.
+pub const WEBHOOK_REJECTED: &str = "secretaria_webhook_rejected_total";
+/// From a hook's first byte to its answer.
+pub const WEBHOOK_LATENCY: &str = "secretaria_webhook_latency_seconds";
+/// Messages stored, by company and `in` or `out`.
+pub const MESSAGES_PROCESSED: &str = "secretaria_messages_processed_total";
+/// Tokens, by company and direction.
+pub const TOKEN_USAGE: &str = "secretaria_token_usage_total";
+/// Messages booked by metering, by company.
+pub const USAGE_MESSAGES: &str = "secretaria_usage_messages_total";
+/// Tokens booked by metering, by company.
+pub const USAGE_TOKENS: &str = "secretaria_usage_tokens_total";
+/// Turns and deliveries not ended, by company.
+pub const QUEUE_SIZE: &str = "secretaria_queue_size";
+/// Parked events waiting for a person.
+pub const DEAD_LETTER_QUEUE_SIZE: &str = "secretaria_dead_letter_queue_size";
+/// One unit of a processor's work, by processor.
+pub const TASK_LATENCY: &str = "secretaria_task_latency_seconds";
+/// One send to the provider.
+pub const WHATICKET_LATENCY: &str = "secretaria_whaticket_latency_seconds";
+/// Sends that failed, by class.
+pub const WHATICKET_ERRORS: &str = "secretaria_whaticket_errors_total";
+/// Sends that succeeded.
+pub const WHATICKET_SUCCESS: &str = "secretaria_whaticket_send_success_total";
+/// Sends that will be tried again.
+pub const WHATICKET_RETRY: &str = "secretaria_whaticket_send_retry_total";
+/// Successes among all ended deliveries since start.
+pub const WHATICKET_RATIO: &str = "secretaria_whaticket_delivery_success_ratio";
+/// One model call.
+pub const LLM_LATENCY: &str = "secretaria_llm_latency_seconds";
+/// Model calls that failed, by class.
+pub const LLM_ERRORS: &str = "secretaria_llm_errors_total";
+/// Failures among all model calls since start.
+pub const LLM_ERROR_RATE: &str = "secretaria_llm_error_rate";
+/// Health checks that failed, by component.
+pub const HEALTHCHECK_FAILURES: &str = "secretaria_healthcheck_failures_total";
+/// Records taken in, by processor and outcome.
+pub const INTAKE_RECORDS: &str = "secretaria_intake_records_total";
+/// Records on the broker that a processor has not taken in.
+pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
+/// Rows of work a processor has under way.
+pub const RUNNER_IN_FLIGHT: &str = "secretaria_runner_in_flight";
+/// Rows waiting to be published.
+pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
+
+static LABELLED: OnceLock<Labelled> = OnceLock::new();
+
+struct Labelled {
+    most: usize,
+    companies: RwLock<BTreeSet<CompanyId>>,
+}
+
+/// The label of a company: its id while there is room among the labelled ones, else `other`.
+///
+/// First come, first labelled; exact figures for every company are in SQL.
+pub fn company_label(company: CompanyId) -> String {
+    let labelled = LABELLED.get_or_init(|| Labelled { most: 100, companies: RwLock::default() });
+    if labelled.companies.read().is_ok_and(|known| known.contains(&company)) {
+        return company.to_string();
+    }
+    let Ok(mut known) = labelled.companies.write() else { return "other".into() };
+    if known.len() < labelled.most {
+        known.insert(company);
+        return company.to_string();
+    }
+    "other".into()
+}
+
+/// Tells the recorder what each metric means, and how many companies get a label of their own.
+pub fn describe(labelled_companies: usize) {
+    LABELLED.get_or_init(|| Labelled { most: labelled_companies, companies: RwLock::default() });
+    describe_counter!(WEBHOOK_RECEIVED, "hooks answered, by company and status");
+    describe_counter!(WEBHOOK_REJECTED, "hooks rejected, by reason");
+    describe_histogram!(WEBHOOK_LATENCY, "from a hook's first byte to its answer");
+    describe_counter!(MESSAGES_PROCESSED, "messages stored, by company and kind");
+    describe_counter!(TOKEN_USAGE, "model tokens, by company and direction");
+    describe_counter!(USAGE_MESSAGES, "messages booked by metering");
+    describe_counter!(USAGE_TOKENS, "tokens booked by metering");
+    describe_gauge!(QUEUE_SIZE, "turns and deliveries not ended, by company");
+    describe_gauge!(DEAD_LETTER_QUEUE_SIZE, "parked events waiting for a person");
+    describe_histogram!(TASK_LATENCY, "one unit of a processor's work");
+    describe_histogram!(WHATICKET_LATENCY, "one send to the provider");
+    describe_counter!(WHATICKET_ERRORS, "sends that failed, by class");
+    describe_counter!(WHATICKET_SUCCESS, "sends that succeeded");
+    describe_counter!(WHATICKET_RETRY, "sends that will be tried again");
+    describe_gauge!(WHATICKET_RATIO, "successes among all ended deliveries since start");
+    describe_histogram!(LLM_LATENCY, "one model call");
+    describe_counter!(LLM_ERRORS, "model calls that failed, by class");
+    describe_gauge!(LLM_ERROR_RATE, "failures among all model calls since start");
+    describe_counter!(HEALTHCHECK_FAILURES, "health checks that failed, by component");
+    describe_counter!(INTAKE_RECORDS, "records taken in, by processor and outcome");
+    describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
+    describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
+    describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
+}

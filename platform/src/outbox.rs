@@ -1,0 +1,92 @@
+//! The outbox: what is to be published is a row in the same transaction as its cause.
+//!
+//! This module and [`crate::relay`] alone write `outbox`.
+
+use domain::{CompanyId, Envelope, EventId, Topic, header};
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Error;
+
+use crate::park;
+use crate::postgres::{self, Transaction};
+
+/// A record to be published once this transaction has committed.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Whose.
+    pub company: CompanyId,
+    /// Where to.
+    pub topic: Topic,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What follows the company in its key: an address, a conversation, nothing. Decides the partition.
+    pub subject: String,
+    /// How many partitions the company owns.
+    pub spread: u16,
+    /// Its id.
+    pub event: EventId,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Entry {
+    /// The record of an event of ours, with the headers every such record has.
+    ///
+    /// # Errors
+    /// As [`Envelope::write`].
+    pub fn of_event<T: Serialize>(
+        topic: Topic,
+        subject: &str,
+        placement: (u16, i32),
+        envelope: &Envelope<T>,
+        traceparent: Option<&str>,
+    ) -> Result<Self, serde_json::Error> {
+        let company = envelope.company_id;
+        let (spread, epoch) = placement;
+        let mut headers = vec![
+            (header::COMPANY.to_owned(), company.to_string().into_bytes()),
+            (header::EVENT_ID.to_owned(), envelope.event_id.to_string().into_bytes()),
+            (header::KIND.to_owned(), envelope.kind.as_str().into()),
+            (header::SCHEMA.to_owned(), envelope.schema.to_string().into_bytes()),
+            (header::EPOCH.to_owned(), epoch.to_string().into_bytes()),
+            (header::OCCURRED_AT.to_owned(), envelope.occurred_at.as_microsecond().to_string().into_bytes()),
+            (header::RECEIVED_AT.to_owned(), envelope.received_at.as_microsecond().to_string().into_bytes()),
+        ];
+        headers.extend(traceparent.map(|it| (header::TRACEPARENT.to_owned(), it.into())));
+        let payload = envelope.write()?;
+        let key = if subject.is_empty() { company.to_string() } else { format!("{company}/{subject}") };
+        let (event, subject, key) = (envelope.event_id, subject.to_owned(), key.into_bytes());
+        Ok(Entry { company, topic, key, subject, spread, event, headers, payload })
+    }
+}
+
+/// Adds records; they go out in this order, key by key.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn push(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let companies: Vec<i64> = entries.iter().map(|it| it.company.0).collect();
+    let topics: Vec<&str> = entries.iter().map(|it| it.topic.as_str()).collect();
+    let keys: Vec<&[u8]> = entries.iter().map(|it| it.key.as_slice()).collect();
+    let subjects: Vec<&str> = entries.iter().map(|it| it.subject.as_str()).collect();
+    let spreads: Vec<i16> = entries.iter().map(|it| i16::try_from(it.spread).unwrap_or(i16::MAX)).collect();
+    let events: Vec<uuid::Uuid> = entries.iter().map(|it| it.event.0).collect();
+    let headers: Vec<Value> = entries.iter().map(|it| park::headers_as_json(&it.headers)).collect();
+    let payloads: Vec<&[u8]> = entries.iter().map(|it| it.payload.as_slice()).collect();
+    postgres::execute(
+        tx,
+        "insert into secretaria.outbox (company_id, topic, key, placed_by, spread, event_id, headers, payload)
+         select it.company_id, it.topic, it.key, it.placed_by, it.spread, it.event_id, it.headers, it.payload
+         from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::smallint[], $6::uuid[], $7::jsonb[], $8::bytea[])
+           with ordinality as it (company_id, topic, key, placed_by, spread, event_id, headers, payload, place)
+         order by it.place",
+        &[&companies, &topics, &keys, &subjects, &spreads, &events, &headers, &payloads],
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Parking: what cannot be handled goes on a shelf with its cause, and the rest goes on.
+//!
+//! A parked event is a row first (`dead_letters`, with the original bytes and headers), then a record on
+//! `dead.letters` for whoever watches. This module alone adds rows; the `parked` room settles them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{CompanyId, EventId, ProcessorName, Topic, header, placement};
+use serde_json::Value;
+use tokio_postgres::Error;
+
+use crate::kafka::Record;
+use crate::outbox;
+use crate::postgres::{self, Transaction};
+
+/// Why something is parked: a stable word to filter by, and a sentence for the person who looks.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// The word.
+    pub class: &'static str,
+    /// The sentence. Holds no body, number or token.
+    pub detail: String,
+    /// How often it was tried.
+    pub attempts: i32,
+}
+
+/// An event to be parked, with the record it came in.
+#[derive(Debug, Clone)]
+pub struct Parcel<'a> {
+    /// Whose; [`CompanyId::NOBODY`] when the record does not say.
+    pub company: CompanyId,
+    /// Which.
+    pub event: EventId,
+    /// The topic it lay on.
+    pub topic: Topic,
+    /// The record as it lay there.
+    pub record: &'a Record,
+}
+
+/// Puts an event on the shelf, or back on it when a replay failed again.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn park(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    parcel: &Parcel<'_>,
+    cause: &Cause,
+) -> Result<(), Error> {
+    let record = parcel.record;
+    postgres::execute(
+        tx,
+        "insert into secretaria.dead_letters
+           (company_id, processor, event_id, cause, detail, attempts, topic, partition, record_offset, key, headers, payload)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         on conflict (company_id, processor, event_id) do update
+         set state = 'parked', cause = excluded.cause, detail = excluded.detail,
+           attempts = dead_letters.attempts + excluded.attempts, parked_at = now(), settled_at = null, settled_by = null",
+        &[
+            &parcel.company.0,
+            &processor.as_str(),
+            &parcel.event.0,
+            &cause.class,
+            &cause.detail,
+            &cause.attempts,
+            &parcel.topic.as_str(),
+            &record.partition,
+            &record.offset,
+            &record.key,
+            &headers_as_json(&record.headers),
+            &record.payload,
+        ],
+    )
+    .await?;
+    announce(tx, processor, parcel, cause).await
+}
+
+/// Tells whoever watches `dead.letters`.
+async fn announce(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    parcel: &Parcel<'_>,
+    cause: &Cause,
+) -> Result<(), Error> {
+    let record = parcel.record;
+    let origin = format!("{}/{}/{}", parcel.topic, record.partition, record.offset);
+    let headers = with_history(&record.headers, &format!("{processor}: {}", cause.class), &origin, cause.attempts);
+    let key = record.key.clone().unwrap_or_default();
+    let subject = subject_of(&key);
+    outbox::push(
+        tx,
+        &[outbox::Entry {
+            company: parcel.company,
+            topic: Topic::DeadLetters,
+            key,
+            subject,
+            spread: placement::DEFAULT_SPREAD,
+            event: parcel.event,
+            headers,
+            payload: record.payload.clone().unwrap_or_default(),
+        }],
+    )
+    .await
+}
+
+/// A record's headers for a `jsonb` column: an array of `[name, base64]`, so that order and bytes survive.
+pub fn headers_as_json(headers: &[(String, Vec<u8>)]) -> Value {
+    headers.iter().map(|(name, value)| Value::from(vec![name.clone(), STANDARD.encode(value)])).collect()
+}
+
+/// Takes back what [`headers_as_json`] gave; what is malformed is left out.
+pub fn headers_from_json(json: &Value) -> Vec<(String, Vec<u8>)> {
+    let pairs = json.as_array().into_iter().flatten();
+    pairs
+        .filter_map(|pair| Some((pair.get(0)?.as_str()?.to_owned(), STANDARD.decode(pair.get(1)?.as_str()?).ok()?)))
+        .collect()
+}
+
+/// A record's headers with what became of it: why, from where, after how many attempts. Older such words are replaced.
+pub fn with_history(
+    headers: &[(String, Vec<u8>)],
+    cause: &str,
+    origin: &str,
+    attempts: i32,
+) -> Vec<(String, Vec<u8>)> {
+    let history = [(header::CAUSE, cause.to_owned()), (header::ORIGIN, origin.to_owned()), (header::ATTEMPT, attempts.to_string())];
+    let kept = headers.iter().filter(|(name, _)| history.iter().all(|(known, _)| name != known)).cloned();
+    kept.chain(history.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()))).collect()
+}
+
+/// What follows the company in a key; it decides the partition.
+pub fn subject_of(key: &[u8]) -> String {
+    let key = std::str::from_utf8(key).unwrap_or_default();
+    key.split_once('/').map_or("", |(_, subject)| subject).to_owned()
+}

@@ -1,0 +1,168 @@
+//! Connections to Postgres: pooled, bounded in number and in waiting.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio_postgres::NoTls;
+use tokio_postgres::types::ToSql;
+pub use deadpool_postgres::{GenericClient, Transaction};
+pub use tokio_postgres::{Client, Error, Row};
+
+use crate::settings;
+
+/// Settings `postgres.*`. Each URL logs in as another role; passwords are in the URLs, so they are never printed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who may create roles and the schema: used by `migrate` alone.
+    pub owner_url: SecretString,
+    /// `secretaria_service`: ingest's directory and the processors.
+    pub service_url: SecretString,
+    /// `secretaria_api`: sees one company per transaction.
+    pub api_url: SecretString,
+    /// `secretaria_operator`: commands of the operator.
+    pub operator_url: SecretString,
+    /// Most connections per pool.
+    pub pool_size: usize,
+    /// Longest wait for a free connection, a new one, and a statement, in milliseconds.
+    pub wait_ms: u64,
+    /// Longest a statement may run, in milliseconds.
+    pub statement_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let url = |user: &str| SecretString::from(format!("postgres://{user}@127.0.0.1:15432/secretaria"));
+        Config {
+            owner_url: url("postgres"),
+            service_url: url("secretaria_service"),
+            api_url: url("secretaria_api"),
+            operator_url: url("secretaria_operator"),
+            pool_size: 24,
+            wait_ms: 3_000,
+            statement_ms: 15_000,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what can be checked without connecting.
+    ///
+    /// # Errors
+    /// Names the setting that makes no sense.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        for (key, url) in [
+            ("postgres.owner_url", &self.owner_url),
+            ("postgres.service_url", &self.service_url),
+            ("postgres.api_url", &self.api_url),
+            ("postgres.operator_url", &self.operator_url),
+        ] {
+            // The parser's own message may quote the URL, password and all; ours does not.
+            tokio_postgres::Config::from_str(url.expose_secret())
+                .map_err(|_| settings::Error::senseless(key, "not a postgres:// URL"))?;
+        }
+        if !(2..=1_000).contains(&self.pool_size) {
+            return Err(settings::Error::senseless("postgres.pool_size", "must be between 2 and 1000"));
+        }
+        Ok(())
+    }
+}
+
+/// What can go wrong between us and Postgres.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No connection could be had in time.
+    #[error("no connection to postgres")]
+    Pool(#[from] PoolError),
+    /// A statement failed.
+    #[error("postgres refused a statement")]
+    Statement(#[from] Error),
+    /// A pool could not be made.
+    #[error("pool cannot be built")]
+    Build(#[from] deadpool_postgres::BuildError),
+}
+
+impl Failure {
+    /// Whether what was sent is at fault: a value or a constraint, not the connection or the server.
+    ///
+    /// Classes 22 (data exception) and 23 (integrity constraint violation), and text the protocol cannot carry.
+    pub fn blames_the_data(&self) -> bool {
+        match self {
+            Failure::Statement(error) => match error.code() {
+                Some(code) => code.code().starts_with("22") || code.code().starts_with("23"),
+                None => !error.is_closed() && std::error::Error::source(error).is_some_and(|it| !it.is::<std::io::Error>()),
+            },
+            Failure::Pool(_) | Failure::Build(_) => false,
+        }
+    }
+}
+
+/// A pool of connections of one role.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+}
+
+impl Db {
+    /// Builds a pool; connects only when asked for a connection.
+    ///
+    /// # Errors
+    /// If the URL is malformed.
+    pub fn new(url: &SecretString, config: &Config, name: &str) -> Result<Self, Failure> {
+        let mut target = tokio_postgres::Config::from_str(url.expose_secret())?;
+        let wait = Duration::from_millis(config.wait_ms);
+        target
+            .application_name(format!("secretaria {name}"))
+            .connect_timeout(wait)
+            .keepalives_idle(Duration::from_secs(15))
+            .options(format!("-c statement_timeout={} -c idle_in_transaction_session_timeout=60000", config.statement_ms));
+        let manager = Manager::from_config(target, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(wait))
+            .create_timeout(Some(wait))
+            .recycle_timeout(Some(wait))
+            .build()?;
+        Ok(Db { pool })
+    }
+
+    /// A connection, for a short while.
+    ///
+    /// # Errors
+    /// If none is to be had within `postgres.wait_ms`.
+    pub async fn get(&self) -> Result<Object, Failure> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Whether Postgres answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        self.get().await?.simple_query("select 1").await?;
+        Ok(())
+    }
+}
+
+/// A statement's parameters.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Runs a query whose plan the connection keeps.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn query(client: &impl GenericClient, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Error> {
+    client.query(&client.prepare_cached(sql).await?, params).await
+}
+
+/// Runs a statement whose plan the connection keeps, and says how many rows it touched.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn execute(client: &impl GenericClient, sql: &str, params: Params<'_>) -> Result<u64, Error> {
+    client.execute(&client.prepare_cached(sql).await?, params).await
+}

@@ -1,0 +1,159 @@
+//! The outbox relay: rows → topics, by one process at a time, in order per key.
+//!
+//! A row is deleted after the broker's acknowledgement, so a crash between the two publishes it once more; every
+//! reader recognises a repeat by its event id. Rows are scanned, never an id high-water mark: ids commit out of order.
+
+use std::time::Duration;
+
+use domain::{CompanyId, Topic, placement};
+use futures_util::future::join_all;
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use crate::kafka::{Header, Outgoing, Producer};
+use crate::metric;
+use crate::park;
+use crate::postgres::{Client, Db, Failure};
+use crate::task::Stop;
+
+/// Settings `outbox.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How often an empty outbox is looked at, in milliseconds.
+    pub poll_ms: u64,
+    /// Most rows published together.
+    pub batch_rows: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { poll_ms: 25, batch_rows: 1_000 }
+    }
+}
+
+/// Any number that nothing else in this database locks.
+const LOCK: i64 = 0x5ec2_e7a2_0b0c;
+
+/// Publishes until stopped. While Postgres or Kafka is away it waits and resumes by itself.
+pub async fn run(db: Db, producer: Producer, partitions: u16, config: Config, stop: Stop) {
+    let mut wait = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = match hold_lock_and_publish(&db, &producer, partitions, &config, &stop).await {
+            Ok(()) => Duration::from_millis(500),
+            Err(problem) => {
+                tracing::warn!(error = %problem, "outbox relay waits for postgres");
+                Duration::from_secs(1)
+            }
+        };
+    }
+}
+
+/// Returns when another process holds the lock, when stopped, or with the error that lost the connection.
+async fn hold_lock_and_publish(
+    db: &Db,
+    producer: &Producer,
+    partitions: u16,
+    config: &Config,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    // Taken out of the pool, so that the lock goes with the connection and never back into the pool.
+    let client = deadpool_postgres::Object::take(db.get().await?);
+    if !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
+        return Ok(());
+    }
+    tracing::info!("this process relays the outbox");
+    while !stop.is_cancelled() {
+        let moved = publish_some(&client, producer, partitions, config).await?;
+        if moved < config.batch_rows as usize {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(Duration::from_millis(config.poll_ms)) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn publish_some(
+    client: &Client,
+    producer: &Producer,
+    partitions: u16,
+    config: &Config,
+) -> Result<usize, Failure> {
+    let rows = client
+        .query(
+            "select company_id, outbox_id, topic, key, placed_by, spread, headers, payload
+             from secretaria.outbox
+             order by outbox_id
+             limit $1",
+            &[&i64::from(config.batch_rows)],
+        )
+        .await?;
+    // Handed over in order, so they lie in order; then all acknowledgements are awaited together.
+    let published = join_all(rows.iter().map(|row| publish(row, producer, partitions))).await;
+    let (mut companies, mut ids) = (Vec::new(), Vec::new());
+    for (row, published) in rows.iter().zip(published) {
+        match published {
+            Ok(topic) => {
+                companies.push(row.get::<_, i64>("company_id"));
+                ids.push(row.get::<_, i64>("outbox_id"));
+                counter!(metric::OUTBOX_PUBLISHED, "topic" => topic).increment(1);
+            }
+            Err(problem) => tracing::warn!(error = %problem, "outbox row stays for the next round"),
+        }
+    }
+    if !ids.is_empty() {
+        client
+            .execute(
+                "delete from secretaria.outbox o
+                 using unnest($1::bigint[], $2::bigint[]) as it (company_id, outbox_id)
+                 where o.company_id = it.company_id and o.outbox_id = it.outbox_id",
+                &[&companies, &ids],
+            )
+            .await?;
+    }
+    Ok(ids.len())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unpublished {
+    #[error("topic {0} is unknown")]
+    UnknownTopic(String),
+    #[error("broker did not take the row")]
+    NotDurable(#[from] crate::kafka::NotDurable),
+}
+
+/// Hands one row to the producer at once; what is returned resolves at the broker's word.
+fn publish(
+    row: &Row,
+    producer: &Producer,
+    partitions: u16,
+) -> impl Future<Output = Result<&'static str, Unpublished>> + use<> {
+    let name: &str = row.get("topic");
+    let topic = Topic::named(name).ok_or_else(|| Unpublished::UnknownTopic(name.to_owned()));
+    let queued = topic.map(|topic| {
+        let company = CompanyId(row.get("company_id"));
+        let spread = u16::try_from(row.get::<_, i16>("spread")).unwrap_or(placement::DEFAULT_SPREAD);
+        let headers = park::headers_from_json(&row.get("headers"));
+        let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        let outgoing = Outgoing {
+            topic,
+            partition: placement::partition(company, row.get("placed_by"), spread, partitions),
+            key: row.get("key"),
+            payload: row.get("payload"),
+            headers: &headers,
+        };
+        (topic.as_str(), producer.publish(outgoing))
+    });
+    async move {
+        let (topic, acknowledged) = queued?;
+        acknowledged.await?;
+        Ok(topic)
+    }
+}

@@ -1,0 +1,72 @@
+//! What follows an attempt. No I/O, no clock, no chance.
+
+use std::time::Duration;
+
+use domain::Purpose;
+
+use super::whaticket::Verdict;
+
+/// A delivery before the verdict on its latest attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// Attempts of this round, the latest included.
+    pub(super) attempts: usize,
+    /// Earlier attempts of this round whose end nobody saw.
+    pub(super) unknowns: usize,
+    /// What it is for.
+    pub(super) purpose: Purpose,
+}
+
+/// What is written down for the attempt, by the names of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Result {
+    /// The provider took it.
+    Sent,
+    /// It was not sent, and will be tried again.
+    FailedTemporary,
+    /// It was not sent, and will not be tried again.
+    FailedPermanent,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Result {
+    /// The name in `delivery_attempts.result`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Result::Sent => "SENT",
+            Result::FailedTemporary => "FAILED_TEMPORARY",
+            Result::FailedPermanent => "FAILED_PERMANENT",
+            Result::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// What happens to the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is over, well.
+    Sent,
+    /// Its next attempt is due after this long.
+    Again(Duration),
+    /// It is over: parked.
+    GiveUp,
+}
+
+/// Judges an attempt.
+///
+/// After an attempt whose end nobody saw, a reply is sent once more in all: the first may have arrived.
+pub(super) fn after(standing: Standing, verdict: &Verdict, waits: &[Duration]) -> (Result, Next) {
+    let wait = standing.attempts.checked_sub(1).and_then(|it| waits.get(it)).copied();
+    let Purpose::Reply = standing.purpose;
+    match (verdict, wait) {
+        (Verdict::Sent, _) => (Result::Sent, Next::Sent),
+        (Verdict::Permanent { .. }, _) => (Result::FailedPermanent, Next::GiveUp),
+        (Verdict::Unknown { .. }, Some(wait)) if standing.unknowns == 0 => (Result::Unknown, Next::Again(wait)),
+        (Verdict::Unknown { .. }, _) => (Result::Unknown, Next::GiveUp),
+        (Verdict::Temporary { retry_after, .. }, Some(wait)) if standing.unknowns == 0 => {
+            (Result::FailedTemporary, Next::Again(retry_after.unwrap_or_default().max(wait)))
+        }
+        (Verdict::Temporary { .. }, _) => (Result::FailedPermanent, Next::GiveUp),
+    }
+}

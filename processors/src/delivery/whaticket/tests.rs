@@ -1,0 +1,216 @@
+//! The client against the sandbox: what is certain, what is not, and how often anybody logs in.
+
+use futures_util::future::join_all;
+use sandbox::{Fault, FaultRule, Filter, Sandbox, SettingsChange, Target};
+use uuid::Uuid;
+
+use super::*;
+
+const MESSAGE: MessageId = MessageId(Uuid::from_u128(0x5e));
+
+async fn town() -> (Sandbox, Client) {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    (sandbox, Client::new(&Config::default()).unwrap())
+}
+
+fn hasty() -> Client {
+    Client::new(&Config { timeout_ms: 300, ..Config::default() }).unwrap()
+}
+
+fn account(base_url: impl Into<String>, auth: Auth) -> Account {
+    Account { company: CompanyId(1), base_url: base_url.into(), auth }
+}
+
+fn fixed(base_url: impl Into<String>) -> Account {
+    account(base_url, Auth::Token("conexao-1".into()))
+}
+
+fn user(base_url: impl Into<String>) -> Account {
+    let credentials = Credentials { email: "bot@exemplo.test".into(), password: "senha".into() };
+    account(base_url, Auth::Login(credentials))
+}
+
+fn letter(number: &str) -> Letter<'_> {
+    Letter { message_id: MESSAGE, attempt: 1, number, body: "Olá, Maria!", traceparent: None }
+}
+
+fn logins(sandbox: &Sandbox) -> usize {
+    sandbox.count(&Filter::of(Target::Login))
+}
+
+fn sent(sandbox: &Sandbox) -> usize {
+    sandbox.count(&Filter::sent())
+}
+
+#[tokio::test]
+async fn a_message_goes_to_the_number_as_the_provider_wrote_it() {
+    let (sandbox, client) = town().await;
+    let account = fixed(sandbox.base_url() + "/");
+    let letter = Letter { attempt: 3, ..letter("5511999990001") };
+    assert_eq!(client.send(&account, &letter).await, Verdict::Sent);
+    let entry = &sandbox.log(&Filter::sent())[0];
+    assert_eq!(entry.number.as_deref(), Some("5511999990001"));
+    assert_eq!(entry.text.as_deref(), Some("Olá, Maria!"));
+    assert_eq!(entry.token.as_deref(), Some("conexao-1"));
+    assert_eq!(entry.message_key, Some(format!("{MESSAGE}:3")));
+}
+
+#[tokio::test]
+async fn an_id_with_an_at_sign_is_passed_as_it_is() {
+    let (sandbox, client) = town().await;
+    client.send(&fixed(sandbox.base_url()), &letter("116900000000001@lid")).await;
+    assert_eq!(sandbox.log(&Filter::of(Target::Send))[0].number.as_deref(), Some("116900000000001@lid"));
+}
+
+#[tokio::test]
+async fn a_fixed_token_that_is_refused_is_not_tried_again() {
+    let (sandbox, client) = town().await;
+    let account = account(sandbox.base_url(), Auth::Token("invalid".into()));
+    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Permanent { class: "unauthorized" });
+    assert_eq!((sandbox.count(&Filter::of(Target::Send)), logins(&sandbox)), (1, 0));
+}
+
+#[tokio::test]
+async fn silence_after_the_bytes_were_written_is_unknown() {
+    let (sandbox, _) = town().await;
+    let client = hasty();
+    let cases = [
+        (Fault::Hang { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
+        (Fault::Latency { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
+        (Fault::SilentSuccess, Verdict::Unknown { class: "connection_lost" }),
+        (Fault::Drop, Verdict::Unknown { class: "connection_lost" }),
+        (Fault::Garbage, Verdict::Sent),
+        (Fault::Truncated, Verdict::Sent),
+    ];
+    for (fault, verdict) in cases {
+        let before = sandbox.count(&Filter::of(Target::Send));
+        sandbox.fault(FaultRule::new(Target::Send, fault.clone())).unwrap();
+        assert_eq!(client.send(&fixed(sandbox.base_url()), &letter("5511999990001")).await, verdict, "{fault:?}");
+        assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} is met once");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_written_is_temporary() {
+    let (sandbox, client) = town().await;
+    let no_tls = sandbox.base_url().replace("http://", "https://");
+    assert_eq!(client.send(&fixed(no_tls), &letter("5511999990001")).await, Verdict::temporary("unreachable"));
+    let closed = sandbox.base_url();
+    sandbox.stop().await.unwrap();
+    assert_eq!(client.send(&fixed(&closed), &letter("5511999990001")).await, Verdict::temporary("unreachable"));
+    assert_eq!(client.send(&user(&closed), &letter("5511999990001")).await.class(), "login_unavailable");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_permanent() {
+    let (_, client) = town().await;
+    for base_url in ["", "exemplo.test", "ftp://exemplo.test", "http://exemplo.test/?a=", "http://exemplo.test/#"] {
+        let verdict = client.send(&fixed(base_url), &letter("5511999990001")).await;
+        assert_eq!(verdict, Verdict::Permanent { class: "bad_address" }, "{base_url}");
+    }
+}
+
+#[tokio::test]
+async fn the_wait_the_provider_asks_for_is_passed_on() {
+    let (sandbox, client) = town().await;
+    let headers = [("retry-after".to_owned(), "17".to_owned())].into();
+    let fault = Fault::Status { status: 429, body: serde_json::Value::Null, headers };
+    sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
+    let verdict = client.send(&fixed(sandbox.base_url()), &letter("5511999990001")).await;
+    let retry_after = Some(Duration::from_secs(17));
+    assert_eq!(verdict, Verdict::Temporary { class: "rate_limited", retry_after });
+}
+
+#[tokio::test]
+async fn many_messages_at_once_cost_one_login() {
+    let (sandbox, client) = town().await;
+    let account = user(sandbox.base_url());
+    let verdicts = join_all((0..20).map(|_| client.send(&account, &letter("5511999990001")))).await;
+    assert_eq!(verdicts, [Verdict::Sent; 20]);
+    assert_eq!((sent(&sandbox), logins(&sandbox)), (20, 1));
+    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(logins(&sandbox), 1, "the token is kept");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_renewed_once_for_all_and_nothing_is_sent_twice() {
+    let (sandbox, client) = town().await;
+    let account = user(sandbox.base_url());
+    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+    sandbox.revoke_tokens();
+    let verdicts = join_all((0..20).map(|_| client.send(&account, &letter("5511999990001")))).await;
+    assert_eq!(verdicts, [Verdict::Sent; 20]);
+    assert_eq!((sent(&sandbox), logins(&sandbox)), (21, 2));
+}
+
+#[tokio::test]
+async fn an_expired_login_that_answers_403_is_renewed_too() {
+    let (sandbox, client) = town().await;
+    let body = serde_json::json!({"error": "Invalid token. We'll try to assign a new one on next request"});
+    let fault = Fault::Status { status: 403, body, headers: Default::default() };
+    sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
+    assert_eq!(client.send(&user(sandbox.base_url()), &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!((sent(&sandbox), logins(&sandbox)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_token_refused_twice_is_a_refusal() {
+    let (sandbox, client) = town().await;
+    let fault = Fault::Status { status: 401, body: serde_json::Value::Null, headers: Default::default() };
+    sandbox.fault(FaultRule::new(Target::Send, fault).times(9)).unwrap();
+    let verdict = client.send(&user(sandbox.base_url()), &letter("5511999990001")).await;
+    assert_eq!(verdict, Verdict::Permanent { class: "unauthorized" });
+    assert_eq!((sandbox.count(&Filter::of(Target::Send)), logins(&sandbox)), (2, 2));
+}
+
+#[tokio::test]
+async fn a_token_about_to_expire_is_used_once() {
+    let (sandbox, client) = town().await;
+    sandbox.settings(SettingsChange { login_ttl_s: Some(20), ..SettingsChange::default() });
+    let account = user(sandbox.base_url());
+    for logins_so_far in 1..=3 {
+        assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+        assert_eq!(logins(&sandbox), logins_so_far);
+    }
+}
+
+#[tokio::test]
+async fn companies_do_not_share_tokens() {
+    let (sandbox, client) = town().await;
+    let one = user(sandbox.base_url());
+    let other = Account { company: CompanyId(2), ..user(sandbox.base_url()) };
+    assert_eq!(client.send(&one, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(client.send(&other, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(logins(&sandbox), 2);
+}
+
+#[tokio::test]
+async fn who_waited_for_a_login_that_failed_shares_its_end() {
+    let (sandbox, _) = town().await;
+    let client = hasty();
+    let account = user(sandbox.base_url());
+    sandbox.fault(FaultRule::new(Target::Login, Fault::Hang { ms: 60_000 })).unwrap();
+    let verdicts = join_all((0..10).map(|_| client.send(&account, &letter("5511999990001")))).await;
+    assert_eq!(verdicts, [Verdict::temporary("login_unavailable"); 10]);
+    assert_eq!((sent(&sandbox), logins(&sandbox)), (0, 1));
+    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent, "a failure is not kept");
+}
+
+#[tokio::test]
+async fn a_login_that_fails_says_whether_to_try_again() {
+    let (sandbox, client) = town().await;
+    let status = |status| Fault::Status { status, body: serde_json::Value::Null, headers: Default::default() };
+    let cases = [
+        (status(401), Verdict::Permanent { class: "login_refused" }),
+        (status(429), Verdict::temporary("login_unavailable")),
+        (status(503), Verdict::temporary("login_unavailable")),
+        (Fault::Drop, Verdict::temporary("login_unavailable")),
+        (Fault::Garbage, Verdict::temporary("login_unreadable")),
+        (Fault::Truncated, Verdict::temporary("login_unreadable")),
+    ];
+    for (fault, verdict) in cases {
+        sandbox.fault(FaultRule::new(Target::Login, fault.clone())).unwrap();
+        assert_eq!(client.send(&user(sandbox.base_url()), &letter("5511999990001")).await, verdict, "{fault:?}");
+    }
+    assert_eq!(sent(&sandbox), 0);
+}

@@ -1,0 +1,206 @@
+//! What an answer of Whaticket's send API means for the message. Pure.
+//!
+//! Sources: whaticket-community `AppError.ts`, `CheckIsValidContact.ts`, `SendWhatsAppMessage.ts`, `isAuthApi.ts`;
+//! launcherbr/whaticketsaas `MessageController.send`, `tokenAuth.ts`. Errors are `{"error":"<text>"}` under 400 unless
+//! something fell over (500); no answer carries a message id, so what is uncertain stays uncertain.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// No `Retry-After` is believed beyond an hour.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// What became of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The provider has taken the message.
+    Sent,
+    /// Not sent, and a later attempt may be.
+    Temporary {
+        /// One of a fixed set of names.
+        class: &'static str,
+        /// The wait the provider asks for.
+        retry_after: Option<Duration>,
+    },
+    /// Not sent, and no attempt will be.
+    Permanent {
+        /// One of a fixed set of names.
+        class: &'static str,
+    },
+    /// Perhaps sent: nobody can tell.
+    Unknown {
+        /// One of a fixed set of names.
+        class: &'static str,
+    },
+}
+
+impl Verdict {
+    /// `sent`, or the failure's class: one of a fixed set of names, for metrics and rows.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Verdict::Sent => "sent",
+            Verdict::Temporary { class, .. } | Verdict::Permanent { class } | Verdict::Unknown { class } => class,
+        }
+    }
+
+    pub(super) fn temporary(class: &'static str) -> Self {
+        Verdict::Temporary { class, retry_after: None }
+    }
+}
+
+/// Judges an answer. `body` is `None` when the connection ended before all of it was there; a success needs none.
+pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: Option<&[u8]>) -> Verdict {
+    let retry_after = retry_after.and_then(wait);
+    match status {
+        200..300 => Verdict::Sent,
+        // The client follows no redirect: a POST would arrive as a GET.
+        ..200 | 300..400 => Verdict::Permanent { class: "redirected" },
+        401 => Verdict::Permanent { class: "unauthorized" },
+        403 => Verdict::Permanent { class: "forbidden" },
+        408 => Verdict::Temporary { class: "request_timeout", retry_after },
+        429 => Verdict::Temporary { class: "rate_limited", retry_after },
+        500.. => Verdict::Temporary { class: "server_error", retry_after },
+        400..500 => match body {
+            Some(body) => by_words(&words(body)).unwrap_or(Verdict::Permanent { class: "refused" }),
+            // The words decide whether it was sent, and they are lost.
+            None => Verdict::Unknown { class: "answer_lost" },
+        },
+    }
+}
+
+/// Whether an answer refuses the token, which happens before anything else is looked at.
+pub(super) fn refuses_token(status: u16, body: Option<&[u8]>) -> bool {
+    // Community and the forks answer an expired login token with a 403 of these words.
+    status == 401 || (status == 403 && body.is_some_and(|body| words(body).starts_with("Invalid token")))
+}
+
+/// Judges an exchange that gave no status line.
+pub(super) fn of_transport(error: &reqwest::Error) -> Verdict {
+    match () {
+        () if error.is_builder() => Verdict::Permanent { class: "bad_address" },
+        // Name, connection and TLS come before the first byte of the request.
+        () if error.is_connect() => Verdict::temporary("unreachable"),
+        () if error.is_timeout() => Verdict::Unknown { class: "timeout" },
+        () => Verdict::Unknown { class: "connection_lost" },
+    }
+}
+
+fn by_words(words: &str) -> Option<Verdict> {
+    const SESSION_DOWN: Verdict = Verdict::Temporary { class: "session_down", retry_after: None };
+    const NOT_ON_WHATSAPP: Verdict = Verdict::Permanent { class: "not_on_whatsapp" };
+    const BAD_NUMBER: Verdict = Verdict::Permanent { class: "bad_number" };
+    const UNCLEAR: Verdict = Verdict::Unknown { class: "send_unclear" };
+    const TABLE: [(&str, Verdict); 11] = [
+        ("ERR_WAPP_NOT_INITIALIZED", SESSION_DOWN),
+        ("ERR_NO_DEF_WAPP_FOUND", SESSION_DOWN),
+        ("ERR_WAPP_CHECK_CONTACT", SESSION_DOWN),
+        // The number check fails like this while the session reconnects.
+        ("Cannot read propert", SESSION_DOWN),
+        ("ERR_CHECK_NUMBER", NOT_ON_WHATSAPP),
+        ("ERR_WAPP_INVALID_CONTACT", NOT_ON_WHATSAPP),
+        ("O número é obrigatório", BAD_NUMBER),
+        ("Invalid number format", BAD_NUMBER),
+        ("Número inválido", BAD_NUMBER),
+        ("ERR_SENDING_WAPP_MSG", UNCLEAR),
+        // The fork says this for every plain exception, before and after the send.
+        ("Não foi possível enviar a mensagem", UNCLEAR),
+    ];
+    TABLE.iter().find(|(prefix, _)| words.starts_with(prefix)).map(|(_, verdict)| *verdict)
+}
+
+fn words(body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let error = parsed.as_ref().and_then(|body| body.get("error").or_else(|| body.get("message")));
+    error.and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+}
+
+/// Whole seconds; the date form is ignored, our own schedule decides then.
+fn wait(retry_after: &str) -> Option<Duration> {
+    retry_after.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            Some(include_bytes!(concat!("../../../../fixtures/whaticket/", $name, ".json")).as_slice())
+        };
+    }
+
+    #[test]
+    fn every_answer_the_providers_give_has_its_verdict() {
+        let temporary = Verdict::temporary;
+        let permanent = |class| Verdict::Permanent { class };
+        let unknown = |class| Verdict::Unknown { class };
+        type Case = (u16, Option<&'static [u8]>, Verdict);
+        let cases: [Case; 14] = [
+            (200, fixture!("send_200_saas"), Verdict::Sent),
+            (200, fixture!("send_200_ticketz"), Verdict::Sent),
+            (400, fixture!("send_400_bad_number_community"), permanent("bad_number")),
+            (400, fixture!("send_400_missing_number"), permanent("bad_number")),
+            (400, fixture!("send_400_no_default"), temporary("session_down")),
+            (400, fixture!("send_400_not_on_whatsapp"), permanent("not_on_whatsapp")),
+            (400, fixture!("send_400_send_failed"), unknown("send_unclear")),
+            (400, fixture!("send_400_session_down"), temporary("session_down")),
+            (400, fixture!("send_400_try_again_saas"), unknown("send_unclear")),
+            (400, fixture!("send_400_undefined"), temporary("session_down")),
+            (401, fixture!("send_401_community"), permanent("unauthorized")),
+            (401, fixture!("send_401_saas"), permanent("unauthorized")),
+            (403, fixture!("send_403_community"), permanent("forbidden")),
+            (500, fixture!("send_500"), temporary("server_error")),
+        ];
+        for (status, body, verdict) in cases {
+            let shown = String::from_utf8_lossy(body.unwrap());
+            assert_eq!(classify(status, None, body), verdict, "{status} {shown}");
+        }
+    }
+
+    #[test]
+    fn the_status_line_is_the_word_of_a_success() {
+        for body in [None, Some(&b""[..]), Some(b"{\"mensa"), Some(b"\xff<html>")] {
+            assert_eq!(classify(200, None, body), Verdict::Sent);
+        }
+        assert_eq!(classify(201, None, None), Verdict::Sent);
+    }
+
+    #[test]
+    fn a_server_error_is_tried_again_whatever_it_says() {
+        for status in [500, 502, 503, 504, 599] {
+            assert_eq!(classify(status, None, Some(b"<html>Bad Gateway")).class(), "server_error");
+        }
+        let waiting = Verdict::Temporary { class: "server_error", retry_after: Some(Duration::from_secs(12)) };
+        assert_eq!(classify(503, Some("12"), None), waiting);
+    }
+
+    #[test]
+    fn a_wait_is_taken_from_the_answer_within_reason() {
+        let waits = |header: &str| match classify(429, Some(header), None) {
+            Verdict::Temporary { class: "rate_limited", retry_after } => retry_after.map(|it| it.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(waits("30"), Some(30));
+        assert_eq!(waits("31536000"), Some(3_600));
+        assert_eq!(waits("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(waits("-5"), None);
+    }
+
+    #[test]
+    fn words_nobody_knows_are_a_refusal_and_words_nobody_heard_are_not() {
+        assert_eq!(classify(400, None, Some(b"{\"error\":\"ERR_SOMETHING_NEW\"}")).class(), "refused");
+        assert_eq!(classify(404, None, Some(b"<html>")).class(), "refused");
+        assert_eq!(classify(400, None, Some(b"{\"error\":{\"a\":1}}")).class(), "refused");
+        assert_eq!(classify(400, None, None), Verdict::Unknown { class: "answer_lost" });
+        assert_eq!(classify(302, None, Some(b"")).class(), "redirected");
+    }
+
+    #[test]
+    fn a_refused_token_is_told_from_a_refused_message() {
+        assert!(refuses_token(401, None));
+        assert!(refuses_token(403, fixture!("send_403_community")));
+        assert!(!refuses_token(403, Some(b"{\"error\":\"ERR_NO_PERMISSION\"}")));
+        assert!(!refuses_token(400, fixture!("send_400_undefined")));
+    }
+}

@@ -1,0 +1,78 @@
+//! Topics → effects. Each processor is a folder with the same rooms.
+//!
+//! `mod.rs` is the contract, `decide.rs` is pure, `perform.rs` runs effects inside one transaction, `store.rs` is the
+//! room's SQL (each table has one writing module), `work.rs` makes the slow calls between transactions.
+
+pub mod reply;
+pub mod delivery;
+pub mod metering;
+pub mod parked;
+
+use std::sync::Arc;
+
+use domain::ProcessorName;
+use platform::postgres::Db;
+use platform::seal::Sealer;
+use platform::task::Stop;
+use platform::{heartbeat, kafka, task};
+use tokio::task::JoinSet;
+
+/// What every processor needs.
+#[derive(Clone)]
+pub struct Ground {
+    /// Postgres as `secretaria_service`.
+    pub db: Db,
+    /// The broker.
+    pub kafka: kafka::Config,
+    /// Opens the companies' sealed secrets.
+    pub sealer: Arc<Sealer>,
+    /// This process's stable name: what it held before a crash is its own again after.
+    pub instance: String,
+}
+
+/// Settings of the processors.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `reply.*`.
+    pub reply: reply::Config,
+    /// `delivery.*`.
+    pub delivery: delivery::Config,
+}
+
+/// A processor could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// librdkafka refuses the settings.
+    #[error("kafka settings are refused")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The HTTP client for a provider cannot be made.
+    #[error("HTTP client cannot be made")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Runs the named processors until stopped; away Postgres or Kafka only make them wait.
+///
+/// # Errors
+/// If one cannot start.
+pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
+    let mut running = JoinSet::new();
+    for &name in names {
+        let beats = heartbeat::run(ground.db.clone(), name, ground.instance.clone(), stop.clone());
+        task::spawn("heartbeat", beats);
+        let (ground, config, stop) = (ground.clone(), config.clone(), stop.clone());
+        running.spawn(async move {
+            match name {
+                ProcessorName::Reply => reply::run(ground, config.reply, stop).await,
+                ProcessorName::Delivery => delivery::run(ground, config.delivery, stop).await,
+                ProcessorName::Metering => metering::run(ground, stop).await,
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok(result) => result?,
+            Err(problem) => tracing::error!(error = %problem, "processor ended without a word"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Reads what `generateContent` answered: text, or one named failure. Pure, and total over any bytes.
+//!
+//! Sources: <https://ai.google.dev/api/generate-content> and google.rpc `error_details.proto`. The JSON is walked, not
+//! deserialized: providers add enum values and drop fields, and none of that may cost a customer an answer.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::failure::{Failure, Refusal};
+
+/// No wait asked for by a provider is believed beyond a day.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Never empty; without the model's thoughts.
+    pub(crate) text: String,
+    /// What it cost, if the provider said.
+    pub(crate) tokens: Option<Tokens>,
+    /// The model that answered, if the provider said, else the one asked.
+    pub(crate) model: String,
+    /// Whether the text ended by itself.
+    pub(crate) ending: Ending,
+}
+
+/// How an answer's text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By itself.
+    Whole,
+    /// At the limit of tokens; cut back to the last sentence if one was complete.
+    Truncated,
+}
+
+/// Tokens of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Read, the cached ones included.
+    pub(crate) input: i64,
+    /// Written, thoughts included: both are billed.
+    pub(crate) output: i64,
+    /// Of those read, the ones the provider had cached.
+    pub(crate) cached: i64,
+}
+
+/// Reads one answer. `retry_after` is the header's value, in seconds as far as it is understood.
+///
+/// # Errors
+/// Everything that is not text fit to be sent.
+pub(crate) fn read_answer(
+    asked_model: &str,
+    status: u16,
+    retry_after: Option<&str>,
+    body: &[u8],
+) -> Result<Answer, Failure> {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok().map(out_of_array);
+    let error = parsed.as_ref().and_then(|body| body.get("error"));
+    if !(200..300).contains(&status) || error.is_some() {
+        return Err(read_error(status, retry_after, error.unwrap_or(&Value::Null)));
+    }
+    let body = parsed.filter(Value::is_object).ok_or(Failure::Garbage { status })?;
+    let tokens = tokens(&body["usageMetadata"]);
+    let candidate = &body["candidates"][0];
+    if let Some(reason) = blocked_prompt(&body["promptFeedback"], candidate) {
+        return Err(Failure::Blocked { reason, tokens });
+    }
+    let text = text(candidate);
+    let ending = match finish(candidate) {
+        Finish::Done => Ending::Whole,
+        Finish::OutOfTokens => Ending::Truncated,
+        Finish::Filtered(reason) => return Err(Failure::Blocked { reason, tokens }),
+        Finish::Confused(finish) => return Err(Failure::Empty { finish, tokens }),
+    };
+    let text = match ending {
+        Ending::Whole => text.trim(),
+        Ending::Truncated => whole_sentences(text.trim()),
+    };
+    if text.is_empty() {
+        let finish = if ending == Ending::Truncated { "MAX_TOKENS" } else { "STOP" };
+        return Err(Failure::Empty { finish, tokens });
+    }
+    let model = body["modelVersion"].as_str().filter(|name| !name.is_empty()).unwrap_or(asked_model);
+    Ok(Answer { text: text.to_owned(), tokens, model: model.to_owned(), ending })
+}
+
+/// Some errors come wrapped in an array of one.
+fn out_of_array(body: Value) -> Value {
+    match body {
+        Value::Array(mut only) if only.len() == 1 => only.remove(0),
+        other => other,
+    }
+}
+
+fn blocked_prompt(feedback: &Value, candidate: &Value) -> Option<&'static str> {
+    const REASONS: [&str; 7] =
+        ["SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "MODEL_ARMOR", "JAILBREAK"];
+    let reason = feedback["blockReason"].as_str().filter(|reason| *reason != "BLOCK_REASON_UNSPECIFIED");
+    match reason {
+        Some(reason) => Some(known(reason, &REASONS)),
+        // Sometimes only the message is there.
+        None if candidate.is_null() && feedback["blockReasonMessage"].is_string() => Some("unknown"),
+        None => None,
+    }
+}
+
+enum Finish {
+    Done,
+    OutOfTokens,
+    /// A filter stopped it: what is there must not be sent.
+    Filtered(&'static str),
+    /// The model tried something we did not ask for.
+    Confused(&'static str),
+}
+
+fn finish(candidate: &Value) -> Finish {
+    const FILTERS: [&str; 7] =
+        ["SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"];
+    const CONFUSIONS: [&str; 4] =
+        ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE"];
+    match candidate["finishReason"].as_str() {
+        None | Some("STOP" | "FINISH_REASON_UNSPECIFIED" | "") => Finish::Done,
+        Some("MAX_TOKENS") => Finish::OutOfTokens,
+        Some(reason) if CONFUSIONS.contains(&reason) => Finish::Confused(known(reason, &CONFUSIONS)),
+        // A reason we do not know may be a new filter, so its text is not trusted either.
+        Some(reason) => Finish::Filtered(known(reason, &FILTERS)),
+    }
+}
+
+/// The name from our own list, so that what is counted and logged stays bounded.
+fn known(name: &str, names: &[&'static str]) -> &'static str {
+    names.iter().find(|known| **known == name).copied().unwrap_or("unknown")
+}
+
+/// The text of every part that is not a thought.
+fn text(candidate: &Value) -> String {
+    let parts = candidate["content"]["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    parts.iter().filter(|part| part["thought"] != true).filter_map(|part| part["text"].as_str()).collect()
+}
+
+/// Cuts after the last mark that ends a sentence; all of it when no sentence was complete.
+fn whole_sentences(text: &str) -> &str {
+    let ends = |at: usize, mark: char| {
+        let next = text[at + mark.len_utf8()..].chars().next();
+        matches!(mark, '.' | '!' | '?' | '…') && next.is_none_or(char::is_whitespace)
+    };
+    match text.char_indices().rev().find(|(at, mark)| ends(*at, *mark)) {
+        Some((at, mark)) => &text[..at + mark.len_utf8()],
+        None => text,
+    }
+}
+
+/// What was spent, from whatever pieces are there.
+fn tokens(usage: &Value) -> Option<Tokens> {
+    let count = |key: &str| {
+        let value = &usage[key];
+        // ProtoJSON writes 64-bit integers as strings.
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| *count >= 0)
+    };
+    let (input, total) = (count("promptTokenCount"), count("totalTokenCount"));
+    let output = match (count("candidatesTokenCount"), count("thoughtsTokenCount")) {
+        (None, None) => total.map(|total| total.saturating_sub(input.unwrap_or(0)).max(0)),
+        (written, thought) => Some(written.unwrap_or(0).saturating_add(thought.unwrap_or(0))),
+    };
+    if input.is_none() && output.is_none() {
+        return None;
+    }
+    let output = output.unwrap_or(0);
+    let input = input.or_else(|| total.map(|total| total.saturating_sub(output).max(0))).unwrap_or(0);
+    Some(Tokens { input, output, cached: count("cachedContentTokenCount").unwrap_or(0).min(input) })
+}
+
+fn read_error(status: u16, retry_after: Option<&str>, error: &Value) -> Failure {
+    // An error under a 200 carries its status inside.
+    let inner = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
+    let status = if status < 400 { inner.unwrap_or(status) } else { status };
+    let after = retry_info(error)
+        .or_else(|| wait_in_words(error["message"].as_str()?))
+        .or_else(|| seconds(retry_after?))
+        .map(|wait| wait.min(LONGEST_WAIT));
+    match status {
+        429 if quota_of_the_day(error) => Failure::QuotaDay,
+        429 => Failure::RateLimited { after },
+        408 | 500.. => Failure::Unavailable { status, after },
+        401 | 403 => Failure::Refused { status, refusal: Refusal::Key },
+        _ if has_reason(error, "API_KEY") => Failure::Refused { status, refusal: Refusal::Key },
+        404 => Failure::Refused { status, refusal: Refusal::Model },
+        200..300 => Failure::Garbage { status },
+        _ => Failure::Refused { status, refusal: Refusal::Request },
+    }
+}
+
+fn details<'a>(error: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    let all = error["details"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().filter(move |detail| detail["@type"].as_str().is_some_and(|name| name.ends_with(kind)))
+}
+
+fn has_reason(error: &Value, prefix: &str) -> bool {
+    details(error, "google.rpc.ErrorInfo").any(|info| info["reason"].as_str().is_some_and(|it| it.starts_with(prefix)))
+}
+
+fn quota_of_the_day(error: &Value) -> bool {
+    details(error, "google.rpc.QuotaFailure")
+        .filter_map(|failure| failure["violations"].as_array())
+        .flatten()
+        .any(|violation| violation["quotaId"].as_str().is_some_and(|id| id.contains("PerDay")))
+}
+
+/// `"36s"`, `"3.957525076s"`.
+fn retry_info(error: &Value) -> Option<Duration> {
+    details(error, "google.rpc.RetryInfo").find_map(|info| seconds(info["retryDelay"].as_str()?.strip_suffix('s')?))
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+}
+
+/// The wait in `Please retry in 36.9s.`, `… in 1m2.5s.` or `… in 850ms.`, for answers without `RetryInfo`.
+fn wait_in_words(message: &str) -> Option<Duration> {
+    const AFTER: &str = "retry in ";
+    let message = message.to_ascii_lowercase();
+    let mut rest = message.get(message.find(AFTER)? + AFTER.len()..)?;
+    let mut wait = None;
+    while let Some((amount, after)) = number(rest) {
+        let after = after.trim_start();
+        let unit = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let scale = match &after[..unit] {
+            "h" => 3_600.0,
+            "m" | "min" => 60.0,
+            "s" | "sec" | "second" | "seconds" => 1.0,
+            "ms" => 0.001,
+            _ => break,
+        };
+        wait = Some(wait.unwrap_or(0.0) + amount * scale);
+        rest = &after[unit..];
+    }
+    Duration::try_from_secs_f64(wait?).ok()
+}
+
+/// A leading decimal number, and what follows it.
+fn number(text: &str) -> Option<(f64, &str)> {
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}

@@ -1,0 +1,147 @@
+//! Every way a model call can fail, its bounded class for metrics, and whether asking again makes sense.
+//!
+//! No text of the provider is kept: Google's messages have been seen quoting the key.
+
+use std::time::Duration;
+
+use super::answer::Tokens;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The prompt or the answer met a filter; a part of an answer may exist and must not be sent.
+    #[error("the model withheld its answer: {reason}")]
+    Blocked {
+        /// The provider's name for it, or `unknown`.
+        reason: &'static str,
+        /// What it cost all the same.
+        tokens: Option<Tokens>,
+    },
+    /// An answer without a word in it.
+    #[error("the model answered without text: {finish}")]
+    Empty {
+        /// Why it stopped, as the provider names it, or `unknown`.
+        finish: &'static str,
+        /// What it cost all the same.
+        tokens: Option<Tokens>,
+    },
+    /// The quota of the day is spent; no wait within a turn cures it.
+    #[error("the model's daily quota is spent")]
+    QuotaDay,
+    /// Too many calls just now.
+    #[error("the model is called too often")]
+    RateLimited {
+        /// The wait the provider asks for.
+        after: Option<Duration>,
+    },
+    /// The provider will not take this call, however often it is made.
+    #[error("the model's provider refuses the call with {status}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// The provider has trouble of its own.
+    #[error("the model is unavailable: {status}")]
+    Unavailable {
+        /// HTTP status.
+        status: u16,
+        /// The wait the provider asks for.
+        after: Option<Duration>,
+    },
+    /// The answer is not one.
+    #[error("the model's answer with status {status} cannot be read")]
+    Garbage {
+        /// HTTP status.
+        status: u16,
+    },
+    /// No answer in time.
+    #[error("the model did not answer in time")]
+    Timeout,
+    /// No connection.
+    #[error("the model cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The connection ended in the middle.
+    #[error("the connection to the model broke")]
+    Broken(#[source] reqwest::Error),
+    /// The deadline had passed before the first call.
+    #[error("no time is left to ask the model")]
+    NoTimeLeft,
+}
+
+/// What is wrong with a call that is refused. The first two are our configuration, not this turn's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The key is wrong, suspended or not allowed to do this.
+    Key,
+    /// There is no such model.
+    Model,
+    /// The request itself.
+    Request,
+}
+
+/// Whether and when the call is worth repeating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It is not.
+    No,
+    /// After the wait the provider asked for.
+    After(Duration),
+    /// After the usual backoff.
+    Backoff,
+}
+
+impl Failure {
+    /// One of a fixed set of names, for metrics.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Failure::Blocked { .. } => "blocked",
+            Failure::Empty { .. } => "empty",
+            Failure::QuotaDay => "quota_day",
+            Failure::RateLimited { .. } => "rate_limited",
+            Failure::Refused { refusal: Refusal::Key, .. } => "key_refused",
+            Failure::Refused { refusal: Refusal::Model, .. } => "model_unknown",
+            Failure::Refused { refusal: Refusal::Request, .. } => "request_refused",
+            Failure::Unavailable { .. } => "unavailable",
+            Failure::Garbage { .. } => "garbage",
+            Failure::Timeout => "timeout",
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Broken(_) => "broken",
+            Failure::NoTimeLeft => "no_time_left",
+        }
+    }
+
+    /// Whether and when to ask again.
+    pub(crate) fn retry(&self) -> Retry {
+        match self {
+            // A spent output budget is spent again; other empty answers are a known whim of the provider.
+            Failure::Empty { finish: "MAX_TOKENS", .. } => Retry::No,
+            Failure::Empty { .. } => Retry::Backoff,
+            Failure::RateLimited { after: Some(wait) } | Failure::Unavailable { after: Some(wait), .. } => {
+                Retry::After(*wait)
+            }
+            Failure::RateLimited { after: None } | Failure::Unavailable { after: None, .. } => Retry::Backoff,
+            Failure::Garbage { .. } | Failure::Timeout | Failure::Unreachable(_) | Failure::Broken(_) => Retry::Backoff,
+            Failure::Blocked { .. } | Failure::QuotaDay | Failure::Refused { .. } | Failure::NoTimeLeft => Retry::No,
+        }
+    }
+
+    /// Tokens that were spent although there is no answer.
+    pub(crate) fn tokens(&self) -> Option<Tokens> {
+        match self {
+            Failure::Blocked { tokens, .. } | Failure::Empty { tokens, .. } => *tokens,
+            _ => None,
+        }
+    }
+
+    /// What a failed exchange means. The URL is dropped; it says nothing the settings do not.
+    pub(super) fn of_transport(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        match () {
+            () if error.is_connect() => Failure::Unreachable(error),
+            () if error.is_timeout() => Failure::Timeout,
+            () => Failure::Broken(error),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Gemini's `generateContent`, unary: one prompt in; one answer or one named failure out.
+//!
+//! Promises: never longer than the deadline given; at most `attempts` calls, each of them reported, because each may
+//! be billed; the key travels in a header only, and neither key nor text is logged or kept in an error. Safe to repeat
+//! as far as nobody is sent anything here; a repeat costs tokens again.
+
+mod answer;
+mod failure;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use platform::clock;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+pub(crate) use answer::{Answer, Ending, Tokens};
+pub(crate) use failure::{Failure, Refusal, Retry};
+
+use super::prompt::Prompt;
+
+/// No answer of a few sentences is larger.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How the model is called.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the API lives, without `/v1beta`.
+    pub base_url: String,
+    /// The model's name.
+    pub model: String,
+    /// The API key.
+    pub api_key: SecretString,
+    /// One call's limit.
+    pub timeout_ms: u64,
+    /// 0 to 2; lower is more predictable.
+    pub temperature: f32,
+    /// Tokens an answer may have. A thinking model's thoughts count too, hence the room.
+    pub max_output_tokens: u32,
+    /// Tokens for thoughts: 0 turns them off where the model allows it; absent leaves it to the model.
+    pub thinking_budget: Option<i32>,
+    /// Calls for one answer at most.
+    pub attempts: usize,
+    /// The first wait between calls; each further one doubles, with jitter.
+    pub backoff_ms: u64,
+    /// The longest wait between calls, before jitter.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            base_url: "https://generativelanguage.googleapis.com".into(),
+            model: "gemini-2.5-flash".into(),
+            api_key: SecretString::default(),
+            timeout_ms: 20_000,
+            temperature: 0.3,
+            max_output_tokens: 2_048,
+            thinking_budget: None,
+            attempts: 3,
+            backoff_ms: 500,
+            backoff_max_ms: 8_000,
+        }
+    }
+}
+
+/// The client cannot be made from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// No key was given.
+    #[error("the model has no api key")]
+    NoKey,
+    /// The key holds what no header can carry.
+    #[error("the model's api key cannot be sent in a header")]
+    Key(#[source] InvalidHeaderValue),
+    /// Base URL and model do not make an HTTP URL.
+    #[error("base url {base_url:?} and model {model:?} do not make an http url")]
+    Url {
+        /// As configured.
+        base_url: String,
+        /// As configured.
+        model: String,
+    },
+    /// The HTTP client cannot start.
+    #[error("the model's http client cannot start")]
+    Http(#[source] reqwest::Error),
+}
+
+/// A Gemini client; clones share connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: reqwest::Url,
+    key: HeaderValue,
+    config: Config,
+}
+
+/// What became of one prompt.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// The answer, or why the last call gave none.
+    pub(crate) outcome: Result<Answer, Failure>,
+    /// Every call made, in order.
+    pub(crate) calls: Vec<CallReport>,
+}
+
+/// One call, for the meter and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallReport {
+    /// The model that answered, else the one asked.
+    pub(crate) model: String,
+    /// From the request's first byte to the answer's last.
+    pub(crate) latency: Duration,
+    /// `ok`, or the failure's class.
+    pub(crate) class: &'static str,
+    /// Tokens spent, also when there is no answer; none if the provider did not say.
+    pub(crate) tokens: Option<Tokens>,
+}
+
+impl Client {
+    /// Prepares a client; nothing is called yet.
+    ///
+    /// # Errors
+    /// If the settings cannot make a call.
+    pub(crate) fn new(config: &Config) -> Result<Self, SetupError> {
+        if config.api_key.expose_secret().is_empty() {
+            return Err(SetupError::NoKey);
+        }
+        let mut key = HeaderValue::from_str(config.api_key.expose_secret()).map_err(SetupError::Key)?;
+        key.set_sensitive(true);
+        let url = url(config)
+            .ok_or_else(|| SetupError::Url { base_url: config.base_url.clone(), model: config.model.clone() })?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            // Repeats are decided here, where each of them is reported.
+            .retry(reqwest::retry::never())
+            .build()
+            .map_err(SetupError::Http)?;
+        Ok(Client { http, url, key, config: config.clone() })
+    }
+
+    /// Asks until there is an answer, a failure that a repeat does not cure, or no time `within` the limit.
+    ///
+    /// A wait that does not fit is not begun: the failure is returned at once. Dropping the future forgets the reports.
+    pub(crate) async fn generate(&self, prompt: &Prompt, within: Duration, traceparent: Option<&str>) -> Generation {
+        let begun = clock::instant();
+        let mut calls = Vec::new();
+        let request = match serde_json::to_vec(&wire::Request::of(prompt, &self.config)) {
+            Ok(body) if !within.is_zero() => self.request(body.into(), traceparent),
+            // Text always serializes, so only the time can be missing.
+            _ => return Generation { outcome: Err(Failure::NoTimeLeft), calls },
+        };
+        let mut pauses = self.pauses();
+        loop {
+            let left = within.saturating_sub(begun.elapsed());
+            let (outcome, report) = self.call(&request, left).await;
+            calls.push(report);
+            let failure = match outcome {
+                Ok(answer) => return Generation { outcome: Ok(answer), calls },
+                Err(failure) => failure,
+            };
+            let left = within.saturating_sub(begun.elapsed());
+            let Some(pause) = pauses.next().and_then(|usual| pause(&failure, usual)).filter(|it| *it < left) else {
+                return Generation { outcome: Err(failure), calls };
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn call(&self, request: &Request, left: Duration) -> (Result<Answer, Failure>, CallReport) {
+        let begun = clock::instant();
+        let outcome = self.exchange(request, left.min(Duration::from_millis(self.config.timeout_ms))).await;
+        let (class, tokens) = match &outcome {
+            Ok(answer) => ("ok", answer.tokens),
+            Err(failure) => (failure.class(), failure.tokens()),
+        };
+        let model = outcome.as_ref().map_or(&self.config.model, |answer| &answer.model).clone();
+        let report = CallReport { model, latency: begun.elapsed(), class, tokens };
+        (outcome, report)
+    }
+
+    async fn exchange(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
+        let sending = self.http.post(self.url.clone()).headers(request.headers.clone()).body(request.body.clone());
+        let mut response = sending.timeout(timeout).send().await.map_err(Failure::of_transport)?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failure::of_transport)? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(Failure::Garbage { status });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        answer::read_answer(&self.config.model, status, retry_after.as_deref(), &body)
+    }
+
+    fn request(&self, body: Bytes, traceparent: Option<&str>) -> Request {
+        const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+        const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+        let mut headers = HeaderMap::new();
+        headers.insert(API_KEY, self.key.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(trace) = traceparent.and_then(|trace| HeaderValue::from_str(trace).ok()) {
+            headers.insert(TRACEPARENT, trace);
+        }
+        Request { headers, body }
+    }
+
+    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(self.config.backoff_ms))
+            .with_max_delay(Duration::from_millis(self.config.backoff_max_ms))
+            .with_max_times(self.config.attempts.saturating_sub(1))
+            .with_jitter()
+            .build()
+    }
+}
+
+struct Request {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn pause(failure: &Failure, usual: Duration) -> Option<Duration> {
+    match failure.retry() {
+        Retry::No => None,
+        Retry::After(wait) => Some(wait),
+        Retry::Backoff => Some(usual),
+    }
+}
+
+fn url(config: &Config) -> Option<reqwest::Url> {
+    let base = config.base_url.trim_end_matches('/');
+    let url = reqwest::Url::parse(&format!("{base}/v1beta/models/{}:generateContent", config.model)).ok()?;
+    let speaks_http = matches!(url.scheme(), "http" | "https");
+    (speaks_http && !config.model.is_empty() && url.query().is_none() && url.fragment().is_none()).then_some(url)
+}

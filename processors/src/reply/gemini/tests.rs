@@ -1,0 +1,267 @@
+//! Every shape an answer takes, as fixtures; and the client against the sandbox's faults.
+
+use std::time::Duration;
+
+use sandbox::{Fault, FaultRule, Filter, Sandbox, Target};
+
+use super::answer::read_answer;
+use super::*;
+use crate::reply::prompt::Role;
+
+const ENOUGH: Duration = Duration::from_secs(30);
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../fixtures/gemini/", $name, ".json")).as_slice()
+    };
+}
+
+fn read(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+    read_answer("gemini-2.5-flash", status, None, body)
+}
+
+fn spent(input: i64, output: i64, cached: i64) -> Option<Tokens> {
+    Some(Tokens { input, output, cached })
+}
+
+#[test]
+fn an_answer_is_the_text_of_all_its_parts() {
+    let answer = read(200, fixture!("200_success")).unwrap();
+    assert_eq!(answer.text, "Olá, Maria! Temos horário amanhã às 14h. Posso reservar?");
+    assert_eq!((answer.tokens, answer.ending), (spent(207, 22, 128), Ending::Whole));
+    assert_eq!(answer.model, "gemini-2.5-flash-002");
+}
+
+#[test]
+fn thoughts_are_billed_and_never_sent() {
+    let answer = read(200, fixture!("200_thoughts")).unwrap();
+    assert_eq!((answer.text.as_str(), answer.tokens), ("Claro! Para qual dia?", spent(40, 97, 0)));
+    let failure = read(200, fixture!("200_only_thoughts")).unwrap_err();
+    assert_eq!((failure.class(), failure.tokens(), failure.retry()), ("empty", spent(40, 91, 0), Retry::Backoff));
+}
+
+#[test]
+fn an_answer_without_usage_is_an_answer() {
+    assert_eq!(read(200, fixture!("200_no_usage")).unwrap().tokens, None);
+    assert_eq!(read(200, fixture!("200_partial_usage")).unwrap().tokens, spent(31, 6, 0), "the rest of the total");
+    assert_eq!(read(200, fixture!("200_no_usage")).unwrap().model, "gemini-2.5-flash");
+}
+
+#[test]
+fn a_text_that_ran_out_of_tokens_is_cut_at_its_last_sentence() {
+    let answer = read(200, fixture!("200_max_tokens_with_text")).unwrap();
+    assert_eq!(answer.text, "Temos limpeza por R$ 150.00 e clareamento. Atendemos de segunda a sexta!");
+    assert_eq!(answer.ending, Ending::Truncated);
+    let cut = |text: &str| {
+        let parts = serde_json::json!([{"text": text}]);
+        let body = serde_json::json!({"candidates": [{"content": {"parts": parts}, "finishReason": "MAX_TOKENS"}]});
+        read(200, body.to_string().as_bytes()).unwrap().text
+    };
+    assert_eq!(cut("A limpeza custa R$ 150.00 e dura"), "A limpeza custa R$ 150.00 e dura");
+    assert_eq!(cut("Não sei… mas v"), "Não sei…");
+    assert_eq!(cut("Tudo certo?"), "Tudo certo?");
+}
+
+#[test]
+fn withheld_answers_are_not_sent_and_keep_their_bill() {
+    type Case = (&'static [u8], &'static str, Option<Tokens>);
+    let cases: [Case; 5] = [
+        (fixture!("200_prompt_blocked"), "PROHIBITED_CONTENT", spent(638, 0, 0)),
+        (fixture!("200_prompt_blocked_message_only"), "unknown", None),
+        (fixture!("200_prompt_blocked_unknown"), "unknown", None),
+        (fixture!("200_safety_with_text"), "SAFETY", spent(52, 9, 0)),
+        (fixture!("200_unknown_finish"), "unknown", None),
+    ];
+    for (body, expected, bill) in cases {
+        let failure = read(200, body).unwrap_err();
+        assert_eq!((failure.class(), failure.retry(), failure.tokens()), ("blocked", Retry::No, bill), "{expected}");
+        assert!(matches!(failure, Failure::Blocked { reason, .. } if reason == expected), "{failure}");
+    }
+}
+
+#[test]
+fn answers_without_a_word_are_empty() {
+    let thought_away = read(200, fixture!("200_max_tokens_no_parts")).unwrap_err();
+    assert_eq!((thought_away.class(), thought_away.retry()), ("empty", Retry::No));
+    assert_eq!(thought_away.tokens(), spent(120, 512, 0));
+    let nobody = read(200, fixture!("200_no_candidates")).unwrap_err();
+    assert_eq!((nobody.class(), nobody.tokens()), ("empty", spent(12, 0, 0)));
+    let nothing = read(200, fixture!("200_empty_parts")).unwrap_err();
+    assert_eq!((nothing.class(), nothing.tokens()), ("empty", None));
+    assert_eq!(read(200, b"{}").unwrap_err().class(), "empty");
+    let confused = br#"{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
+    assert_eq!(read(200, confused).unwrap_err().class(), "empty");
+}
+
+#[test]
+fn errors_are_told_apart_by_what_a_repeat_would_do() {
+    let after = |ms| Retry::After(Duration::from_micros(ms));
+    type Case = (u16, &'static [u8], &'static str, Retry);
+    let cases: [Case; 13] = [
+        (429, fixture!("429_per_minute"), "rate_limited", Retry::After(Duration::from_nanos(3_957_525_076))),
+        (429, fixture!("429_per_day"), "quota_day", Retry::No),
+        (429, fixture!("429_in_array_message_only"), "rate_limited", after(62_500_000)),
+        (429, b"too many", "rate_limited", Retry::Backoff),
+        (503, fixture!("503_overloaded"), "unavailable", Retry::Backoff),
+        (408, b"", "unavailable", Retry::Backoff),
+        (400, fixture!("400_key_invalid"), "key_refused", Retry::No),
+        (400, fixture!("400_invalid_argument"), "request_refused", Retry::No),
+        (403, fixture!("403_denied"), "key_refused", Retry::No),
+        (404, fixture!("404_model"), "model_unknown", Retry::No),
+        (302, b"", "request_refused", Retry::No),
+        (200, b"<html>", "garbage", Retry::Backoff),
+        (200, fixture!("503_overloaded"), "unavailable", Retry::Backoff),
+    ];
+    for (status, body, class, retry) in cases {
+        let failure = read(status, body).unwrap_err();
+        assert_eq!((failure.class(), failure.retry()), (class, retry), "{status} {}", String::from_utf8_lossy(body));
+    }
+}
+
+#[test]
+fn the_wait_is_understood_wherever_it_stands() {
+    let waits = |retry_after: Option<&str>, message: &str| {
+        let body = serde_json::json!({"error": {"code": 429, "message": message}}).to_string();
+        read_answer("m", 429, retry_after, body.as_bytes()).unwrap_err().retry()
+    };
+    let after = |ms| Retry::After(Duration::from_millis(ms));
+    assert_eq!(waits(None, "Please retry in 36.5s."), after(36_500));
+    assert_eq!(waits(None, "PLEASE RETRY IN 5 s"), after(5_000));
+    assert_eq!(waits(None, "retry in 850ms."), after(850));
+    assert_eq!(waits(Some("7"), "later"), after(7_000));
+    assert_eq!(waits(Some("Wed, 21 Oct 2026 07:28:00 GMT"), "later"), Retry::Backoff);
+    assert_eq!(waits(None, "retry in a while, ção"), Retry::Backoff);
+    assert_eq!(waits(None, "retry in 99999999999999999999s"), Retry::Backoff);
+    assert_eq!(waits(Some("-1"), "retry in "), Retry::Backoff);
+    assert_eq!(waits(Some("31536000"), ""), after(86_400_000), "nobody waits a year");
+}
+
+#[test]
+fn no_bytes_make_the_reader_fall_over() {
+    for body in [&b"null"[..], b"[]", b"[[]]", b"7", b"\"x\"", b"{\"candidates\":7}", b"{\"error\":null}", b"\xff\xfe"] {
+        assert!(read(200, body).is_err());
+        assert!(read(500, body).is_err());
+    }
+    let odd = br#"{"candidates":[{"content":{"parts":[{"text":7},{"inlineData":{}},{"text":"Oi."}]}}],
+        "usageMetadata":{"promptTokenCount":"12","candidatesTokenCount":-3}}"#;
+    let answer = read(200, odd).unwrap();
+    assert_eq!((answer.text.as_str(), answer.tokens), ("Oi.", spent(12, 0, 0)));
+}
+
+#[test]
+fn the_key_is_in_no_debug_output_and_a_senseless_setting_is_refused() {
+    let config = Config { api_key: "chave-secreta".into(), ..Config::default() };
+    let client = Client::new(&config).unwrap();
+    assert!(!format!("{client:?} {config:?}").contains("chave-secreta"));
+    assert_eq!(
+        client.url.as_str(),
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent"
+    );
+    assert!(matches!(Client::new(&Config::default()), Err(SetupError::NoKey)));
+    let elsewhere = |base_url: &str| Client::new(&Config { base_url: base_url.into(), ..config.clone() });
+    assert!(matches!(elsewhere("ftp://x"), Err(SetupError::Url { .. })));
+    assert!(matches!(elsewhere("x"), Err(SetupError::Url { .. })));
+    let newline = Config { api_key: "a\nb".into(), ..Config::default() };
+    assert!(matches!(Client::new(&newline), Err(SetupError::Key(_))));
+}
+
+async fn town() -> (Sandbox, Config) {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let config = Config {
+        base_url: sandbox.base_url(),
+        api_key: "chave-de-teste".into(),
+        backoff_ms: 1,
+        backoff_max_ms: 2,
+        ..Config::default()
+    };
+    (sandbox, config)
+}
+
+async fn ask(config: &Config, within: Duration) -> Generation {
+    let prompt = Prompt {
+        system: "Você é a secretária da Clínica Sorriso.".into(),
+        turns: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
+    };
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    Client::new(config).unwrap().generate(&prompt, within, Some(trace)).await
+}
+
+fn classes(generation: &Generation) -> Vec<&'static str> {
+    generation.calls.iter().map(|call| call.class).collect()
+}
+
+#[tokio::test]
+async fn a_prompt_is_answered_and_the_call_reported() {
+    let (sandbox, config) = town().await;
+    let generation = ask(&config, ENOUGH).await;
+    let answer = generation.outcome.unwrap();
+    assert!(!answer.text.is_empty());
+    assert_eq!(generation.calls.len(), 1);
+    assert_eq!((generation.calls[0].class, generation.calls[0].tokens), ("ok", answer.tokens));
+    assert!(answer.tokens.is_some_and(|tokens| tokens.input > 0 && tokens.output > 0));
+    let log = sandbox.log(&Filter::of(Target::Model));
+    assert_eq!(log[0].token.as_deref(), Some("chave-de-teste"));
+    assert_eq!(log[0].trace.as_deref(), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    assert_eq!(log[0].text.as_deref(), Some("oi\nquero marcar"));
+}
+
+#[tokio::test]
+async fn passing_trouble_is_survived_and_every_call_counted() {
+    let (sandbox, config) = town().await;
+    let overloaded = Fault::Status { status: 503, body: serde_json::Value::Null, headers: Default::default() };
+    let faults = [Fault::Gemini429 { retry_delay_s: 0.01, per_day: false }, overloaded, Fault::Garbage];
+    for fault in faults.into_iter().chain([Fault::Truncated, Fault::Drop]) {
+        sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
+    }
+    let generation = ask(&Config { attempts: 6, ..config }, ENOUGH).await;
+    assert_eq!(classes(&generation), ["rate_limited", "unavailable", "garbage", "broken", "broken", "ok"]);
+    assert!(generation.outcome.is_ok());
+}
+
+#[tokio::test]
+async fn a_daily_quota_is_not_asked_twice() {
+    let (sandbox, config) = town().await;
+    let fault = Fault::Gemini429 { retry_delay_s: 0.01, per_day: true };
+    sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
+    let generation = ask(&config, ENOUGH).await;
+    assert_eq!(classes(&generation), ["quota_day"]);
+    assert!(matches!(generation.outcome, Err(Failure::QuotaDay)));
+}
+
+#[tokio::test]
+async fn a_wait_beyond_the_deadline_is_not_begun() {
+    let (sandbox, config) = town().await;
+    let fault = Fault::Gemini429 { retry_delay_s: 3_600.0, per_day: false };
+    sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
+    let generation = tokio::time::timeout(ENOUGH, ask(&config, ENOUGH)).await.unwrap();
+    assert_eq!(classes(&generation), ["rate_limited"]);
+    let none = ask(&config, Duration::ZERO).await;
+    assert!(none.calls.is_empty() && matches!(none.outcome, Err(Failure::NoTimeLeft)));
+}
+
+#[tokio::test]
+async fn a_silent_model_is_left_at_the_limit_and_asked_again_within_its_attempts() {
+    let (sandbox, config) = town().await;
+    sandbox.fault(FaultRule::new(Target::Model, Fault::Hang { ms: 60_000 }).times(9)).unwrap();
+    let generation = ask(&Config { timeout_ms: 50, ..config.clone() }, ENOUGH).await;
+    assert_eq!(classes(&generation), ["timeout"; 3]);
+    let generation = ask(&config, Duration::from_millis(50)).await;
+    assert_eq!(classes(&generation), ["timeout"], "the deadline limits a call too");
+}
+
+#[tokio::test]
+async fn a_closed_door_is_unreachable() {
+    let (sandbox, config) = town().await;
+    sandbox.stop().await.unwrap();
+    let generation = ask(&config, ENOUGH).await;
+    assert_eq!(classes(&generation), ["unreachable"; 3]);
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_any_answer_is_garbage() {
+    let (sandbox, config) = town().await;
+    let body = serde_json::json!({"candidates": [{"content": {"parts": [{"text": "a".repeat(MAX_BODY_BYTES)}]}}]});
+    sandbox.fault(FaultRule::new(Target::Model, Fault::Answer { body })).unwrap();
+    let generation = ask(&Config { attempts: 1, ..config }, ENOUGH).await;
+    assert_eq!(classes(&generation), ["garbage"]);
+}

@@ -1,0 +1,135 @@
+//! reply — answers what contacts write, a turn at a time.
+//!
+//! reads    `inbound.messages`, key company/address
+//! writes   `outbound.messages` and `usage.events`, through the outbox
+//! owns     tables `contacts`, `contact_aliases`, `conversations`, `turns`, `messages`
+//! repeats  safe: one mark per event, one reply per turn, a result counts only while its claim holds
+//!
+//! The intake stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
+//! the turn with one model call. Failure ends in a polite fallback text, never in silence.
+
+mod decide;
+mod perform;
+mod store;
+mod claims;
+mod work;
+mod prompt;
+pub mod gemini;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use domain::{Kind, Mark, ProcessorName, Topic};
+use platform::intake::{self, Fresh, Intake};
+use platform::postgres::{Failure, Transaction};
+use platform::runner::{self, Wake};
+use platform::settings;
+use platform::task::{self, Stop};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Ground};
+
+/// Settings `reply.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long a contact must be silent before the turn is answered, in milliseconds.
+    pub quiet_ms: u64,
+    /// The longest a turn waits for silence, in milliseconds.
+    pub quiet_cap_ms: u64,
+    /// The longest answering a turn may take, retries included, in milliseconds.
+    pub deadline_ms: u64,
+    /// Messages of the conversation that the model sees.
+    pub memory_messages: u16,
+    /// What is said when no answer could be had, unless the company has a text of its own.
+    pub fallback_text: String,
+    /// The model.
+    pub model: gemini::Config,
+    /// The runner.
+    pub runner: runner::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            quiet_ms: 2_000,
+            quiet_cap_ms: 10_000,
+            deadline_ms: 60_000,
+            memory_messages: 12,
+            fallback_text: "Recebemos sua mensagem! No momento não consigo responder por aqui, \
+                            mas nossa equipe já vai falar com você."
+                .into(),
+            model: gemini::Config::default(),
+            runner: runner::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        if self.quiet_cap_ms < self.quiet_ms {
+            return Err(settings::Error::senseless("reply.quiet_cap_ms", "must not be below reply.quiet_ms"));
+        }
+        if self.fallback_text.trim().is_empty() {
+            return Err(settings::Error::senseless("reply.fallback_text", "must say something"));
+        }
+        if !(1..=100).contains(&self.memory_messages) {
+            return Err(settings::Error::senseless("reply.memory_messages", "must be between 1 and 100"));
+        }
+        Ok(())
+    }
+}
+
+/// Runs the intake and the runner until stopped.
+///
+/// # Errors
+/// If a client cannot be made.
+pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
+    let wake = Wake::default();
+    let desk = Arc::new(Desk { quiet: store::Quiet::from(&config), wake: wake.clone() });
+    let work = Arc::new(work::Answering::new(&ground, &config)?);
+    let answering = task::spawn("reply runner", runner::run(work, config.runner, wake, stop.clone()));
+    let taken = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop).await;
+    if let Err(problem) = answering.await {
+        tracing::error!(error = %problem, "reply runner ended without a word");
+    }
+    Ok(taken?)
+}
+
+/// Where messages come in.
+struct Desk {
+    quiet: store::Quiet,
+    wake: Wake,
+}
+
+impl Intake for Desk {
+    type Payload = domain::InboundMessage;
+
+    const PROCESSOR: ProcessorName = ProcessorName::Reply;
+    const TOPIC: Topic = Topic::InboundMessages;
+    const KIND: Kind = Kind::InboundMessage;
+
+    async fn take(
+        &self,
+        tx: &Transaction<'_>,
+        fresh: &[Fresh<'_, Self::Payload>],
+    ) -> Result<Vec<Mark>, Failure> {
+        let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
+        let mut marks = Vec::with_capacity(fresh.len());
+        for it in fresh {
+            let status = statuses.get(&it.envelope.company_id).copied();
+            let step = decide::on_message(&it.envelope.payload, status);
+            marks.push(perform::take_in(tx, it, step, &self.quiet).await?);
+        }
+        Ok(marks)
+    }
+
+    fn taken(&self) {
+        self.wake.wake();
+    }
+}

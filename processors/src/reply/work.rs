@@ -1,0 +1,134 @@
+//! The model call, between two transactions.
+
+use std::time::Duration;
+
+use domain::{CompanyId, ProcessorName, TurnId};
+use metrics::{counter, gauge, histogram};
+use platform::postgres::{Db, Failure};
+use platform::runner::{Claimed, Work};
+use platform::{clock, metric};
+
+use super::claims::{self, Claim, Context};
+use super::decide::{self, Ending, Outcome};
+use super::perform::{self, Finish};
+use super::{Config, gemini, prompt};
+use crate::{Error, Ground};
+
+/// Answers turns.
+pub(super) struct Answering {
+    db: Db,
+    instance: String,
+    model: gemini::Client,
+    memory: u16,
+    deadline: Duration,
+    lease: Duration,
+    fallback: String,
+}
+
+impl Answering {
+    pub(super) fn new(ground: &Ground, config: &Config) -> Result<Self, Error> {
+        Ok(Answering {
+            db: ground.db.clone(),
+            instance: ground.instance.clone(),
+            model: gemini::Client::new(&config.model)?,
+            memory: config.memory_messages,
+            deadline: Duration::from_millis(config.deadline_ms),
+            lease: Duration::from_millis(config.runner.lease_ms),
+            fallback: config.fallback_text.clone(),
+        })
+    }
+
+    async fn answer(&self, claim: &Claim, context: &Context) -> Ending {
+        if !context.active {
+            return decide::on_suspension();
+        }
+        let prompt = prompt::build(&prompt::Scene {
+            company: &context.company_name,
+            instructions: &context.assistant_prompt,
+            contact: context.contact_name.as_deref(),
+            now: clock::now(),
+            time_zone: &context.time_zone,
+            memory: context.memory.iter().map(|it| (it.ours, it.body.as_str())).collect(),
+        });
+        let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
+        count(&calls);
+        let fallback = context.fallback_text.as_deref().unwrap_or(&self.fallback);
+        decide::on_answer(answer, &calls, fallback)
+    }
+}
+
+impl Work for Answering {
+    type Job = Claim;
+    type Claim = (CompanyId, TurnId, i32);
+
+    const PROCESSOR: ProcessorName = ProcessorName::Reply;
+
+    async fn take_back(&self) -> Result<u64, Failure> {
+        claims::take_back(&self.db, &self.instance).await
+    }
+
+    async fn claim(&self, most: usize) -> Result<Claimed<Claim>, Failure> {
+        claims::claim(&self.db, most, &self.instance, self.lease).await
+    }
+
+    fn name(&self, job: &Claim) -> Self::Claim {
+        (job.company, job.turn, job.claim)
+    }
+
+    async fn renew(&self, claims: &[Self::Claim]) -> Result<(), Failure> {
+        claims::renew(&self.db, claims, self.lease).await
+    }
+
+    async fn perform(&self, claim: Claim) {
+        let began = clock::instant();
+        // A turn without a conversation cannot be: foreign keys hold. If it is, its claim runs out and is seen again.
+        let Some(context) = patiently(|| claims::context(&self.db, &claim, self.memory)).await else { return };
+        let ending = self.answer(&claim, &context).await;
+        let finish = patiently(|| perform::finish(&self.db, &claim, &context, &ending)).await;
+        let word = ending.outcome.as_str();
+        let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
+        let duration_ms = began.elapsed().as_millis() as u64;
+        match finish {
+            Finish::Done => match ending.outcome {
+                Outcome::Fallback(class) => {
+                    tracing::warn!(company = claim.company.0, turn = %claim.turn, correlation_id, class, duration_ms, "turn ended in the fallback text");
+                }
+                Outcome::Replied | Outcome::Ignored(_) => {
+                    tracing::info!(company = claim.company.0, turn = %claim.turn, correlation_id, outcome = word, duration_ms, "turn ended");
+                }
+            },
+            Finish::Lost => tracing::info!(company = claim.company.0, turn = %claim.turn, "claim was lost, its result is void"),
+        }
+    }
+}
+
+/// Asks Postgres until it answers. Pauses stay below the runner's own, so that results come before new claims.
+async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(problem) => tracing::warn!(processor = "reply", error = %problem, "a turn waits for postgres"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_millis(400));
+    }
+}
+
+fn count(calls: &[gemini::CallReport]) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static ALL: AtomicU64 = AtomicU64::new(0);
+    static FAILED: AtomicU64 = AtomicU64::new(0);
+    for call in calls {
+        histogram!(metric::LLM_LATENCY, "model" => call.model.clone()).record(call.latency.as_secs_f64());
+        let all = ALL.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(class) = call.failure {
+            FAILED.fetch_add(1, Ordering::Relaxed);
+            counter!(metric::LLM_ERRORS, "class" => class).increment(1);
+        }
+        gauge!(metric::LLM_ERROR_RATE).set(FAILED.load(Ordering::Relaxed) as f64 / all as f64);
+    }
+}
