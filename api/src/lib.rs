@@ -1,1 +1,122 @@
-//! Empty room.
+//! From tables to people: what a company asks over HTTP, and how companies themselves are made.
+//!
+//! In reading order:
+//! - [`routes`] — `GET /api/usage`, `GET /api/conversations`; every other `/api` path is a 404 in JSON.
+//! - [`auth`] — who asks: a signed token names a company and a scope. No route that returns a company's data is open.
+//! - `scoped` — one read-only transaction per request, in which Postgres itself shows one company only.
+//! - [`companies`] — the one writing module of the tables `companies` and `channels`.
+//! - [`keys`] — the two key files, made once.
+//!
+//! The HTTP side only reads. Repeating any request is safe.
+
+pub mod auth;
+pub mod companies;
+mod conversations;
+mod journal;
+pub mod keys;
+mod parameters;
+mod rejection;
+mod scoped;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware::from_fn;
+use axum::routing::{any, get};
+use jiff::Timestamp;
+use platform::postgres::Db;
+use platform::{clock, settings};
+use serde::{Deserialize, Serialize};
+
+pub use rejection::Rejection;
+
+/// Settings `api.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long a token is good for, in seconds.
+    pub token_ttl_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { token_ttl_s: 86_400 }
+    }
+}
+
+impl Config {
+    /// Checks what can be checked without serving.
+    ///
+    /// # Errors
+    /// Names the setting that makes no sense.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        if !(60..=31_536_000).contains(&self.token_ttl_s) {
+            return Err(settings::Error::senseless("api.token_ttl_s", "must be between 60 and 31536000 (a year)"));
+        }
+        Ok(())
+    }
+
+    /// How long a token is good for.
+    pub fn token_ttl(&self) -> Duration {
+        Duration::from_secs(self.token_ttl_s)
+    }
+}
+
+/// What the routes stand on.
+#[derive(Clone)]
+pub struct Api {
+    /// Connections of the role `secretaria_api`, which sees nothing until a transaction names its company.
+    pub db: Db,
+    /// Reads tokens.
+    pub keys: Arc<auth::Keys>,
+    /// What time it is: decides whether a token is still good and which month is the current one.
+    pub now: fn() -> Timestamp,
+}
+
+impl Api {
+    /// With the real clock.
+    pub fn new(db: Db, keys: Arc<auth::Keys>) -> Self {
+        Api { db, keys, now: clock::now }
+    }
+}
+
+impl FromRef<Api> for Db {
+    fn from_ref(api: &Api) -> Db {
+        api.db.clone()
+    }
+}
+
+/// The routes. Nothing but `/api` and what is below it is claimed, so other rooms' routers can be merged.
+pub fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/api/usage", get(usage::answer).fallback(wrong_method))
+        .route("/api/conversations", get(conversations::answer).fallback(wrong_method))
+        .route("/api", any(unknown_path))
+        .route("/api/", any(unknown_path))
+        .route("/api/{*rest}", any(unknown_path))
+        .layer(from_fn(journal::keep))
+        .with_state(api)
+}
+
+async fn unknown_path() -> Rejection {
+    Rejection::UnknownPath
+}
+
+async fn wrong_method() -> Rejection {
+    Rejection::WrongMethod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_between_a_minute_and_a_year() {
+        assert!(Config::default().validate().is_ok());
+        assert!(Config { token_ttl_s: 59 }.validate().is_err());
+        assert!(Config { token_ttl_s: 31_536_001 }.validate().is_err());
+    }
+}

@@ -1,5 +1,51 @@
 //! Room 1: signed hooks in, facts on Kafka out. A 202 means the fact is durable.
+//!
+//! Postgres is not on the way of a hook: companies and their secrets are a snapshot in memory.
 
+pub mod signature;
 pub mod parse;
 pub mod rejection;
-pub mod signature;
+mod companies;
+mod publish;
+mod webhook;
+
+pub use companies::Companies;
+pub use webhook::{Ingest, routes};
+
+use platform::settings;
+use serde::{Deserialize, Serialize};
+
+/// Settings `ingest.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Largest body of a hook, in bytes.
+    pub body_limit_bytes: usize,
+    /// How long reading a body may take, in milliseconds.
+    pub body_timeout_ms: u64,
+    /// How often companies are read again even if nobody says they changed, in seconds.
+    pub refresh_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { body_limit_bytes: 1_048_576, body_timeout_ms: 10_000, refresh_s: 30 }
+    }
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        // Kafka's own limit for a record is one MiB by default; the envelope takes some of it.
+        if !(1_024..=16_777_216).contains(&self.body_limit_bytes) {
+            return Err(settings::Error::senseless("ingest.body_limit_bytes", "must be between 1024 and 16777216"));
+        }
+        if !(1..=3_600).contains(&self.refresh_s) {
+            return Err(settings::Error::senseless("ingest.refresh_s", "must be between 1 and 3600"));
+        }
+        Ok(())
+    }
+}

@@ -208,7 +208,22 @@ mod tests {
             Unavailable::DirectoryNotLoaded.into(),
             Unavailable::ShuttingDown.into(),
         ];
-        insta::assert_snapshot!(all.map(said).join("\n"), @"");
+        insta::assert_snapshot!(all.map(said).join("\n"), @r#"
+        401 - {"error":"X-Timestamp is missing or is not a whole number of epoch seconds","reason":"missing_timestamp"}
+        401 - {"error":"X-Timestamp is too old: sign again with the current time","reason":"stale_timestamp"}
+        401 - {"error":"X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds","reason":"future_timestamp"}
+        401 - {"error":"X-Signature is missing","reason":"missing_signature"}
+        401 - {"error":"X-Signature does not fit: hex(hmac_sha256(secret, timestamp + \".\" + the body's bytes as sent))","reason":"bad_signature"}
+        401 - {"error":"X-Webhook-Token is missing or wrong","reason":"bad_token"}
+        400 - {"error":"the body is not JSON: unreadable at line 3, column 14","reason":"not_json","field":"body"}
+        422 - {"error":"no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid","reason":"missing_number","field":"number"}
+        422 - {"error":"no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like","reason":"unknown_shape","field":"message"}
+        422 - {"error":"the field number cannot be understood","reason":"invalid_field","field":"number"}
+        413 - {"error":"the body is larger than 1048576 bytes","reason":"too_large"}
+        503 5 {"error":"the hook could not be stored: send it again","reason":"not_durable"}
+        503 2 {"error":"not ready yet: send it again","reason":"directory_not_loaded"}
+        503 1 {"error":"shutting down: send it again","reason":"shutting_down"}
+        "#);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use serde_json::{Map, Value, json};
 use crate::http::PeerInfo;
 use crate::kafka;
 use crate::postgres::Db;
-use crate::{clock, heartbeat, http, metric, watermarks};
+use crate::secret::SecretText;
+use crate::{clock, heartbeat, metric, watermarks};
 
 /// The window in which a dependency must answer.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -59,7 +60,7 @@ pub struct Watched {
     /// The metrics.
     pub metrics: Option<PrometheusHandle>,
     /// Opens `/metrics` from afar.
-    pub metrics_token: http::secret_text::SecretText,
+    pub metrics_token: SecretText,
     /// Processors that must be alive somewhere.
     pub processors: Vec<ProcessorName>,
 }

@@ -8,6 +8,7 @@ use axum::extract::ConnectInfo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::secret::SecretText;
 use crate::settings;
 use crate::task::Stop;
 
@@ -20,7 +21,7 @@ pub struct Config {
     /// How long requests under way may go on after a stop, in milliseconds.
     pub drain_ms: u64,
     /// Opens `/metrics` to peers that are not on this machine, as a bearer token. Empty: to nobody.
-    pub metrics_token: secret_text::SecretText,
+    pub metrics_token: SecretText,
 }
 
 impl Default for Config {
@@ -28,7 +29,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8_080)),
             drain_ms: 10_000,
-            metrics_token: secret_text::SecretText::default(),
+            metrics_token: SecretText::default(),
         }
     }
 }
@@ -43,47 +44,6 @@ impl Config {
             return Err(settings::Error::senseless("http.drain_ms", "must be at most 120000"));
         }
         Ok(())
-    }
-}
-
-pub mod secret_text {
-    //! A setting that is never printed.
-
-    use secrecy::{ExposeSecret, SecretString};
-    use serde::{Deserialize, Serialize, Serializer};
-
-    /// Text that prints as `[redacted]`, or as nothing when it is empty.
-    #[derive(Debug, Clone, Default, Deserialize)]
-    #[serde(transparent)]
-    pub struct SecretText(SecretString);
-
-    impl SecretText {
-        /// The text.
-        pub fn expose(&self) -> &str {
-            self.0.expose_secret()
-        }
-
-        /// Whether there is none.
-        pub fn is_empty(&self) -> bool {
-            self.0.expose_secret().is_empty()
-        }
-
-        /// The secret itself, for whoever keeps it as one.
-        pub fn secret(&self) -> SecretString {
-            self.0.clone()
-        }
-    }
-
-    impl Serialize for SecretText {
-        fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-            out.serialize_str(if self.is_empty() { "" } else { "[redacted]" })
-        }
-    }
-
-    impl From<&str> for SecretText {
-        fn from(text: &str) -> Self {
-            SecretText(SecretString::from(text))
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod settings;
+pub mod secret;
 pub mod seal;
 pub mod task;
 pub mod telemetry;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::NoTls;
 
+use crate::secret::SecretText;
 use crate::task;
 
 /// The database could not be migrated.
@@ -35,8 +35,8 @@ const LOCK_WAIT_S: u64 = 60;
 ///
 /// # Errors
 /// If Postgres is away, another process migrates for over a minute, or a migration fails.
-pub async fn run(url: &SecretString, migrations: refinery::Runner) -> Result<Vec<String>, Error> {
-    let (mut client, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
+pub async fn run(url: &SecretText, migrations: refinery::Runner) -> Result<Vec<String>, Error> {
+    let (mut client, connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
     let connection = task::spawn("migrate", connection);
     let mut waited_s = 0;
     while !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {

@@ -1,30 +1,33 @@
 //! Connections to Postgres: pooled, bounded in number and in waiting.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::ToSql;
 pub use deadpool_postgres::{GenericClient, Transaction};
 pub use tokio_postgres::{Client, Error, Row};
 
+use crate::secret::SecretText;
 use crate::settings;
 
 /// Settings `postgres.*`. Each URL logs in as another role; passwords are in the URLs, so they are never printed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Who may create roles and the schema: used by `migrate` alone.
-    pub owner_url: SecretString,
+    pub owner_url: SecretText,
     /// `secretaria_service`: ingest's directory and the processors.
-    pub service_url: SecretString,
+    pub service_url: SecretText,
     /// `secretaria_api`: sees one company per transaction.
-    pub api_url: SecretString,
+    pub api_url: SecretText,
     /// `secretaria_operator`: commands of the operator.
-    pub operator_url: SecretString,
+    pub operator_url: SecretText,
     /// Most connections per pool.
     pub pool_size: usize,
     /// Longest wait for a free connection, a new one, and a statement, in milliseconds.
@@ -35,7 +38,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let url = |user: &str| SecretString::from(format!("postgres://{user}@127.0.0.1:15432/secretaria"));
+        let url = |user: &str| SecretText::from(format!("postgres://{user}@127.0.0.1:15432/secretaria"));
         Config {
             owner_url: url("postgres"),
             service_url: url("secretaria_service"),
@@ -61,7 +64,7 @@ impl Config {
             ("postgres.operator_url", &self.operator_url),
         ] {
             // The parser's own message may quote the URL, password and all; ours does not.
-            tokio_postgres::Config::from_str(url.expose_secret())
+            tokio_postgres::Config::from_str(url.expose())
                 .map_err(|_| settings::Error::senseless(key, "not a postgres:// URL"))?;
         }
         if !(2..=1_000).contains(&self.pool_size) {
@@ -111,8 +114,8 @@ impl Db {
     ///
     /// # Errors
     /// If the URL is malformed.
-    pub fn new(url: &SecretString, config: &Config, name: &str) -> Result<Self, Failure> {
-        let mut target = tokio_postgres::Config::from_str(url.expose_secret())?;
+    pub fn new(url: &SecretText, config: &Config, name: &str) -> Result<Self, Failure> {
+        let mut target = tokio_postgres::Config::from_str(url.expose())?;
         let wait = Duration::from_millis(config.wait_ms);
         target
             .application_name(format!("secretaria {name}"))
@@ -165,4 +168,47 @@ pub async fn query(client: &impl GenericClient, sql: &str, params: Params<'_>) -
 /// If Postgres refuses.
 pub async fn execute(client: &impl GenericClient, sql: &str, params: Params<'_>) -> Result<u64, Error> {
     client.execute(&client.prepare_cached(sql).await?, params).await
+}
+
+/// Wakes whenever somebody notifies a channel, and once after every (re)connection, since words may have been missed.
+///
+/// Runs until stopped; while Postgres is away it tries again every second.
+pub fn notifications(url: &SecretText, channel: &'static str, stop: crate::task::Stop) -> Arc<Notify> {
+    let heard = Arc::new(Notify::new());
+    let (url, told) = (url.clone(), Arc::clone(&heard));
+    crate::task::spawn("notifications", async move {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                ended = listen(&url, channel, &told) => if let Err(problem) = ended {
+                    tracing::debug!(channel, error = %problem, "not listening to postgres");
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    heard
+}
+
+async fn listen(url: &SecretText, channel: &str, told: &Notify) -> Result<(), Error> {
+    let (client, mut connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
+    let mut words = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
+    let command = format!("listen {channel}");
+    let asked = client.batch_execute(&command);
+    tokio::pin!(asked);
+    let mut listening = false;
+    loop {
+        tokio::select! {
+            done = &mut asked, if !listening => {
+                done?;
+                listening = true;
+                told.notify_one();
+            }
+            word = words.next() => match word {
+                Some(Ok(_)) => told.notify_one(),
+                Some(Err(problem)) => return Err(problem),
+                None => return Ok(()),
+            }
+        }
+    }
 }

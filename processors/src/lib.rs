@@ -9,9 +9,10 @@ pub mod metering;
 pub mod parked;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::ProcessorName;
-use platform::postgres::Db;
+use platform::postgres::{Db, Failure};
 use platform::seal::Sealer;
 use platform::task::Stop;
 use platform::{heartbeat, kafka, task};
@@ -76,3 +77,20 @@ pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: 
     }
     Ok(())
 }
+
+/// Asks Postgres until it answers. Pauses stay below the runner's own, so that results come before new claims.
+pub(crate) async fn patiently<T, F>(processor: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(problem) => tracing::warn!(processor, error = %problem, "a result waits for postgres"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_millis(400));
+    }
+}
+

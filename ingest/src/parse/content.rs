@@ -34,6 +34,11 @@ impl Said {
         Said { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::Stub) }
     }
 
+    /// Whether nothing of it arrived, or nothing was ever meant for people.
+    pub(super) fn is_shell(&self) -> bool {
+        self.is_stub() && self.content == Content::Nothing
+    }
+
     fn is_stub(&self) -> bool {
         self.ignore == Some(IgnoreReason::Stub)
     }

@@ -9,9 +9,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::Number;
 
 /// A value whose object form, if that is what it is, is a `T`. Text is borrowed from the body where it can be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Json<'a, T = IgnoredAny> {
     /// Not there, or null.
+    #[default]
     Missing,
     /// A string.
     Text(Cow<'a, str>),
@@ -67,12 +68,6 @@ impl<'a, T> Json<'a, T> {
             Json::Number(number) => Some(Cow::Owned(number.to_string())),
             Json::Missing | Json::Truth(_) | Json::List | Json::Object(_) => None,
         }
-    }
-}
-
-impl<T> Default for Json<'_, T> {
-    fn default() -> Self {
-        Json::Missing
     }
 }
 

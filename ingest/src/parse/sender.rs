@@ -47,7 +47,9 @@ pub(super) fn resolve(hook: &Hook<'_>) -> Result<Sender, Rejection> {
     let mut names: Vec<Name> = Vec::with_capacity(candidates.len());
     let mut invalid = None;
     for (field, value) in candidates {
-        let Some(written) = value.and_then(written) else { continue };
+        let Some(written) = value.and_then(written) else {
+            continue;
+        };
         match Name::read(&written) {
             Some(name) if matches!(name.kind, Kind::Chat(_)) => return Ok(name.into_sender(Vec::new())),
             // Two phones could be two people, so of each kind only the first is believed.

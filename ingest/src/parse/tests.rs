@@ -64,7 +64,90 @@ fn every_fixture_ends_as_its_line_says() {
         .map(|path| format!("{}: {}", path.file_stem().unwrap().to_str().unwrap(), line(&fs::read(&path).unwrap())))
         .collect();
     lines.sort();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    baileys_audio_message_ptt: 551199990001 → 5511999990001 Maria: [áudio] [3EB0C431C26A1916E07A written]
+    baileys_blank_text: 551199990001 → 5511999990001 Maria: "  \n" ignored(stub) [3EB0C431C26A1916E07A written]
+    baileys_br_12_digit_no_ninth: 553188880002 → 553188880002 Maria: "oi" [3EB0BR12 written]
+    baileys_buttons_response_message: 551199990001 → 5511999990001 Maria: "Confirmar" (rem:confirm:9f1c) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_contact_message: 551199990001 → 5511999990001 Maria: [contato] [3EB0C431C26A1916E07A written]
+    baileys_conversation: 551199990001 → 5511999990001 Maria: "Bom dia, queria marcar um horário" [3EB0C431C26A1916E07A written]
+    baileys_decrypt_failed_stub: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_device_part_in_jid: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_disappearing_timer_changed: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_document_message: 551199990001 → 5511999990001 Maria: [documento] [3EB0C431C26A1916E07A written]
+    baileys_document_with_caption: 551199990001 → 5511999990001 Maria: [documento] meu exame [3EB0C431C26A1916E07A written]
+    baileys_edit_with_type_as_integer: 551199990001 → 5511999990001 Maria: "sexta às 15h" on 3EB0OLD ignored(edited) [3EB0C431C26A1916E07A written]
+    baileys_edited_message: 551199990001 → 5511999990001 Maria: "sexta, digo" on 3EB0OLD ignored(edited) [3EB0C431C26A1916E07A written]
+    baileys_ephemeral_wrapped_text: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_extended_text_message: 551199990001 → 5511999990001 Maria: "pode ser quinta às 15h?" on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_flow_list_choice: 551199990001 → 5511999990001 Maria: "Qui 16/10 15:00" (slot:2025-10-16T18:00:00Z) [3EB0C431C26A1916E07A written]
+    baileys_flow_with_broken_params: 551199990001 → 5511999990001 Maria: "Confirmar" (-) [3EB0C431C26A1916E07A written]
+    baileys_from_me_echo: 551199990001 → 5511999990001 ourselves: "resposta humana pelo celular" ignored(own_echo) [3EB0ME1 written]
+    baileys_group_message: g.us:120363000000000000 → 120363000000000000@g.us Maria: "oi grupo" ignored(group) [3EB0GRP1 written]
+    baileys_group_poll: g.us:120363000000000000 → 120363000000000000@g.us Maria: nothing ignored(group) [3EB0C431C26A1916E07A written]
+    baileys_half_an_emoji: 551199990001 → 5511999990001 Maria: "obrigada �" [3EB0C431C26A1916E07A written]
+    baileys_image_message: 551199990001 → 5511999990001 Maria: [imagem] segue o pedido do exame [3EB0C431C26A1916E07A written]
+    baileys_interactive_response_native_flow: 551199990001 → 5511999990001 Maria: "Confirmar" (rem:confirm:9f1c) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_key_distribution_only: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_lid_only: lid:116900000000001 → 116900000000001@lid Maria: "oi" [3EB0LID2 written]
+    baileys_lid_with_alt: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0LID1 written]
+    baileys_lid_with_sender_pn: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_list_response_message: 551199990001 → 5511999990001 Maria: "Qui 16/10 15:00" (slot:2025-10-16T18:00:00Z) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_location_message: 551199990001 → 5511999990001 Maria: [localização] [3EB0C431C26A1916E07A written]
+    baileys_long_as_object_timestamp: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_newsletter: newsletter:120363000000000001 → 120363000000000001@newsletter Maria: "novidades" ignored(newsletter) [3EB0C431C26A1916E07A written]
+    baileys_nul_in_text: 551199990001 → 5511999990001 Ma�ria: "oi�tudo bem?" [3EB0C431C26A1916E07A written]
+    baileys_own_echo_of_a_poll: 551199990001 → 5511999990001 ourselves: nothing ignored(own_echo) [3EB0ME2 written]
+    baileys_own_echo_to_lid_with_our_pn: lid:116900000000001 → 116900000000001@lid ourselves: "já te respondo" ignored(own_echo) [3EB0C431C26A1916E07A written]
+    baileys_phone_with_lid_alt: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_reaction_message: 551199990001 → 5511999990001 Maria: [reação] 👍 on 3EB0AAAABBBBCCCC0001 ignored(reaction) [3EB0C431C26A1916E07A written]
+    baileys_reaction_taken_back: 551199990001 → 5511999990001 Maria: [reação]  on 3EB0AAAABBBBCCCC0001 ignored(reaction) [3EB0C431C26A1916E07A written]
+    baileys_revoke_protocol_message: 551199990001 → 5511999990001 Maria: nothing on 3EB0OLD ignored(revoked) [3EB0C431C26A1916E07A written]
+    baileys_status_broadcast: broadcast:status → status@broadcast Maria: "status" ignored(broadcast) [3EB0ST1 written]
+    baileys_sticker_message: 551199990001 → 5511999990001 Maria: [figurinha] [3EB0C431C26A1916E07A written]
+    baileys_stub_without_message: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_template_button_reply_message: 551199990001 → 5511999990001 Maria: "Reagendar" (rem:reschedule:9f1c) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_text_with_context_info: 551199990001 → 5511999990001 Maria: "tem vaga sexta?" [3EB0C431C26A1916E07A written]
+    baileys_timestamp_beyond_year_9999: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A received]
+    baileys_timestamp_missing: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A received]
+    baileys_timestamp_negative: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A received]
+    baileys_ts_as_string: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_video_message: 551199990001 → 5511999990001 Maria: [vídeo] olha só on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_view_once_emptied: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_view_once_image: 551199990001 → 5511999990001 Maria: [imagem] só uma vez [3EB0C431C26A1916E07A written]
+    bridge_audio: 551199999999 → 5511999999999: [áudio] [- received]
+    bridge_button: 551188877766 → 5511988877766: "Quero falar com suporte" (-) [- received]
+    bridge_extended_text: 553188880002 → 5531988880002: "vocês abrem sábado?" [- received]
+    bridge_group_ticket: g.us:120363000000000000 → 120363000000000000@g.us: "bom dia grupo" ignored(group) [- received]
+    bridge_list: 551188877766 → 5511988877766 Joana: "Corte e escova" (svc:2) [- received]
+    bridge_number_and_lid: 551199999999=lid:116900000000001 → 5511999999999: "olá" [3EB0LID3 received]
+    bridge_number_as_integer: 551199999999 → 5511999999999: "olá" [- received]
+    bridge_number_as_written: 553188880002 → 5531988880002: "olá" [- received]
+    bridge_number_empty_contact_known: 551188877766 → 5511988877766: "olá" [- received]
+    bridge_number_is_a_lid: lid:116900000000001 → 116900000000001@lid: "olá" [- received]
+    bridge_own_echo: 551199999999 → 5511999999999 ourselves: "pode vir às 15h" ignored(own_echo) [3EB0BRIDGE03 received]
+    bridge_text: 551199999999 → 5511999999999: "olá" [- received]
+    bridge_text_as_number: 551199999999 → 5511999999999: "1" [- received]
+    bridge_with_database_id: 551199999999 → 5511999999999: "olá" [3EB0BRIDGE02 received]
+    bridge_with_id_and_name: 551199999999 → 5511999999999 Ana: "olá" [3EB0BRIDGE01 written]
+    refused_array: 422 InvalidField { field: "body" }
+    refused_conversation_is_null: 422 UnknownShape
+    refused_cut_short: 400 the body is not JSON: unreadable at line 1, column 30
+    refused_empty_object: 422 MissingNumber
+    refused_id_too_long: 422 InvalidField { field: "key.id" }
+    refused_lid_with_nul: 422 InvalidField { field: "key.remoteJid" }
+    refused_message_is_a_string: 422 UnknownShape
+    refused_message_is_empty: 422 UnknownShape
+    refused_name_twice: 400 the body is not JSON: unreadable at line 1, column 66
+    refused_no_message: 422 UnknownShape
+    refused_no_number: 422 MissingNumber
+    refused_not_json: 400 the body is not JSON: unreadable at line 3, column 26
+    refused_number_is_a_list: 422 InvalidField { field: "number" }
+    refused_number_is_a_word: 422 InvalidField { field: "number" }
+    refused_number_too_short: 422 InvalidField { field: "number" }
+    refused_number_with_a_fraction: 422 InvalidField { field: "number" }
+    refused_poll: 422 UnknownShape
+    "#);
 }
 
 #[test]
@@ -73,6 +156,14 @@ fn an_answer_goes_to_the_number_as_reported_whatever_the_key_is() {
     let without = message(r#"{"number":"553188880002","message":{"conversation":"a"}}"#);
     assert_eq!(with_ninth.address, without.address);
     assert_eq!([with_ninth.reply_to.as_str(), &without.reply_to], ["5531988880002", "553188880002"]);
+}
+
+#[test]
+fn a_message_that_arrives_after_its_empty_shell_is_not_taken_for_a_repeat() {
+    let key = r#""key":{"remoteJid":"5511999990001@s.whatsapp.net","id":"3EB0"}"#;
+    let shell = message(&format!(r#"{{{key},"message":null,"messageStubType":2}}"#));
+    let text = message(&format!(r#"{{{key},"message":{{"conversation":"oi"}}}}"#));
+    assert_eq!([shell.provider_id, text.provider_id], [None, Some("3EB0".to_owned())]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The two bodies of `POST /webhook/whaticket`: a bridge's (`message` with `number` or `ticket`) and the raw Baileys
 //! message that Whaticket forks pass on (`key`, `messageTimestamp`, `message`). One reader takes both.
 
-use domain::{Author, Channel, IgnoreReason, InboundMessage};
+use domain::{Author, Channel, Content, IgnoreReason, InboundMessage};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use super::json::Json;
 use super::{Parsed, repair, sender, text};
 use crate::rejection::Rejection;
 
-/// Reads one hook.
+/// Reads one hook. A message of which nothing arrived comes back without its provider's id.
 ///
 /// # Errors
 /// `NotJson` with the position, `MissingNumber`, `UnknownShape`, or the field that makes no sense. What was understood
@@ -100,7 +100,9 @@ struct Long<'a> {
 
 impl Long<'_> {
     fn value(&self) -> Option<i64> {
-        let half = |it: &Json<'_>| if let Json::Number(number) = it { number.as_i64() } else { None };
+        let half = |it: &Json<'_>| {
+            if let Json::Number(number) = it { number.as_i64() } else { None }
+        };
         half(&self.high)?.checked_mul(1 << 32)?.checked_add(half(&self.low)? & 0xffff_ffff)
     }
 }
@@ -162,8 +164,10 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
     let chat = sender.ignore.or(hook.broadcast.is_true().then_some(IgnoreReason::Broadcast));
     let ignore = chat.or(is_from_me.then_some(IgnoreReason::OwnEcho));
     // Nobody answers these, so it does not matter that we cannot read them.
-    let unread = ignore.map(|_| Said::stub());
+    let unread = ignore.map(|_| Said { content: Content::Nothing, quotes: None, ignore: None });
     let said = hook.said().or(unread).ok_or(Rejection::UnknownShape)?;
+    // WhatsApp sends a message it could not decrypt again under the same id: the shell must not make that a repeat.
+    let provider_id = provider_id.filter(|_| !said.is_shell());
     let message = InboundMessage {
         channel: Channel::Whaticket,
         address: sender.address,

@@ -15,8 +15,6 @@ mod claims;
 mod perform;
 mod work;
 pub mod whaticket;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

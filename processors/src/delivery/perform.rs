@@ -98,12 +98,12 @@ fn count(result: AttemptResult, next: Next, verdict: &Verdict) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static SENT: AtomicU64 = AtomicU64::new(0);
     static ENDED: AtomicU64 = AtomicU64::new(0);
-    if let Some(class) = verdict.class() {
-        counter!(metric::WHATICKET_ERRORS, "class" => class).increment(1);
-    }
     if result == AttemptResult::Sent {
         counter!(metric::WHATICKET_SUCCESS).increment(1);
         SENT.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(class) = verdict.class() {
+        counter!(metric::WHATICKET_ERRORS, "class" => class).increment(1);
     }
     match next {
         Next::Again(_) => counter!(metric::WHATICKET_RETRY).increment(1),

@@ -1,20 +1,21 @@
 //! The send, between two transactions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{CompanyId, EventId, ProcessorName};
+use domain::{CompanyId, EventId, MessageId, ProcessorName};
 use metrics::histogram;
 use platform::postgres::{Db, Failure};
 use platform::runner::{Claimed, Work};
-use platform::seal::{Place, Sealer};
+use platform::seal::{self, Place, Sealer};
 use platform::{clock, metric};
-use std::sync::Arc;
+use secrecy::SecretString;
 
-use super::claims::{self, Claim, Credentials};
-use super::perform::{self, Finish};
-use super::whaticket::{self, Verdict};
 use super::Config;
-use crate::{Error, Ground};
+use super::claims::{self, Channel, Claim};
+use super::perform::{self, Finish};
+use super::whaticket::{self, Account, Auth, Credentials, Letter, Verdict};
+use crate::{Error, Ground, patiently};
 
 /// Sends messages.
 pub(super) struct Sending {
@@ -36,5 +37,83 @@ impl Sending {
             waits: config.waits(),
             lease: Duration::from_millis(config.runner.lease_ms),
         })
+    }
+
+    async fn attempt(&self, claim: &Claim, channel: Option<Channel>) -> Verdict {
+        let Some(channel) = channel else { return Verdict::Permanent { class: "no_channel" } };
+        let account = match self.open(claim.company, channel) {
+            Ok(account) => account,
+            Err(problem) => {
+                tracing::error!(company = claim.company.0, error = %problem, "channel cannot be opened");
+                return Verdict::Permanent { class: "sealed_channel" };
+            }
+        };
+        let began = clock::instant();
+        let letter = Letter {
+            message_id: MessageId(claim.delivery.0),
+            attempt: claim.attempt.unsigned_abs(),
+            number: &claim.to,
+            body: &claim.body,
+            traceparent: claim.traceparent.as_deref(),
+        };
+        let verdict = self.provider.send(&account, &letter).await;
+        histogram!(metric::WHATICKET_LATENCY).record(began.elapsed().as_secs_f64());
+        verdict
+    }
+
+    fn open(&self, company: CompanyId, channel: Channel) -> Result<Account, seal::Error> {
+        let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
+            self.sealer.open_text(Place { table: "channels", column, company }, sealed)
+        };
+        let auth = match channel.credentials {
+            claims::Credentials::Token(token) => Auth::Token(text("token_sealed", &token)?),
+            claims::Credentials::Login { email, password } => {
+                Auth::Login(Credentials { email, password: text("login_password_sealed", &password)? })
+            }
+        };
+        Ok(Account { company, base_url: channel.base_url, auth })
+    }
+}
+
+impl Work for Sending {
+    type Job = Claim;
+    type Claim = (CompanyId, EventId, i32);
+
+    const PROCESSOR: ProcessorName = ProcessorName::Delivery;
+
+    async fn take_back(&self) -> Result<u64, Failure> {
+        claims::take_back(&self.db, &self.instance).await
+    }
+
+    async fn claim(&self, most: usize) -> Result<Claimed<Claim>, Failure> {
+        perform::settle_abandoned(&self.db, &self.waits).await?;
+        claims::claim(&self.db, most, &self.instance, self.lease).await
+    }
+
+    fn name(&self, job: &Claim) -> Self::Claim {
+        (job.company, job.delivery, job.attempt)
+    }
+
+    async fn renew(&self, claims: &[Self::Claim]) -> Result<(), Failure> {
+        claims::renew(&self.db, claims, self.lease).await
+    }
+
+    async fn perform(&self, claim: Claim) {
+        let began = clock::instant();
+        let channel = patiently("delivery", || claims::channel(&self.db, claim.company)).await;
+        let verdict = self.attempt(&claim, channel).await;
+        let finish = patiently("delivery", || perform::finish(&self.db, &claim, &verdict, &self.waits)).await;
+        let company = claim.company.0;
+        let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match finish {
+            Finish::Done(result, _) => tracing::info!(
+                company, delivery = %claim.delivery, attempt = claim.attempt, correlation_id, duration_ms,
+                result = result.as_str(), class = verdict.class(), "delivery attempted"
+            ),
+            Finish::Lost => {
+                tracing::info!(company, delivery = %claim.delivery, correlation_id, "claim was lost, its result is void");
+            }
+        }
     }
 }

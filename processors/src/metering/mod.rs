@@ -8,8 +8,6 @@
 
 mod decide;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -30,16 +30,12 @@ pub(super) struct Context {
     pub(super) spread: u16,
     pub(super) epoch: i32,
     pub(super) contact_name: Option<String>,
-    /// The last messages, oldest first: direction, text, and whether they are this turn's.
-    pub(super) memory: Vec<Remembered>,
+    /// What was said, oldest first, this turn's messages at the end: whether it is ours, and the text.
+    pub(super) memory: Vec<(bool, String)>,
 }
 
-/// A message of the conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Remembered {
-    pub(super) ours: bool,
-    pub(super) body: String,
-}
+/// Messages of one turn that are looked at; a longer burst is cut at its beginning.
+const TURN_MESSAGES: i64 = 50;
 
 /// Claims due turns, one company after the other in turn, and turns whose claim has run out.
 ///
@@ -171,7 +167,7 @@ pub(super) async fn context(db: &Db, claim: &Claim, memory: u16) -> Result<Optio
     // A message that came after the turn was claimed belongs to the next one and is not seen here.
     let messages = query(
         &client,
-        "select direction = 'out', body
+        "select direction = 'out', body, turn_id = $3
          from secretaria.messages
          where company_id = $1 and conversation_id = $2
            and position <= (
@@ -179,9 +175,12 @@ pub(super) async fn context(db: &Db, claim: &Claim, memory: u16) -> Result<Optio
              where company_id = $1 and turn_id = $3 and direction = 'in')
          order by position desc
          limit $4",
-        &[&claim.company.0, &claim.conversation.0, &claim.turn.0, &i64::from(memory)],
+        &[&claim.company.0, &claim.conversation.0, &claim.turn.0, &(i64::from(memory) + TURN_MESSAGES)],
     )
     .await?;
+    // The memory is a number of earlier messages; this turn's own come on top of it.
+    let (turn, before): (Vec<&Row>, Vec<&Row>) = messages.iter().rev().partition(|row| row.get(2));
+    let before = before[before.len().saturating_sub(usize::from(memory))..].iter();
     Ok(Some(Context {
         company_name: row.get(0),
         assistant_prompt: row.get(1),
@@ -191,6 +190,6 @@ pub(super) async fn context(db: &Db, claim: &Claim, memory: u16) -> Result<Optio
         spread: u16::try_from(row.get::<_, i16>(5)).unwrap_or(domain::placement::DEFAULT_SPREAD),
         epoch: row.get(6),
         contact_name: row.get(7),
-        memory: messages.iter().rev().map(|row| Remembered { ours: row.get(0), body: row.get(1) }).collect(),
+        memory: before.chain(&turn).map(|row| (row.get(0), row.get(1))).collect(),
     }))
 }

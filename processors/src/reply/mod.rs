@@ -15,8 +15,6 @@ mod claims;
 mod work;
 mod prompt;
 pub mod gemini;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -11,8 +11,9 @@ use platform::{clock, metric};
 use super::claims::{self, Claim, Context};
 use super::decide::{self, Ending, Outcome};
 use super::perform::{self, Finish};
-use super::{Config, gemini, prompt};
-use crate::{Error, Ground};
+use super::prompt::{self, Scene};
+use super::{Config, gemini};
+use crate::{Error, Ground, patiently};
 
 /// Answers turns.
 pub(super) struct Answering {
@@ -42,13 +43,13 @@ impl Answering {
         if !context.active {
             return decide::on_suspension();
         }
-        let prompt = prompt::build(&prompt::Scene {
+        let prompt = prompt::build(&Scene {
             company: &context.company_name,
             instructions: &context.assistant_prompt,
             contact: context.contact_name.as_deref(),
             now: clock::now(),
             time_zone: &context.time_zone,
-            memory: context.memory.iter().map(|it| (it.ours, it.body.as_str())).collect(),
+            memory: context.memory.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
         });
         let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
         count(&calls);
@@ -81,13 +82,13 @@ impl Work for Answering {
 
     async fn perform(&self, claim: Claim) {
         let began = clock::instant();
-        // A turn without a conversation cannot be: foreign keys hold. If it is, its claim runs out and is seen again.
-        let Some(context) = patiently(|| claims::context(&self.db, &claim, self.memory)).await else { return };
+        // A turn without a conversation cannot be: foreign keys hold.
+        let Some(context) = patiently("reply", || claims::context(&self.db, &claim, self.memory)).await else { return };
         let ending = self.answer(&claim, &context).await;
-        let finish = patiently(|| perform::finish(&self.db, &claim, &context, &ending)).await;
+        let finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
         let word = ending.outcome.as_str();
         let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
-        let duration_ms = began.elapsed().as_millis() as u64;
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match finish {
             Finish::Done => match ending.outcome {
                 Outcome::Fallback(class) => {
@@ -99,22 +100,6 @@ impl Work for Answering {
             },
             Finish::Lost => tracing::info!(company = claim.company.0, turn = %claim.turn, "claim was lost, its result is void"),
         }
-    }
-}
-
-/// Asks Postgres until it answers. Pauses stay below the runner's own, so that results come before new claims.
-async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let mut wait = Duration::from_millis(50);
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(problem) => tracing::warn!(processor = "reply", error = %problem, "a turn waits for postgres"),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_millis(400));
     }
 }
 

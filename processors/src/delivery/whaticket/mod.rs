@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const MOST_REQUESTS: u32 = 4;
 
 /// How long a provider may take.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// To a connection, TLS included.

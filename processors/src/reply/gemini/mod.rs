@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use platform::clock;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use platform::secret::SecretText;
+use platform::{clock, settings};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use answer::{Answer, Ending, Tokens};
 pub(crate) use failure::{Failure, Refusal, Retry};
@@ -27,10 +27,11 @@ use super::prompt::Prompt;
 
 /// No answer of a few sentences is larger.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the model is called.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the API lives, without `/v1beta`.
@@ -38,7 +39,7 @@ pub struct Config {
     /// The model's name.
     pub model: String,
     /// The API key.
-    pub api_key: SecretString,
+    pub api_key: SecretText,
     /// One call's limit.
     pub timeout_ms: u64,
     /// 0 to 2; lower is more predictable.
@@ -60,7 +61,7 @@ impl Default for Config {
         Config {
             base_url: "https://generativelanguage.googleapis.com".into(),
             model: "gemini-2.5-flash".into(),
-            api_key: SecretString::default(),
+            api_key: SecretText::default(),
             timeout_ms: 20_000,
             temperature: 0.3,
             max_output_tokens: 2_048,
@@ -72,26 +73,53 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        let key = self.api_key.expose();
+        if key.is_empty() || HeaderValue::from_str(key).is_err() {
+            let problem = "must hold the provider's key, on one line";
+            return Err(settings::Error::senseless("reply.model.api_key", problem));
+        }
+        if !self.speaks_http() {
+            let problem = "must be an http or https URL without a query";
+            return Err(settings::Error::senseless("reply.model.base_url", problem));
+        }
+        if self.model.is_empty() || !self.model.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it)) {
+            return Err(settings::Error::senseless("reply.model.model", "must be a model's name, such as gemini-2.5-flash"));
+        }
+        if !(1..=10).contains(&self.attempts) {
+            return Err(settings::Error::senseless("reply.model.attempts", "must be between 1 and 10"));
+        }
+        if !(0.0..=2.0).contains(&self.temperature) {
+            return Err(settings::Error::senseless("reply.model.temperature", "must be between 0 and 2"));
+        }
+        Ok(())
+    }
+
+    fn speaks_http(&self) -> bool {
+        reqwest::Url::parse(&self.base_url).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("{}/v1beta/models/{}:generateContent", self.base_url.trim_end_matches('/'), self.model)
+    }
+}
+
 /// The client cannot be made from its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// No key was given.
-    #[error("the model has no api key")]
-    NoKey,
-    /// The key holds what no header can carry.
-    #[error("the model's api key cannot be sent in a header")]
-    Key(#[source] InvalidHeaderValue),
-    /// Base URL and model do not make an HTTP URL.
-    #[error("base url {base_url:?} and model {model:?} do not make an http url")]
-    Url {
-        /// As configured.
-        base_url: String,
-        /// As configured.
-        model: String,
-    },
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Setting(#[from] settings::Error),
     /// The HTTP client cannot start.
     #[error("the model's http client cannot start")]
-    Http(#[source] reqwest::Error),
+    Http(#[from] reqwest::Error),
 }
 
 /// A Gemini client; clones share connections.
@@ -99,7 +127,8 @@ pub enum SetupError {
 pub(crate) struct Client {
     http: reqwest::Client,
     url: reqwest::Url,
-    key: HeaderValue,
+    /// The key among them.
+    headers: HeaderMap,
     config: Config,
 }
 
@@ -129,23 +158,23 @@ impl Client {
     /// Prepares a client; nothing is called yet.
     ///
     /// # Errors
-    /// If the settings cannot make a call.
+    /// If the settings cannot make a call, or the HTTP client cannot start.
     pub(crate) fn new(config: &Config) -> Result<Self, SetupError> {
-        if config.api_key.expose_secret().is_empty() {
-            return Err(SetupError::NoKey);
-        }
-        let mut key = HeaderValue::from_str(config.api_key.expose_secret()).map_err(SetupError::Key)?;
-        key.set_sensitive(true);
-        let url = url(config)
-            .ok_or_else(|| SetupError::Url { base_url: config.base_url.clone(), model: config.model.clone() })?;
+        config.validate()?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             // Repeats are decided here, where each of them is reported.
             .retry(reqwest::retry::never())
-            .build()
-            .map_err(SetupError::Http)?;
-        Ok(Client { http, url, key, config: config.clone() })
+            .build()?;
+        let empty = http
+            .post(config.url())
+            .header(API_KEY, config.api_key.expose())
+            .header(CONTENT_TYPE, "application/json")
+            .build()?;
+        let (url, mut headers) = (empty.url().clone(), empty.headers().clone());
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        Ok(Client { http, url, headers, config: config.clone() })
     }
 
     /// Asks until there is an answer, a failure that a repeat does not cure, or no time `within` the limit.
@@ -204,13 +233,9 @@ impl Client {
     }
 
     fn request(&self, body: Bytes, traceparent: Option<&str>) -> Request {
-        const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-        const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-        let mut headers = HeaderMap::new();
-        headers.insert(API_KEY, self.key.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut headers = self.headers.clone();
         if let Some(trace) = traceparent.and_then(|trace| HeaderValue::from_str(trace).ok()) {
-            headers.insert(TRACEPARENT, trace);
+            headers.insert("traceparent", trace);
         }
         Request { headers, body }
     }
@@ -236,11 +261,4 @@ fn pause(failure: &Failure, usual: Duration) -> Option<Duration> {
         Retry::After(wait) => Some(wait),
         Retry::Backoff => Some(usual),
     }
-}
-
-fn url(config: &Config) -> Option<reqwest::Url> {
-    let base = config.base_url.trim_end_matches('/');
-    let url = reqwest::Url::parse(&format!("{base}/v1beta/models/{}:generateContent", config.model)).ok()?;
-    let speaks_http = matches!(url.scheme(), "http" | "https");
-    (speaks_http && !config.model.is_empty() && url.query().is_none() && url.fragment().is_none()).then_some(url)
 }

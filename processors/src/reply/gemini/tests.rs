@@ -152,17 +152,23 @@ fn no_bytes_make_the_reader_fall_over() {
 fn the_key_is_in_no_debug_output_and_a_senseless_setting_is_refused() {
     let config = Config { api_key: "chave-secreta".into(), ..Config::default() };
     let client = Client::new(&config).unwrap();
-    assert!(!format!("{client:?} {config:?}").contains("chave-secreta"));
+    assert!(!format!("{client:?} {config:?} {}", serde_json::to_string(&config).unwrap()).contains("chave-secreta"));
     assert_eq!(
         client.url.as_str(),
         "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent"
     );
-    assert!(matches!(Client::new(&Config::default()), Err(SetupError::NoKey)));
-    let elsewhere = |base_url: &str| Client::new(&Config { base_url: base_url.into(), ..config.clone() });
-    assert!(matches!(elsewhere("ftp://x"), Err(SetupError::Url { .. })));
-    assert!(matches!(elsewhere("x"), Err(SetupError::Url { .. })));
-    let newline = Config { api_key: "a\nb".into(), ..Config::default() };
-    assert!(matches!(Client::new(&newline), Err(SetupError::Key(_))));
+    assert!(config.validate().is_ok());
+    let refused = |config: Config| config.validate().unwrap_err().to_string();
+    let named = |name: &str, config| assert!(refused(config).contains(name), "{name}");
+    named("reply.model.api_key", Config::default());
+    named("reply.model.api_key", Config { api_key: "a\nb".into(), ..config.clone() });
+    for base_url in ["", "x", "ftp://x", "http://x/?y"] {
+        named("reply.model.base_url", Config { base_url: base_url.into(), ..config.clone() });
+    }
+    named("reply.model.model", Config { model: "../x".into(), ..config.clone() });
+    named("reply.model.attempts", Config { attempts: 0, ..config.clone() });
+    named("reply.model.temperature", Config { temperature: f32::NAN, ..config.clone() });
+    assert!(matches!(Client::new(&Config::default()), Err(SetupError::Setting(_))));
 }
 
 async fn town() -> (Sandbox, Config) {
@@ -193,11 +199,11 @@ fn classes(generation: &Generation) -> Vec<&'static str> {
 #[tokio::test]
 async fn a_prompt_is_answered_and_the_call_reported() {
     let (sandbox, config) = town().await;
-    let generation = ask(&config, ENOUGH).await;
-    let answer = generation.outcome.unwrap();
+    let Generation { outcome, calls } = ask(&config, ENOUGH).await;
+    let answer = outcome.unwrap();
     assert!(!answer.text.is_empty());
-    assert_eq!(generation.calls.len(), 1);
-    assert_eq!((generation.calls[0].class, generation.calls[0].tokens), ("ok", answer.tokens));
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].class, calls[0].tokens, &calls[0].model), ("ok", answer.tokens, &answer.model));
     assert!(answer.tokens.is_some_and(|tokens| tokens.input > 0 && tokens.output > 0));
     let log = sandbox.log(&Filter::of(Target::Model));
     assert_eq!(log[0].token.as_deref(), Some("chave-de-teste"));

@@ -1,0 +1,136 @@
+//! The directory: who may send hooks, in memory.
+//!
+//! A snapshot read in the background, again whenever Postgres says that companies changed and every `refresh_s`
+//! besides. The last good one is kept while Postgres is away. Before the first one, nobody can be told apart: 503.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use axum::http::HeaderMap;
+use domain::CompanyId;
+use metrics::{Counter, counter};
+use platform::metric;
+use platform::postgres::{self, Db, Failure, Row};
+use platform::seal::{self, Place, Sealer};
+use platform::task::Stop;
+use secrecy::ExposeSecret;
+use tokio::sync::Notify;
+
+use crate::rejection::Unavailable;
+use crate::signature::{COMPANY_HEADER, Secrets, Token};
+
+/// A company as a hook meets it.
+#[derive(Debug)]
+pub(crate) struct Company {
+    pub(crate) id: CompanyId,
+    pub(crate) secrets: Secrets,
+    pub(crate) token: Option<Token>,
+    pub(crate) spread: u16,
+    pub(crate) epoch: String,
+    pub(crate) accepted: Counter,
+}
+
+/// Everyone who may send hooks. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Companies {
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    by_domain: HashMap<String, Arc<Company>>,
+    stranger: Arc<Company>,
+}
+
+impl Companies {
+    /// The company a hook names; a stranger, whom no signature fits, if it names none that we know.
+    pub(crate) fn named_by(&self, headers: &HeaderMap) -> Result<Arc<Company>, Unavailable> {
+        let snapshot = self.snapshot.load();
+        let snapshot = snapshot.as_ref().ok_or(Unavailable::DirectoryNotLoaded)?;
+        let domain = headers.get(COMPANY_HEADER).and_then(|it| it.to_str().ok()).unwrap_or_default().trim();
+        let known = match snapshot.by_domain.get(domain) {
+            Some(company) => Some(company),
+            None => snapshot.by_domain.get(&domain.to_ascii_lowercase()),
+        };
+        Ok(Arc::clone(known.unwrap_or(&snapshot.stranger)))
+    }
+
+    /// Whether there is a snapshot.
+    pub fn is_loaded(&self) -> bool {
+        self.snapshot.load().is_some()
+    }
+
+    /// Keeps the snapshot current until stopped.
+    pub async fn keep_current(self, db: Db, sealer: Arc<Sealer>, changed: Arc<Notify>, refresh_s: u64, stop: Stop) {
+        loop {
+            let wait = match load(&db, &sealer).await {
+                Ok(snapshot) => {
+                    tracing::debug!(companies = snapshot.by_domain.len(), "directory of companies loaded");
+                    self.snapshot.store(Some(Arc::new(snapshot)));
+                    Duration::from_secs(refresh_s)
+                }
+                Err(problem) => {
+                    tracing::warn!(error = %problem, "directory of companies is not current");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}
+
+async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
+    let rows = postgres::query(
+        &db.get().await?,
+        "select company_id, domain, webhook_secret_sealed,
+           case when webhook_secret_previous_until > now() then webhook_secret_previous_sealed end,
+           webhook_token_sha256, placement_spread, placement_epoch
+         from secretaria.companies
+         where status = 'active' and webhook_secret_sealed is not null",
+        &[],
+    )
+    .await?;
+    let mut by_domain = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        match company(row, sealer) {
+            Ok(company) => drop(by_domain.insert(row.get::<_, String>(1), Arc::new(company))),
+            // One company's unreadable secret must not shut the others out.
+            Err(problem) => tracing::error!(company = row.get::<_, i64>(0), error = %problem, "company cannot send hooks"),
+        }
+    }
+    Ok(Snapshot { by_domain, stranger: Arc::new(stranger()) })
+}
+
+fn company(row: &Row, sealer: &Sealer) -> Result<Company, seal::Error> {
+    let id = CompanyId(row.get(0));
+    let open = |column, sealed: &[u8]| sealer.open(Place { table: "companies", column, company: id }, sealed);
+    let current = open("webhook_secret_sealed", row.get(2))?;
+    let previous = row.get::<_, Option<&[u8]>>(3).map(|it| open("webhook_secret_previous_sealed", it)).transpose()?;
+    let token = row.get::<_, Option<Vec<u8>>>(4).and_then(|it| it.try_into().ok()).map(Token::of_digest);
+    Ok(Company {
+        id,
+        secrets: Secrets::new(current.expose_secret(), previous.as_ref().map(|it| it.expose_secret())),
+        token,
+        spread: u16::try_from(row.get::<_, i16>(5)).unwrap_or(domain::placement::DEFAULT_SPREAD),
+        epoch: row.get::<_, i32>(6).to_string(),
+        accepted: counter!(metric::WEBHOOK_RECEIVED, "company" => metric::company_label(id), "status" => "accepted"),
+    })
+}
+
+/// Whom nobody knows: everything is checked, and nothing fits.
+fn stranger() -> Company {
+    Company {
+        id: CompanyId::NOBODY,
+        secrets: Secrets::decoy(),
+        token: None,
+        spread: 1,
+        epoch: "0".into(),
+        accepted: Counter::noop(),
+    }
+}

@@ -1,0 +1,90 @@
+//! A parsed hook as a record: its id, its envelope, its partition.
+
+use domain::{
+    Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header, placement,
+};
+use jiff::Timestamp;
+use platform::kafka::{NotDurable, Outgoing, Producer};
+use platform::trace::Traceparent;
+
+use crate::companies::Company;
+use crate::signature::Proof;
+
+/// Who the event is: the provider's message, else the producer's key, else the signed hook itself.
+///
+/// An empty shell has the id of the message that will follow once the provider can decrypt it, so its own id never
+/// comes from there.
+pub(crate) fn identify(
+    company: &Company,
+    message: &InboundMessage,
+    idempotency_key: Option<&str>,
+    proof: &Proof,
+) -> EventId {
+    let shell = message.content == Content::Nothing && message.ignore == Some(IgnoreReason::Stub);
+    let channel = message.channel;
+    match (&message.provider_id, idempotency_key.filter(|it| !it.is_empty())) {
+        _ if shell => EventId::of_mac(company.id, channel, &proof.mac),
+        (Some(id), _) => EventId::of_provider_message(company.id, channel, &message.address, message.author, id),
+        (None, Some(key)) => EventId::of_idempotency_key(company.id, channel, key),
+        (None, None) => EventId::of_mac(company.id, channel, &proof.mac),
+    }
+}
+
+/// A record ready to be handed over.
+pub(crate) struct Ready {
+    payload: Vec<u8>,
+    key: String,
+    partition: i32,
+    headers: [(&'static str, String); 8],
+}
+
+/// Writes the record. Pure.
+///
+/// # Errors
+/// As [`Envelope::write`].
+pub(crate) fn prepare(
+    company: &Company,
+    event: EventId,
+    message: InboundMessage,
+    (occurred_at, received_at): (Timestamp, Timestamp),
+    trace: &Traceparent,
+    partitions: u16,
+) -> Result<Ready, serde_json::Error> {
+    let address = message.address.clone();
+    let kind = Kind::InboundMessage;
+    let envelope =
+        Envelope { schema: SCHEMA, event_id: event, company_id: company.id, kind, occurred_at, received_at, payload: message };
+    Ok(Ready {
+        payload: envelope.write()?,
+        key: format!("{}/{address}", company.id),
+        partition: placement::partition(company.id, address.as_str(), company.spread, partitions),
+        headers: [
+            (header::COMPANY, company.id.to_string()),
+            (header::EVENT_ID, event.to_string()),
+            (header::KIND, kind.as_str().to_owned()),
+            (header::SCHEMA, SCHEMA.to_string()),
+            (header::EPOCH, company.epoch.clone()),
+            (header::OCCURRED_AT, occurred_at.as_microsecond().to_string()),
+            (header::RECEIVED_AT, received_at.as_microsecond().to_string()),
+            (header::TRACEPARENT, trace.as_str().to_owned()),
+        ],
+    })
+}
+
+impl Ready {
+    /// Hands the record over and waits for the broker's word.
+    ///
+    /// # Errors
+    /// If the broker did not confirm it; it may be there all the same.
+    pub(crate) async fn publish(self, producer: &Producer) -> Result<(), NotDurable> {
+        let headers = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
+        let outgoing = Outgoing {
+            topic: Topic::InboundMessages,
+            partition: self.partition,
+            key: self.key.as_bytes(),
+            payload: &self.payload,
+            headers: &headers,
+        };
+        producer.publish(outgoing).await
+    }
+}

@@ -1,0 +1,171 @@
+//! `POST /webhook/whaticket` — accept one webhook, or say precisely why not.
+//!
+//! Promise: a 202 means the fact is on every in-sync replica. No other work happens in this room. Cheap refusals come
+//! first, and nothing of a body is read before its sender is known.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use domain::EventId;
+use metrics::{counter, histogram};
+use platform::health::Readiness;
+use platform::kafka::Producer;
+use platform::trace::Traceparent;
+use platform::{clock, metric, task};
+use serde_json::json;
+
+use crate::companies::{Companies, Company};
+use crate::parse;
+use crate::publish::{self, Ready};
+use crate::rejection::{Rejection, Unavailable};
+use crate::signature::{self, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
+
+/// What accepting a hook needs.
+#[derive(Clone)]
+pub struct Ingest {
+    /// Who may send.
+    pub companies: Companies,
+    /// Where facts go.
+    pub producer: Producer,
+    /// Partitions of the topic.
+    pub partitions: u16,
+    /// The limits.
+    pub config: crate::Config,
+    /// Whether this process still takes hooks.
+    pub readiness: Readiness,
+}
+
+/// The routes.
+pub fn routes(ingest: Ingest) -> Router {
+    // Bodies are capped where they are read, so that the refusal is ours.
+    Router::new()
+        .route("/webhook/whaticket", post(answer))
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .with_state(Arc::new(ingest))
+}
+
+/// A hook that is durable.
+struct Accepted {
+    event: EventId,
+}
+
+impl IntoResponse for Accepted {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(json!({ "queued": true, "id": self.event.to_string() }))).into_response()
+    }
+}
+
+async fn answer(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
+    let began = clock::instant();
+    let result = receive(&ingest, &headers, body, began).await;
+    histogram!(metric::WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
+    result.into_response()
+}
+
+async fn receive(ingest: &Arc<Ingest>, headers: &HeaderMap, body: Body, began: Instant) -> Result<Accepted, Rejection> {
+    let body = read(body, headers, &ingest.config).await.map_err(|it| refused(it, None, headers, began))?;
+    let company = ingest.companies.named_by(headers).map_err(|it| refused(it.into(), None, headers, began))?;
+    match examine(ingest, &company, headers, &body) {
+        Ok((event, trace, ready)) => ingest.store(company, event, trace, ready, began).await,
+        Err(rejection) => Err(refused(rejection, Some(&company), headers, began)),
+    }
+}
+
+/// From bytes to a record, without waiting for anything.
+fn examine(
+    ingest: &Ingest,
+    company: &Company,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(EventId, Traceparent, Ready), Rejection> {
+    let now = clock::now();
+    let bytes = |name| headers.get(name).map(|it: &axum::http::HeaderValue| it.as_bytes());
+    let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
+    let proof = signature::verify(&company.secrets, bytes(TIMESTAMP_HEADER), bytes(SIGNATURE_HEADER), body, now)?; // The raw bytes, before any parsing.
+    company.token.as_ref().map_or(Ok(()), |token| token.verify(bytes(TOKEN_HEADER)))?;
+    let parsed = parse::whaticket(body, now)?; // Pure: bytes to event.
+    let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);
+    let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
+    let instants = (parsed.occurred_at, now);
+    let ready = publish::prepare(company, event, parsed.message, instants, &trace, ingest.partitions)
+        .map_err(|_| Unavailable::NotDurable)?;
+    Ok((event, trace, ready))
+}
+
+impl Ingest {
+    /// Waits for the broker's word in a task of its own: a hang-up does not cancel it.
+    async fn store(
+        self: &Arc<Self>,
+        company: Arc<Company>,
+        event: EventId,
+        trace: Traceparent,
+        ready: Ready,
+        began: Instant,
+    ) -> Result<Accepted, Rejection> {
+        if !self.readiness.is_open() {
+            return Err(Unavailable::ShuttingDown.into());
+        }
+        let producer = self.producer.clone();
+        let stored = task::spawn_unnamed(async move {
+            let result = ready.publish(&producer).await;
+            let (correlation_id, company_id) = (trace.correlation_id(), company.id.0);
+            let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            match &result {
+                Ok(()) => {
+                    company.accepted.increment(1);
+                    tracing::info!(correlation_id, company = company_id, %event, status = 202, duration_us, "hook accepted");
+                }
+                Err(problem) => {
+                    reject(company_id, "not_durable");
+                    tracing::warn!(
+                        correlation_id, company = company_id, %event, status = 503, duration_us, class = problem.class(),
+                        "hook is not durable"
+                    );
+                }
+            }
+            result.is_ok()
+        });
+        if stored.await.unwrap_or(false) { Ok(Accepted { event }) } else { Err(Unavailable::NotDurable.into()) }
+    }
+}
+
+/// The whole body, if it keeps within its size and its time.
+async fn read(body: Body, headers: &HeaderMap, config: &crate::Config) -> Result<Bytes, Rejection> {
+    let limit = config.body_limit_bytes;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(Rejection::TooLarge { limit });
+    }
+    let whole = tokio::time::timeout(Duration::from_millis(config.body_timeout_ms), axum::body::to_bytes(body, limit));
+    match whole.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // A body without a declared length that grows past the cap, or one that breaks off: there is nobody to answer.
+        Ok(Err(_)) => Err(Rejection::TooLarge { limit }),
+        Err(_) => Err(Rejection::NotJson { line: 1, column: 1 }),
+    }
+}
+
+/// Counts and logs a refusal, and passes it on.
+fn refused(rejection: Rejection, company: Option<&Company>, headers: &HeaderMap, began: Instant) -> Rejection {
+    let company = company.map_or(0, |it| it.id.0);
+    reject(company, rejection.outcome());
+    let trace = headers.get("traceparent").and_then(|it| Traceparent::parse(it.to_str().ok()?));
+    let correlation_id = trace.as_ref().map_or("", |it| it.correlation_id());
+    let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let (status, reason) = (rejection.status().as_u16(), rejection.outcome());
+    tracing::info!(correlation_id, company, status, reason, duration_us, "hook rejected");
+    rejection
+}
+
+fn reject(company: i64, reason: &'static str) {
+    let label = if company == 0 { "unknown".to_owned() } else { metric::company_label(domain::CompanyId(company)) };
+    counter!(metric::WEBHOOK_RECEIVED, "company" => label, "status" => "rejected").increment(1);
+    counter!(metric::WEBHOOK_REJECTED, "reason" => reason).increment(1);
+}

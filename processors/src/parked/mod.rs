@@ -1,0 +1,101 @@
+//! parked — the dead-letter shelf: look, replay, drop.
+//!
+//! reads    table `dead_letters` (rows are added by whoever parks)
+//! writes   the origin's topic, through the outbox, with the original bytes and the event's own id
+//! owns     the settling of `dead_letters`
+//! repeats  safe: a row is settled once; a replayed event is taken in again only while its mark says parked
+
+mod store;
+
+use domain::{CompanyId, EventId, ProcessorName, Topic, placement};
+use jiff::Timestamp;
+use platform::outbox::{self, Entry};
+use platform::park;
+use platform::postgres::{Db, Failure};
+
+pub use store::Letter;
+
+/// Which letters.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of one company; [`CompanyId::NOBODY`] for records that named none.
+    pub company: Option<CompanyId>,
+    /// Of one processor.
+    pub processor: Option<ProcessorName>,
+    /// With this cause.
+    pub cause: Option<String>,
+    /// One event.
+    pub event: Option<EventId>,
+    /// Parked at or after.
+    pub since: Option<Timestamp>,
+    /// At most so many, oldest first.
+    pub limit: u32,
+}
+
+/// Whether letters are settled or only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Nothing is changed.
+    Dry,
+    /// They are settled.
+    Real,
+}
+
+/// What waits on the shelf.
+///
+/// # Errors
+/// If Postgres is away.
+pub async fn list(db: &Db, filter: &Filter) -> Result<Vec<Letter>, Failure> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    Ok(store::waiting(&tx, filter).await?)
+}
+
+/// Puts letters back on the topics they came from; returns which.
+///
+/// # Errors
+/// If Postgres is away; then none is.
+pub async fn replay(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<Letter>, Failure> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    let letters = store::waiting(&tx, filter).await?;
+    if run == Run::Real {
+        let entries: Vec<Entry> = letters.iter().filter_map(back_on_its_topic).collect();
+        outbox::push(&tx, &entries).await?;
+        store::settle(&tx, &letters, "replayed", by).await?;
+        tx.commit().await?;
+    }
+    Ok(letters)
+}
+
+/// Takes letters off the shelf for good; their marks go on saying parked. Returns which.
+///
+/// # Errors
+/// If Postgres is away; then none is.
+pub async fn drop(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<Letter>, Failure> {
+    let mut client = db.get().await?;
+    let tx = client.transaction().await?;
+    let letters = store::waiting(&tx, filter).await?;
+    if run == Run::Real {
+        store::settle(&tx, &letters, "dropped", by).await?;
+        tx.commit().await?;
+    }
+    Ok(letters)
+}
+
+/// The record as it lay there, and headers that say it is not there for the first time.
+fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
+    let topic = Topic::named(&letter.topic)?;
+    let origin = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
+    let key = letter.key.clone().unwrap_or_default();
+    Some(Entry {
+        company: letter.company,
+        topic,
+        subject: park::subject_of(&key),
+        key,
+        spread: placement::DEFAULT_SPREAD,
+        event: letter.event,
+        headers: park::with_history(&letter.headers, &letter.cause, &origin, letter.attempts),
+        payload: letter.payload.clone().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,105 @@
+//! parked's SQL.
+
+use domain::{CompanyId, EventId};
+use jiff::Timestamp;
+use platform::park;
+use platform::postgres::{Transaction, execute, query};
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::Filter;
+
+/// One parked event with the record it came in.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Whose.
+    pub company: CompanyId,
+    /// Who could not handle it.
+    pub processor: String,
+    /// Which.
+    pub event: EventId,
+    /// Why, in a word.
+    pub cause: String,
+    /// Why, in a sentence.
+    pub detail: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// Where it lay.
+    pub topic: String,
+    /// Where it lay.
+    pub partition: i32,
+    /// Where it lay.
+    pub offset: i64,
+    /// Its key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its bytes.
+    pub payload: Option<Vec<u8>>,
+    /// Since when it waits.
+    pub parked_at: Timestamp,
+}
+
+/// What waits and fits, oldest first; locked, so that two people cannot settle one letter twice.
+pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<Letter>, Error> {
+    let rows = query(
+        tx,
+        "select company_id, processor, event_id, cause, detail, attempts, topic, partition, record_offset, key, headers,
+           payload, parked_at
+         from secretaria.dead_letters
+         where state = 'parked'
+           and ($1::bigint is null or company_id = $1)
+           and ($2::text is null or processor = $2)
+           and ($3::text is null or cause = $3)
+           and ($4::uuid is null or event_id = $4)
+           and ($5::timestamptz is null or parked_at >= $5)
+         order by parked_at, event_id
+         limit $6
+         for update skip locked",
+        &[
+            &filter.company.map(|it| it.0),
+            &filter.processor.map(|it| it.as_str()),
+            &filter.cause,
+            &filter.event.map(|it| it.0),
+            &filter.since,
+            &i64::from(filter.limit),
+        ],
+    )
+    .await?;
+    Ok(rows.iter().map(letter).collect())
+}
+
+fn letter(row: &Row) -> Letter {
+    Letter {
+        company: CompanyId(row.get(0)),
+        processor: row.get(1),
+        event: EventId(row.get(2)),
+        cause: row.get(3),
+        detail: row.get(4),
+        attempts: row.get(5),
+        topic: row.get(6),
+        partition: row.get(7),
+        offset: row.get(8),
+        key: row.get(9),
+        headers: park::headers_from_json(&row.get(10)),
+        payload: row.get(11),
+        parked_at: row.get(12),
+    }
+}
+
+/// Writes down what became of letters.
+pub(super) async fn settle(tx: &Transaction<'_>, letters: &[Letter], state: &str, by: &str) -> Result<(), Error> {
+    let companies: Vec<i64> = letters.iter().map(|it| it.company.0).collect();
+    let processors: Vec<&str> = letters.iter().map(|it| it.processor.as_str()).collect();
+    let events: Vec<Uuid> = letters.iter().map(|it| it.event.0).collect();
+    execute(
+        tx,
+        "update secretaria.dead_letters d
+         set state = $4, settled_at = now(), settled_by = $5
+         from unnest($1::bigint[], $2::text[], $3::uuid[]) as it (company_id, processor, event_id)
+         where d.company_id = it.company_id and d.processor = it.processor and d.event_id = it.event_id",
+        &[&companies, &processors, &events, &state, &by],
+    )
+    .await?;
+    Ok(())
+}
