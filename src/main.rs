@@ -1,2 +1,86 @@
-//! Secretaria.
-fn main() {}
+//! The one binary: every role and every tool is a subcommand, and `--help` is the map.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use secretaria::commands::{company, config, conservation, follow, hook, migrate, parked, token};
+use secretaria::{Settings, serve};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The pipeline behind a virtual secretary on WhatsApp: signed hooks in, replies out, everything accounted for.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    /// Settings file (TOML); variables named SECRETARIA__ROOM__KEY win over it.
+    #[arg(long, global = true, env = "SECRETARIA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the database, the topics and the keys to what this build needs.
+    Migrate,
+    /// Take hooks: POST /webhook/whaticket, onto Kafka.
+    Ingest,
+    /// Run the processors: reply, delivery, metering and the outbox relay.
+    Process(serve::ProcessArgs),
+    /// Answer people: /api/usage, /api/conversations.
+    Api,
+    /// Everything above in one process, for a laptop and for tests.
+    All,
+    /// Print the settings in force, secrets redacted.
+    Config,
+    /// Issue a bearer token for the API.
+    Token(token::Args),
+    /// Add, list and change companies.
+    #[command(subcommand)]
+    Company(company::Command),
+    /// Sign a hook, or sign and send one.
+    #[command(subcommand)]
+    Hook(hook::Command),
+    /// Print a company's conversations as they happen.
+    Follow(follow::Args),
+    /// Look at the dead-letter shelf, replay from it, drop from it.
+    #[command(subcommand)]
+    Parked(parked::Command),
+    /// Compare what was accepted with what became of it; fails if anything vanished or was doubled.
+    Conservation(conservation::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(code) => code,
+        Err(problem) => {
+            // The whole chain, once, here.
+            eprintln!("secretaria: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Migrate => migrate::run(&settings).await?,
+        Command::Ingest => serve::run(settings, serve::Roles::ingest()).await?,
+        Command::Process(args) => serve::run(settings, serve::Roles::process(&args)).await?,
+        Command::Api => serve::run(settings, serve::Roles::api()).await?,
+        Command::All => serve::run(settings, serve::Roles::all()).await?,
+        Command::Config => config::print(&settings)?,
+        Command::Token(args) => token::run(&settings, &args).await?,
+        Command::Company(command) => company::run(&settings, command).await?,
+        Command::Hook(command) => return hook::run(&settings, command).await,
+        Command::Follow(args) => follow::run(&settings, &args).await?,
+        Command::Parked(command) => parked::run(&settings, command).await?,
+        Command::Conservation(args) => return conservation::run(&settings, &args).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

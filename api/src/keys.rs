@@ -2,12 +2,11 @@
 //!
 //! Writes a file only where there is none, complete or not at all; safe to repeat, and safe to run twice at once.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,16 +45,17 @@ pub enum Error {
 /// A folder that holds both is left exactly as it is: it may be mounted read-only.
 ///
 /// # Errors
-/// If the folder or a file cannot be written. No half-written key is ever left under its name.
+/// If the folder or a file cannot be written, or others may write to the folder. No half-written key is ever left under its name.
 pub fn create_missing(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut made = Vec::new();
-    for (name, fresh) in [(SIGNING_KEY, fresh_signing_key as fn() -> _), (KEY_ENCRYPTION_KEY, fresh_key_encryption_key)] {
+    for (name, fresh) in [(SIGNING_KEY, fresh_signing_key as fn() -> _), (KEY_ENCRYPTION_KEY, fresh_key_encryption_key)]
+    {
         let path = dir.join(name);
         let failed = |source| Error::File { path: path.display().to_string(), source };
         if path.try_exists().map_err(failed)? {
             continue;
         }
-        close_folder(dir).map_err(failed)?;
+        own_folder(dir).map_err(failed)?;
         if put(dir, &path, &fresh()?).map_err(failed)? {
             made.push(path);
         }
@@ -78,7 +78,7 @@ pub(crate) fn read_signing_key(path: &Path) -> Result<Ed25519KeyPair, Error> {
 
 fn fresh_signing_key() -> Result<String, Error> {
     let pair = Ed25519KeyPair::generate().map_err(|_| Error::NoRandomness)?;
-    let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| Error::NoRandomness)?;
+    let der = pair.to_pkcs8v1().map_err(|_| Error::NoRandomness)?;
     Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der.as_ref())))
 }
 
@@ -86,9 +86,13 @@ fn fresh_key_encryption_key() -> Result<String, Error> {
     Ok(hex::encode(seal::random_bytes::<32>().map_err(|_| Error::NoRandomness)?) + "\n")
 }
 
-fn close_folder(dir: &Path) -> io::Result<()> {
+/// A folder that was there keeps its mode, unless others could exchange a key in it.
+fn own_folder(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+    if std::fs::metadata(dir)?.permissions().mode() & 0o022 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to the keys' folder"));
+    }
+    Ok(())
 }
 
 /// Writes beside the place, then links: the name appears complete or not at all, and never replaces another's key.
@@ -132,7 +136,10 @@ mod tests {
         assert_eq!(create_missing(&dir).unwrap(), [dir.join(SIGNING_KEY), dir.join(KEY_ENCRYPTION_KEY)]);
         let files = || [SIGNING_KEY, KEY_ENCRYPTION_KEY].map(|name| std::fs::read_to_string(dir.join(name)).unwrap());
         let first = files();
-        assert_eq!((mode(&dir), mode(&dir.join(SIGNING_KEY)), mode(&dir.join(KEY_ENCRYPTION_KEY))), (0o700, 0o600, 0o600));
+        assert_eq!(
+            (mode(&dir), mode(&dir.join(SIGNING_KEY)), mode(&dir.join(KEY_ENCRYPTION_KEY))),
+            (0o700, 0o600, 0o600)
+        );
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside them");
 
         assert!(create_missing(&dir).unwrap().is_empty());
@@ -142,6 +149,16 @@ mod tests {
         assert_eq!(create_missing(&dir).unwrap(), [dir.join(KEY_ENCRYPTION_KEY)]);
         assert_eq!(files()[0], first[0], "the other one stays");
         assert!(seal::Sealer::from_file(&dir.join(KEY_ENCRYPTION_KEY)).is_ok());
+        std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn no_key_is_made_where_others_may_exchange_it() {
+        let dir = empty_folder();
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(create_missing(&dir), Err(Error::File { .. })));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
         std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
     }
 

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::FromRef;
 use axum::middleware::from_fn;
 use axum::routing::{any, get};
 use jiff::Timestamp;
@@ -80,12 +79,6 @@ impl Api {
     /// With the real clock.
     pub fn new(db: Db, keys: Arc<auth::Keys>) -> Self {
         Api { db, keys, now: clock::now }
-    }
-}
-
-impl FromRef<Api> for Db {
-    fn from_ref(api: &Api) -> Db {
-        api.db.clone()
     }
 }
 

@@ -112,10 +112,10 @@ impl IntoResponse for Rejection {
         }
         let mut response = (status, Json(body)).into_response();
         let extra = match status {
-            StatusCode::UNAUTHORIZED if reason == "missing_token" => Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria""#)),
-            StatusCode::UNAUTHORIZED => {
-                Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria", error="invalid_token""#))
+            StatusCode::UNAUTHORIZED if reason == "missing_token" => {
+                Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria""#))
             }
+            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria", error="invalid_token""#)),
             StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "GET, HEAD")),
             StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "2")),
             _ => None,

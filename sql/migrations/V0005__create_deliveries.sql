@@ -43,6 +43,7 @@ create table secretaria.delivery_attempts (
   company_id bigint not null,
   delivery_id uuid not null,
   attempt integer not null,
+  of_round integer not null,
   started_at timestamptz not null default now(),
   ended_at timestamptz,
   result text check (result in ('SENT', 'FAILED_TEMPORARY', 'FAILED_PERMANENT', 'UNKNOWN')),
@@ -51,6 +52,8 @@ create table secretaria.delivery_attempts (
   foreign key (company_id, delivery_id) references secretaria.deliveries,
   check ((result is null) = (ended_at is null))
 );
+comment on column secretaria.delivery_attempts.of_round is
+  'Counts from 1 again after a replay from the shelf.';
 comment on table secretaria.delivery_attempts is
   'Written before the call (the intent) and completed after it; one left without a result becomes UNKNOWN.';
 

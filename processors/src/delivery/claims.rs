@@ -25,7 +25,7 @@ pub(super) struct Claim {
     pub(super) traceparent: Option<String>,
 }
 
-const COLUMNS: &str = "d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at, d.unknowns, d.purpose,
+const COLUMNS: &str = "d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at as of_round, d.unknowns, d.purpose,
   d.send_to, d.body, d.traceparent";
 
 fn read_claim(row: &Row) -> Claim {
@@ -88,8 +88,8 @@ pub(super) async fn claim(db: &Db, most: usize, instance: &str, lease: Duration)
            where d.company_id = chosen.company_id and d.delivery_id = chosen.delivery_id
            returning {COLUMNS}
          ), noted as (
-           insert into secretaria.delivery_attempts (company_id, delivery_id, attempt)
-           select company_id, delivery_id, attempts from claimed
+           insert into secretaria.delivery_attempts (company_id, delivery_id, attempt, of_round)
+           select company_id, delivery_id, attempts, of_round from claimed
          )
          select * from claimed"
     );

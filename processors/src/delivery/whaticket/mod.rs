@@ -17,7 +17,7 @@ use domain::{CompanyId, MessageId};
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub(crate) use login::Credentials;
 pub(crate) use verdict::{Verdict, classify};
@@ -28,24 +28,8 @@ use login::{Logins, Token};
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Below the five seconds after which Node closes an idle connection: a request must not meet a closing one.
 const IDLE: Duration = Duration::from_secs(4);
-/// A login and a send, and both again after a refused token.
-const MOST_REQUESTS: u32 = 4;
-
-/// How long a provider may take.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// To a connection, TLS included.
-    pub connect_timeout_ms: u64,
-    /// To the end of the answer of one request.
-    pub timeout_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config { connect_timeout_ms: 3_000, timeout_ms: 10_000 }
-    }
-}
+/// To a connection, TLS included: nothing is lost yet, so there is no reason to be patient.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A company's Whaticket.
 pub(crate) struct Account {
@@ -84,33 +68,28 @@ pub(crate) struct Letter<'a> {
 pub(crate) struct Client {
     http: Http,
     logins: Logins,
-    longest: Duration,
 }
 
 impl Client {
-    /// Prepares a client; nothing is called yet.
+    /// Prepares a client that gives each request this long, to the end of its answer; nothing is called yet.
     ///
     /// # Errors
     /// If the HTTP client cannot start.
-    pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let timeout = Duration::from_millis(config.timeout_ms);
+    pub(crate) fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .pool_idle_timeout(IDLE)
             .redirect(reqwest::redirect::Policy::none())
             // A repeat the verdict does not know of would be a message twice.
             .retry(reqwest::retry::never())
             .build()?;
-        Ok(Client { http: Http(http), logins: Logins::default(), longest: timeout.saturating_mul(MOST_REQUESTS) })
+        Ok(Client { http: Http(http), logins: Logins::default() })
     }
 
-    /// The longest a call of [`Client::send`] takes, apart from waiting for another's login: for the size of a lease.
-    pub(crate) fn longest(&self) -> Duration {
-        self.longest
-    }
-
-    /// Makes one attempt. Dropping the future after its first poll leaves the outcome unknown.
+    /// Makes one attempt: one request, or, where tokens come from a login, at most four (login and send, and both again).
+    ///
+    /// Dropping the future after its first poll leaves the outcome unknown.
     pub(crate) async fn send(&self, account: &Account, letter: &Letter<'_>) -> Verdict {
         let outcome = match &account.auth {
             Auth::Token(token) => self.hand_over(account, letter, token).await,

@@ -36,11 +36,11 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// `sent`, or the failure's class: one of a fixed set of names, for metrics and rows.
-    pub(crate) fn class(self) -> &'static str {
+    /// The failure's class, one of a fixed set of names for metrics and rows; none for a success.
+    pub(crate) fn class(&self) -> Option<&'static str> {
         match self {
-            Verdict::Sent => "sent",
-            Verdict::Temporary { class, .. } | Verdict::Permanent { class } | Verdict::Unknown { class } => class,
+            Verdict::Sent => None,
+            Verdict::Temporary { class, .. } | Verdict::Permanent { class } | Verdict::Unknown { class } => Some(class),
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_server_error_is_tried_again_whatever_it_says() {
         for status in [500, 502, 503, 504, 599] {
-            assert_eq!(classify(status, None, Some(b"<html>Bad Gateway")).class(), "server_error");
+            assert_eq!(classify(status, None, Some(b"<html>Bad Gateway")).class(), Some("server_error"));
         }
         let waiting = Verdict::Temporary { class: "server_error", retry_after: Some(Duration::from_secs(12)) };
         assert_eq!(classify(503, Some("12"), None), waiting);
@@ -189,11 +189,11 @@ mod tests {
 
     #[test]
     fn words_nobody_knows_are_a_refusal_and_words_nobody_heard_are_not() {
-        assert_eq!(classify(400, None, Some(b"{\"error\":\"ERR_SOMETHING_NEW\"}")).class(), "refused");
-        assert_eq!(classify(404, None, Some(b"<html>")).class(), "refused");
-        assert_eq!(classify(400, None, Some(b"{\"error\":{\"a\":1}}")).class(), "refused");
+        assert_eq!(classify(400, None, Some(b"{\"error\":\"ERR_SOMETHING_NEW\"}")).class(), Some("refused"));
+        assert_eq!(classify(404, None, Some(b"<html>")).class(), Some("refused"));
+        assert_eq!(classify(400, None, Some(b"{\"error\":{\"a\":1}}")).class(), Some("refused"));
         assert_eq!(classify(400, None, None), Verdict::Unknown { class: "answer_lost" });
-        assert_eq!(classify(302, None, Some(b"")).class(), "redirected");
+        assert_eq!(classify(302, None, Some(b"")).class(), Some("redirected"));
     }
 
     #[test]

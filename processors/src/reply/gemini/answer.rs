@@ -115,8 +115,7 @@ enum Finish {
 }
 
 fn finish(candidate: &Value) -> Finish {
-    const FILTERS: [&str; 7] =
-        ["SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"];
+    const FILTERS: [&str; 7] = ["SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"];
     const CONFUSIONS: [&str; 4] =
         ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE"];
     match candidate["finishReason"].as_str() {

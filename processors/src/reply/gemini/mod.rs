@@ -20,10 +20,11 @@ use platform::{clock, settings};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use answer::{Answer, Ending, Tokens};
-pub(crate) use failure::{Failure, Refusal, Retry};
+pub(crate) use answer::{Answer, Tokens};
+pub(crate) use failure::Failure;
 
 use super::prompt::Prompt;
+use failure::Retry;
 
 /// No answer of a few sentences is larger.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -89,7 +90,10 @@ impl Config {
             return Err(settings::Error::senseless("reply.model.base_url", problem));
         }
         if self.model.is_empty() || !self.model.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it)) {
-            return Err(settings::Error::senseless("reply.model.model", "must be a model's name, such as gemini-2.5-flash"));
+            return Err(settings::Error::senseless(
+                "reply.model.model",
+                "must be a model's name, such as gemini-2.5-flash",
+            ));
         }
         if !(1..=10).contains(&self.attempts) {
             return Err(settings::Error::senseless("reply.model.attempts", "must be between 1 and 10"));
@@ -111,17 +115,6 @@ impl Config {
     }
 }
 
-/// The client cannot be made from its settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// A setting makes no sense.
-    #[error(transparent)]
-    Setting(#[from] settings::Error),
-    /// The HTTP client cannot start.
-    #[error("the model's http client cannot start")]
-    Http(#[from] reqwest::Error),
-}
-
 /// A Gemini client; clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -132,15 +125,6 @@ pub(crate) struct Client {
     config: Config,
 }
 
-/// What became of one prompt.
-#[derive(Debug)]
-pub(crate) struct Generation {
-    /// The answer, or why the last call gave none.
-    pub(crate) outcome: Result<Answer, Failure>,
-    /// Every call made, in order.
-    pub(crate) calls: Vec<CallReport>,
-}
-
 /// One call, for the meter and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallReport {
@@ -148,8 +132,8 @@ pub(crate) struct CallReport {
     pub(crate) model: String,
     /// From the request's first byte to the answer's last.
     pub(crate) latency: Duration,
-    /// `ok`, or the failure's class.
-    pub(crate) class: &'static str,
+    /// The class of its failure; none for an answer.
+    pub(crate) failure: Option<&'static str>,
     /// Tokens spent, also when there is no answer; none if the provider did not say.
     pub(crate) tokens: Option<Tokens>,
 }
@@ -158,9 +142,8 @@ impl Client {
     /// Prepares a client; nothing is called yet.
     ///
     /// # Errors
-    /// If the settings cannot make a call, or the HTTP client cannot start.
-    pub(crate) fn new(config: &Config) -> Result<Self, SetupError> {
-        config.validate()?;
+    /// If the HTTP client cannot start, or key and URL do not make a request: see [`Config::validate`].
+    pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -177,16 +160,22 @@ impl Client {
         Ok(Client { http, url, headers, config: config.clone() })
     }
 
-    /// Asks until there is an answer, a failure that a repeat does not cure, or no time `within` the limit.
+    /// Asks until there is an answer, a failure that a repeat does not cure, or no time `within` the limit; also
+    /// returns every call made, in order.
     ///
     /// A wait that does not fit is not begun: the failure is returned at once. Dropping the future forgets the reports.
-    pub(crate) async fn generate(&self, prompt: &Prompt, within: Duration, traceparent: Option<&str>) -> Generation {
+    pub(crate) async fn generate(
+        &self,
+        prompt: &Prompt,
+        within: Duration,
+        traceparent: Option<&str>,
+    ) -> (Result<Answer, Failure>, Vec<CallReport>) {
         let begun = clock::instant();
         let mut calls = Vec::new();
         let request = match serde_json::to_vec(&wire::Request::of(prompt, &self.config)) {
             Ok(body) if !within.is_zero() => self.request(body.into(), traceparent),
             // Text always serializes, so only the time can be missing.
-            _ => return Generation { outcome: Err(Failure::NoTimeLeft), calls },
+            _ => return (Err(Failure::NoTimeLeft), calls),
         };
         let mut pauses = self.pauses();
         loop {
@@ -194,12 +183,12 @@ impl Client {
             let (outcome, report) = self.call(&request, left).await;
             calls.push(report);
             let failure = match outcome {
-                Ok(answer) => return Generation { outcome: Ok(answer), calls },
+                Ok(answer) => return (Ok(answer), calls),
                 Err(failure) => failure,
             };
             let left = within.saturating_sub(begun.elapsed());
             let Some(pause) = pauses.next().and_then(|usual| pause(&failure, usual)).filter(|it| *it < left) else {
-                return Generation { outcome: Err(failure), calls };
+                return (Err(failure), calls);
             };
             tokio::time::sleep(pause).await;
         }
@@ -208,12 +197,12 @@ impl Client {
     async fn call(&self, request: &Request, left: Duration) -> (Result<Answer, Failure>, CallReport) {
         let begun = clock::instant();
         let outcome = self.exchange(request, left.min(Duration::from_millis(self.config.timeout_ms))).await;
-        let (class, tokens) = match &outcome {
-            Ok(answer) => ("ok", answer.tokens),
-            Err(failure) => (failure.class(), failure.tokens()),
+        let (failure, tokens) = match &outcome {
+            Ok(answer) => (None, answer.tokens),
+            Err(failure) => (Some(failure.class()), failure.tokens()),
         };
         let model = outcome.as_ref().map_or(&self.config.model, |answer| &answer.model).clone();
-        let report = CallReport { model, latency: begun.elapsed(), class, tokens };
+        let report = CallReport { model, latency: begun.elapsed(), failure, tokens };
         (outcome, report)
     }
 

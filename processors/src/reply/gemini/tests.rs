@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox::{Fault, FaultRule, Filter, Sandbox, Target};
 
-use super::answer::read_answer;
+use super::answer::{Ending, read_answer};
 use super::*;
 use crate::reply::prompt::Role;
 
@@ -138,7 +138,8 @@ fn the_wait_is_understood_wherever_it_stands() {
 
 #[test]
 fn no_bytes_make_the_reader_fall_over() {
-    for body in [&b"null"[..], b"[]", b"[[]]", b"7", b"\"x\"", b"{\"candidates\":7}", b"{\"error\":null}", b"\xff\xfe"] {
+    for body in [&b"null"[..], b"[]", b"[[]]", b"7", b"\"x\"", b"{\"candidates\":7}", b"{\"error\":null}", b"\xff\xfe"]
+    {
         assert!(read(200, body).is_err());
         assert!(read(500, body).is_err());
     }
@@ -168,7 +169,7 @@ fn the_key_is_in_no_debug_output_and_a_senseless_setting_is_refused() {
     named("reply.model.model", Config { model: "../x".into(), ..config.clone() });
     named("reply.model.attempts", Config { attempts: 0, ..config.clone() });
     named("reply.model.temperature", Config { temperature: f32::NAN, ..config.clone() });
-    assert!(matches!(Client::new(&Config::default()), Err(SetupError::Setting(_))));
+    assert!(Client::new(&Config { base_url: "x".into(), ..config }).is_err(), "unchecked settings do not panic");
 }
 
 async fn town() -> (Sandbox, Config) {
@@ -183,7 +184,7 @@ async fn town() -> (Sandbox, Config) {
     (sandbox, config)
 }
 
-async fn ask(config: &Config, within: Duration) -> Generation {
+async fn ask(config: &Config, within: Duration) -> Asked {
     let prompt = Prompt {
         system: "Você é a secretária da Clínica Sorriso.".into(),
         turns: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
@@ -192,18 +193,20 @@ async fn ask(config: &Config, within: Duration) -> Generation {
     Client::new(config).unwrap().generate(&prompt, within, Some(trace)).await
 }
 
-fn classes(generation: &Generation) -> Vec<&'static str> {
-    generation.calls.iter().map(|call| call.class).collect()
+type Asked = (Result<Answer, Failure>, Vec<CallReport>);
+
+fn classes((_, calls): &Asked) -> Vec<&'static str> {
+    calls.iter().map(|call| call.failure.unwrap_or("ok")).collect()
 }
 
 #[tokio::test]
 async fn a_prompt_is_answered_and_the_call_reported() {
     let (sandbox, config) = town().await;
-    let Generation { outcome, calls } = ask(&config, ENOUGH).await;
+    let (outcome, calls) = ask(&config, ENOUGH).await;
     let answer = outcome.unwrap();
     assert!(!answer.text.is_empty());
     assert_eq!(calls.len(), 1);
-    assert_eq!((calls[0].class, calls[0].tokens, &calls[0].model), ("ok", answer.tokens, &answer.model));
+    assert_eq!((calls[0].failure, calls[0].tokens, &calls[0].model), (None, answer.tokens, &answer.model));
     assert!(answer.tokens.is_some_and(|tokens| tokens.input > 0 && tokens.output > 0));
     let log = sandbox.log(&Filter::of(Target::Model));
     assert_eq!(log[0].token.as_deref(), Some("chave-de-teste"));
@@ -221,7 +224,7 @@ async fn passing_trouble_is_survived_and_every_call_counted() {
     }
     let generation = ask(&Config { attempts: 6, ..config }, ENOUGH).await;
     assert_eq!(classes(&generation), ["rate_limited", "unavailable", "garbage", "broken", "broken", "ok"]);
-    assert!(generation.outcome.is_ok());
+    assert!(generation.0.is_ok());
 }
 
 #[tokio::test]
@@ -231,7 +234,7 @@ async fn a_daily_quota_is_not_asked_twice() {
     sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
     let generation = ask(&config, ENOUGH).await;
     assert_eq!(classes(&generation), ["quota_day"]);
-    assert!(matches!(generation.outcome, Err(Failure::QuotaDay)));
+    assert!(matches!(generation.0, Err(Failure::QuotaDay)));
 }
 
 #[tokio::test]
@@ -242,7 +245,7 @@ async fn a_wait_beyond_the_deadline_is_not_begun() {
     let generation = tokio::time::timeout(ENOUGH, ask(&config, ENOUGH)).await.unwrap();
     assert_eq!(classes(&generation), ["rate_limited"]);
     let none = ask(&config, Duration::ZERO).await;
-    assert!(none.calls.is_empty() && matches!(none.outcome, Err(Failure::NoTimeLeft)));
+    assert!(none.1.is_empty() && matches!(none.0, Err(Failure::NoTimeLeft)));
 }
 
 #[tokio::test]

@@ -81,8 +81,15 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_role_share_a_content() {
-        let turns = [(Role::User, "oi"), (Role::Model, "Olá!"), (Role::User, "quero marcar"), (Role::User, "  "), (Role::User, "amanhã")];
-        let prompt = Prompt { system: "Seja breve.".into(), turns: turns.map(|(role, text)| (role, text.into())).to_vec() };
+        let turns = [
+            (Role::User, "oi"),
+            (Role::Model, "Olá!"),
+            (Role::User, "quero marcar"),
+            (Role::User, "  "),
+            (Role::User, "amanhã"),
+        ];
+        let prompt =
+            Prompt { system: "Seja breve.".into(), turns: turns.map(|(role, text)| (role, text.into())).to_vec() };
         let config = Config { temperature: 0.3, max_output_tokens: 512, ..Config::default() };
         insta::assert_snapshot!(serde_json::to_string_pretty(&Request::of(&prompt, &config)).unwrap(), @r#"
         {

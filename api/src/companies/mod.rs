@@ -1,0 +1,246 @@
+//! The one writing module of the tables `companies` and `channels`: what the operator changes about tenants.
+//!
+//! Uses the pool of `secretaria_operator`. Every secret is sealed for its own row and column before it is written, and
+//! `companies_changed` is announced by the database itself. Adding, setting and ensuring are safe to repeat; rotating
+//! makes a new secret each time.
+
+mod check;
+mod store;
+
+use std::time::Duration;
+
+use domain::CompanyId;
+use jiff::Timestamp;
+use platform::postgres::{self, Db};
+use platform::seal::{self, Place, Sealer};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+/// The company that exists after the migrations.
+pub const DEFAULT_DOMAIN: &str = "default.local";
+
+const TABLE: &str = "companies";
+const SECRET: &str = "webhook_secret_sealed";
+const PREVIOUS_SECRET: &str = "webhook_secret_previous_sealed";
+
+/// A company could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value makes no sense.
+    #[error("{field}: {problem}")]
+    Senseless {
+        /// Its name.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: &'static str,
+    },
+    /// Nobody has that domain.
+    #[error("no company has the domain `{domain}`")]
+    Unknown {
+        /// The domain, as it was asked for.
+        domain: String,
+    },
+    /// Postgres is away or refused.
+    #[error("companies cannot be read or written")]
+    Postgres(#[from] postgres::Failure),
+    /// A secret could not be sealed or opened.
+    #[error("a company's secret cannot be sealed or opened")]
+    Sealing(#[from] seal::Error),
+}
+
+impl From<postgres::Error> for Error {
+    fn from(error: postgres::Error) -> Self {
+        Error::Postgres(error.into())
+    }
+}
+
+/// A company to add, or what to change about one. What is `None` stays, or gets its default in a new one.
+#[derive(Debug, Default)]
+pub struct NewCompany {
+    /// How producers name it; lower-cased. Decides whether the company is new.
+    pub domain: String,
+    /// What people call it. Default: the domain.
+    pub name: Option<String>,
+    /// Where its days begin, as an IANA name. Default: `America/Sao_Paulo`.
+    pub time_zone: Option<String>,
+    /// Who the assistant is and what it knows. Default: empty.
+    pub assistant_prompt: Option<String>,
+    /// What is said when no model answers. Default: the product's.
+    pub fallback_text: Option<String>,
+    /// How to reach the people who write to it.
+    pub channel: Option<Channel>,
+    /// Signs its hooks. Default: 32 random bytes, as hex digits.
+    pub webhook_secret: Option<SecretString>,
+    /// Asked for as `X-Webhook-Token`, beside the signature. Default: not asked for.
+    pub webhook_token: Option<SecretString>,
+}
+
+/// A Whaticket bridge.
+#[derive(Debug)]
+pub struct Channel {
+    /// Its address, `http://` or `https://`.
+    pub base_url: String,
+    /// How it knows us.
+    pub auth: Auth,
+}
+
+/// How a bridge knows us.
+#[derive(Debug)]
+pub enum Auth {
+    /// By a fixed token.
+    Token(SecretString),
+    /// By logging in.
+    Login {
+        /// The account.
+        email: String,
+        /// Its password.
+        password: SecretString,
+    },
+}
+
+/// A company that is there now.
+#[derive(Debug)]
+pub struct Added {
+    /// Its id.
+    pub company_id: CompanyId,
+    /// What signs its hooks now.
+    pub webhook_secret: SecretString,
+}
+
+/// One line of [`list`]; holds nothing secret.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// Its id.
+    pub company_id: CompanyId,
+    /// How producers name it.
+    pub domain: String,
+    /// What people call it.
+    pub name: String,
+    /// `active` or `suspended`.
+    pub status: String,
+    /// Where its days begin.
+    pub time_zone: String,
+    /// Until when its previous secret counts too.
+    pub previous_secret_until: Option<Timestamp>,
+    /// The address of its bridge.
+    pub channel_url: Option<String>,
+}
+
+/// Adds a company, or changes what is given about the one with that domain. Its secret stays unless one is given.
+///
+/// # Errors
+/// If a value makes no sense, Postgres is away, or the company's secret was sealed under another key.
+pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<Added, Error> {
+    let company = check::company(company)?;
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    let known = match store::by_domain(&transaction, &company.domain).await? {
+        Some(known) => known,
+        None => store::insert(&transaction, &company.domain).await?,
+    };
+    let webhook_secret = match (&company.webhook_secret, known.secret(sealer)?) {
+        (None, Some(kept)) => kept,
+        (given, _) => {
+            let secret = given.clone().map_or_else(random_secret, Ok)?;
+            let sealed = sealer.seal(place(SECRET, known.company_id), secret.expose_secret().as_bytes())?;
+            store::set_secret(&transaction, known.company_id, &sealed).await?;
+            secret
+        }
+    };
+    store::update(&transaction, known.company_id, &company).await?;
+    if let Some(channel) = &company.channel {
+        store::put_channel(&transaction, sealer, known.company_id, channel).await?;
+    }
+    transaction.commit().await?;
+    Ok(Added { company_id: known.company_id, webhook_secret })
+}
+
+/// Makes [`DEFAULT_DOMAIN`], with a random secret, if it is missing; returns it only if it was made.
+///
+/// # Errors
+/// As [`add`].
+pub async fn ensure_default(db: &Db, sealer: &Sealer) -> Result<Option<Added>, Error> {
+    match named(db, DEFAULT_DOMAIN).await {
+        Ok(_) => Ok(None),
+        Err(Error::Unknown { .. }) => {
+            add(db, sealer, NewCompany { domain: DEFAULT_DOMAIN.into(), ..NewCompany::default() }).await.map(Some)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Every company, by id.
+///
+/// # Errors
+/// If Postgres is away.
+pub async fn list(db: &Db) -> Result<Vec<Listed>, Error> {
+    store::list(&db.get().await?).await
+}
+
+/// The company of that domain.
+///
+/// # Errors
+/// If there is none, or Postgres is away.
+pub async fn named(db: &Db, domain: &str) -> Result<CompanyId, Error> {
+    let domain = check::domain(domain)?;
+    let known = store::by_domain(&db.get().await?, &domain).await?;
+    known.map(|it| it.company_id).ok_or(Error::Unknown { domain })
+}
+
+/// Gives a company a new random secret; the one it had counts too for `keep_previous_for`.
+///
+/// At most two count at any time: one that was already being rotated out ends here.
+///
+/// # Errors
+/// If there is no such company, Postgres is away, or the present secret was sealed under another key.
+pub async fn rotate_secret(
+    db: &Db,
+    sealer: &Sealer,
+    domain: &str,
+    now: Timestamp,
+    keep_previous_for: Duration,
+) -> Result<SecretString, Error> {
+    let fresh = random_secret()?;
+    set_secret(db, sealer, domain, fresh.clone(), now, keep_previous_for).await?;
+    Ok(fresh)
+}
+
+/// Gives a company that secret, otherwise like [`rotate_secret`]. One it already has changes nothing.
+///
+/// # Errors
+/// As [`rotate_secret`], and if the secret is too short to be one.
+pub async fn set_secret(
+    db: &Db,
+    sealer: &Sealer,
+    domain: &str,
+    secret: SecretString,
+    now: Timestamp,
+    keep_previous_for: Duration,
+) -> Result<(), Error> {
+    let (domain, secret) = (check::domain(domain)?, check::secret("webhook_secret", secret)?);
+    let until = check::end_of(now, keep_previous_for)?;
+    let mut client = db.get().await?;
+    let transaction = client.transaction().await?;
+    let known = store::by_domain(&transaction, &domain).await?.ok_or(Error::Unknown { domain })?;
+    let current = known.secret(sealer)?;
+    if current.as_ref().is_some_and(|it| it.expose_secret() == secret.expose_secret()) {
+        return Ok(());
+    }
+    // What is sealed is bound to its column, so the present secret is sealed anew for the column of the previous one.
+    let kept = current.filter(|_| until > now);
+    let kept = kept
+        .map(|it| sealer.seal(place(PREVIOUS_SECRET, known.company_id), it.expose_secret().as_bytes()))
+        .transpose()?;
+    let sealed = sealer.seal(place(SECRET, known.company_id), secret.expose_secret().as_bytes())?;
+    store::set_previous(&transaction, known.company_id, kept.as_deref(), kept.as_ref().map(|_| until)).await?;
+    store::set_secret(&transaction, known.company_id, &sealed).await?;
+    Ok(transaction.commit().await?)
+}
+
+fn random_secret() -> Result<SecretString, seal::Error> {
+    Ok(SecretString::from(hex::encode(seal::random_bytes::<32>()?)))
+}
+
+fn place(column: &'static str, company: CompanyId) -> Place {
+    Place { table: TABLE, column, company }
+}

@@ -1,0 +1,131 @@
+//! What a request asks for: first who asks, then for which company, then the rest of the query string.
+//!
+//! Every parameter is read once, by name; a repeated or an unknown one is refused, because a typo that is ignored
+//! answers another question.
+
+use std::borrow::Cow;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use domain::CompanyId;
+use jiff::civil::Date;
+
+use crate::journal::Journal;
+use crate::{Api, Rejection};
+
+/// Most letters of an unknown parameter that are said back.
+const ECHOED: usize = 40;
+
+/// One company, which the caller may see, and the parameters not read yet.
+pub(crate) struct Asked {
+    /// Whose data to show.
+    pub(crate) company: CompanyId,
+    /// The rest.
+    pub(crate) parameters: Parameters,
+}
+
+impl FromRequestParts<Api> for Asked {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Rejection> {
+        let journal = parts.extensions.get::<Journal>().cloned().unwrap_or_default();
+        let session = api.keys.read(&parts.headers, (api.now)()).map_err(|rejection| {
+            tracing::debug!(%rejection, "nobody we know");
+            rejection
+        })?;
+        let asked = Parameters::of(&parts.uri).and_then(|mut parameters| {
+            let company = parameters.company_id()?;
+            session.may_see(company).map(|()| Asked { company, parameters })
+        });
+        journal.note(asked.as_ref().map_or(session.company, |asked| asked.company));
+        asked
+    }
+}
+
+/// The query string.
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Takes it apart.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Rejection> {
+        let Query(pairs) = Query::try_from_uri(uri).map_err(|_| Rejection::parameter("query", "cannot be read"))?;
+        Ok(Parameters(pairs))
+    }
+
+    /// The one value of that name.
+    pub(crate) fn take(&mut self, field: &'static str) -> Result<Option<String>, Rejection> {
+        let Some(found) = self.0.iter().position(|(name, _)| name == field) else { return Ok(None) };
+        let (_, value) = self.0.swap_remove(found);
+        match self.0.iter().any(|(name, _)| name == field) {
+            true => Err(Rejection::parameter(field, "must be given once")),
+            false => Ok(Some(value)),
+        }
+    }
+
+    /// The day of that name, `YYYY-MM-DD` and nothing looser.
+    pub(crate) fn day(&mut self, field: &'static str) -> Result<Option<Date>, Rejection> {
+        let Some(text) = self.take(field)? else { return Ok(None) };
+        let plain = text.len() == 10 && !text.starts_with(['-', '+']);
+        let day = plain.then(|| Date::strptime("%Y-%m-%d", &text).ok()).flatten();
+        day.map(Some).ok_or(Rejection::parameter(field, "must be a day: YYYY-MM-DD"))
+    }
+
+    /// Refuses what nobody has read.
+    pub(crate) fn finish(self) -> Result<(), Rejection> {
+        match self.0.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(Rejection::BadParameter {
+                field: Cow::Owned(name.chars().take(ECHOED).collect()),
+                problem: "is not a parameter of this path",
+            }),
+        }
+    }
+
+    fn company_id(&mut self) -> Result<CompanyId, Rejection> {
+        let text = self.take("company_id")?.ok_or(Rejection::parameter("company_id", "must be given"))?;
+        let company = text.parse().ok().filter(|company| *company > CompanyId::NOBODY);
+        company.ok_or(Rejection::parameter("company_id", "must be a positive whole number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(query: &str) -> Parameters {
+        Parameters::of(&format!("/x?{query}").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_day_is_ten_characters_that_exist_in_the_calendar() {
+        let day = |text: &str| parameters(&format!("from={text}")).day("from").ok().flatten().map(|it| it.to_string());
+        assert_eq!(day("2026-11-21").as_deref(), Some("2026-11-21"));
+        assert_eq!(day("2024-02-29").as_deref(), Some("2024-02-29"));
+        for wrong in
+            ["2026-02-29", "2026-13-01", "2026-1-1", "20261121", "21/11/2026", "", "2026-11-21T00:00", "-026-11-21"]
+        {
+            assert_eq!(day(wrong), None, "{wrong}");
+        }
+        assert_eq!(parameters("").day("from").unwrap(), None);
+    }
+
+    #[test]
+    fn a_company_is_a_positive_number_given_once() {
+        let company = |query: &str| parameters(query).company_id().map_err(|it| it.to_string());
+        assert_eq!(company("company_id=42").unwrap(), CompanyId(42));
+        assert_eq!(company("").unwrap_err(), "company_id: must be given");
+        assert_eq!(company("company_id=1&company_id=2").unwrap_err(), "company_id: must be given once");
+        for wrong in ["", "abc", "0", "-1", "1.5", "99999999999999999999", "1%20or%201=1"] {
+            let said = company(&format!("company_id={wrong}")).unwrap_err();
+            assert_eq!(said, "company_id: must be a positive whole number", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_typo_is_refused_by_name() {
+        let mut asked = parameters("company_id=1&form=2026-01-01");
+        asked.company_id().unwrap();
+        assert_eq!(asked.finish().unwrap_err().to_string(), "form: is not a parameter of this path");
+    }
+}

@@ -1,0 +1,127 @@
+//! `secretaria company` — add, list and change companies.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use api::companies::{self, Auth, Channel, NewCompany};
+use clap::{Args, Subcommand};
+use platform::clock;
+use platform::seal::Sealer;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::operator;
+use crate::Settings;
+
+/// The subcommands of `company`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a company, or change what is given about the one with that domain; prints its webhook secret.
+    Add(Box<Add>),
+    /// One line per company.
+    List,
+    /// Give a company a new webhook secret; the one it had counts for a while longer.
+    RotateSecret(Rotate),
+}
+
+/// What to know about a company. Secrets are read from the environment, so that no process list shows them.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// How producers name it, in X-Company-Domain.
+    #[arg(long)]
+    domain: String,
+    /// What people call it.
+    #[arg(long)]
+    name: Option<String>,
+    /// Its IANA time zone.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// Who the assistant is and what it knows: prices, opening hours, tone.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// What is said when no model answers.
+    #[arg(long, value_name = "TEXT")]
+    fallback: Option<String>,
+    /// Its Whaticket bridge.
+    #[arg(long, value_name = "URL")]
+    whaticket: Option<String>,
+    /// The bridge's token.
+    #[arg(long, env = "SECRETARIA_WHATICKET_TOKEN", hide_env_values = true, requires = "whaticket")]
+    whaticket_token: Option<String>,
+    /// The bridge's account, instead of a token.
+    #[arg(long, requires = "whaticket", conflicts_with = "whaticket_token")]
+    whaticket_email: Option<String>,
+    /// The account's password.
+    #[arg(long, env = "SECRETARIA_WHATICKET_PASSWORD", hide_env_values = true)]
+    whaticket_password: Option<String>,
+    /// The webhook secret, instead of a random one.
+    #[arg(long, env = "SECRETARIA_HOOK_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// Asks producers for this X-Webhook-Token too.
+    #[arg(long, env = "SECRETARIA_HOOK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Which secret, and how long the old one counts.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// The company, by domain.
+    #[arg(long)]
+    domain: String,
+    /// How long hooks signed with the old secret are taken, in hours.
+    #[arg(long, default_value_t = 24)]
+    keep_hours: u32,
+}
+
+/// Adds, lists or rotates.
+///
+/// # Errors
+/// If Postgres is away, a value makes no sense, or the keys are missing.
+pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
+    let db = operator(settings)?;
+    match command {
+        Command::Add(args) => {
+            let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
+            let added = companies::add(&db, &sealer, read(*args)?).await?;
+            println!("company          {}", added.company_id);
+            println!("webhook secret   {}", added.webhook_secret.expose_secret());
+        }
+        Command::List => {
+            for it in companies::list(&db).await? {
+                let channel = it.channel_url.as_deref().unwrap_or("no channel");
+                println!("{:>6}  {:<30} {:<10} {:<20} {channel}  {}", it.company_id, it.domain, it.status, it.time_zone, it.name);
+            }
+        }
+        Command::RotateSecret(args) => {
+            let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
+            let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
+            let secret = companies::rotate_secret(&db, &sealer, &args.domain, clock::now(), keep).await?;
+            println!("webhook secret   {}", secret.expose_secret());
+            println!("the old one counts for {} h more", args.keep_hours);
+        }
+    }
+    Ok(())
+}
+
+fn read(args: Add) -> anyhow::Result<NewCompany> {
+    let auth = match (args.whaticket_token, args.whaticket_email, args.whaticket_password) {
+        (Some(token), None, _) => Some(Auth::Token(SecretString::from(token))),
+        (None, Some(email), Some(password)) => Some(Auth::Login { email, password: SecretString::from(password) }),
+        (None, Some(_), None) => bail!("--whaticket-email needs --whaticket-password"),
+        _ => None,
+    };
+    let channel = match (args.whaticket, auth) {
+        (Some(base_url), Some(auth)) => Some(Channel { base_url, auth }),
+        (Some(_), None) => bail!("--whaticket needs --whaticket-token, or --whaticket-email and --whaticket-password"),
+        (None, _) => None,
+    };
+    Ok(NewCompany {
+        domain: args.domain,
+        name: args.name,
+        time_zone: args.time_zone,
+        assistant_prompt: args.prompt,
+        fallback_text: args.fallback,
+        channel,
+        webhook_secret: args.secret.map(SecretString::from),
+        webhook_token: args.token.map(SecretString::from),
+    })
+}

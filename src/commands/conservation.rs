@@ -1,0 +1,55 @@
+//! `secretaria conservation` — accepted = done + ignored + parked + in flight, per company and processor, and the
+//! query that returns a row for everything that vanished or was doubled.
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use platform::postgres::query;
+
+use super::operator;
+use crate::Settings;
+
+const TABLE: &str = include_str!("../../sql/checks/conservation_table.sql");
+const CHECK: &str = include_str!("../../sql/checks/conservation.sql");
+
+/// Arguments of `conservation`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Only what is wrong: no table.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Prints the table and whatever is wrong; fails if anything is.
+///
+/// # Errors
+/// If Postgres is away.
+pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
+    let client = operator(settings)?.get().await?;
+    if !args.quiet {
+        println!("{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because", "company", "processor", "accepted", "done", "ignored", "parked", "in flight");
+        for row in query(&client, TABLE, &[]).await? {
+            let number = |column: &str| row.get::<_, i64>(column);
+            println!(
+                "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",
+                row.get::<_, &str>("company"),
+                row.get::<_, &str>("processor"),
+                number("accepted"),
+                number("done"),
+                number("ignored"),
+                number("parked"),
+                number("in_flight"),
+                row.get::<_, &str>("reasons"),
+            );
+        }
+    }
+    let wrong = query(&client, CHECK, &[]).await?;
+    for row in &wrong {
+        println!("WRONG  {}  {}", row.get::<_, &str>("law"), row.get::<_, &str>("detail"));
+    }
+    if wrong.is_empty() {
+        println!("conserved: nothing vanished, nothing was doubled");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,148 @@
+//! `secretaria hook` — sign a hook, or sign and send one, from the shell.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args as ClapArgs, Subcommand};
+use ingest::signature::{self, COMPANY_HEADER, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
+use platform::clock;
+use platform::postgres::query;
+use platform::seal::{Place, Sealer};
+use secrecy::{ExposeSecret, SecretSlice};
+use serde_json::json;
+
+use super::{company_named, operator};
+use crate::Settings;
+
+/// The subcommands of `hook`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the headers and the body of a signed hook, ready for curl.
+    Sign(Args),
+    /// Send a signed hook and say in words what the answer means.
+    Send(Args),
+}
+
+/// What to sign.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The company, by domain or id.
+    #[arg(long)]
+    company: String,
+    /// What the contact writes.
+    #[arg(long, conflicts_with = "body", required_unless_present = "body")]
+    text: Option<String>,
+    /// Who writes.
+    #[arg(long, default_value = "5511999990001")]
+    number: String,
+    /// The provider's id of the message; the same id twice is the same message.
+    #[arg(long)]
+    id: Option<String>,
+    /// A whole body, from a file, instead of --text; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    body: Option<String>,
+    /// The secret; without it, the company's own is opened from the database.
+    #[arg(long, env = "SECRETARIA_HOOK_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// The X-Webhook-Token, for a company that asks for one.
+    #[arg(long, env = "SECRETARIA_HOOK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The timestamp, in epoch seconds, instead of now.
+    #[arg(long)]
+    timestamp: Option<i64>,
+    /// An X-Idempotency-Key.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Where to send it, instead of the local process.
+    #[arg(long)]
+    url: Option<String>,
+}
+
+/// Signs, and sends if asked to.
+///
+/// # Errors
+/// If the company or its secret is not to be had, or the address does not answer.
+pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<ExitCode> {
+    let (args, sends) = match command {
+        Command::Sign(args) => (args, None),
+        Command::Send(args) => (args, Some(())),
+    };
+    let body = body(&args)?;
+    let (domain, secret) = credentials(settings, &args).await?;
+    let timestamp = args.timestamp.unwrap_or_else(|| clock::now().as_second());
+    let signature = signature::sign(secret.expose_secret(), timestamp, body.as_bytes());
+    let mut headers = vec![
+        (COMPANY_HEADER, domain),
+        (TIMESTAMP_HEADER, timestamp.to_string()),
+        (SIGNATURE_HEADER, signature),
+        ("content-type", "application/json".to_owned()),
+    ];
+    headers.extend(args.token.clone().map(|it| (TOKEN_HEADER, it)));
+    headers.extend(args.idempotency_key.clone().map(|it| (IDEMPOTENCY_HEADER, it)));
+    let url = args.url.clone().unwrap_or_else(|| format!("http://{}/webhook/whaticket", settings.http.listen));
+    if sends.is_none() {
+        println!("curl -sS -X POST {url} \\");
+        for (name, value) in headers {
+            println!("  -H '{name}: {value}' \\");
+        }
+        println!("  --data-binary '{}'", body.replace('\'', r"'\''"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    send(&url, headers, body).await
+}
+
+async fn send(url: &str, headers: Vec<(&'static str, String)>, body: String) -> anyhow::Result<ExitCode> {
+    let mut request = reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(url).body(body);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.with_context(|| format!("{url} does not answer; `make dev` serves there"))?;
+    let status = response.status();
+    let answer = response.text().await.unwrap_or_default();
+    println!("{status}  {answer}");
+    println!("{}", in_words(status.as_u16()));
+    Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn in_words(status: u16) -> &'static str {
+    match status {
+        202 => "accepted and durable: it will be answered, or ignored for a reason that is written down",
+        400 | 422 => "refused: the body is not one we understand; the field that is wrong is named above",
+        401 => "refused: we cannot tell that this company sent it; the reason is named above",
+        404 | 405 => "nobody takes hooks at this address",
+        413 => "refused: the body is too large",
+        503 => "not stored for certain: send the very same hook again, it will be answered once",
+        _ => "not an answer this program knows",
+    }
+}
+
+fn body(args: &Args) -> anyhow::Result<String> {
+    match (&args.body, &args.text) {
+        (Some(path), _) if path == "-" => Ok(std::io::read_to_string(std::io::stdin())?),
+        (Some(path), _) => std::fs::read_to_string(path).with_context(|| format!("body file {path}")),
+        (None, Some(text)) => {
+            let mut hook = json!({ "message": { "conversation": text }, "number": args.number });
+            if let Some(id) = &args.id {
+                hook["id"] = json!(id);
+            }
+            Ok(hook.to_string())
+        }
+        (None, None) => bail!("say --text or --body"),
+    }
+}
+
+/// The company's domain and a secret of it: the one given, or its own.
+async fn credentials(settings: &Settings, args: &Args) -> anyhow::Result<(String, SecretSlice<u8>)> {
+    if let Some(secret) = &args.secret {
+        return Ok((args.company.clone(), SecretSlice::from(secret.as_bytes().to_vec())));
+    }
+    let db = operator(settings)?;
+    let company = company_named(&db, &args.company).await?;
+    let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
+    let sql = "select domain, webhook_secret_sealed from secretaria.companies where company_id = $1";
+    let rows = query(&db.get().await?, sql, &[&company.0]).await?;
+    let row = rows.first().context("the company is gone")?;
+    let sealed: Option<&[u8]> = row.get(1);
+    let place = Place { table: "companies", column: "webhook_secret_sealed", company };
+    Ok((row.get(0), sealer.open(place, sealed.context("the company has no secret")?)?))
+}

@@ -1,0 +1,133 @@
+//! `secretaria parked` — the dead-letter shelf.
+
+use anyhow::Context;
+use clap::{Args as ClapArgs, Subcommand};
+use domain::{CompanyId, EventId, ProcessorName};
+use jiff::Timestamp;
+use platform::postgres::Db;
+use processors::parked::{self, Letter, Run};
+
+use super::{company_named, operator};
+use crate::Settings;
+
+/// The subcommands of `parked`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One line per parked event, oldest first.
+    List(Filter),
+    /// Whole events: cause, headers and bytes as they were.
+    Show(Filter),
+    /// Put events back on the topics they came from; each keeps its id.
+    Replay(Change),
+    /// Take events off the shelf for good; the marks go on saying parked.
+    Drop(Change),
+}
+
+/// Which events.
+#[derive(Debug, ClapArgs)]
+pub struct Filter {
+    /// Of one company, by domain or id; 0 for records that named none.
+    #[arg(long)]
+    company: Option<String>,
+    /// Of one processor.
+    #[arg(long)]
+    processor: Option<String>,
+    /// With this cause.
+    #[arg(long)]
+    cause: Option<String>,
+    /// One event, by its id.
+    #[arg(long)]
+    event: Option<uuid::Uuid>,
+    /// Parked at or after this instant, such as 2026-11-21T06:00:00Z.
+    #[arg(long)]
+    since: Option<Timestamp>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+/// Which events, and whether it is meant.
+#[derive(Debug, ClapArgs)]
+pub struct Change {
+    #[command(flatten)]
+    filter: Filter,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Looks, replays or drops.
+///
+/// # Errors
+/// If Postgres is away or a filter names something unknown; then nothing is changed.
+pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
+    let db = Db::new(&settings.postgres.service_url, &settings.postgres, "parked")?;
+    let operator = operator(settings)?;
+    match command {
+        Command::List(filter) => {
+            let letters = parked::list(&db, &read(&operator, &filter).await?).await?;
+            letters.iter().for_each(|it| println!("{}", line(it)));
+            println!("{} parked", letters.len());
+        }
+        Command::Show(filter) => {
+            parked::list(&db, &read(&operator, &filter).await?).await?.iter().for_each(show);
+        }
+        Command::Replay(change) => {
+            let filter = read(&operator, &change.filter).await?;
+            let letters = parked::replay(&db, &filter, "secretaria parked replay", meant(&change)).await?;
+            report(&letters, &change, "replayed");
+        }
+        Command::Drop(change) => {
+            let filter = read(&operator, &change.filter).await?;
+            let letters = parked::drop(&db, &filter, "secretaria parked drop", meant(&change)).await?;
+            report(&letters, &change, "dropped");
+        }
+    }
+    Ok(())
+}
+
+fn meant(change: &Change) -> Run {
+    if change.dry_run { Run::Dry } else { Run::Real }
+}
+
+async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> {
+    let company = match filter.company.as_deref() {
+        None => None,
+        Some("0") => Some(CompanyId::NOBODY),
+        Some(name) => Some(company_named(operator, name).await?),
+    };
+    let named = |name: &str| ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
+    let processor = match filter.processor.as_deref() {
+        None => None,
+        Some(name) => Some(named(name).with_context(|| format!("no processor `{name}`: reply, delivery, metering"))?),
+    };
+    Ok(parked::Filter {
+        company,
+        processor,
+        cause: filter.cause.clone(),
+        event: filter.event.map(EventId),
+        since: filter.since,
+        limit: filter.limit,
+    })
+}
+
+fn line(letter: &Letter) -> String {
+    let Letter { company, processor, event, cause, detail, attempts, parked_at, .. } = letter;
+    format!("{parked_at:.0}  company {company}  {processor}  {event}  {cause}  after {attempts}  {detail}")
+}
+
+fn show(letter: &Letter) {
+    println!("{}", line(letter));
+    println!("  lay at   {}/{}/{}", letter.topic, letter.partition, letter.offset);
+    println!("  key      {}", String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default()));
+    for (name, value) in &letter.headers {
+        println!("  header   {name}: {}", String::from_utf8_lossy(value));
+    }
+    println!("  payload  {}\n", String::from_utf8_lossy(letter.payload.as_deref().unwrap_or_default()));
+}
+
+fn report(letters: &[Letter], change: &Change, done: &str) {
+    letters.iter().for_each(|it| println!("{}", line(it)));
+    let would = if change.dry_run { "would be " } else { "" };
+    println!("{} {would}{done}", letters.len());
+}

@@ -1,0 +1,273 @@
+//! Serving: which roles a process has, how it starts, and the order in which it stops.
+//!
+//! Stopping: not ready → no new connections, requests end → intakes stop, calls under way end → the relay stops →
+//! the producers are flushed. Whatever is still open after that is a row or a record, and is taken up again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use clap::Args;
+use domain::ProcessorName;
+use platform::health::{self, Readiness, Watched};
+use platform::kafka::Producer;
+use platform::postgres::{self, Db};
+use platform::seal::Sealer;
+use platform::task::{self, Stop};
+use platform::{http, relay, telemetry, watermarks};
+use processors::Ground;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::Settings;
+
+/// Arguments of `process`.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    /// Only this processor: reply, delivery or metering. May be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = processor)]
+    only: Vec<ProcessorName>,
+}
+
+fn processor(name: &str) -> Result<ProcessorName, String> {
+    let known = ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
+    known.ok_or_else(|| "there are reply, delivery and metering".to_owned())
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Default)]
+pub struct Roles {
+    ingest: Option<Ingest>,
+    processors: Vec<ProcessorName>,
+    api: Option<Api>,
+}
+
+/// The role of taking hooks.
+#[derive(Debug, Clone, Copy)]
+struct Ingest;
+
+/// The role of answering people.
+#[derive(Debug, Clone, Copy)]
+struct Api;
+
+impl Roles {
+    /// Hooks alone.
+    pub fn ingest() -> Self {
+        Roles { ingest: Some(Ingest), ..Roles::default() }
+    }
+
+    /// Processors alone, all or some.
+    pub fn process(args: &ProcessArgs) -> Self {
+        let processors = if args.only.is_empty() { ProcessorName::ALL.to_vec() } else { args.only.clone() };
+        Roles { processors, ..Roles::default() }
+    }
+
+    /// People alone.
+    pub fn api() -> Self {
+        Roles { api: Some(Api), ..Roles::default() }
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Roles { ingest: Some(Ingest), processors: ProcessorName::ALL.to_vec(), api: Some(Api) }
+    }
+}
+
+/// Serves until the process is asked to end.
+///
+/// # Errors
+/// If the port is taken, a key is missing, or a setting is refused; nothing has been served then.
+pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
+    let metrics = telemetry::start(&settings.telemetry)?;
+    let running = start(settings, roles, Some(metrics)).await?;
+    task::asked_to_end().await;
+    tracing::info!("asked to end");
+    running.stop().await
+}
+
+/// A process that serves.
+pub struct Running {
+    address: std::net::SocketAddr,
+    readiness: Readiness,
+    http_drain: Duration,
+    server: JoinHandle<std::io::Result<()>>,
+    work: Vec<JoinHandle<()>>,
+    relay: Option<JoinHandle<()>>,
+    producers: Vec<Producer>,
+    stops: Stops,
+}
+
+/// One word per stage of stopping.
+#[derive(Clone, Default)]
+struct Stops {
+    http: Stop,
+    work: Stop,
+    relay: Stop,
+}
+
+/// Starts serving.
+///
+/// # Errors
+/// As [`run`].
+pub async fn start(
+    settings: Settings,
+    roles: Roles,
+    metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
+) -> anyhow::Result<Running> {
+    if roles.processors.contains(&ProcessorName::Reply) {
+        settings.reply.model.validate()?;
+    }
+    let listener = TcpListener::bind(settings.http.listen)
+        .await
+        .with_context(|| format!("setting `http.listen`: {} cannot be bound", settings.http.listen))?;
+    let address = listener.local_addr()?;
+    let sealer = Arc::new(Sealer::from_file(&settings.keys.key_encryption_key())?);
+    let db = Db::new(&settings.postgres.service_url, &settings.postgres, "service")?;
+    let mut house = House { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
+
+    let readiness = Readiness::default();
+    let mut routes = house.health(&roles, readiness.clone(), metrics);
+    if roles.ingest.is_some() {
+        routes = routes.merge(house.ingest(readiness.clone())?);
+    }
+    if roles.api.is_some() {
+        routes = routes.merge(house.api()?);
+    }
+    let relay = if roles.processors.is_empty() { None } else { Some(house.processors(&roles.processors)?) };
+    let drain_ms = house.settings.http.drain_ms;
+    let server = task::spawn("http", http::serve(listener, routes, drain_ms, house.stops.http.clone()));
+    readiness.open();
+    tracing::info!(%address, ?roles, "serving");
+    Ok(Running {
+        address,
+        readiness,
+        http_drain: Duration::from_millis(drain_ms + 500),
+        server,
+        work: house.work,
+        relay,
+        producers: house.producers,
+        stops: house.stops,
+    })
+}
+
+/// What the roles are built from.
+struct House {
+    settings: Settings,
+    db: Db,
+    sealer: Arc<Sealer>,
+    stops: Stops,
+    work: Vec<JoinHandle<()>>,
+    producers: Vec<Producer>,
+}
+
+impl House {
+    fn health(
+        &self,
+        roles: &Roles,
+        readiness: Readiness,
+        metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
+    ) -> Router {
+        health::routes(Watched {
+            db: self.db.clone(),
+            kafka: self.settings.kafka.clone(),
+            readiness,
+            metrics,
+            metrics_token: self.settings.http.metrics_token.clone(),
+            // A process without processors still says whether they live elsewhere.
+            processors: if roles.processors.is_empty() { ProcessorName::ALL.to_vec() } else { roles.processors.clone() },
+        })
+    }
+
+    fn ingest(&mut self, readiness: Readiness) -> anyhow::Result<Router> {
+        let producer = Producer::impatient(&self.settings.kafka, "ingest")?;
+        self.producers.push(producer.clone());
+        let companies = ingest::Companies::default();
+        let changed =
+            postgres::notifications(&self.settings.postgres.service_url, "companies_changed", self.stops.work.clone());
+        let current = companies.clone().keep_current(
+            self.db.clone(),
+            Arc::clone(&self.sealer),
+            changed,
+            self.settings.ingest.refresh_s,
+            self.stops.work.clone(),
+        );
+        self.work.push(task::spawn("company directory", current));
+        Ok(ingest::routes(ingest::Ingest {
+            companies,
+            producer,
+            partitions: self.settings.kafka.partitions,
+            config: self.settings.ingest.clone(),
+            readiness,
+        }))
+    }
+
+    fn api(&self) -> anyhow::Result<Router> {
+        let keys = Arc::new(api::auth::Keys::from_pkcs8_file(&self.settings.keys.signing_key())?);
+        let db = Db::new(&self.settings.postgres.api_url, &self.settings.postgres, "api")?;
+        Ok(api::routes(api::Api::new(db, keys)))
+    }
+
+    fn processors(&mut self, names: &[ProcessorName]) -> anyhow::Result<JoinHandle<()>> {
+        let producer = Producer::patient(&self.settings.kafka, "outbox")?;
+        self.producers.push(producer.clone());
+        let ground = Ground {
+            db: self.db.clone(),
+            kafka: self.settings.kafka.clone(),
+            sealer: Arc::clone(&self.sealer),
+            instance: self.settings.process.instance.clone(),
+        };
+        let config =
+            processors::Config { reply: self.settings.reply.clone(), delivery: self.settings.delivery.clone() };
+        let (names, stop) = (names.to_vec(), self.stops.work.clone());
+        self.work.push(task::spawn("processors", async move {
+            if let Err(problem) = processors::run(&names, ground, config, stop.clone()).await {
+                tracing::error!(error = %problem, "processors could not go on");
+            }
+        }));
+        let watch = watermarks::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
+        self.work.push(task::spawn("watermarks", watch));
+        let (partitions, config) = (self.settings.kafka.partitions, self.settings.outbox.clone());
+        let relay = relay::run(self.db.clone(), producer, partitions, config, self.stops.relay.clone());
+        Ok(task::spawn("outbox relay", relay))
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Stops in order; see the head of this file.
+    ///
+    /// # Errors
+    /// If the listener had failed.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.readiness.close();
+        self.stops.http.cancel();
+        let served = tokio::time::timeout(self.http_drain, self.server).await;
+        self.stops.work.cancel();
+        for work in self.work {
+            if let Err(problem) = work.await {
+                tracing::error!(error = %problem, "a task ended without a word");
+            }
+        }
+        self.stops.relay.cancel();
+        if let Some(relay) = self.relay {
+            // What it has not published stays in the outbox.
+            let _ = tokio::time::timeout(Duration::from_secs(5), relay).await;
+        }
+        for producer in self.producers {
+            let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5))).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                tracing::warn!("records were still unconfirmed at the end");
+            }
+        }
+        tracing::info!("stopped");
+        match served {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+}
