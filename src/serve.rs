@@ -175,7 +175,11 @@ impl House {
             metrics,
             metrics_token: self.settings.http.metrics_token.clone(),
             // A process without processors still says whether they live elsewhere.
-            processors: if roles.processors.is_empty() { ProcessorName::ALL.to_vec() } else { roles.processors.clone() },
+            processors: if roles.processors.is_empty() {
+                ProcessorName::ALL.to_vec()
+            } else {
+                roles.processors.clone()
+            },
         })
     }
 

@@ -45,7 +45,8 @@ pub enum Error {
 /// A folder that holds both is left exactly as it is: it may be mounted read-only.
 ///
 /// # Errors
-/// If the folder or a file cannot be written, or others may write to the folder. No half-written key is ever left under its name.
+/// If the folder or a file cannot be written, or others may write to the folder. No half-written key is ever left under
+/// its name.
 pub fn create_missing(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut made = Vec::new();
     for (name, fresh) in [(SIGNING_KEY, fresh_signing_key as fn() -> _), (KEY_ENCRYPTION_KEY, fresh_key_encryption_key)]

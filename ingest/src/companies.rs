@@ -15,6 +15,7 @@ use platform::metric;
 use platform::postgres::{self, Db, Failure, Row};
 use platform::seal::{self, Place, Sealer};
 use platform::task::Stop;
+use platform::telemetry::chain;
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 
@@ -72,7 +73,7 @@ impl Companies {
                     Duration::from_secs(refresh_s)
                 }
                 Err(problem) => {
-                    tracing::warn!(error = %problem, "directory of companies is not current");
+                    tracing::warn!(error = chain(&problem), "directory of companies is not current");
                     Duration::from_secs(1)
                 }
             };
@@ -101,7 +102,9 @@ async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
         match company(row, sealer) {
             Ok(company) => drop(by_domain.insert(row.get::<_, String>(1), Arc::new(company))),
             // One company's unreadable secret must not shut the others out.
-            Err(problem) => tracing::error!(company = row.get::<_, i64>(0), error = %problem, "company cannot send hooks"),
+            Err(problem) => {
+                tracing::error!(company = row.get::<_, i64>(0), error = chain(&problem), "company cannot send hooks")
+            }
         }
     }
     Ok(Snapshot { by_domain, stranger: Arc::new(stranger()) })

@@ -1,8 +1,6 @@
 //! A parsed hook as a record: its id, its envelope, its partition.
 
-use domain::{
-    Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header, placement,
-};
+use domain::{Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header, placement};
 use jiff::Timestamp;
 use platform::kafka::{NotDurable, Outgoing, Producer};
 use platform::trace::Traceparent;
@@ -52,8 +50,15 @@ pub(crate) fn prepare(
 ) -> Result<Ready, serde_json::Error> {
     let address = message.address.clone();
     let kind = Kind::InboundMessage;
-    let envelope =
-        Envelope { schema: SCHEMA, event_id: event, company_id: company.id, kind, occurred_at, received_at, payload: message };
+    let envelope = Envelope {
+        schema: SCHEMA,
+        event_id: event,
+        company_id: company.id,
+        kind,
+        occurred_at,
+        received_at,
+        payload: message,
+    };
     Ok(Ready {
         payload: envelope.write()?,
         key: format!("{}/{address}", company.id),

@@ -133,8 +133,10 @@ async fn metrics_page(State(watched): State<Arc<Watched>>, peer: PeerInfo, heade
     let local = peer.0.0.ip().is_loopback() && !forwarded;
     let token = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
     let known = !watched.metrics_token.is_empty()
-        && token.is_some_and(|it| aws_lc_rs::constant_time::verify_slices_are_equal(
-            it.as_bytes(), watched.metrics_token.expose().as_bytes()).is_ok());
+        && token.is_some_and(|it| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(it.as_bytes(), watched.metrics_token.expose().as_bytes())
+                .is_ok()
+        });
     match &watched.metrics {
         Some(handle) if local || known => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()).into_response()

@@ -6,6 +6,7 @@ use domain::ProcessorName;
 
 use crate::postgres::{Db, Failure};
 use crate::task::Stop;
+use crate::telemetry::chain;
 
 /// How often a processor beats.
 pub const EVERY: Duration = Duration::from_secs(2);
@@ -14,7 +15,7 @@ pub const EVERY: Duration = Duration::from_secs(2);
 pub async fn run(db: Db, processor: ProcessorName, instance: String, stop: Stop) {
     loop {
         if let Err(problem) = beat(&db, processor, &instance).await {
-            tracing::debug!(%processor, error = %problem, "heartbeat was not written");
+            tracing::debug!(%processor, error = chain(&problem), "heartbeat was not written");
         }
         tokio::select! {
             () = stop.cancelled() => return,

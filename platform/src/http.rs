@@ -54,7 +54,8 @@ impl Config {
 pub async fn serve(listener: TcpListener, routes: Router, drain_ms: u64, stop: Stop) -> std::io::Result<()> {
     let service = routes.into_make_service_with_connect_info::<Peer>();
     let stopped = stop.clone();
-    let server = axum::serve(WithoutDelay(listener), service).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let server =
+        axum::serve(WithoutDelay(listener), service).with_graceful_shutdown(async move { stopped.cancelled().await });
     tokio::select! {
         ended = server => ended,
         () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_millis(drain_ms)).await } => {

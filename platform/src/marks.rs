@@ -68,31 +68,31 @@ pub async fn open(
         replays.push(seen.replay == Replay::Yes);
     }
     let inserted = postgres::query(
-            tx,
-            "insert into secretaria.event_marks
+        tx,
+        "insert into secretaria.event_marks
                (company_id, processor, event_id, topic, partition, record_offset, state)
              select it.company_id, $1, it.event_id, $2, it.partition, it.record_offset, 'in_flight'
              from unnest($3::bigint[], $4::uuid[], $5::int[], $6::bigint[])
                as it (company_id, event_id, partition, record_offset)
              on conflict do nothing
              returning company_id, event_id",
-            &[&processor.as_str(), &topic, &companies, &ids, &partitions, &offsets],
-        )
-        .await?;
+        &[&processor.as_str(), &topic, &companies, &ids, &partitions, &offsets],
+    )
+    .await?;
     rows.extend(inserted.iter().map(|row| (key(row), Standing::Fresh)));
     if replays.contains(&true) {
         let reopened = postgres::query(
-                tx,
-                "update secretaria.event_marks m
+            tx,
+            "update secretaria.event_marks m
                  set state = 'in_flight', ended_at = null
                  from unnest($2::bigint[], $3::uuid[], $4::boolean[]) as it (company_id, event_id, replay)
                  where it.replay
                    and m.company_id = it.company_id and m.processor = $1 and m.event_id = it.event_id
                    and m.state = 'parked'
                  returning m.company_id, m.event_id",
-                &[&processor.as_str(), &companies, &ids, &replays],
-            )
-            .await?;
+            &[&processor.as_str(), &companies, &ids, &replays],
+        )
+        .await?;
         rows.extend(reopened.iter().map(|row| (key(row), Standing::Reopened)));
     }
     Ok(events.iter().map(|seen| rows.remove(&(seen.company.0, seen.event.0)).unwrap_or(Standing::Duplicate)).collect())

@@ -38,6 +38,8 @@ const LOCK_WAIT_S: u64 = 60;
 pub async fn run(url: &SecretText, migrations: refinery::Runner) -> Result<Vec<String>, Error> {
     let (mut client, connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
     let connection = task::spawn("migrate", connection);
+    // The first migration puts our schema first on the path; the history of migrations stays where it began.
+    client.batch_execute("set search_path = public").await?;
     let mut waited_s = 0;
     while !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
         if waited_s >= LOCK_WAIT_S {

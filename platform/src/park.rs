@@ -117,13 +117,12 @@ pub fn headers_from_json(json: &Value) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A record's headers with what became of it: why, from where, after how many attempts. Older such words are replaced.
-pub fn with_history(
-    headers: &[(String, Vec<u8>)],
-    cause: &str,
-    origin: &str,
-    attempts: i32,
-) -> Vec<(String, Vec<u8>)> {
-    let history = [(header::CAUSE, cause.to_owned()), (header::ORIGIN, origin.to_owned()), (header::ATTEMPT, attempts.to_string())];
+pub fn with_history(headers: &[(String, Vec<u8>)], cause: &str, origin: &str, attempts: i32) -> Vec<(String, Vec<u8>)> {
+    let history = [
+        (header::CAUSE, cause.to_owned()),
+        (header::ORIGIN, origin.to_owned()),
+        (header::ATTEMPT, attempts.to_string()),
+    ];
     let kept = headers.iter().filter(|(name, _)| history.iter().all(|(known, _)| name != known)).cloned();
     kept.chain(history.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()))).collect()
 }

@@ -4,17 +4,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use deadpool_postgres::{GenericClient, Transaction};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::ToSql;
-pub use deadpool_postgres::{GenericClient, Transaction};
 pub use tokio_postgres::{Client, Error, Row};
 
 use crate::secret::SecretText;
 use crate::settings;
+use crate::telemetry::chain;
 
 /// Settings `postgres.*`. Each URL logs in as another role; passwords are in the URLs, so they are never printed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,7 +97,9 @@ impl Failure {
         match self {
             Failure::Statement(error) => match error.code() {
                 Some(code) => code.code().starts_with("22") || code.code().starts_with("23"),
-                None => !error.is_closed() && std::error::Error::source(error).is_some_and(|it| !it.is::<std::io::Error>()),
+                None => {
+                    !error.is_closed() && std::error::Error::source(error).is_some_and(|it| !it.is::<std::io::Error>())
+                }
             },
             Failure::Pool(_) | Failure::Build(_) => false,
         }
@@ -121,7 +124,10 @@ impl Db {
             .application_name(format!("secretaria {name}"))
             .connect_timeout(wait)
             .keepalives_idle(Duration::from_secs(15))
-            .options(format!("-c statement_timeout={} -c idle_in_transaction_session_timeout=60000", config.statement_ms));
+            .options(format!(
+                "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000",
+                config.statement_ms
+            ));
         let manager = Manager::from_config(target, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
@@ -181,7 +187,7 @@ pub fn notifications(url: &SecretText, channel: &'static str, stop: crate::task:
             tokio::select! {
                 () = stop.cancelled() => return,
                 ended = listen(&url, channel, &told) => if let Err(problem) = ended {
-                    tracing::debug!(channel, error = %problem, "not listening to postgres");
+                    tracing::debug!(channel, error = chain(&problem), "not listening to postgres");
                 }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -16,6 +16,7 @@ use crate::metric;
 use crate::park;
 use crate::postgres::{Client, Db, Failure};
 use crate::task::Stop;
+use crate::telemetry::chain;
 
 /// Settings `outbox.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub async fn run(db: Db, producer: Producer, partitions: u16, config: Config, st
         wait = match hold_lock_and_publish(&db, &producer, partitions, &config, &stop).await {
             Ok(()) => Duration::from_millis(500),
             Err(problem) => {
-                tracing::warn!(error = %problem, "outbox relay waits for postgres");
+                tracing::warn!(error = chain(&problem), "outbox relay waits for postgres");
                 Duration::from_secs(1)
             }
         };
@@ -105,7 +106,7 @@ async fn publish_some(
                 ids.push(row.get::<_, i64>("outbox_id"));
                 counter!(metric::OUTBOX_PUBLISHED, "topic" => topic).increment(1);
             }
-            Err(problem) => tracing::warn!(error = %problem, "outbox row stays for the next round"),
+            Err(problem) => tracing::warn!(error = chain(&problem), "outbox row stays for the next round"),
         }
     }
     if !ids.is_empty() {

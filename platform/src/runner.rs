@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::postgres::Failure;
 use crate::task::Stop;
+use crate::telemetry::chain;
 use crate::{clock, metric};
 
 /// Settings of a processor's runner: `reply.runner.*`, `delivery.runner.*`.
@@ -126,8 +127,12 @@ impl<W: Work> Shift<W> {
         loop {
             match self.work.take_back().await {
                 Ok(0) => return,
-                Ok(rows) => return tracing::info!(processor = %W::PROCESSOR, rows, "took back what an earlier life had claimed"),
-                Err(problem) => tracing::warn!(processor = %W::PROCESSOR, error = %problem, "runner waits for postgres"),
+                Ok(rows) => {
+                    return tracing::info!(processor = %W::PROCESSOR, rows, "took back what an earlier life had claimed");
+                }
+                Err(problem) => {
+                    tracing::warn!(processor = %W::PROCESSOR, error = chain(&problem), "runner waits for postgres")
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -151,7 +156,7 @@ impl<W: Work> Shift<W> {
                 wait.max(Duration::from_millis(2))
             }
             Err(problem) => {
-                tracing::warn!(processor = %W::PROCESSOR, error = %problem, "runner waits for postgres");
+                tracing::warn!(processor = %W::PROCESSOR, error = chain(&problem), "runner waits for postgres");
                 // Results already in hand are written with shorter pauses than this, so they come first.
                 Duration::from_secs(1)
             }
@@ -174,7 +179,9 @@ impl<W: Work> Shift<W> {
         match done {
             Ok(claim) => drop(self.claims.remove(&claim)),
             // Its claim is renewed no longer than this process lives, and then the row is claimed again.
-            Err(problem) => tracing::error!(processor = %W::PROCESSOR, error = %problem, "work ended without a result"),
+            Err(problem) => {
+                tracing::error!(processor = %W::PROCESSOR, error = chain(&problem), "work ended without a result")
+            }
         }
     }
 
@@ -184,7 +191,7 @@ impl<W: Work> Shift<W> {
         }
         let claims: Vec<W::Claim> = self.claims.iter().cloned().collect();
         if let Err(problem) = self.work.renew(&claims).await {
-            tracing::warn!(processor = %W::PROCESSOR, error = %problem, "claims could not be renewed");
+            tracing::warn!(processor = %W::PROCESSOR, error = chain(&problem), "claims could not be renewed");
         }
     }
 

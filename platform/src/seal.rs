@@ -80,7 +80,11 @@ impl Sealer {
         let nonce = random_bytes::<NONCE_LEN>()?;
         let mut sealed = secret.to_vec();
         self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.aad(KEY_VERSION)), &mut sealed)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(place.aad(KEY_VERSION)),
+                &mut sealed,
+            )
             .map_err(|_| Error::Refused)?;
         Ok([&KEY_VERSION.to_be_bytes()[..], &nonce, &sealed].concat())
     }

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 
+use crate::telemetry::chain;
 use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken as Stop;
 use tracing::Instrument;
@@ -36,7 +37,7 @@ pub async fn asked_to_end() {
             }
         }
         Err(problem) => {
-            tracing::warn!(error = %problem, "cannot listen for SIGTERM, only for ctrl-c");
+            tracing::warn!(error = chain(&problem), "cannot listen for SIGTERM, only for ctrl-c");
             let _ = interrupt.await;
         }
     }

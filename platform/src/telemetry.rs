@@ -53,7 +53,8 @@ pub enum Error {
 /// # Errors
 /// If the filter is malformed, or telemetry was set up before.
 pub fn start(config: &Config) -> Result<PrometheusHandle, Error> {
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(std::io::stderr);
     match config.format {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         Format::Text => lines.compact().try_init(),
@@ -70,5 +71,13 @@ pub fn start(config: &Config) -> Result<PrometheusHandle, Error> {
 /// If one is installed already.
 pub fn recorder() -> Result<PrometheusHandle, Error> {
     const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-    Ok(PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?.install_recorder()?)
+    Ok(PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .install_recorder()?)
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |it| it.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

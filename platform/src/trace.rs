@@ -12,9 +12,8 @@ impl Traceparent {
     /// Takes a header's value if it is well-formed.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
-        let hex = |part: &str, len: usize| {
-            part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
+        let hex =
+            |part: &str, len: usize| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let well_formed = matches!(parts[..], [version, trace, span, flags]
             if version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2)
                 && trace.bytes().any(|b| b != b'0') && span.bytes().any(|b| b != b'0'));

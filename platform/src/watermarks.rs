@@ -12,6 +12,7 @@ use crate::kafka::{Config, watermarks};
 use crate::metric;
 use crate::postgres::{Db, Failure};
 use crate::task::Stop;
+use crate::telemetry::chain;
 
 const EVERY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ pub async fn run(db: Db, config: Config, stop: Stop) {
     loop {
         match snapshot(&db, &config).await {
             Ok(()) => {}
-            Err(problem) => tracing::debug!(error = %problem, "ends of topics were not written down"),
+            Err(problem) => tracing::debug!(error = chain(&problem), "ends of topics were not written down"),
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -15,6 +15,7 @@ use domain::ProcessorName;
 use platform::postgres::{Db, Failure};
 use platform::seal::Sealer;
 use platform::task::Stop;
+use platform::telemetry::chain;
 use platform::{heartbeat, kafka, task};
 use tokio::task::JoinSet;
 
@@ -72,7 +73,7 @@ pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: 
     while let Some(ended) = running.join_next().await {
         match ended {
             Ok(result) => result?,
-            Err(problem) => tracing::error!(error = %problem, "processor ended without a word"),
+            Err(problem) => tracing::error!(error = chain(&problem), "processor ended without a word"),
         }
     }
     Ok(())
@@ -87,10 +88,9 @@ where
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(problem) => tracing::warn!(processor, error = %problem, "a result waits for postgres"),
+            Err(problem) => tracing::warn!(processor, error = chain(&problem), "a result waits for postgres"),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_millis(400));
     }
 }
-

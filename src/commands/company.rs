@@ -88,7 +88,10 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
         Command::List => {
             for it in companies::list(&db).await? {
                 let channel = it.channel_url.as_deref().unwrap_or("no channel");
-                println!("{:>6}  {:<30} {:<10} {:<20} {channel}  {}", it.company_id, it.domain, it.status, it.time_zone, it.name);
+                println!(
+                    "{:>6}  {:<30} {:<10} {:<20} {channel}  {}",
+                    it.company_id, it.domain, it.status, it.time_zone, it.name
+                );
             }
         }
         Command::RotateSecret(args) => {

@@ -27,7 +27,10 @@ pub struct Args {
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     let client = operator(settings)?.get().await?;
     if !args.quiet {
-        println!("{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because", "company", "processor", "accepted", "done", "ignored", "parked", "in flight");
+        println!(
+            "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because",
+            "company", "processor", "accepted", "done", "ignored", "parked", "in flight"
+        );
         for row in query(&client, TABLE, &[]).await? {
             let number = |column: &str| row.get::<_, i64>(column);
             println!(

@@ -92,7 +92,8 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<ExitCo
 }
 
 async fn send(url: &str, headers: Vec<(&'static str, String)>, body: String) -> anyhow::Result<ExitCode> {
-    let mut request = reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(url).body(body);
+    let mut request =
+        reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(url).body(body);
     for (name, value) in headers {
         request = request.header(name, value);
     }

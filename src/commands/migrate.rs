@@ -40,9 +40,8 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres is away or refuses.
 pub async fn database(settings: &Settings) -> anyhow::Result<()> {
-    let applied = platform::migrate::run(&settings.postgres.owner_url, runner())
-        .await
-        .context("setting `postgres.owner_url`")?;
+    let applied =
+        platform::migrate::run(&settings.postgres.owner_url, runner()).await.context("setting `postgres.owner_url`")?;
     for migration in applied {
         println!("migration done   {migration}");
     }

@@ -50,18 +50,10 @@ impl Database {
         }
         drop((admin, migrating));
 
-        let dir = std::env::temp_dir().join(&name).join("keys");
-        keys::create_missing(&dir).unwrap();
-        let database = Database {
-            // A new connection, because the search path is the database's own since the first migration.
-            root: connect(&in_database(&admin_url, &name)).await,
-            sealer: Sealer::from_file(&dir.join(keys::KEY_ENCRYPTION_KEY)).unwrap(),
-            keys: Arc::new(Keys::from_pkcs8_file(&dir.join(keys::SIGNING_KEY)).unwrap()),
-            admin_url,
-            name,
-        };
-        std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
-        Some(database)
+        let (keys, sealer) = fresh_keys();
+        // A new connection, because the search path is the database's own since the first migration.
+        let root = connect(&in_database(&admin_url, &name)).await;
+        Some(Database { admin_url, name, root, sealer, keys })
     }
 
     /// Removes it; one whose test failed stays to be looked at.
@@ -103,7 +95,8 @@ impl Database {
         let sql = "
             insert into usage_totals (company_id, metric, model, day, amount)
             values ($1, 'message_in', '', '2026-03-14', $2), ($1, 'message_out', '', '2026-03-14', $2),
-              ($1, 'tokens_in', 'gemini-test', '2026-03-14', 100 * $2::bigint), ($1, 'tokens_out', 'gemini-test', '2026-03-14', 10 * $2::bigint),
+              ($1, 'tokens_in', 'gemini-test', '2026-03-14', 100 * $2::bigint),
+              ($1, 'tokens_out', 'gemini-test', '2026-03-14', 10 * $2::bigint),
               ($1, 'tokens_cached', 'gemini-test', '2026-03-14', $2), ($1, 'message_in', '', '2026-02-28', 999)";
         self.root.execute(sql, &[&company.0, &messages]).await.unwrap();
         company
@@ -128,23 +121,42 @@ impl Database {
               from conversation
               returning company_id, conversation_id, turn_id
             ), message as (
-              insert into messages (company_id, message_id, conversation_id, position, direction, turn_id, body, occurred_at, received_at)
-              select company_id, gen_random_uuid(), conversation_id, n, case n % 2 when 1 then 'in' else 'out' end, turn_id,
-                company_id || ' says ' || n, $3, $3
+              insert into messages (company_id, message_id, conversation_id, position, direction, turn_id, body,
+                occurred_at, received_at)
+              select company_id, gen_random_uuid(), conversation_id, n, case n % 2 when 1 then 'in' else 'out' end,
+                turn_id, company_id || ' says ' || n, $3, $3
               from turn, generate_series(1, 2 * $4::bigint) as n
               returning company_id, message_id, conversation_id, position, direction, body
             )
             insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
               state, outcome, due_at, attempts, record_partition, record_offset)
-            select company_id, message_id, conversation_id, position, 'whaticket', $2, body, 'reply', 'ended', 'sent', $3, 2, 0, 0
+            select company_id, message_id, conversation_id, position, 'whaticket', $2, body, 'reply', 'ended', 'sent', $3,
+              2, 0, 0
             from message
             where direction = 'out'";
         self.root.execute(sql, &[&company.0, &send_to, &at, &messages]).await.unwrap();
     }
 }
 
+/// Keys of a test's own.
+pub(crate) fn fresh_keys() -> (Arc<Keys>, Sealer) {
+    let dir = std::env::temp_dir().join(format!("api_test_{}", hex::encode(random_bytes::<8>().unwrap())));
+    keys::create_missing(&dir).unwrap();
+    let signing = Keys::from_pkcs8_file(&dir.join(keys::SIGNING_KEY)).unwrap();
+    let sealer = Sealer::from_file(&dir.join(keys::KEY_ENCRYPTION_KEY)).unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
+    (Arc::new(signing), sealer)
+}
+
+/// Routes whose Postgres is away, at [`now`].
+pub(crate) fn without_postgres() -> Api {
+    // A listener's port that was given back: nobody answers there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Api { now, ..Api::new(pool_at(&format!("postgres://secretaria_api@127.0.0.1:{port}/none")), fresh_keys().0) }
+}
+
 /// A pool whose waits are short.
-pub(crate) fn pool_at(url: &str) -> Db {
+fn pool_at(url: &str) -> Db {
     let config = Config { pool_size: 4, wait_ms: 2_000, ..Config::default() };
     Db::new(&SecretText::from(url), &config, "api test").unwrap()
 }

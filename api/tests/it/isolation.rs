@@ -13,8 +13,8 @@ async fn no_filter_shows_the_api_role_another_companys_rows() {
     let ours = database.talking_company("a.example", 2).await;
     let theirs = database.talking_company("b.example", 3).await;
     let sql = "
-        insert into delivery_attempts (company_id, delivery_id, attempt)
-        select company_id, delivery_id, 1
+        insert into delivery_attempts (company_id, delivery_id, attempt, of_round)
+        select company_id, delivery_id, 1, 1
         from deliveries";
     database.root.execute(sql, &[]).await.unwrap();
 

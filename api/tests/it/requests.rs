@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use api::auth::Scope;
 use api::{Api, routes};
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::routing::post;
 use domain::CompanyId;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::database::{Database, now, pool_at};
+use crate::database::{Database, now, without_postgres};
 
 struct Answer {
     status: StatusCode,
@@ -110,7 +112,7 @@ async fn conversations_come_newest_first_page_by_page_with_every_tie() {
 }
 
 #[tokio::test]
-async fn a_companys_token_opens_no_other_company() {
+async fn the_token_of_a_company_opens_no_other() {
     let Some(database) = Database::create().await else { return };
     let ours = database.talking_company("a.example", 1).await;
     let theirs = database.talking_company("b.example", 2).await;
@@ -179,8 +181,7 @@ async fn a_wrong_parameter_is_named() {
 
 #[tokio::test]
 async fn other_paths_and_methods_are_refused_in_json() {
-    let Some(database) = Database::create().await else { return };
-    let api = database.api();
+    let api = without_postgres();
     for path in ["/api", "/api/", "/api/nothing", "/api/usage/", "/api/usage/1"] {
         let answer = ask(&api, "GET", path, None).await;
         assert_eq!((answer.status, &answer.body["reason"]), (StatusCode::NOT_FOUND, &json!("unknown_path")), "{path}");
@@ -188,18 +189,27 @@ async fn other_paths_and_methods_are_refused_in_json() {
     let answer = ask(&api, "POST", "/api/usage", None).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(answer.headers.get_all(header::ALLOW).iter().collect::<Vec<_>>(), ["GET, HEAD"]);
-    database.remove().await;
+}
+
+#[tokio::test]
+async fn other_rooms_can_serve_beside_us() {
+    let others = Router::new().route("/api/agenda/webhook/cal", post(async || "theirs")).fallback(async || "panel");
+    let together = routes(without_postgres()).merge(others);
+    for (method, path, expected) in [
+        ("POST", "/api/agenda/webhook/cal", StatusCode::OK),
+        ("GET", "/painel", StatusCode::OK),
+        ("GET", "/api/agenda", StatusCode::NOT_FOUND),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        assert_eq!(together.clone().oneshot(request).await.unwrap().status(), expected, "{path}");
+    }
 }
 
 #[tokio::test]
 async fn without_postgres_the_answer_is_to_come_back() {
-    let Some(database) = Database::create().await else { return };
-    // A listener's port that was given back: nobody answers there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let api = Api { db: pool_at(&format!("postgres://secretaria_api@127.0.0.1:{port}/none")), ..database.api() };
-    let token = database.token(CompanyId(1), Scope::Company);
+    let api = without_postgres();
+    let token = api.keys.issue(CompanyId(1), Scope::Company, now(), Duration::from_secs(60)).unwrap();
     let answer = get(&api, "/api/usage?company_id=1", &token).await;
     assert_eq!((answer.status, &answer.body["reason"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")));
     assert_eq!(answer.headers[header::RETRY_AFTER], "2");
-    database.remove().await;
 }

@@ -20,6 +20,7 @@ use crate::marks::Standing;
 use crate::park::{self, Cause, Parcel};
 use crate::postgres::{Db, Failure, Transaction};
 use crate::task::Stop;
+use crate::telemetry::chain;
 use crate::{clock, marks, metric};
 
 use sort::{Sorted, Unfit};
@@ -117,7 +118,7 @@ impl<I: Intake> Station<I> {
                 }
                 Err(Setback::Failed(failure)) if failure.blames_the_data() => return self.isolate(batch).await,
                 Err(Setback::Failed(failure)) => {
-                    tracing::warn!(processor = %I::PROCESSOR, error = %chain(&failure), "intake waits for postgres");
+                    tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
                 }
             }
             tokio::select! {
@@ -138,7 +139,7 @@ impl<I: Intake> Station<I> {
                 let Some(record) = alone.first() else { break };
                 let result = match self.commit(&alone).await {
                     Err(Setback::Failed(failure)) if failure.blames_the_data() => {
-                        tracing::error!(processor = %I::PROCESSOR, error = %chain(&failure), "event is parked: postgres refuses it");
+                        tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is parked: postgres refuses it");
                         self.commit_parked(record, &failure).await
                     }
                     other => other,
@@ -150,7 +151,7 @@ impl<I: Intake> Station<I> {
                         return;
                     }
                     Err(Setback::Failed(failure)) => {
-                        tracing::warn!(processor = %I::PROCESSOR, error = %chain(&failure), "intake waits for postgres");
+                        tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
                     }
                 }
                 tokio::select! {
@@ -251,12 +252,19 @@ impl<I: Intake> Station<I> {
     fn report(&self, standings: &[Standing], ended: &[(domain::CompanyId, domain::EventId, Mark)], took: Duration) {
         let processor = I::PROCESSOR.as_str();
         let duplicates = standings.iter().filter(|it| **it == Standing::Duplicate).count();
-        counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => "duplicate").increment(duplicates as u64);
+        counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => "duplicate")
+            .increment(duplicates as u64);
         for (_, _, mark) in ended {
             counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => mark.state()).increment(1);
         }
         metrics::histogram!(metric::TASK_LATENCY, "task" => format!("{processor}_intake")).record(took.as_secs_f64());
-        tracing::debug!(processor, records = standings.len(), duplicates, duration_ms = took.as_millis() as u64, "batch taken in");
+        tracing::debug!(
+            processor,
+            records = standings.len(),
+            duplicates,
+            duration_ms = took.as_millis() as u64,
+            "batch taken in"
+        );
     }
 }
 
@@ -272,10 +280,4 @@ impl From<Failure> for Setback {
     fn from(failure: Failure) -> Self {
         Setback::Failed(failure)
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |it| it.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

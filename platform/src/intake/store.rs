@@ -12,6 +12,7 @@ use crate::kafka::Record;
 use crate::marks::{Seen, Standing};
 use crate::postgres::{self, Db, GenericClient, Transaction};
 use crate::task::Stop;
+use crate::telemetry::chain;
 
 /// One partition's step: from where we believe it stands to where the batch ends.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +49,8 @@ pub(super) async fn move_offsets(
     let first: Vec<i64> = moves.iter().map(|it| it.first).collect();
     let next: Vec<i64> = moves.iter().map(|it| it.next).collect();
     let rows = postgres::query(
-            tx,
-            "with step as (
+        tx,
+        "with step as (
                select * from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
                  as it (partition, expected, first_offset, next_offset)
              ), begun as (
@@ -67,9 +68,9 @@ pub(super) async fn move_offsets(
                returning o.partition, o.next_offset
              )
              select * from begun union all select * from moved",
-            &[&processor.as_str(), &topic.as_str(), &partitions, &expected, &first, &next],
-        )
-        .await?;
+        &[&processor.as_str(), &topic.as_str(), &partitions, &expected, &first, &next],
+    )
+    .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -81,13 +82,13 @@ pub(super) async fn load(
     partitions: &[i32],
 ) -> Result<HashMap<i32, i64>, Error> {
     let rows = postgres::query(
-            client,
-            "select partition, next_offset
+        client,
+        "select partition, next_offset
              from secretaria.consumer_offsets
              where processor = $1 and topic = $2 and partition = any($3)",
-            &[&processor.as_str(), &topic.as_str(), &partitions],
-        )
-        .await?;
+        &[&processor.as_str(), &topic.as_str(), &partitions],
+    )
+    .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -167,11 +168,14 @@ async fn ask(db: &Db, processor: ProcessorName, topic: Topic, partitions: &[i32]
     let client = match db.get().await {
         Ok(client) => client,
         Err(problem) => {
-            tracing::warn!(%processor, error = %problem, "partitions wait for postgres");
+            tracing::warn!(%processor, error = chain(&problem), "partitions wait for postgres");
             return None;
         }
     };
-    load(&client, processor, topic, partitions).await.inspect_err(|problem| {
-        tracing::warn!(%processor, error = %problem, "partitions wait for postgres");
-    }).ok()
+    load(&client, processor, topic, partitions)
+        .await
+        .inspect_err(|problem| {
+            tracing::warn!(%processor, error = chain(&problem), "partitions wait for postgres");
+        })
+        .ok()
 }

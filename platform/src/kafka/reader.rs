@@ -119,7 +119,8 @@ impl Reader {
         P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
     {
         let shared = Arc::new(Shared::default());
-        let context = Rebalancing { shared: Arc::clone(&shared), topic: setup.topic.clone(), positions: setup.positions };
+        let context =
+            Rebalancing { shared: Arc::clone(&shared), topic: setup.topic.clone(), positions: setup.positions };
         let consumer: BaseConsumer<Rebalancing<P>> = setup.client.create_with_context(context)?;
         consumer.subscribe(&[&setup.topic])?;
         let (send, batches) = async_mpsc::channel(1);
@@ -247,7 +248,8 @@ where
         if self.read.is_empty() {
             return;
         }
-        if let Err(async_mpsc::error::TrySendError::Full(back)) = self.batches.try_send(std::mem::take(&mut self.read)) {
+        if let Err(async_mpsc::error::TrySendError::Full(back)) = self.batches.try_send(std::mem::take(&mut self.read))
+        {
             self.read = back;
         }
     }
@@ -270,7 +272,8 @@ where
     fn take_handbacks(&mut self) {
         while let Ok(Handback { partition, to, generation }) = self.handbacks.try_recv() {
             self.read.retain(|record| record.partition != partition);
-            if let Err(problem) = self.consumer.seek(&self.topic, partition, Offset::Offset(to), Duration::from_secs(5)) {
+            if let Err(problem) = self.consumer.seek(&self.topic, partition, Offset::Offset(to), Duration::from_secs(5))
+            {
                 tracing::warn!(topic = self.topic, partition, error = %problem, "seek failed, will be tried again");
                 // Not fatal: the partition may be leaving us. If it is not, the next commit fails and seeks again.
             }

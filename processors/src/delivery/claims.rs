@@ -25,7 +25,8 @@ pub(super) struct Claim {
     pub(super) traceparent: Option<String>,
 }
 
-const COLUMNS: &str = "d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at as of_round, d.unknowns, d.purpose,
+const COLUMNS: &str =
+    "d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at as of_round, d.unknowns, d.purpose,
   d.send_to, d.body, d.traceparent";
 
 fn read_claim(row: &Row) -> Claim {

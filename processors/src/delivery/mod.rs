@@ -25,6 +25,7 @@ use platform::postgres::{Failure, Transaction};
 use platform::runner::{self, Wake};
 use platform::settings;
 use platform::task::{self, Stop};
+use platform::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Ground};
@@ -90,7 +91,7 @@ pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error
     let desk = Arc::new(Desk { wake });
     let taken = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop).await;
     if let Err(problem) = sending.await {
-        tracing::error!(error = %problem, "delivery runner ended without a word");
+        tracing::error!(error = chain(&problem), "delivery runner ended without a word");
     }
     Ok(taken?)
 }

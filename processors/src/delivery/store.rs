@@ -93,12 +93,7 @@ pub(super) enum Move {
 }
 
 /// Moves a delivery on if this attempt is still its latest; says whether it was.
-pub(super) async fn move_on(
-    tx: &Transaction<'_>,
-    claim: &Claim,
-    to: Move,
-    unknown: i32,
-) -> Result<bool, Error> {
+pub(super) async fn move_on(tx: &Transaction<'_>, claim: &Claim, to: Move, unknown: i32) -> Result<bool, Error> {
     let (state, outcome, wait_s) = match to {
         Move::End(outcome) => ("ended", Some(outcome), 0.0),
         Move::Wait(seconds) => ("waiting", None, seconds),

@@ -8,6 +8,7 @@ use metrics::histogram;
 use platform::postgres::{Db, Failure};
 use platform::runner::{Claimed, Work};
 use platform::seal::{self, Place, Sealer};
+use platform::telemetry::chain;
 use platform::{clock, metric};
 use secrecy::SecretString;
 
@@ -44,7 +45,7 @@ impl Sending {
         let account = match self.open(claim.company, channel) {
             Ok(account) => account,
             Err(problem) => {
-                tracing::error!(company = claim.company.0, error = %problem, "channel cannot be opened");
+                tracing::error!(company = claim.company.0, error = chain(&problem), "channel cannot be opened");
                 return Verdict::Permanent { class: "sealed_channel" };
             }
         };

@@ -69,21 +69,25 @@ pub(super) async fn claim(db: &Db, most: usize, instance: &str, lease: Duration)
              order by t.due_at
              limit $1
            ) d
+         ), abandoned as (
+           select t.company_id, t.turn_id
+           from secretaria.turns t
+           where t.state = 'answering' and t.lease_until < now()
+           order by t.lease_until
+           limit $1
+           for update skip locked
+         ), ready as (
+           select t.company_id, t.turn_id
+           from due
+           join secretaria.turns t using (company_id, turn_id)
+           where t.state = 'collecting'
+           order by due.place, due.due_at
+           limit $1
+           for update of t skip locked
          ), chosen as (
-           (select t.company_id, t.turn_id
-            from secretaria.turns t
-            where t.state = 'answering' and t.lease_until < now()
-            order by t.lease_until
-            limit $1
-            for update skip locked)
+           select * from abandoned
            union all
-           (select t.company_id, t.turn_id
-            from due
-            join secretaria.turns t using (company_id, turn_id)
-            where t.state = 'collecting'
-            order by due.place, due.due_at
-            limit $1
-            for update of t skip locked)
+           select * from ready
            limit $1
          )
          update secretaria.turns t

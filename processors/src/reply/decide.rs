@@ -79,9 +79,7 @@ pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], f
     let tokens = calls.iter().filter_map(used).collect();
     match answer {
         Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(answer.text), tokens },
-        Err(failure) => {
-            Ending { outcome: Outcome::Fallback(failure.class()), text: Some(fallback.to_owned()), tokens }
-        }
+        Err(failure) => Ending { outcome: Outcome::Fallback(failure.class()), text: Some(fallback.to_owned()), tokens },
     }
 }
 

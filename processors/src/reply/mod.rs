@@ -24,6 +24,7 @@ use platform::postgres::{Failure, Transaction};
 use platform::runner::{self, Wake};
 use platform::settings;
 use platform::task::{self, Stop};
+use platform::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Ground};
@@ -94,7 +95,7 @@ pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error
     let answering = task::spawn("reply runner", runner::run(work, config.runner, wake, stop.clone()));
     let taken = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop).await;
     if let Err(problem) = answering.await {
-        tracing::error!(error = %problem, "reply runner ended without a word");
+        tracing::error!(error = chain(&problem), "reply runner ended without a word");
     }
     Ok(taken?)
 }
@@ -112,11 +113,7 @@ impl Intake for Desk {
     const TOPIC: Topic = Topic::InboundMessages;
     const KIND: Kind = Kind::InboundMessage;
 
-    async fn take(
-        &self,
-        tx: &Transaction<'_>,
-        fresh: &[Fresh<'_, Self::Payload>],
-    ) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
         let mut marks = Vec::with_capacity(fresh.len());
         for it in fresh {

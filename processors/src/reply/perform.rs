@@ -9,6 +9,7 @@ use metrics::counter;
 use platform::intake::Fresh;
 use platform::outbox::{self, Entry};
 use platform::postgres::{Db, Failure, Transaction};
+use platform::telemetry::chain;
 use platform::{clock, marks, metric};
 
 use super::claims::{Claim, Context};
@@ -74,7 +75,15 @@ pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &E
         let outbound = say(&tx, claim, message, text, now).await?;
         if let Some(outbound) = outbound {
             let subject = claim.conversation.to_string();
-            entries.push(envelop(claim, context, EventId::from(message), Topic::OutboundMessages, &subject, now, outbound));
+            entries.push(envelop(
+                claim,
+                context,
+                EventId::from(message),
+                Topic::OutboundMessages,
+                &subject,
+                now,
+                outbound,
+            ));
             entries.extend(usage(claim, context, ending, &answered, now));
         }
     } else {
@@ -116,7 +125,8 @@ async fn say(
         received_at: now,
     };
     store::store(tx, &stored).await?;
-    counter!(metric::MESSAGES_PROCESSED, "company" => metric::company_label(claim.company), "kind" => "out").increment(1);
+    counter!(metric::MESSAGES_PROCESSED, "company" => metric::company_label(claim.company), "kind" => "out")
+        .increment(1);
     Ok(Some(OutboundMessage {
         message_id: message,
         conversation_id: claim.conversation,
@@ -138,10 +148,12 @@ fn usage(
 ) -> Vec<Option<Entry>> {
     let company = claim.company;
     let read = answered.iter().map(|(it, at)| (Fact::MessageIn.event_id(company, it.0), Fact::MessageIn, *at));
-    let written = (!answered.is_empty()).then(|| (Fact::MessageOut.event_id(company, claim.turn.0), Fact::MessageOut, now));
-    let calls = ending.tokens.iter().zip(0..).map(|(tokens, call)| {
-        (EventId::of_model_call(company, claim.turn, claim.claim, call), tokens.clone(), now)
-    });
+    let written =
+        (!answered.is_empty()).then(|| (Fact::MessageOut.event_id(company, claim.turn.0), Fact::MessageOut, now));
+    let calls =
+        ending.tokens.iter().zip(0..).map(|(tokens, call)| {
+            (EventId::of_model_call(company, claim.turn, claim.claim, call), tokens.clone(), now)
+        });
     read.chain(written)
         .chain(calls)
         .map(|(event, fact, at)| envelop(claim, context, event, Topic::UsageEvents, "", at, UsageEvent { fact }))
@@ -163,6 +175,6 @@ fn envelop<T: serde::Serialize>(
     let envelope = Envelope { schema: SCHEMA, event_id, company_id, kind, occurred_at: at, received_at: at, payload };
     let placement = (context.spread, context.epoch);
     Entry::of_event(topic, subject, placement, &envelope, claim.traceparent.as_deref())
-        .inspect_err(|problem| tracing::error!(error = %problem, %event_id, "event cannot be written"))
+        .inspect_err(|problem| tracing::error!(error = chain(&problem), %event_id, "event cannot be written"))
         .ok()
 }

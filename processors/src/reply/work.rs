@@ -98,7 +98,9 @@ impl Work for Answering {
                     tracing::info!(company = claim.company.0, turn = %claim.turn, correlation_id, outcome = word, duration_ms, "turn ended");
                 }
             },
-            Finish::Lost => tracing::info!(company = claim.company.0, turn = %claim.turn, "claim was lost, its result is void"),
+            Finish::Lost => {
+                tracing::info!(company = claim.company.0, turn = %claim.turn, "claim was lost, its result is void")
+            }
         }
     }
 }
