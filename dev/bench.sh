@@ -1,13 +1,45 @@
 #!/usr/bin/env bash
-# One benchmark against servers of its own, two thousand ports above the stack of this clone. It ends with one JSON line of ratios.
+# One benchmark with a PostgreSQL and a Kafka of its own, two thousand ports above the stack of this clone; both are
+# gone when this ends, however it ends. The last line is the benchmark's JSON. Further arguments go to the benchmark.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 2000))
-name=${1:?usage: dev/bench.sh NAME}
+# A broker as it is run for load: compiled code, room for it, and a collector for a server.
+export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
+for part in ../versions ports processes postgres kafka install; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
 cd "$ROOT"
-trap 'dev/stack clean >/dev/null' EXIT
-dev/stack up
+name=${1:?usage: dev/bench.sh NAME [ARGUMENT…]}
+shift
+# The settings of a stack somebody sourced are not for the benchmark, except for what it logs.
+for setting in $(compgen -v SECRETARIA__ | grep -v ^SECRETARIA__TELEMETRY__) SANDBOX_LISTEN; do unset "$setting"; done
+
+mkdir -p "$LOCAL"
+exec 7>"$LOCAL/bench-$SHIFT.lock"
+flock -n 7 || die "another benchmark is running in this clone"
+stack() { "$ROOT/dev/stack" "$@" 7>&- </dev/null; }
+
+finish() {
+    local code=$?
+    trap - EXIT
+    trap '' INT TERM HUP # Nothing may cut the cleaning short, and nothing be said after the last line.
+    stack clean >/dev/null || say "the servers could not be stopped: SECRETARIA_PORT_SHIFT=$SHIFT make clean" >&2
+    exit "$code"
+}
+
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+install_rust_check
+ensure_state
+install_missing install_build_needs
+# Built before the servers start, so that they do not wait for the compiler.
+cargo bench ${CI:+--locked} --bench "$name" --no-run </dev/null
+stack clean >/dev/null
+stack up
 # shellcheck source=/dev/null
-source ".local/shift-$SECRETARIA_PORT_SHIFT/env"
-cargo bench --bench "$name"
+source "$STATE/env"
+cargo bench ${CI:+--locked} --bench "$name" -- "$@" 7>&- </dev/null

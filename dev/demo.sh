@@ -23,5 +23,7 @@ app_start
 code=0
 "$BINARIES/demo" || code=$?
 say ""
-say "The stack is still up: 'make status', 'make logs', 'make down' to stop it, 'make clean' to delete its data."
+again=
+[[ $SHIFT == 0 ]] || again="SECRETARIA_PORT_SHIFT=$SHIFT "
+say "The stack is still up. To stop it: ${again}make down (the data stays). To delete its data too: ${again}make clean"
 exit "$code"

@@ -40,7 +40,7 @@ pub(crate) async fn keep(mut request: Request, next: Next) -> Response {
         method = method.as_str(),
         path = path.as_ref().map(MatchedPath::as_str),
         status = response.status().as_u16(),
-        company = journal.0.get().map(|company| company.0),
+        company_id = journal.0.get().map(|company| company.0),
         duration_ms = began.elapsed().as_micros() as f64 / 1_000.0,
         "request"
     );

@@ -9,8 +9,10 @@ app_settings() {
     source "$STATE/env"
     export SECRETARIA__REPLY__MODEL__BASE_URL=http://$SANDBOX_LISTEN
     export SECRETARIA__REPLY__MODEL__API_KEY=sandbox
-    export SECRETARIA__REPLY__QUIET_MS=300
+    export SECRETARIA__REPLY__QUIET_MS=500
     export SECRETARIA__DELIVERY__TIME_SCALE=0.02
+    # The sandbox is on this machine; a proxy meant for the world could not reach it.
+    export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}
 }
 
 app_build() { (cd "$ROOT" && cargo build ${CI:+--locked} -p secretaria -p sandbox -p demo --bins </dev/null); }

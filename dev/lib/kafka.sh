@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # The real broker, from its published artifacts, in KRaft mode: one JVM, no ZooKeeper, no container.
 
-# A JVM for a laptop: quick to start, small. Load tests want more heap and no TieredStopAtLevel.
+# A JVM for a laptop: quick to start, small. Another kind of load sets its flags in SECRETARIA_KAFKA_JVM.
 KAFKA_JVM=(-Xms96m -Xmx320m -Xss512k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:MaxMetaspaceSize=160m
     -XX:ReservedCodeCacheSize=64m -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true)
+[[ -z ${SECRETARIA_KAFKA_JVM:-} ]] || read -ra KAFKA_JVM <<<"$SECRETARIA_KAFKA_JVM"
 KAFKA_CLUSTER_ID=c2VjcmV0YXJpYS1sb2NhbA # 16 bytes in base64: "secretaria-local".
 
 kafka_cache() { echo "${XDG_CACHE_HOME:-${HOME:?}/.cache}/secretaria"; }

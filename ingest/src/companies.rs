@@ -103,7 +103,7 @@ async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
             Ok(company) => drop(by_domain.insert(row.get::<_, String>(1), Arc::new(company))),
             // One company's unreadable secret must not shut the others out.
             Err(problem) => {
-                tracing::error!(company = row.get::<_, i64>(0), error = chain(&problem), "company cannot send hooks")
+                tracing::error!(company_id = row.get::<_, i64>(0), error = chain(&problem), "company cannot send hooks")
             }
         }
     }

@@ -120,12 +120,12 @@ impl Ingest {
             match &result {
                 Ok(()) => {
                     company.accepted.increment(1);
-                    tracing::info!(correlation_id, company = company_id, %event, status = 202, duration_us, "hook accepted");
+                    tracing::info!(correlation_id, company_id, %event, status = 202, duration_us, "hook accepted");
                 }
                 Err(problem) => {
                     reject(company_id, "not_durable");
                     tracing::warn!(
-                        correlation_id, company = company_id, %event, status = 503, duration_us, class = problem.class(),
+                        correlation_id, company_id, %event, status = 503, duration_us, class = problem.class(),
                         "hook is not durable"
                     );
                 }
@@ -160,7 +160,7 @@ fn refused(rejection: Rejection, company: Option<&Company>, headers: &HeaderMap,
     let correlation_id = trace.as_ref().map_or("", |it| it.correlation_id());
     let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (status, reason) = (rejection.status().as_u16(), rejection.outcome());
-    tracing::info!(correlation_id, company, status, reason, duration_us, "hook rejected");
+    tracing::info!(correlation_id, company_id = company, status, reason, duration_us, "hook rejected");
     rejection
 }
 

@@ -24,3 +24,8 @@ pub mod watermarks;
 pub mod heartbeat;
 pub mod http;
 pub mod health;
+
+#[cfg(test)]
+extern crate self as platform; // The tests' database is shared with crates that know this one by its name.
+#[cfg(test)]
+mod tests;

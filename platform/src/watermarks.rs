@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use domain::Topic;
+use jiff::Timestamp;
 use metrics::gauge;
 use rdkafka::consumer::BaseConsumer;
 
@@ -57,6 +58,9 @@ pub enum Error {
 /// # Errors
 /// If the broker or Postgres is away.
 pub async fn snapshot(db: &Db, config: &Config) -> Result<(), Error> {
+    // The instant before asking: whatever was read before it must be within the answer.
+    let seen_at: Timestamp =
+        db.get().await?.query_one("select clock_timestamp()", &[]).await.map_err(Failure::from)?.get(0);
     let asked = config.clone();
     let ends = tokio::task::spawn_blocking(move || ask(&asked)).await??;
     let topics: Vec<&str> = ends.iter().map(|it| it.topic.as_str()).collect();
@@ -67,13 +71,13 @@ pub async fn snapshot(db: &Db, config: &Config) -> Result<(), Error> {
     client
         .execute(
             "insert into secretaria.topic_ends (topic, partition, start_offset, end_offset, seen_at)
-             select it.topic, it.partition, it.start_offset, it.end_offset, now()
+             select it.topic, it.partition, it.start_offset, it.end_offset, $5
              from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[])
                as it (topic, partition, start_offset, end_offset)
              order by it.topic, it.partition
              on conflict (topic, partition) do update
              set start_offset = excluded.start_offset, end_offset = excluded.end_offset, seen_at = excluded.seen_at",
-            &[&topics, &partitions, &starts, &nexts],
+            &[&topics, &partitions, &starts, &nexts, &seen_at],
         )
         .await
         .map_err(Failure::from)?;

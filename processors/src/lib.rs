@@ -7,6 +7,8 @@ pub mod reply;
 pub mod delivery;
 pub mod metering;
 pub mod parked;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

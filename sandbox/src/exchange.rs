@@ -82,13 +82,9 @@ pub(crate) struct Request {
 
 impl Request {
     /// Stamps a request that has just arrived. The one place where the sandbox reads the clock.
+    #[expect(clippy::disallowed_methods, reason = "the sandbox stands outside: it knows nothing of platform::clock")]
     pub(crate) fn arrived(target: Target, headers: &HeaderMap) -> Self {
-        let header = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
             target,
             at: Timestamp::now().as_microsecond(),
@@ -128,19 +124,12 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The effect took place.
     pub(crate) fn performed(body: &Value, answer: impl Into<String>) -> Self {
-        Self {
-            performed: true,
-            answer: Some(answer.into()),
-            ..Self::json(StatusCode::OK, body)
-        }
+        Self { performed: true, answer: Some(answer.into()), ..Self::json(StatusCode::OK, body) }
     }
 
     /// Nothing took place; `answer` is the provider's reason.
     pub(crate) fn refused(status: StatusCode, body: &Value, answer: impl Into<String>) -> Self {
-        Self {
-            answer: Some(answer.into()),
-            ..Self::json(status, body)
-        }
+        Self { answer: Some(answer.into()), ..Self::json(status, body) }
     }
 
     fn json(status: StatusCode, body: &Value) -> Self {
@@ -149,14 +138,7 @@ impl Outcome {
 
     fn bytes(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
-        Self {
-            performed: false,
-            status,
-            headers,
-            body,
-            answer: None,
-            token: None,
-        }
+        Self { performed: false, status, headers, body, answer: None, token: None }
     }
 }
 
@@ -197,62 +179,31 @@ enum Ending {
 impl Course {
     fn of(fault: Option<Fault>, usual: Duration, request: &Request, perform: impl FnOnce(&Request) -> Outcome) -> Self {
         let nothing = || Outcome::bytes(StatusCode::OK, HTML, Bytes::new());
-        let whole = |outcome| Self {
-            outcome,
-            wait: usual,
-            ending: Ending::Whole,
-        };
+        let whole = |outcome| Self { outcome, wait: usual, ending: Ending::Whole };
         match fault {
             None => whole(perform(request)),
-            Some(Fault::Latency { ms }) => Self {
-                wait: usual.saturating_add(Duration::from_millis(ms)),
-                ..whole(perform(request))
-            },
+            Some(Fault::Latency { ms }) => {
+                Self { wait: usual.saturating_add(Duration::from_millis(ms)), ..whole(perform(request)) }
+            }
             Some(Fault::Status { status, body, headers }) => whole(scripted_status(status, body, headers)),
             Some(Fault::Gemini429 { retry_delay_s, per_day }) => {
                 let model = request.model.as_deref().unwrap_or_default();
                 whole(gemini::quota_exhausted(model, retry_delay_s, per_day))
             }
             Some(Fault::Garbage) => {
-                let Outcome {
-                    performed,
-                    answer,
-                    token,
-                    ..
-                } = perform(request);
+                let Outcome { performed, answer, token, .. } = perform(request);
                 let garbage = Outcome::bytes(StatusCode::OK, HTML, Bytes::from_static(GARBAGE));
-                whole(Outcome {
-                    performed,
-                    answer,
-                    token,
-                    ..garbage
-                })
+                whole(Outcome { performed, answer, token, ..garbage })
             }
-            Some(Fault::Truncated) => Self {
-                ending: Ending::Truncated,
-                ..whole(perform(request))
-            },
-            Some(Fault::SilentSuccess) => Self {
-                ending: Ending::Silence,
-                ..whole(perform(request))
-            },
-            Some(Fault::Hang { ms }) => Self {
-                outcome: nothing(),
-                wait: Duration::from_millis(ms),
-                ending: Ending::Silence,
-            },
-            Some(Fault::Drop) => Self {
-                outcome: nothing(),
-                wait: Duration::ZERO,
-                ending: Ending::Silence,
-            },
+            Some(Fault::Truncated) => Self { ending: Ending::Truncated, ..whole(perform(request)) },
+            Some(Fault::SilentSuccess) => Self { ending: Ending::Silence, ..whole(perform(request)) },
+            Some(Fault::Hang { ms }) => {
+                Self { outcome: nothing(), wait: Duration::from_millis(ms), ending: Ending::Silence }
+            }
+            Some(Fault::Drop) => Self { outcome: nothing(), wait: Duration::ZERO, ending: Ending::Silence },
             Some(Fault::Answer { body }) => {
                 let said = gemini::words(&body);
-                whole(Outcome {
-                    performed: true,
-                    answer: said,
-                    ..Outcome::json(StatusCode::OK, &body)
-                })
+                whole(Outcome { performed: true, answer: said, ..Outcome::json(StatusCode::OK, &body) })
             }
         }
     }
@@ -260,12 +211,7 @@ impl Course {
 
 impl Ending {
     fn respond(self, line: &Line, outcome: Outcome) -> Response {
-        let Outcome {
-            status,
-            mut headers,
-            body,
-            ..
-        } = outcome;
+        let Outcome { status, mut headers, body, .. } = outcome;
         let body = match self {
             Self::Whole => Body::from(body),
             Self::Truncated => {
@@ -312,10 +258,7 @@ fn scripted_status(status: u16, body: Value, headers: std::collections::BTreeMap
             outcome.headers.insert(name, value);
         }
     }
-    Outcome {
-        answer: Some(answer),
-        ..outcome
-    }
+    Outcome { answer: Some(answer), ..outcome }
 }
 
 fn entry(request: Request, fault: Option<&'static str>, outcome: &Outcome) -> Entry {

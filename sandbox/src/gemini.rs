@@ -48,10 +48,7 @@ pub(crate) async fn generate(
     let asked: Option<Value> = serde_json::from_slice(&body).ok();
     let conversation = asked.as_ref().map(conversation).unwrap_or_default();
     let mut request = Request::arrived(Target::Model, &headers);
-    request.token = headers
-        .get("x-goog-api-key")
-        .and_then(|key| key.to_str().ok())
-        .map(str::to_owned);
+    request.token = headers.get("x-goog-api-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     request.model = Some(model.to_owned());
     request.text = Some(conversation.last_words()).filter(|words| !words.is_empty());
     let perform = |request: &Request| match judge(request, model, verb, asked.as_ref()) {
@@ -100,18 +97,9 @@ pub(crate) fn error_message(body: &Value) -> Option<String> {
 /// Refuses what the real endpoint refuses, in its order: route, key, model, shape.
 fn judge<'a>(request: &Request, model: &str, verb: &str, asked: Option<&'a Value>) -> Result<&'a Value, Problem> {
     if verb != "generateContent" {
-        return Err(refuse(
-            StatusCode::NOT_FOUND,
-            "NOT_FOUND",
-            "Requested entity was not found.",
-            Value::Null,
-        ));
+        return Err(refuse(StatusCode::NOT_FOUND, "NOT_FOUND", "Requested entity was not found.", Value::Null));
     }
-    if request
-        .token
-        .as_deref()
-        .is_none_or(|key| key.is_empty() || key.contains("invalid"))
-    {
+    if request.token.as_deref().is_none_or(|key| key.is_empty() || key.contains("invalid")) {
         let details = json!([{
             "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
             "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"},
@@ -133,32 +121,20 @@ fn judge<'a>(request: &Request, model: &str, verb: &str, asked: Option<&'a Value
 
 fn check_shape(asked: &Value) -> Result<(), Problem> {
     let Some(fields) = asked.as_object() else {
-        return Err(invalid(
-            "Invalid JSON payload received. Unknown name \"\": Root element must be a message.",
-        ));
+        return Err(invalid("Invalid JSON payload received. Unknown name \"\": Root element must be a message."));
     };
     if let Some(unknown) = fields.keys().find(|name| !KNOWN_FIELDS.contains(&name.as_str())) {
-        return Err(invalid(format!(
-            "Invalid JSON payload received. Unknown name \"{unknown}\": Cannot find field."
-        )));
+        return Err(invalid(format!("Invalid JSON payload received. Unknown name \"{unknown}\": Cannot find field.")));
     }
-    let contents = fields
-        .get("contents")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let contents = fields.get("contents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if contents.is_empty() {
-        return Err(invalid(
-            "* GenerateContentRequest.contents: contents is not specified\n",
-        ));
+        return Err(invalid("* GenerateContentRequest.contents: contents is not specified\n"));
     }
     for (at, content) in contents.iter().enumerate() {
         check_content(at, content)?;
     }
     if contents.last().is_some_and(|last| role_of(last) != Some("user")) {
-        return Err(invalid(
-            "Please ensure that multiturn requests end with a user role or a function response.",
-        ));
+        return Err(invalid("Please ensure that multiturn requests end with a user role or a function response."));
     }
     Ok(())
 }
@@ -167,11 +143,7 @@ fn check_content(at: usize, content: &Value) -> Result<(), Problem> {
     if !matches!(role_of(content), Some("user" | "model")) {
         return Err(invalid("Please use a valid role: user, model."));
     }
-    let parts = content
-        .get("parts")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if parts.is_empty() {
         let message = format!("* GenerateContentRequest.contents[{at}].parts: contents.parts must not be empty.\n");
         return Err(invalid(message));
@@ -186,10 +158,7 @@ fn check_content(at: usize, content: &Value) -> Result<(), Problem> {
 }
 
 fn answer(desk: &Desk, model: &str, asked: &Value, conversation: &Conversation) -> Outcome {
-    let config = asked
-        .get("generationConfig")
-        .or_else(|| asked.get("generation_config"))
-        .unwrap_or(&Value::Null);
+    let config = asked.get("generationConfig").or_else(|| asked.get("generation_config")).unwrap_or(&Value::Null);
     let said = reply(conversation);
     let whole = if config.get("responseMimeType").and_then(Value::as_str) == Some("application/json") {
         structured::fill(config.get("responseSchema").unwrap_or(&Value::Null), &said).to_string()
@@ -219,38 +188,17 @@ fn answer(desk: &Desk, model: &str, asked: &Value, conversation: &Conversation) 
 
 /// Reads whatever is readable, so that a refused request is logged with its text too.
 fn conversation(asked: &Value) -> Conversation {
-    let system = asked
-        .get("systemInstruction")
-        .or_else(|| asked.get("system_instruction"))
-        .map(joined_text);
-    let contents = asked
-        .get("contents")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let system = asked.get("systemInstruction").or_else(|| asked.get("system_instruction")).map(joined_text);
+    let contents = asked.get("contents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let turns = contents.iter().map(|content| {
-        let author = if role_of(content) == Some("model") {
-            Author::Secretary
-        } else {
-            Author::Customer
-        };
-        Turn {
-            author,
-            text: joined_text(content),
-        }
+        let author = if role_of(content) == Some("model") { Author::Secretary } else { Author::Customer };
+        Turn { author, text: joined_text(content) }
     });
-    Conversation {
-        system: system.unwrap_or_default(),
-        turns: turns.collect(),
-    }
+    Conversation { system: system.unwrap_or_default(), turns: turns.collect() }
 }
 
 fn joined_text(content: &Value) -> String {
-    let parts = content
-        .get("parts")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     parts.iter().filter_map(text_of).collect::<Vec<_>>().join("\n")
 }
 
@@ -282,14 +230,7 @@ struct Problem {
 }
 
 impl From<Problem> for Outcome {
-    fn from(
-        Problem {
-            code,
-            status,
-            message,
-            details,
-        }: Problem,
-    ) -> Self {
+    fn from(Problem { code, status, message, details }: Problem) -> Self {
         let mut error = json!({"code": code.as_u16(), "message": message, "status": status});
         if !details.is_null() {
             error["details"] = details;
@@ -307,10 +248,5 @@ fn invalid_with(message: impl Into<String>, details: Value) -> Problem {
 }
 
 fn refuse(code: StatusCode, status: &'static str, message: impl Into<String>, details: Value) -> Problem {
-    Problem {
-        code,
-        status,
-        message: message.into(),
-        details,
-    }
+    Problem { code, status, message: message.into(), details }
 }

@@ -82,19 +82,13 @@ impl Filter {
     /// Everything that met `target`.
     #[must_use]
     pub fn of(target: Target) -> Self {
-        Self {
-            target: Some(target),
-            ..Self::default()
-        }
+        Self { target: Some(target), ..Self::default() }
     }
 
     /// Messages really sent.
     #[must_use]
     pub fn sent() -> Self {
-        Self {
-            performed: Some(true),
-            ..Self::of(Target::Send)
-        }
+        Self { performed: Some(true), ..Self::of(Target::Send) }
     }
 
     /// Only to this number.
@@ -119,10 +113,7 @@ impl Filter {
             && whole(&self.number, &entry.number)
             && whole(&self.token, &entry.token)
             && whole(&self.message_key, &entry.message_key)
-            && self
-                .text
-                .as_deref()
-                .is_none_or(|part| entry.text.as_deref().is_some_and(|text| text.contains(part)))
+            && self.text.as_deref().is_none_or(|part| entry.text.as_deref().is_some_and(|text| text.contains(part)))
     }
 }
 
@@ -141,10 +132,7 @@ struct Ring {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self {
-            ring: Mutex::default(),
-            changes: watch::Sender::new(()),
-        }
+        Self { ring: Mutex::default(), changes: watch::Sender::new(()) }
     }
 
     /// Writes an entry and returns its `seq`; the one in `entry` is ignored.
@@ -215,16 +203,9 @@ impl Ring {
 
     fn fitting<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Entry> {
         // Sequence numbers have no gaps, so a caller that polls with `after_seq` costs only what is new.
-        let known = filter
-            .after_seq
-            .and_then(|seq| self.place(seq))
-            .map_or(0, |place| place + 1);
+        let known = filter.after_seq.and_then(|seq| self.place(seq)).map_or(0, |place| place + 1);
         let limit = filter.limit.unwrap_or(CAPACITY);
-        self.entries
-            .iter()
-            .skip(known)
-            .filter(|entry| filter.means(entry))
-            .take(limit)
+        self.entries.iter().skip(known).filter(|entry| filter.means(entry)).take(limit)
     }
 }
 
@@ -261,14 +242,7 @@ mod tests {
         journal.answered(1, 500);
         assert_eq!(journal.count(&Filter::default()), CAPACITY);
         assert_eq!(journal.list(&Filter::sent().number("2"))[0].status, Some(200));
-        assert_eq!(
-            journal.list(&Filter {
-                limit: Some(1),
-                ..Filter::default()
-            })[0]
-                .seq,
-            5
-        );
+        assert_eq!(journal.list(&Filter { limit: Some(1), ..Filter::default() })[0].seq, 5);
     }
 
     #[test]
@@ -289,12 +263,6 @@ mod tests {
         assert_eq!(journal.count(&Filter::sent().number("2").text("Ana")), 1);
         assert_eq!(journal.count(&Filter::sent().text("Bia")), 0);
         assert_eq!(journal.count(&Filter::of(Target::Model)), 0);
-        assert_eq!(
-            journal.count(&Filter {
-                after_seq: Some(1),
-                ..Filter::default()
-            }),
-            1
-        );
+        assert_eq!(journal.count(&Filter { after_seq: Some(1), ..Filter::default() }), 1);
     }
 }

@@ -29,15 +29,11 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let mut terminated = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let sandbox = Sandbox::start(arguments.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let sandbox =
+        Sandbox::start(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     sandbox.settings(SettingsChange {
         model_latency_ms: Some(arguments.model_latency_ms),
         send_latency_ms: Some(arguments.send_latency_ms),

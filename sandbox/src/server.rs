@@ -29,9 +29,7 @@ const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>) -> io::Result<()> {
     let stop = desk.stop.clone().cancelled_owned();
     let service = routes(desk).into_make_service_with_connect_info::<Line>();
-    axum::serve(Switchboard(listener), service)
-        .with_graceful_shutdown(stop)
-        .await
+    axum::serve(Switchboard(listener), service).with_graceful_shutdown(stop).await
 }
 
 fn routes(desk: Arc<Desk>) -> Router {
@@ -41,12 +39,7 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/auth/login", post(whaticket::login))
         .route("/livez", get(|| async { "ok" }))
         .nest("/_sandbox", control::routes())
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                Json(json!({"error": "no such route in the sandbox"})),
-            )
-        })
+        .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({"error": "no such route in the sandbox"}))) })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(desk)
 }
@@ -83,13 +76,7 @@ impl Listener for Switchboard {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "the connection keeps its delay");
         }
-        (
-            Wire {
-                stream,
-                line: Line::default(),
-            },
-            addr,
-        )
+        (Wire { stream, line: Line::default() }, addr)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {

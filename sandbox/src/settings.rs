@@ -19,11 +19,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            model_latency_ms: 0,
-            send_latency_ms: 0,
-            login_ttl_s: 900,
-        }
+        Self { model_latency_ms: 0, send_latency_ms: 0, login_ttl_s: 900 }
     }
 }
 

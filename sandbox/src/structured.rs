@@ -9,30 +9,16 @@ use crate::secretary::{Reply, Topic};
 
 /// A value that fits `schema`; without one, `{"reply": "…"}`.
 pub(crate) fn fill(schema: &Value, reply: &Reply) -> Value {
-    if schema.is_object() {
-        value("", schema, reply)
-    } else {
-        json!({"reply": reply.text})
-    }
+    if schema.is_object() { value("", schema, reply) } else { json!({"reply": reply.text}) }
 }
 
 fn value(name: &str, schema: &Value, reply: &Reply) -> Value {
-    let kind = schema
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("OBJECT")
-        .to_ascii_uppercase();
+    let kind = schema.get("type").and_then(Value::as_str).unwrap_or("OBJECT").to_ascii_uppercase();
     match kind.as_str() {
         "OBJECT" => {
-            let properties = schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten();
+            let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
             Value::Object(
-                properties
-                    .map(|(key, schema)| (key.clone(), value(key, schema, reply)))
-                    .collect::<Map<_, _>>(),
+                properties.map(|(key, schema)| (key.clone(), value(key, schema, reply))).collect::<Map<_, _>>(),
             )
         }
         "STRING" => match schema.get("enum").and_then(Value::as_array) {
@@ -59,26 +45,17 @@ fn is_wished(name: &str, reply: &Reply) -> bool {
         (Topic::Cancel, &["cancel"]),
         (Topic::Booking, &["schedul", "book", "agend", "marcar"]),
     ];
-    let wish = wishes
-        .iter()
-        .find(|(_, stems)| stems.iter().any(|stem| name.contains(stem)));
+    let wish = wishes.iter().find(|(_, stems)| stems.iter().any(|stem| name.contains(stem)));
     wish.is_some_and(|(topic, _)| reply.topics.contains(topic))
 }
 
 /// The option whose name fits the first topic that has one; else a neutral one; else the first.
 fn choose(options: &[Value], reply: &Reply) -> Value {
-    let named = |stem: &&str| {
-        options
-            .iter()
-            .find(|option| option.as_str().is_some_and(|o| o.to_lowercase().contains(*stem)))
-    };
+    let named =
+        |stem: &&str| options.iter().find(|option| option.as_str().is_some_and(|o| o.to_lowercase().contains(*stem)));
     let neutral = ["neutr", "outro", "other", "geral", "general", "none"];
     let fitting = reply.topics.iter().flat_map(|topic| stems(*topic)).find_map(named);
-    fitting
-        .or_else(|| neutral.iter().find_map(named))
-        .or(options.first())
-        .cloned()
-        .unwrap_or(Value::Null)
+    fitting.or_else(|| neutral.iter().find_map(named)).or(options.first()).cloned().unwrap_or(Value::Null)
 }
 
 fn stems(topic: Topic) -> &'static [&'static str] {
@@ -108,10 +85,7 @@ mod tests {
             "wants_human": {"type": "BOOLEAN"},
             "topics": {"type": "ARRAY", "items": {"type": "STRING"}},
         }});
-        let reply = Reply {
-            text: "Claro!".into(),
-            topics: vec![Topic::Booking],
-        };
+        let reply = Reply { text: "Claro!".into(), topics: vec![Topic::Booking] };
         let filled = fill(&schema, &reply);
         assert_eq!(filled["reply"], "Claro!");
         assert_eq!(filled["intent"], "agendar");
@@ -126,13 +100,7 @@ mod tests {
             "sentiment": {"type": "STRING", "enum": ["positive", "neutral", "negative"]},
             "wants_human": {"type": "BOOLEAN"},
         }});
-        let reply = Reply {
-            text: String::new(),
-            topics: vec![Topic::Complaint, Topic::Human],
-        };
-        assert_eq!(
-            fill(&schema, &reply),
-            json!({"sentiment": "negative", "wants_human": true})
-        );
+        let reply = Reply { text: String::new(), topics: vec![Topic::Complaint, Topic::Human] };
+        assert_eq!(fill(&schema, &reply), json!({"sentiment": "negative", "wants_human": true}));
     }
 }

@@ -35,10 +35,7 @@ pub(crate) async fn send(
     request.token = bearer(&headers);
     request.number = message.as_ref().and_then(|message| written(message, "number"));
     request.text = message.as_ref().and_then(|message| written(message, "body"));
-    exchange(&desk, &line, request, |request| {
-        judge_send(&desk.sessions, request, message.as_ref())
-    })
-    .await
+    exchange(&desk, &line, request, |request| judge_send(&desk.sessions, request, message.as_ref())).await
 }
 
 /// `POST /auth/login`.
@@ -50,17 +47,10 @@ pub(crate) async fn login(
 ) -> Response {
     let credentials: Option<Value> = serde_json::from_slice(&body).ok();
     let mut request = Request::arrived(Target::Login, &headers);
-    request.text = credentials
-        .as_ref()
-        .and_then(|credentials| written(credentials, "email"));
-    let password = credentials
-        .as_ref()
-        .and_then(|credentials| written(credentials, "password"));
+    request.text = credentials.as_ref().and_then(|credentials| written(credentials, "email"));
+    let password = credentials.as_ref().and_then(|credentials| written(credentials, "password"));
     let ttl_s = desk.settings().login_ttl_s;
-    exchange(&desk, &line, request, |request| {
-        judge_login(&desk.sessions, request, password.as_deref(), ttl_s)
-    })
-    .await
+    exchange(&desk, &line, request, |request| judge_login(&desk.sessions, request, password.as_deref(), ttl_s)).await
 }
 
 /// The tokens issued by this sandbox and which of them still hold.
@@ -102,11 +92,7 @@ impl Sessions {
             iat,
             exp: iat.saturating_add(ttl_s),
         };
-        jsonwebtoken::encode(
-            &Header::new(Algorithm::HS256),
-            &claims,
-            &EncodingKey::from_secret(SIGNING_KEY),
-        )
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SIGNING_KEY))
     }
 
     /// Whether a bearer token opens the send API at this time. Tokens not issued here are taken as a connection's fixed
@@ -128,11 +114,7 @@ impl Sessions {
 }
 
 fn judge_send(sessions: &Sessions, request: &Request, message: Option<&Value>) -> Outcome {
-    if !request
-        .token
-        .as_deref()
-        .is_some_and(|token| sessions.admit(token, request.at))
-    {
+    if !request.token.as_deref().is_some_and(|token| sessions.admit(token, request.at)) {
         return refuse(StatusCode::UNAUTHORIZED, "Acesso não permitido");
     }
     if message.is_none() {
@@ -143,10 +125,7 @@ fn judge_send(sessions: &Sessions, request: &Request, message: Option<&Value>) -
         return refuse(StatusCode::BAD_REQUEST, "O número é obrigatório");
     };
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "Invalid number format. Only numbers is allowed.",
-        );
+        return refuse(StatusCode::BAD_REQUEST, "Invalid number format. Only numbers is allowed.");
     }
     if request.text.as_deref().unwrap_or_default().is_empty() {
         return refuse(StatusCode::BAD_REQUEST, "body is a required field");
@@ -181,12 +160,7 @@ fn refuse(status: StatusCode, error: &str) -> Outcome {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
-    headers
-        .get(AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Bearer ")
-        .map(str::to_owned)
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned)
 }
 
 /// A field as text; the forks' validators take a JSON number for a string.

@@ -33,6 +33,9 @@ create table secretaria.conversations (
   foreign key (company_id, contact_id) references secretaria.contacts
 );
 
+create index conversations_newest
+on secretaria.conversations (company_id, last_message_at desc, conversation_id desc);
+
 create table secretaria.turns (
   company_id bigint not null,
   turn_id uuid not null,

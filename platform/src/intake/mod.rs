@@ -6,6 +6,8 @@
 
 mod store;
 mod sort;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

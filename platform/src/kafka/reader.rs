@@ -134,6 +134,7 @@ impl Reader {
             batch_records: setup.batch_records,
             read: Vec::new(),
             paused: false,
+            pending: Vec::new(),
         };
         let thread = std::thread::spawn(move || poller.run());
         Ok(Reader { batches, handbacks, shared, thread: Some(thread) })
@@ -202,6 +203,7 @@ where
     batch_records: usize,
     read: Batch,
     paused: bool,
+    pending: Vec<Handback>,
 }
 
 impl<P> Poller<P>
@@ -269,18 +271,29 @@ where
         }
     }
 
+    /// Seeks. One that fails is tried again at the next round; until it succeeds, what is read does not count.
     fn take_handbacks(&mut self) {
-        while let Ok(Handback { partition, to, generation }) = self.handbacks.try_recv() {
+        self.pending.extend(self.handbacks.try_iter());
+        let mut left = Vec::new();
+        for handback in std::mem::take(&mut self.pending) {
+            let Handback { partition, to, generation } = handback;
             self.read.retain(|record| record.partition != partition);
-            if let Err(problem) = self.consumer.seek(&self.topic, partition, Offset::Offset(to), Duration::from_secs(5))
-            {
-                tracing::warn!(topic = self.topic, partition, error = %problem, "seek failed, will be tried again");
-                // Not fatal: the partition may be leaving us. If it is not, the next commit fails and seeks again.
+            if self.shared.partitions().get(&partition).is_none_or(|known| known.valid != generation) {
+                continue; // The partition has left, or was handed back again since.
             }
-            if let Some(known) = self.shared.partitions().get_mut(&partition) {
-                known.written = generation;
+            match self.consumer.seek(&self.topic, partition, Offset::Offset(to), Duration::from_secs(5)) {
+                Ok(()) => {
+                    if let Some(known) = self.shared.partitions().get_mut(&partition) {
+                        known.written = generation;
+                    }
+                }
+                Err(problem) => {
+                    tracing::debug!(topic = self.topic, partition, error = %problem, "seek failed, will be tried again");
+                    left.push(handback);
+                }
             }
         }
+        self.pending = left;
     }
 }
 

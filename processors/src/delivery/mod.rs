@@ -15,6 +15,8 @@ mod claims;
 mod perform;
 mod work;
 pub mod whaticket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

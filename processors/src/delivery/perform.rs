@@ -46,7 +46,7 @@ pub(super) async fn settle_abandoned(db: &Db, waits: &[Duration]) -> Result<(), 
     tx.commit().await?;
     for claim in &abandoned {
         counter!(metric::WHATICKET_ERRORS, "class" => "lease_ran_out").increment(1);
-        tracing::warn!(company = claim.company.0, delivery = %claim.delivery, attempt = claim.attempt, "attempt is unknown: its holder is gone");
+        tracing::warn!(company_id = claim.company.0, delivery = %claim.delivery, attempt = claim.attempt, "attempt is unknown: its holder is gone");
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Sending {
         let account = match self.open(claim.company, channel) {
             Ok(account) => account,
             Err(problem) => {
-                tracing::error!(company = claim.company.0, error = chain(&problem), "channel cannot be opened");
+                tracing::error!(company_id = claim.company.0, error = chain(&problem), "channel cannot be opened");
                 return Verdict::Permanent { class: "sealed_channel" };
             }
         };
@@ -104,16 +104,16 @@ impl Work for Sending {
         let channel = patiently("delivery", || claims::channel(&self.db, claim.company)).await;
         let verdict = self.attempt(&claim, channel).await;
         let finish = patiently("delivery", || perform::finish(&self.db, &claim, &verdict, &self.waits)).await;
-        let company = claim.company.0;
+        let company_id = claim.company.0;
         let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match finish {
             Finish::Done(result, _) => tracing::info!(
-                company, delivery = %claim.delivery, attempt = claim.attempt, correlation_id, duration_ms,
+                company_id, delivery = %claim.delivery, attempt = claim.attempt, correlation_id, duration_ms,
                 result = result.as_str(), class = verdict.class(), "delivery attempted"
             ),
             Finish::Lost => {
-                tracing::info!(company, delivery = %claim.delivery, correlation_id, "claim was lost, its result is void");
+                tracing::info!(company_id, delivery = %claim.delivery, correlation_id, "claim was lost, its result is void");
             }
         }
     }

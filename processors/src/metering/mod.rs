@@ -8,6 +8,8 @@
 
 mod decide;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

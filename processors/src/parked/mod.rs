@@ -6,6 +6,8 @@
 //! repeats  safe: a row is settled once; a replayed event is taken in again only while its mark says parked
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 use domain::{CompanyId, EventId, ProcessorName, Topic, placement};
 use jiff::Timestamp;

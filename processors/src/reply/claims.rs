@@ -37,6 +37,58 @@ pub(super) struct Context {
 /// Messages of one turn that are looked at; a longer burst is cut at its beginning.
 const TURN_MESSAGES: i64 = 50;
 
+const CLAIM: &str = "\
+with recursive owners as (
+  (select company_id from secretaria.turns where state = 'collecting' order by company_id limit 1)
+  union all
+  select (select t.company_id
+          from secretaria.turns t
+          where t.state = 'collecting' and t.company_id > owners.company_id
+          order by t.company_id
+          limit 1)
+  from owners
+  where owners.company_id is not null
+), due as (
+  select d.*
+  from owners
+  cross join lateral (
+    select t.company_id, t.turn_id, t.due_at, row_number() over (order by t.due_at) as place
+    from secretaria.turns t
+    where t.company_id = owners.company_id and t.state = 'collecting' and t.due_at <= now()
+      and not exists (
+        select from secretaria.turns a
+        where a.company_id = t.company_id and a.conversation_id = t.conversation_id and a.state = 'answering')
+    order by t.due_at
+    limit $1
+  ) d
+), abandoned as (
+  select t.company_id, t.turn_id
+  from secretaria.turns t
+  where t.state = 'answering' and t.lease_until < now()
+  order by t.lease_until
+  limit $1
+  for update skip locked
+), ready as (
+  select t.company_id, t.turn_id
+  from due
+  join secretaria.turns t using (company_id, turn_id)
+  where t.state = 'collecting'
+  order by due.place, due.due_at
+  limit $1
+  for update of t skip locked
+), chosen as (
+  select * from abandoned
+  union all
+  select * from ready
+  limit $1
+)
+update secretaria.turns t
+set state = 'answering', claims = t.claims + 1, claimed_by = $2,
+  lease_until = now() + make_interval(secs => $3)
+from chosen
+where t.company_id = chosen.company_id and t.turn_id = chosen.turn_id
+returning t.company_id, t.turn_id, t.conversation_id, t.claims, t.traceparent";
+
 /// Claims due turns, one company after the other in turn, and turns whose claim has run out.
 ///
 /// A company's turns are found through its own index range, so a long backlog of one costs the others nothing.
@@ -44,61 +96,7 @@ pub(super) async fn claim(db: &Db, most: usize, instance: &str, lease: Duration)
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = query(
-        &tx,
-        "with recursive owners as (
-           (select company_id from secretaria.turns where state = 'collecting' order by company_id limit 1)
-           union all
-           select (select t.company_id
-                   from secretaria.turns t
-                   where t.state = 'collecting' and t.company_id > owners.company_id
-                   order by t.company_id
-                   limit 1)
-           from owners
-           where owners.company_id is not null
-         ), due as (
-           select d.*
-           from owners
-           cross join lateral (
-             select t.company_id, t.turn_id, t.due_at, row_number() over (order by t.due_at) as place
-             from secretaria.turns t
-             where t.company_id = owners.company_id and t.state = 'collecting' and t.due_at <= now()
-               and not exists (
-                 select from secretaria.turns a
-                 where a.company_id = t.company_id and a.conversation_id = t.conversation_id and a.state = 'answering')
-             order by t.due_at
-             limit $1
-           ) d
-         ), abandoned as (
-           select t.company_id, t.turn_id
-           from secretaria.turns t
-           where t.state = 'answering' and t.lease_until < now()
-           order by t.lease_until
-           limit $1
-           for update skip locked
-         ), ready as (
-           select t.company_id, t.turn_id
-           from due
-           join secretaria.turns t using (company_id, turn_id)
-           where t.state = 'collecting'
-           order by due.place, due.due_at
-           limit $1
-           for update of t skip locked
-         ), chosen as (
-           select * from abandoned
-           union all
-           select * from ready
-           limit $1
-         )
-         update secretaria.turns t
-         set state = 'answering', claims = t.claims + 1, claimed_by = $2,
-           lease_until = now() + make_interval(secs => $3)
-         from chosen
-         where t.company_id = chosen.company_id and t.turn_id = chosen.turn_id
-         returning t.company_id, t.turn_id, t.conversation_id, t.claims, t.traceparent",
-        &[&most, &instance, &lease.as_secs_f64()],
-    )
-    .await?;
+    let rows = query(&tx, CLAIM, &[&most, &instance, &lease.as_secs_f64()]).await?;
     let next = query(
         &tx,
         "select extract(epoch from min(due_at) - now())::float8
@@ -168,23 +166,30 @@ pub(super) async fn context(db: &Db, claim: &Claim, memory: u16) -> Result<Optio
     )
     .await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    // A message that came after the turn was claimed belongs to the next one and is not seen here.
-    let messages = query(
+    // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
+    // arrival: a question that came while the one before was being answered stands after that answer.
+    let before = query(
         &client,
-        "select direction = 'out', body, turn_id = $3
-         from secretaria.messages
-         where company_id = $1 and conversation_id = $2
-           and position <= (
-             select max(position) from secretaria.messages
-             where company_id = $1 and turn_id = $3 and direction = 'in')
-         order by position desc
-         limit $4",
-        &[&claim.company.0, &claim.conversation.0, &claim.turn.0, &(i64::from(memory) + TURN_MESSAGES)],
+        "select g.direction = 'out', g.body
+         from secretaria.messages g
+         join secretaria.turns t using (company_id, turn_id)
+         where g.company_id = $1 and g.conversation_id = $2 and t.state = 'ended'
+         order by g.position desc
+         limit $3",
+        &[&claim.company.0, &claim.conversation.0, &i64::from(memory)],
     )
     .await?;
-    // The memory is a number of earlier messages; this turn's own come on top of it.
-    let (turn, before): (Vec<&Row>, Vec<&Row>) = messages.iter().rev().partition(|row| row.get(2));
-    let before = before[before.len().saturating_sub(usize::from(memory))..].iter();
+    let asked = query(
+        &client,
+        "select false, body
+         from secretaria.messages
+         where company_id = $1 and turn_id = $2 and direction = 'in'
+         order by position desc
+         limit $3",
+        &[&claim.company.0, &claim.turn.0, &TURN_MESSAGES],
+    )
+    .await?;
+    let memory = before.iter().rev().chain(asked.iter().rev());
     Ok(Some(Context {
         company_name: row.get(0),
         assistant_prompt: row.get(1),
@@ -194,6 +199,6 @@ pub(super) async fn context(db: &Db, claim: &Claim, memory: u16) -> Result<Optio
         spread: u16::try_from(row.get::<_, i16>(5)).unwrap_or(domain::placement::DEFAULT_SPREAD),
         epoch: row.get(6),
         contact_name: row.get(7),
-        memory: before.chain(&turn).map(|row| (row.get(0), row.get(1))).collect(),
+        memory: memory.map(|row| (row.get(0), row.get(1))).collect(),
     }))
 }

@@ -15,6 +15,8 @@ mod claims;
 mod work;
 mod prompt;
 pub mod gemini;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

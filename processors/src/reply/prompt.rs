@@ -81,6 +81,7 @@ fn system(scene: &Scene<'_>) -> String {
         "Você é a secretária virtual de {company} e responde a clientes pelo WhatsApp.
 
 Sobre a empresa:
+Nome: {company}
 {about}
 
 Agora: {now}.
@@ -171,6 +172,7 @@ mod tests {
         Você é a secretária virtual de Clínica Sorriso e responde a clientes pelo WhatsApp.
 
         Sobre a empresa:
+        Nome: Clínica Sorriso
         Limpeza R$ 150. Atendemos de segunda a sexta, das 8h às 18h.
 
         Agora: quinta-feira, 9 de outubro de 2025, 12:05 (America/Sao_Paulo).
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_the_companys_own() {
+    fn the_time_is_that_of_the_company() {
         let says = |zone, text| assert!(build(&Scene { time_zone: zone, ..scene(vec![]) }).system.contains(text));
         says("America/Noronha", "13:05 (America/Noronha)");
         says("America/Rio_Branco", "10:05 (America/Rio_Branco)");

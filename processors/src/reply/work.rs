@@ -92,14 +92,14 @@ impl Work for Answering {
         match finish {
             Finish::Done => match ending.outcome {
                 Outcome::Fallback(class) => {
-                    tracing::warn!(company = claim.company.0, turn = %claim.turn, correlation_id, class, duration_ms, "turn ended in the fallback text");
+                    tracing::warn!(company_id = claim.company.0, turn = %claim.turn, correlation_id, class, duration_ms, "turn ended in the fallback text");
                 }
                 Outcome::Replied | Outcome::Ignored(_) => {
-                    tracing::info!(company = claim.company.0, turn = %claim.turn, correlation_id, outcome = word, duration_ms, "turn ended");
+                    tracing::info!(company_id = claim.company.0, turn = %claim.turn, correlation_id, outcome = word, duration_ms, "turn ended");
                 }
             },
             Finish::Lost => {
-                tracing::info!(company = claim.company.0, turn = %claim.turn, "claim was lost, its result is void")
+                tracing::info!(company_id = claim.company.0, turn = %claim.turn, "claim was lost, its result is void")
             }
         }
     }

@@ -51,23 +51,14 @@ impl Faults {
         script.given += 1;
         let id = script.given;
         let (remaining, skip_remaining) = (rule.times, rule.skip);
-        script.rules.push(Standing {
-            id,
-            rule,
-            remaining,
-            skip_remaining,
-        });
+        script.rules.push(Standing { id, rule, remaining, skip_remaining });
         Ok(id)
     }
 
     /// The fault for this request, if one is due. Uses it up.
     pub(crate) fn take(&self, request: Traits<'_>) -> Option<Fault> {
         let mut script = self.script();
-        for standing in script
-            .rules
-            .iter_mut()
-            .filter(|s| s.remaining > 0 && s.rule.means(request))
-        {
+        for standing in script.rules.iter_mut().filter(|s| s.remaining > 0 && s.rule.means(request)) {
             if standing.skip_remaining > 0 {
                 standing.skip_remaining -= 1;
                 continue;
@@ -102,21 +93,13 @@ mod tests {
     use crate::journal::Target;
 
     fn send<'a>(number: &'a str, text: &'a str) -> Traits<'a> {
-        Traits {
-            target: Target::Send,
-            text: Some(text),
-            number: Some(number),
-            token: Some("t"),
-            model: None,
-        }
+        Traits { target: Target::Send, text: Some(text), number: Some(number), token: Some("t"), model: None }
     }
 
     #[test]
     fn a_rule_fires_its_times_after_its_skips_and_never_again() {
         let faults = Faults::default();
-        faults
-            .add(FaultRule::new(Target::Send, Fault::Drop).times(2).skip(1))
-            .unwrap();
+        faults.add(FaultRule::new(Target::Send, Fault::Drop).times(2).skip(1)).unwrap();
         let fired: Vec<bool> = (0..5).map(|_| faults.take(send("55", "oi")).is_some()).collect();
         assert_eq!(fired, [false, true, true, false, false]);
         assert_eq!(faults.list()[0].remaining, 0);
@@ -125,12 +108,8 @@ mod tests {
     #[test]
     fn the_first_matching_rule_with_times_left_is_used() {
         let faults = Faults::default();
-        faults
-            .add(FaultRule::new(Target::Send, Fault::Garbage).number("1"))
-            .unwrap();
-        faults
-            .add(FaultRule::new(Target::Send, Fault::Drop).text("olá"))
-            .unwrap();
+        faults.add(FaultRule::new(Target::Send, Fault::Garbage).number("1")).unwrap();
+        faults.add(FaultRule::new(Target::Send, Fault::Drop).text("olá")).unwrap();
         faults.add(FaultRule::new(Target::Model, Fault::Truncated)).unwrap();
         assert_eq!(faults.take(send("1", "olá, Ana")), Some(Fault::Garbage));
         assert_eq!(faults.take(send("1", "olá, Ana")), Some(Fault::Drop));
@@ -140,16 +119,8 @@ mod tests {
     #[test]
     fn a_rule_about_a_number_ignores_a_request_without_one() {
         let faults = Faults::default();
-        faults
-            .add(FaultRule::new(Target::Model, Fault::Drop).number("1"))
-            .unwrap();
-        let request = Traits {
-            target: Target::Model,
-            text: Some("1"),
-            number: None,
-            token: None,
-            model: None,
-        };
+        faults.add(FaultRule::new(Target::Model, Fault::Drop).number("1")).unwrap();
+        let request = Traits { target: Target::Model, text: Some("1"), number: None, token: None, model: None };
         assert_eq!(faults.take(request), None);
     }
 
@@ -159,28 +130,15 @@ mod tests {
             "target": "model", "match": {"text": "preço"}, "fault": {"kind": "gemini_429", "retry_delay_s": 1.5}
         }))
         .unwrap();
-        let fault = Fault::Gemini429 {
-            retry_delay_s: 1.5,
-            per_day: false,
-        };
+        let fault = Fault::Gemini429 { retry_delay_s: 1.5, per_day: false };
         assert_eq!(rule, FaultRule::new(Target::Model, fault).text("preço"));
     }
 
     #[test]
     fn a_status_that_ends_nothing_is_refused() {
         let faults = Faults::default();
-        let fault = |status| Fault::Status {
-            status,
-            body: Value::Null,
-            headers: BTreeMap::new(),
-        };
-        assert_eq!(
-            faults.add(FaultRule::new(Target::Send, fault(100))),
-            Err(RuleRefused::Status(100))
-        );
-        assert_eq!(
-            faults.add(FaultRule::new(Target::Send, fault(1000))),
-            Err(RuleRefused::Status(1000))
-        );
+        let fault = |status| Fault::Status { status, body: Value::Null, headers: BTreeMap::new() };
+        assert_eq!(faults.add(FaultRule::new(Target::Send, fault(100))), Err(RuleRefused::Status(100)));
+        assert_eq!(faults.add(FaultRule::new(Target::Send, fault(1000))), Err(RuleRefused::Status(1000)));
     }
 }

@@ -113,13 +113,7 @@ impl FaultRule {
     /// Disturbs the next request to `target`, once.
     #[must_use]
     pub fn new(target: Target, fault: Fault) -> Self {
-        Self {
-            target,
-            matching: Match::default(),
-            times: 1,
-            skip: 0,
-            fault,
-        }
+        Self { target, matching: Match::default(), times: 1, skip: 0, fault }
     }
 
     /// Only requests whose text holds `part`.
@@ -191,18 +185,11 @@ pub(crate) struct Traits<'a> {
 
 impl FaultRule {
     pub(super) fn means(&self, request: Traits<'_>) -> bool {
-        let Match {
-            text,
-            number,
-            token,
-            model,
-        } = &self.matching;
+        let Match { text, number, token, model } = &self.matching;
         let whole =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         self.target == request.target
-            && text
-                .as_deref()
-                .is_none_or(|part| request.text.is_some_and(|text| text.contains(part)))
+            && text.as_deref().is_none_or(|part| request.text.is_some_and(|text| text.contains(part)))
             && whole(number, request.number)
             && whole(token, request.token)
             && whole(model, request.model)

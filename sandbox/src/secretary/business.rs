@@ -42,9 +42,7 @@ impl Business {
             }
         }
         let mut values = |wanted: Fact| {
-            let place = found
-                .iter()
-                .position(|(fact, values)| *fact == wanted && !values.is_empty());
+            let place = found.iter().position(|(fact, values)| *fact == wanted && !values.is_empty());
             place.map(|place| found.swap_remove(place).1).unwrap_or_default()
         };
         Self {
@@ -84,10 +82,8 @@ fn fact_in(line: &str) -> Option<(Fact, &str)> {
 /// "Você é a secretária da Clínica Sol." names the business too.
 fn employer(system: &str) -> Option<String> {
     let (_, rest) = system.split_once("ecretári")?;
-    let (before, name) = [" da ", " do ", " de "]
-        .iter()
-        .filter_map(|of| rest.split_once(of))
-        .min_by_key(|(b, _)| b.len())?;
+    let (before, name) =
+        [" da ", " do ", " de "].iter().filter_map(|of| rest.split_once(of)).min_by_key(|(b, _)| b.len())?;
     // Further away it belongs to another thought.
     if before.chars().count() > 20 || before.contains(['.', '\n']) {
         return None;
@@ -99,10 +95,7 @@ fn employer(system: &str) -> Option<String> {
 /// Splits a price line into its items; the comma in `R$ 50,00` is not a separator.
 fn items(line: &str) -> Vec<String> {
     let parts = line.split([';', '|']).flat_map(|part| part.split(", "));
-    parts
-        .map(|part| part.trim().trim_end_matches('.').to_owned())
-        .filter(|part| !part.is_empty())
-        .collect()
+    parts.map(|part| part.trim().trim_end_matches('.').to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
 fn is_item(line: &str) -> bool {
@@ -112,10 +105,7 @@ fn is_item(line: &str) -> bool {
 
 /// The line without list marks and emphasis.
 fn bare(line: &str) -> String {
-    line.replace('*', "")
-        .trim_start_matches(['-', '•', '#', ' ', '\t'])
-        .trim()
-        .to_owned()
+    line.replace('*', "").trim_start_matches(['-', '•', '#', ' ', '\t']).trim().to_owned()
 }
 
 /// Lower case, without Portuguese accents.
@@ -164,9 +154,7 @@ mod tests {
     #[test]
     fn the_employer_is_a_name_when_no_line_gives_one() {
         assert_eq!(
-            Business::read("Você é a secretária virtual da Clínica Sol, gentil.")
-                .name
-                .as_deref(),
+            Business::read("Você é a secretária virtual da Clínica Sol, gentil.").name.as_deref(),
             Some("Clínica Sol")
         );
         assert_eq!(Business::read("Você é a secretária. Fale de tudo.").name, None);

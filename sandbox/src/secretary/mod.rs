@@ -42,16 +42,8 @@ pub(crate) struct Reply {
 impl Conversation {
     /// The customer's messages since the last answer, one per line.
     pub(crate) fn last_words(&self) -> String {
-        let burst = self
-            .turns
-            .rsplit(|turn| turn.author == Author::Secretary)
-            .next()
-            .unwrap_or_default();
-        burst
-            .iter()
-            .map(|turn| turn.text.as_str())
-            .collect::<Vec<_>>()
-            .join("\n")
+        let burst = self.turns.rsplit(|turn| turn.author == Author::Secretary).next().unwrap_or_default();
+        burst.iter().map(|turn| turn.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     fn is_new(&self) -> bool {
@@ -65,11 +57,8 @@ pub(crate) fn reply(conversation: &Conversation) -> Reply {
     let words = Words::of(&conversation.last_words());
     let topics = raised_by(&words);
     let mut sentences = Vec::new();
-    let substance: Vec<Topic> = topics
-        .iter()
-        .copied()
-        .filter(|topic| !matches!(topic, Topic::Greeting | Topic::Thanks))
-        .collect();
+    let substance: Vec<Topic> =
+        topics.iter().copied().filter(|topic| !matches!(topic, Topic::Greeting | Topic::Thanks)).collect();
     if conversation.is_new() || topics.contains(&Topic::Greeting) {
         sentences.push(salute(&words, &business));
     }
@@ -83,28 +72,15 @@ pub(crate) fn reply(conversation: &Conversation) -> Reply {
         sentences.push(small_talk(&topics, &business));
     }
     sentences.extend(substance.iter().map(|topic| speak(*topic, &words, &business)));
-    if substance
-        .last()
-        .is_some_and(|last| matches!(last, Topic::Price | Topic::Hours | Topic::Address))
-    {
+    if substance.last().is_some_and(|last| matches!(last, Topic::Price | Topic::Hours | Topic::Address)) {
         sentences.push("Quer que eu veja um horário para você?".to_owned());
     }
-    Reply {
-        text: sentences.join(" "),
-        topics,
-    }
+    Reply { text: sentences.join(" "), topics }
 }
 
 fn salute(words: &Words, business: &Business) -> String {
-    let hello = [
-        ("bom dia", "Bom dia"),
-        ("boa tarde", "Boa tarde"),
-        ("boa noite", "Boa noite"),
-    ];
-    let hello = hello
-        .iter()
-        .find(|(cue, _)| words.raise(cue))
-        .map_or("Olá", |(_, hello)| hello);
+    let hello = [("bom dia", "Bom dia"), ("boa tarde", "Boa tarde"), ("boa noite", "Boa noite")];
+    let hello = hello.iter().find(|(cue, _)| words.raise(cue)).map_or("Olá", |(_, hello)| hello);
     match &business.customer {
         Some(customer) => format!("{hello}, {customer}!"),
         None => format!("{hello}!"),
@@ -161,12 +137,8 @@ fn speak(topic: Topic, words: &Words, business: &Business) -> String {
 
 /// The prices asked for, or all of them; never one that is not in the instruction.
 fn prices(words: &Words, business: &Business) -> String {
-    let asked: Vec<&str> = business
-        .prices
-        .iter()
-        .map(String::as_str)
-        .filter(|item| words.share_a_name_with(item))
-        .collect();
+    let asked: Vec<&str> =
+        business.prices.iter().map(String::as_str).filter(|item| words.share_a_name_with(item)).collect();
     let all: Vec<&str> = business.prices.iter().map(String::as_str).collect();
     match (asked.as_slice(), all.as_slice()) {
         (_, []) => "Vou confirmar o valor certinho com a equipe e já te retorno por aqui. Qual serviço você procura?"
@@ -195,11 +167,7 @@ fn preference(words: &Words) -> Option<String> {
         ("de tarde", "à tarde"),
         ("a noite", "à noite"),
     ];
-    let named: Vec<&str> = NAMES
-        .iter()
-        .filter(|(cue, _)| words.raise(cue))
-        .map(|(_, name)| *name)
-        .collect();
+    let named: Vec<&str> = NAMES.iter().filter(|(cue, _)| words.raise(cue)).map(|(_, name)| *name).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }
 

@@ -9,27 +9,14 @@ fn say(system: &str, burst: &[&str]) -> String {
 }
 
 fn after(system: &str, earlier: &[&str], burst: &[&str]) -> String {
-    let old = earlier.iter().map(|text| Turn {
-        author: Author::Secretary,
-        text: (*text).to_owned(),
-    });
-    let new = burst.iter().map(|text| Turn {
-        author: Author::Customer,
-        text: (*text).to_owned(),
-    });
-    reply(&Conversation {
-        system: system.to_owned(),
-        turns: old.chain(new).collect(),
-    })
-    .text
+    let old = earlier.iter().map(|text| Turn { author: Author::Secretary, text: (*text).to_owned() });
+    let new = burst.iter().map(|text| Turn { author: Author::Customer, text: (*text).to_owned() });
+    reply(&Conversation { system: system.to_owned(), turns: old.chain(new).collect() }).text
 }
 
 #[test]
 fn a_greeting_is_returned_in_kind_with_the_name_of_the_business() {
-    assert_eq!(
-        say(SALON, &["Bom dia!!"]),
-        "Bom dia! Você está falando com Salão Flor. Como posso ajudar?"
-    );
+    assert_eq!(say(SALON, &["Bom dia!!"]), "Bom dia! Você está falando com Salão Flor. Como posso ajudar?");
 }
 
 #[test]
@@ -62,19 +49,13 @@ fn an_open_question_gets_the_whole_price_list() {
 fn no_price_is_invented() {
     let answer = say("Nome: Clínica Sol", &["Quanto custa a limpeza?"]);
     assert!(answer.contains("Vou confirmar o valor"), "{answer}");
-    assert!(
-        !answer.contains("R$") && !answer.chars().any(|letter| letter.is_ascii_digit()),
-        "{answer}"
-    );
+    assert!(!answer.contains("R$") && !answer.chars().any(|letter| letter.is_ascii_digit()), "{answer}");
 }
 
 #[test]
 fn opening_hours_come_from_the_instruction_or_not_at_all() {
     let known = after(SALON, &["Olá!"], &["que horas vocês abrem?"]);
-    assert!(
-        known.starts_with("Nosso horário de atendimento é: terça a sábado, das 9h às 19h."),
-        "{known}"
-    );
+    assert!(known.starts_with("Nosso horário de atendimento é: terça a sábado, das 9h às 19h."), "{known}");
     let unknown = after("", &["Olá!"], &["que horas vocês abrem?"]);
     assert!(unknown.starts_with("Vou confirmar o horário"), "{unknown}");
 }
@@ -135,19 +116,9 @@ fn a_burst_is_answered_once_and_in_full() {
 
 #[test]
 fn only_the_messages_since_the_last_answer_count() {
-    let turns = [
-        (Author::Customer, "quanto custa?"),
-        (Author::Secretary, "R$ 60,00"),
-        (Author::Customer, "obrigado"),
-    ];
-    let turns = turns.map(|(author, text)| Turn {
-        author,
-        text: text.to_owned(),
-    });
-    let reply = reply(&Conversation {
-        system: String::new(),
-        turns: turns.into(),
-    });
+    let turns = [(Author::Customer, "quanto custa?"), (Author::Secretary, "R$ 60,00"), (Author::Customer, "obrigado")];
+    let turns = turns.map(|(author, text)| Turn { author, text: text.to_owned() });
+    let reply = reply(&Conversation { system: String::new(), turns: turns.into() });
     assert_eq!(reply.topics, [Topic::Thanks]);
 }
 

@@ -83,10 +83,7 @@ impl Topic {
 /// The topics raised. A complaint or the wish for a person stands alone, since a person will take the rest; of the
 /// wishes about the agenda only the most specific counts.
 pub(super) fn raised_by(words: &Words) -> Vec<Topic> {
-    let raised: Vec<Topic> = Topic::ALL
-        .into_iter()
-        .filter(|topic| words.raise(topic.cues()))
-        .collect();
+    let raised: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| words.raise(topic.cues())).collect();
     let has = |topic| raised.contains(&topic);
     let handed_over = has(Topic::Complaint) || has(Topic::Human);
     let counts = |topic: &Topic| match topic {
@@ -104,9 +101,7 @@ pub(super) struct Words(String);
 impl Words {
     pub(super) fn of(text: &str) -> Self {
         let plain = plain(text);
-        let words = plain
-            .split(|letter: char| !letter.is_alphanumeric())
-            .filter(|word| !word.is_empty());
+        let words = plain.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
         Self(words.fold(String::from(" "), |all, word| all + word + " "))
     }
 
@@ -122,9 +117,7 @@ impl Words {
     /// Whether a word of four letters or more, such as a service's name, stands in both.
     pub(super) fn share_a_name_with(&self, item: &str) -> bool {
         let item = Self::of(item);
-        item.0
-            .split(' ')
-            .any(|word| word.chars().count() >= 4 && self.0.contains(&format!(" {word} ")))
+        item.0.split(' ').any(|word| word.chars().count() >= 4 && self.0.contains(&format!(" {word} ")))
     }
 }
 

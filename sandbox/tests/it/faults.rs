@@ -28,6 +28,7 @@ async fn latency_delays_the_answer_and_not_the_effect() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the latency under test is real")]
 async fn a_short_latency_still_answers() {
     let world = World::start().await;
     world.script(Target::Model, Fault::Latency { ms: 50 });
@@ -41,14 +42,7 @@ async fn a_short_latency_still_answers() {
 async fn a_status_answers_with_its_body_and_headers_and_does_nothing() {
     let world = World::start().await;
     let headers = BTreeMap::from([("retry-after".to_owned(), "7".to_owned())]);
-    world.script(
-        Target::Send,
-        Fault::Status {
-            status: 503,
-            body: json!({"error": "ERR_X"}),
-            headers,
-        },
-    );
+    world.script(Target::Send, Fault::Status { status: 503, body: json!({"error": "ERR_X"}), headers });
     let response = world.send(ANA, "oi").send().await.unwrap();
     assert_eq!(response.headers()["retry-after"], "7");
     assert_eq!(json_of(response).await, (503, json!({"error": "ERR_X"})));
@@ -58,11 +52,7 @@ async fn a_status_answers_with_its_body_and_headers_and_does_nothing() {
 #[tokio::test]
 async fn a_status_with_a_string_answers_it_verbatim() {
     let world = World::start().await;
-    let fault = Fault::Status {
-        status: 502,
-        body: json!("<h1>Bad Gateway</h1>"),
-        headers: BTreeMap::new(),
-    };
+    let fault = Fault::Status { status: 502, body: json!("<h1>Bad Gateway</h1>"), headers: BTreeMap::new() };
     world.script(Target::Model, fault);
     let response = world.ask(&question("oi")).send().await.unwrap();
     assert_eq!(response.status(), 502);
@@ -72,38 +62,16 @@ async fn a_status_with_a_string_answers_it_verbatim() {
 #[tokio::test]
 async fn gemini_429_names_the_delay_and_the_quota() {
     let world = World::start().await;
-    world.script(
-        Target::Model,
-        Fault::Gemini429 {
-            retry_delay_s: 3.5,
-            per_day: false,
-        },
-    );
-    world.script(
-        Target::Model,
-        Fault::Gemini429 {
-            retry_delay_s: 36.0,
-            per_day: true,
-        },
-    );
+    world.script(Target::Model, Fault::Gemini429 { retry_delay_s: 3.5, per_day: false });
+    world.script(Target::Model, Fault::Gemini429 { retry_delay_s: 36.0, per_day: true });
     let (status, body) = json_of(world.ask(&question("oi")).send().await.unwrap()).await;
     let details = &body["error"]["details"];
     assert_eq!((status, &body["error"]["status"]), (429, &json!("RESOURCE_EXHAUSTED")));
     assert_eq!(details[2]["retryDelay"], "3.5s");
-    assert!(
-        details[0]["violations"][0]["quotaId"]
-            .as_str()
-            .unwrap()
-            .contains("PerMinute")
-    );
+    assert!(details[0]["violations"][0]["quotaId"].as_str().unwrap().contains("PerMinute"));
     let (_, body) = json_of(world.ask(&question("oi")).send().await.unwrap()).await;
     assert_eq!(body["error"]["details"][2]["retryDelay"], "36s");
-    assert!(
-        body["error"]["details"][0]["violations"][0]["quotaId"]
-            .as_str()
-            .unwrap()
-            .contains("PerDay")
-    );
+    assert!(body["error"]["details"][0]["violations"][0]["quotaId"].as_str().unwrap().contains("PerDay"));
 }
 
 #[tokio::test]
@@ -140,12 +108,7 @@ async fn a_truncated_answer_begins_and_breaks_off() {
 async fn a_hang_gives_no_answer_and_has_no_effect() {
     let world = World::start().await;
     world.script(Target::Send, Fault::Hang { ms: 60_000 });
-    let error = world
-        .send(ANA, "oi")
-        .timeout(Duration::from_millis(200))
-        .send()
-        .await
-        .unwrap_err();
+    let error = world.send(ANA, "oi").timeout(Duration::from_millis(200)).send().await.unwrap_err();
     assert!(error.is_timeout());
     assert_eq!(told(&world), (Some("hang"), false, None));
 }
@@ -199,17 +162,13 @@ async fn a_cut_connection_carries_not_one_byte() {
     let world = World::start().await;
     world.script(Target::Send, Fault::SilentSuccess);
     let address = world.sandbox.base_url();
-    let mut socket = tokio::net::TcpStream::connect(address.trim_start_matches("http://"))
-        .await
-        .unwrap();
+    let mut socket = tokio::net::TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
     let body = format!(r#"{{"number":"{ANA}","body":"oi"}}"#);
     let head = "POST /api/messages/send HTTP/1.1\r\nhost: sandbox\r\nauthorization: Bearer a\r\n";
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut received = Vec::new();
-    let ended = tokio::time::timeout(SOON, socket.read_to_end(&mut received))
-        .await
-        .unwrap();
+    let ended = tokio::time::timeout(SOON, socket.read_to_end(&mut received)).await.unwrap();
     assert!(ended.is_ok() && received.is_empty(), "{ended:?} {received:?}");
 }
 
@@ -219,43 +178,18 @@ async fn an_answer_is_given_word_for_word() {
     let blocked =
         json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 3}});
     world.script(Target::Model, Fault::Answer { body: blocked.clone() });
-    assert_eq!(
-        json_of(world.ask(&question("oi")).send().await.unwrap()).await,
-        (200, blocked)
-    );
+    assert_eq!(json_of(world.ask(&question("oi")).send().await.unwrap()).await, (200, blocked));
     assert_eq!(told(&world), (Some("answer"), true, Some(200)));
 }
 
 #[tokio::test]
 async fn a_rule_can_single_out_a_model_a_number_or_a_token() {
     let world = World::start().await;
-    let gone = || Fault::Status {
-        status: 503,
-        body: Value::Null,
-        headers: BTreeMap::new(),
-    };
-    world
-        .sandbox
-        .fault(FaultRule::new(Target::Model, gone()).model("gemini-2.5-pro"))
-        .unwrap();
-    world
-        .sandbox
-        .fault(
-            FaultRule::new(Target::Send, gone())
-                .number("5511999990002")
-                .token("conexao-1"),
-        )
-        .unwrap();
+    let gone = || Fault::Status { status: 503, body: Value::Null, headers: BTreeMap::new() };
+    world.sandbox.fault(FaultRule::new(Target::Model, gone()).model("gemini-2.5-pro")).unwrap();
+    world.sandbox.fault(FaultRule::new(Target::Send, gone()).number("5511999990002").token("conexao-1")).unwrap();
     assert_eq!(world.ask(&question("oi")).send().await.unwrap().status(), 200);
-    assert_eq!(
-        world
-            .ask_model("gemini-2.5-pro", &question("oi"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        503
-    );
+    assert_eq!(world.ask_model("gemini-2.5-pro", &question("oi")).send().await.unwrap().status(), 503);
     assert_eq!(world.send(ANA, "oi").send().await.unwrap().status(), 200);
     assert_eq!(world.send("5511999990002", "oi").send().await.unwrap().status(), 503);
 }
@@ -263,26 +197,13 @@ async fn a_rule_can_single_out_a_model_a_number_or_a_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_hanging_requests_hold_nobody_up() {
     let world = World::start().await;
-    world
-        .sandbox
-        .fault(
-            FaultRule::new(Target::Send, Fault::Hang { ms: 60_000 })
-                .text("espera")
-                .times(1000),
-        )
-        .unwrap();
+    world.sandbox.fault(FaultRule::new(Target::Send, Fault::Hang { ms: 60_000 }).text("espera").times(1000)).unwrap();
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..1000 {
         let request = world.send(ANA, "espera");
         waiting.spawn(request.send());
     }
-    assert!(
-        world
-            .sandbox
-            .seen(&Filter::default().text("espera"), 1000, Duration::from_secs(60))
-            .await
-            .is_some()
-    );
+    assert!(world.sandbox.seen(&Filter::default().text("espera"), 1000, Duration::from_secs(60)).await.is_some());
     assert_eq!(world.send(ANA, "oi").timeout(SOON).send().await.unwrap().status(), 200);
     world.sandbox.stop().await.unwrap();
     while let Some(ended) = waiting.join_next().await {
@@ -291,12 +212,10 @@ async fn a_thousand_hanging_requests_hold_nobody_up() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's task needs no name")]
 async fn a_stopped_sandbox_refuses_connections_and_frees_its_port() {
     let world = World::start().await;
-    let settings = SettingsChange {
-        send_latency_ms: Some(60_000),
-        ..SettingsChange::default()
-    };
+    let settings = SettingsChange { send_latency_ms: Some(60_000), ..SettingsChange::default() };
     world.sandbox.settings(settings);
     let waiting = tokio::spawn(world.send(ANA, "oi").send());
     assert!(world.sandbox.seen(&Filter::sent(), 1, SOON).await.is_some());

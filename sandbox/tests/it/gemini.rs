@@ -23,10 +23,7 @@ async fn a_question_gets_an_answer_from_the_system_instruction() {
     assert_eq!(status, 200);
     let candidate = &body["candidates"][0];
     let text = "Boa tarde! O valor é: corte R$ 60,00. Quer que eu veja um horário para você?";
-    assert_eq!(
-        candidate["content"],
-        json!({"role": "model", "parts": [{"text": text}]})
-    );
+    assert_eq!(candidate["content"], json!({"role": "model", "parts": [{"text": text}]}));
     assert_eq!(candidate["finishReason"], "STOP");
     let usage = &body["usageMetadata"];
     assert_eq!(usage["candidatesTokenCount"], text.chars().count().div_ceil(4));
@@ -53,22 +50,13 @@ async fn every_answer_has_its_own_response_id() {
 async fn a_request_without_a_valid_key_is_refused_as_google_does() {
     let world = World::start().await;
     let url = world.url("/v1beta/models/gemini-2.5-flash:generateContent?key=na-url");
-    for request in [
-        world.client.post(&url),
-        world.client.post(&url).header("x-goog-api-key", "invalid-key"),
-    ] {
+    for request in [world.client.post(&url), world.client.post(&url).header("x-goog-api-key", "invalid-key")] {
         let (status, body) = json_of(request.json(&question("oi")).send().await.unwrap()).await;
         assert_eq!(status, 400);
         assert_eq!(body["error"]["status"], "INVALID_ARGUMENT");
         assert_eq!(body["error"]["details"][0]["reason"], "API_KEY_INVALID");
     }
-    assert_eq!(
-        world.sandbox.count(&Filter {
-            performed: Some(true),
-            ..Filter::default()
-        }),
-        0
-    );
+    assert_eq!(world.sandbox.count(&Filter { performed: Some(true), ..Filter::default() }), 0);
 }
 
 #[tokio::test]
@@ -78,32 +66,16 @@ async fn a_misshapen_request_is_refused_with_the_reason() {
     let cases: [(Value, &str); 7] = [
         (json!({}), "contents is not specified"),
         (json!({"contents": []}), "contents is not specified"),
-        (
-            json!({"contents": [{"role": "assistant", "parts": [{"text": "oi"}]}]}),
-            "valid role: user, model",
-        ),
-        (
-            json!({"contents": [{"role": "user", "parts": []}]}),
-            "parts must not be empty",
-        ),
-        (
-            json!({"contents": [user, {"role": "user", "parts": [{"text": ""}]}]}),
-            "contents[1].parts[0].data",
-        ),
-        (
-            json!({"contents": [user, {"role": "model", "parts": [{"text": "oi"}]}]}),
-            "end with a user role",
-        ),
+        (json!({"contents": [{"role": "assistant", "parts": [{"text": "oi"}]}]}), "valid role: user, model"),
+        (json!({"contents": [{"role": "user", "parts": []}]}), "parts must not be empty"),
+        (json!({"contents": [user, {"role": "user", "parts": [{"text": ""}]}]}), "contents[1].parts[0].data"),
+        (json!({"contents": [user, {"role": "model", "parts": [{"text": "oi"}]}]}), "end with a user role"),
         (json!({"contents": [user], "messages": []}), "Unknown name \"messages\""),
     ];
     for (asked, reason) in cases {
         let (status, body) = json_of(world.ask(&asked).send().await.unwrap()).await;
         let message = body["error"]["message"].as_str().unwrap();
-        assert_eq!(
-            (status, &body["error"]["status"]),
-            (400, &json!("INVALID_ARGUMENT")),
-            "{asked}"
-        );
+        assert_eq!((status, &body["error"]["status"]), (400, &json!("INVALID_ARGUMENT")), "{asked}");
         assert!(message.contains(reason), "{message}");
     }
 }
@@ -141,10 +113,5 @@ async fn a_structured_answer_is_json_in_the_text() {
     let text = body["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap();
     let inner: Value = serde_json::from_str(text).unwrap();
     assert_eq!(inner["wants_human"], true);
-    assert!(
-        inner["reply"]
-            .as_str()
-            .unwrap()
-            .contains("Vou chamar uma pessoa da equipe")
-    );
+    assert!(inner["reply"].as_str().unwrap().contains("Vou chamar uma pessoa da equipe"));
 }

@@ -35,10 +35,7 @@ impl World {
 
     /// A message with a token that is in order.
     fn send(&self, number: &str, text: &str) -> RequestBuilder {
-        let request = self
-            .client
-            .post(self.url("/api/messages/send"))
-            .bearer_auth("conexao-1");
+        let request = self.client.post(self.url("/api/messages/send")).bearer_auth("conexao-1");
         request.json(&json!({"number": number, "body": text}))
     }
 
@@ -49,10 +46,7 @@ impl World {
 
     fn ask_model(&self, model: &str, body: &Value) -> RequestBuilder {
         let url = self.url(&format!("/v1beta/models/{model}:generateContent"));
-        self.client
-            .post(url)
-            .header("x-goog-api-key", "chave-de-teste")
-            .json(body)
+        self.client.post(url).header("x-goog-api-key", "chave-de-teste").json(body)
     }
 
     fn login(&self, password: &str) -> RequestBuilder {

@@ -10,27 +10,15 @@ const ANA: &str = "5511999990001";
 #[tokio::test]
 async fn a_message_is_sent_and_logged_with_its_trace_and_key() {
     let world = World::start().await;
-    let request = world
-        .send(ANA, "Olá, Ana")
-        .header("traceparent", "00-a-b-01")
-        .header("x-secretaria-delivery", "d-1");
+    let request = world.send(ANA, "Olá, Ana").header("traceparent", "00-a-b-01").header("x-secretaria-delivery", "d-1");
     let (status, body) = json_of(request.send().await.unwrap()).await;
     assert_eq!((status, body), (200, json!({"mensagem": "Mensagem enviada"})));
     let log = world.sandbox.log(&Filter::sent());
     assert_eq!(log.len(), 1);
     let entry = &log[0];
-    assert_eq!(
-        (entry.number.as_deref(), entry.text.as_deref()),
-        (Some(ANA), Some("Olá, Ana"))
-    );
-    assert_eq!(
-        (entry.trace.as_deref(), entry.message_key.as_deref()),
-        (Some("00-a-b-01"), Some("d-1"))
-    );
-    assert_eq!(
-        (entry.token.as_deref(), entry.status, entry.fault),
-        (Some("conexao-1"), Some(200), None)
-    );
+    assert_eq!((entry.number.as_deref(), entry.text.as_deref()), (Some(ANA), Some("Olá, Ana")));
+    assert_eq!((entry.trace.as_deref(), entry.message_key.as_deref()), (Some("00-a-b-01"), Some("d-1")));
+    assert_eq!((entry.token.as_deref(), entry.status, entry.fault), (Some("conexao-1"), Some(200), None));
     assert!(entry.at > 0);
 }
 
@@ -39,24 +27,13 @@ async fn a_bad_message_is_refused_and_not_performed() {
     let world = World::start().await;
     let cases: [(Value, u16, &str); 4] = [
         (json!({"body": "oi"}), 400, "O número é obrigatório"),
-        (
-            json!({"number": "+55 11", "body": "oi"}),
-            400,
-            "Invalid number format. Only numbers is allowed.",
-        ),
+        (json!({"number": "+55 11", "body": "oi"}), 400, "Invalid number format. Only numbers is allowed."),
         (json!({"number": ANA}), 400, "body is a required field"),
         (json!("not an object"), 400, "O número é obrigatório"),
     ];
     for (message, status, error) in cases {
-        let request = world
-            .client
-            .post(world.url("/api/messages/send"))
-            .bearer_auth("conexao-1")
-            .json(&message);
-        assert_eq!(
-            json_of(request.send().await.unwrap()).await,
-            (status, json!({"error": error}))
-        );
+        let request = world.client.post(world.url("/api/messages/send")).bearer_auth("conexao-1").json(&message);
+        assert_eq!(json_of(request.send().await.unwrap()).await, (status, json!({"error": error})));
     }
     assert_eq!(world.sandbox.count(&Filter::sent()), 0);
 }
@@ -66,10 +43,7 @@ async fn a_message_without_a_valid_token_is_refused() {
     let world = World::start().await;
     let url = world.url("/api/messages/send");
     let message = json!({"number": ANA, "body": "oi"});
-    for request in [
-        world.client.post(&url),
-        world.client.post(&url).bearer_auth("invalid-token"),
-    ] {
+    for request in [world.client.post(&url), world.client.post(&url).bearer_auth("invalid-token")] {
         let answer = json_of(request.json(&message).send().await.unwrap()).await;
         assert_eq!(answer, (401, json!({"error": "Acesso não permitido"})));
     }
@@ -87,39 +61,22 @@ async fn a_login_opens_the_send_api_until_it_is_revoked() {
 
     let send = |token: &str| {
         let message = json!({"number": ANA, "body": "oi"});
-        world
-            .client
-            .post(world.url("/api/messages/send"))
-            .bearer_auth(token)
-            .json(&message)
+        world.client.post(world.url("/api/messages/send")).bearer_auth(token).json(&message)
     };
     assert_eq!(send(token).send().await.unwrap().status(), 200);
     world.sandbox.revoke_tokens();
     assert_eq!(send(token).send().await.unwrap().status(), 401);
     let (_, renewed) = json_of(world.login("segredo").send().await.unwrap()).await;
-    assert_eq!(
-        send(renewed["token"].as_str().unwrap()).send().await.unwrap().status(),
-        200
-    );
+    assert_eq!(send(renewed["token"].as_str().unwrap()).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn a_token_past_its_lifetime_is_refused() {
     let world = World::start().await;
-    world.sandbox.settings(SettingsChange {
-        login_ttl_s: Some(0),
-        ..SettingsChange::default()
-    });
+    world.sandbox.settings(SettingsChange { login_ttl_s: Some(0), ..SettingsChange::default() });
     let (_, body) = json_of(world.login("segredo").send().await.unwrap()).await;
-    let request = world
-        .client
-        .post(world.url("/api/messages/send"))
-        .bearer_auth(body["token"].as_str().unwrap());
-    let response = request
-        .json(&json!({"number": ANA, "body": "oi"}))
-        .send()
-        .await
-        .unwrap();
+    let request = world.client.post(world.url("/api/messages/send")).bearer_auth(body["token"].as_str().unwrap());
+    let response = request.json(&json!({"number": ANA, "body": "oi"})).send().await.unwrap();
     assert_eq!(response.status(), 401);
 }
 

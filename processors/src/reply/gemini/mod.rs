@@ -20,6 +20,8 @@ use platform::{clock, settings};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use answer::Ending as AnswerEnding;
 pub(crate) use answer::{Answer, Tokens};
 pub(crate) use failure::Failure;
 

@@ -1,0 +1,264 @@
+//! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there.
+
+use domain::{CompanyId, EventId, Fact, SCHEMA, UsageEvent, header};
+use serde_json::json;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::*;
+use crate::kafka::Config;
+use crate::marks::Replay;
+use crate::tests::database::{Database, in_a_database};
+
+const TOPIC: Topic = Topic::UsageEvents;
+
+/// A record of company 1's event, with the headers that ours have.
+fn record(offset: i64, event: u128, payload: &str) -> Record {
+    let headers = vec![
+        (header::COMPANY.to_owned(), b"1".to_vec()),
+        (header::EVENT_ID.to_owned(), EventId(Uuid::from_u128(event)).to_string().into_bytes()),
+    ];
+    Record::kept(3, offset, Some(b"1".to_vec()), Some(payload.into()), headers)
+}
+
+fn usage(offset: i64, event: u128) -> Record {
+    tokens(offset, event, "model")
+}
+
+fn tokens(offset: i64, event: u128, model: &str) -> Record {
+    record(offset, event, &envelope(event, SCHEMA, "usage", model))
+}
+
+fn envelope(event: u128, schema: u32, kind: &str, model: &str) -> String {
+    let fact = json!({"fact": "model_tokens", "model": model, "input": 1, "output": 1, "cached": 0});
+    json!({
+        "schema": schema, "event_id": EventId(Uuid::from_u128(event)), "company_id": 1, "kind": kind,
+        "occurred_at": 1_760_000_000_000_000_i64, "received_at": 1_760_000_000_000_001_i64, "payload": fact,
+    })
+    .to_string()
+}
+
+fn replayed(mut record: Record) -> Record {
+    record.headers.push((header::ATTEMPT.to_owned(), b"1".to_vec()));
+    record
+}
+
+/// What sorting makes of one record: company, event, and the cause if it is unfit.
+fn sorted(record: &Record) -> (CompanyId, EventId, Option<String>) {
+    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, Kind::Usage).remove(0);
+    let seen = sorted.seen();
+    let cause = match sorted {
+        Sorted::Fit { .. } => None,
+        Sorted::Unfit(unfit) => Some(format!("{}: {}", unfit.cause.class, unfit.cause.detail)),
+    };
+    (seen.company, seen.event, cause)
+}
+
+#[test]
+fn a_record_of_ours_is_an_event() {
+    assert_eq!(sorted(&usage(7, 5)), (CompanyId(1), EventId(Uuid::from_u128(5)), None));
+}
+
+#[test]
+fn garbage_without_headers_is_nobodys_and_named_after_where_it_lay() {
+    let poison = |offset| Record::kept(3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
+    let (company, event, cause) = sorted(&poison(7));
+    assert_eq!((company, event), (CompanyId::NOBODY, EventId::of_position("usage.events", 3, 7)));
+    let cause = cause.unwrap();
+    assert_eq!(cause, "undecodable: record does not decode: line 1 column 15");
+    assert_ne!(sorted(&poison(8)).1, event);
+}
+
+#[test]
+fn headers_say_whose_an_unreadable_record_is() {
+    let (company, event, cause) = sorted(&record(7, 5, ""));
+    assert_eq!((company, event), (CompanyId(1), EventId(Uuid::from_u128(5))));
+    assert_eq!(cause.as_deref(), Some("empty: record has no payload"));
+    let mut tombstone = record(7, 5, "");
+    tombstone.payload = None;
+    assert_eq!(sorted(&tombstone), (company, event, cause));
+}
+
+#[test]
+fn headers_that_make_no_sense_are_not_believed() {
+    let says = |company: &[u8], event: &[u8]| {
+        let mut record = record(7, 5, "");
+        record.headers =
+            vec![(header::COMPANY.to_owned(), company.into()), (header::EVENT_ID.to_owned(), event.into())];
+        let (company, event, _) = sorted(&record);
+        (company, event)
+    };
+    let position = EventId::of_position("usage.events", 3, 7);
+    for (company, event) in [("0", "x"), ("-3", ""), ("1e3", "5"), ("\u{0}", "null")] {
+        assert_eq!(says(company.as_bytes(), event.as_bytes()), (CompanyId::NOBODY, position));
+    }
+    assert_eq!(says(&[0xff, 0xfe], &[0xff]), (CompanyId::NOBODY, position));
+}
+
+#[test]
+fn a_schema_of_the_future_and_a_kind_of_another_topic_say_so() {
+    let cause = |schema, kind| sorted(&record(7, 5, &envelope(5, schema, kind, "m"))).2.unwrap();
+    assert_eq!(cause(9, "usage"), "unknown_schema: unknown schema 9, this build reads 1");
+    assert_eq!(cause(1, "inbound_message"), "wrong_kind: kind inbound_message where usage belongs");
+}
+
+#[test]
+fn a_record_is_kept_as_it_lay_with_every_header() {
+    let mut odd = record(7, 5, "garbage");
+    odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
+    let batch = [usage(6, 4), odd, usage(8, 6)];
+    let sorted = sort::sort::<UsageEvent>(&batch, TOPIC, Kind::Usage);
+    let offsets = sorted.iter().map(|it| it.seen().offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), [6, 7, 8]);
+    let Sorted::Unfit(unfit) = &sorted[1] else { panic!("garbage is unfit") };
+    assert_eq!(unfit.record.headers, batch[1].headers);
+    assert_eq!(unfit.record.payload.as_deref(), Some(b"garbage".as_slice()));
+    assert_eq!(unfit.cause.attempts, 1);
+}
+
+#[test]
+fn only_a_record_that_says_so_is_a_replay() {
+    let replay = |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, Kind::Usage)[0].seen();
+    assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
+    assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
+    assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
+}
+
+/// Takes everything in, but Postgres refuses the model `poison`.
+struct Till;
+
+impl Intake for Till {
+    type Payload = UsageEvent;
+
+    const PROCESSOR: ProcessorName = ProcessorName::Metering;
+    const TOPIC: Topic = TOPIC;
+    const KIND: Kind = Kind::Usage;
+
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Vec<Mark>, Failure> {
+        for it in fresh {
+            let Fact::ModelTokens { model, .. } = &it.envelope.payload.fact else { panic!("tokens only") };
+            let refused: Result<_, Error> = tx.execute("select 1 / ($1::text <> 'poison')::int", &[model]).await;
+            refused?;
+        }
+        Ok(vec![Mark::Done; fresh.len()])
+    }
+
+    fn taken(&self) {}
+}
+
+/// An intake that knows nothing yet, whose broker nobody can reach.
+fn station(database: &Database) -> Station<Till> {
+    let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
+    let reader = Reader::start(ReaderSetup {
+        client: kafka.consumer(Till::PROCESSOR, "test"),
+        topic: kafka.topic(TOPIC),
+        batch_records: 10,
+        positions: |_: &[i32]| HashMap::new(),
+    });
+    let (db, positions) = (database.service.clone(), Positions::default());
+    Station { intake: Arc::new(Till), db, reader: reader.unwrap(), positions, stop: Stop::new() }
+}
+
+async fn counts(database: &Database) -> Vec<String> {
+    let sql = "select company_id, partition, records, fresh, duplicates, reopened
+               from intake_counts order by company_id, partition";
+    database.rows(sql).await
+}
+
+async fn marked(database: &Database) -> Vec<String> {
+    database.rows("select record_offset, state from event_marks order by record_offset").await
+}
+
+async fn offsets(database: &Database) -> Vec<String> {
+    database.rows("select partition, first_offset, next_offset from consumer_offsets order by partition").await
+}
+
+#[tokio::test]
+async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
+    in_a_database(async |database| {
+        let station = station(database);
+        let nobodys = Record::kept(4, 100, None, Some(b"poison".to_vec()), Vec::new());
+        let batch = vec![usage(10, 1), usage(11, 1), record(12, 2, "garbage"), usage(13, 3), nobodys];
+        station.bring_in(batch).await;
+        assert_eq!(counts(database).await, ["0 | 4 | 1 | 1 | 0 | 0", "1 | 3 | 4 | 3 | 1 | 0"]);
+        assert_eq!(marked(database).await, ["10 | done", "12 | parked", "13 | done", "100 | parked"]);
+        assert_eq!(offsets(database).await, ["3 | 10 | 14", "4 | 100 | 101"]);
+        let shelf = database.rows("select company_id, cause, record_offset from dead_letters order by 1").await;
+        assert_eq!(shelf, ["0 | undecodable | 100", "1 | undecodable | 12"]);
+        database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_postgres_refuses_is_parked_and_takes_no_other_down() {
+    in_a_database(async |database| {
+        let station = station(database);
+        station.bring_in(vec![usage(10, 1), tokens(11, 2, "poison"), usage(12, 3)]).await;
+        assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
+        assert_eq!(counts(database).await, ["1 | 3 | 3 | 3 | 0 | 0"]);
+        assert_eq!(offsets(database).await, ["3 | 10 | 13"]);
+        let shelf =
+            database.rows("select event_id, cause, encode(payload, 'escape') like '%poison%' from dead_letters");
+        assert_eq!(shelf.await, ["00000000-0000-0000-0000-000000000002 | refused_by_database | t"]);
+
+        // Refused once more when it comes back, it goes back on the shelf; a mere repeat of it changes nothing.
+        station.bring_in(vec![replayed(tokens(13, 2, "poison")), tokens(14, 2, "poison")]).await;
+        assert_eq!(counts(database).await, ["1 | 3 | 5 | 3 | 1 | 1"]);
+        assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
+        assert_eq!(database.rows("select attempts from dead_letters").await, ["2"]);
+        database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
+    in_a_database(async |database| {
+        let station = station(database);
+        station.bring_in(vec![record(10, 1, "garbage")]).await;
+        station.bring_in(vec![usage(11, 1)]).await;
+        assert_eq!(marked(database).await, ["10 | parked"], "a repeat does not reopen it");
+        station.bring_in(vec![replayed(usage(12, 1)), replayed(usage(13, 1))]).await;
+        assert_eq!(marked(database).await, ["10 | done"]);
+        assert_eq!(counts(database).await, ["1 | 3 | 4 | 1 | 2 | 1"]);
+        database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_read_again_is_not_taken_in_again() {
+    in_a_database(async |database| {
+        let batch = vec![usage(10, 1), usage(11, 2)];
+        let first = station(database);
+        first.bring_in(batch.clone()).await;
+        first.bring_in(batch.clone()).await;
+        // Another process, which has not heard where Postgres stands: it hears it now.
+        let other = station(database);
+        other.bring_in(batch).await;
+        assert_eq!(other.positions()[&3], 12);
+        other.bring_in(vec![usage(11, 2), usage(12, 3)]).await;
+        // The first one in turn has not heard of that.
+        first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
+        assert_eq!(first.positions()[&3], 13);
+        first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
+        assert_eq!(counts(database).await, ["1 | 3 | 4 | 4 | 0 | 0"]);
+        assert_eq!(offsets(database).await, ["3 | 10 | 14"]);
+        database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_members_that_hold_the_same_batch_one_commits_it() {
+    in_a_database(async |database| {
+        let batch: Batch = (0..20).map(|it| usage(10 + it, it as u128)).collect();
+        let (one, two) = (station(database), station(database));
+        tokio::join!(one.bring_in(batch.clone()), two.bring_in(batch));
+        assert_eq!(counts(database).await, ["1 | 3 | 20 | 20 | 0 | 0"]);
+        assert_eq!(offsets(database).await, ["3 | 10 | 30"]);
+        database.conserves().await;
+    })
+    .await;
+}

@@ -1,0 +1,114 @@
+//! Marks: an event is handled once, however often it comes.
+
+use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName};
+use platform::marks::{self, Replay, Seen, Standing};
+use uuid::Uuid;
+
+use super::database::{Database, in_a_database};
+
+const REPLY: ProcessorName = ProcessorName::Reply;
+
+fn seen(company: i64, event: u128, replay: Replay) -> Seen {
+    Seen { company: CompanyId(company), event: EventId(Uuid::from_u128(event)), partition: 3, offset: 7, replay }
+}
+
+fn new(event: u128) -> Seen {
+    seen(1, event, Replay::No)
+}
+
+fn replayed(event: u128) -> Seen {
+    seen(1, event, Replay::Yes)
+}
+
+async fn open(database: &Database, processor: ProcessorName, events: &[Seen]) -> Vec<Standing> {
+    let mut client = database.service.get().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let standings = marks::open(&tx, processor, "inbound.messages", events).await.unwrap();
+    tx.commit().await.unwrap();
+    standings
+}
+
+async fn end(database: &Database, event: u128, mark: Mark) {
+    let mut client = database.service.get().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    marks::end(&tx, REPLY, &[(CompanyId(1), EventId(Uuid::from_u128(event)), mark)]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn states(database: &Database) -> Vec<String> {
+    let sql = "select state, reason, ended_at is not null from event_marks order by event_id";
+    database.rows(sql).await
+}
+
+#[tokio::test]
+async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
+    in_a_database(async |database| {
+        let batch = [new(1), new(2), new(1)];
+        assert_eq!(open(database, REPLY, &batch).await, [Standing::Fresh, Standing::Fresh, Standing::Duplicate]);
+        assert_eq!(open(database, REPLY, &batch).await, [Standing::Duplicate; 3]);
+        assert_eq!(states(database).await, ["in_flight | - | f", "in_flight | - | f"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_one_processor_or_company_has_seen_is_new_to_another() {
+    in_a_database(async |database| {
+        assert_eq!(open(database, REPLY, &[new(1)]).await, [Standing::Fresh]);
+        assert_eq!(open(database, ProcessorName::Delivery, &[new(1)]).await, [Standing::Fresh]);
+        assert_eq!(open(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Standing::Fresh]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_reopens_what_is_parked_and_nothing_else() {
+    in_a_database(async |database| {
+        open(database, REPLY, &[new(1), new(2), new(3), new(4)]).await;
+        end(database, 1, Mark::Parked).await;
+        end(database, 2, Mark::Done).await;
+        end(database, 3, Mark::Ignored(IgnoreReason::Group)).await;
+        assert_eq!(open(database, REPLY, &[new(1)]).await, [Standing::Duplicate], "a producer's repeat is no replay");
+
+        let replays = [replayed(1), replayed(2), replayed(3), replayed(4), replayed(1), replayed(5)];
+        let expected = [
+            Standing::Reopened,
+            Standing::Duplicate,
+            Standing::Duplicate,
+            Standing::Duplicate,
+            Standing::Duplicate,
+            Standing::Fresh,
+        ];
+        assert_eq!(open(database, REPLY, &replays).await, expected);
+        let in_flight = "in_flight | - | f";
+        assert_eq!(states(database).await, [in_flight, "done | - | t", "ignored | group | t", in_flight, in_flight]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_has_one_end() {
+    in_a_database(async |database| {
+        open(database, REPLY, &[new(1)]).await;
+        end(database, 1, Mark::InFlight).await;
+        assert_eq!(states(database).await, ["in_flight | - | f"]);
+        end(database, 1, Mark::Ignored(IgnoreReason::Stub)).await;
+        end(database, 1, Mark::Done).await;
+        assert_eq!(states(database).await, ["ignored | stub | t"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_batches_at_once_one_gets_the_event() {
+    in_a_database(async |database| {
+        for event in 0..10 {
+            let batch = [new(event)];
+            let (one, two) = tokio::join!(open(database, REPLY, &batch), open(database, REPLY, &batch));
+            let mut both = [one[0], two[0]];
+            both.sort_by_key(|it| *it as usize);
+            assert_eq!(both, [Standing::Fresh, Standing::Duplicate]);
+        }
+    })
+    .await;
+}

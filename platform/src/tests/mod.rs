@@ -1,0 +1,7 @@
+//! What the ground promises, as claims. Those about tables run in a Postgres; the rest needs nothing.
+
+pub(crate) mod database;
+mod marks;
+mod outbox;
+mod park;
+mod runner;

@@ -1,0 +1,112 @@
+//! Decisions over messages and answers, and settings that make no sense.
+
+use std::time::Duration;
+
+use domain::{Fact, IgnoreReason};
+
+use super::text;
+use crate::reply::Config;
+use crate::reply::decide::{CompanyStatus, Ending, Outcome, Step, on_answer, on_message, on_suspension};
+use crate::reply::gemini::{Answer, AnswerEnding, CallReport, Failure, Tokens};
+
+const ACTIVE: Option<CompanyStatus> = Some(CompanyStatus::Active);
+const SUSPENDED: Option<CompanyStatus> = Some(CompanyStatus::Suspended);
+
+#[test]
+fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
+    for reason in [
+        IgnoreReason::Group,
+        IgnoreReason::Broadcast,
+        IgnoreReason::Newsletter,
+        IgnoreReason::OwnEcho,
+        IgnoreReason::Edited,
+        IgnoreReason::Revoked,
+        IgnoreReason::Stub,
+        IgnoreReason::Reaction,
+    ] {
+        let message = domain::InboundMessage { ignore: Some(reason), ..text(super::MARIA, "oi") };
+        for company in [ACTIVE, SUSPENDED, None] {
+            assert_eq!(on_message(&message, company), Step::Ignore(reason), "whatever the company's state");
+        }
+    }
+}
+
+#[test]
+fn a_suspended_company_answers_nobody() {
+    let message = text(super::MARIA, "oi");
+    assert_eq!(on_message(&message, SUSPENDED), Step::Ignore(IgnoreReason::CompanyInactive));
+    assert_eq!(on_message(&message, ACTIVE), Step::Collect);
+    assert_eq!(on_message(&message, None), Step::Collect, "an unknown company is for the tables to refuse");
+    let ending = on_suspension();
+    assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("ignored", Some("company_inactive")));
+    assert_eq!((ending.text, ending.tokens), (None, vec![]));
+}
+
+fn call(failure: Option<&'static str>, tokens: Option<(i64, i64, i64)>) -> CallReport {
+    let tokens = tokens.map(|(input, output, cached)| Tokens { input, output, cached });
+    CallReport { model: "gemini-test".into(), latency: Duration::ZERO, failure, tokens }
+}
+
+fn used(input: i64, output: i64, cached: i64) -> Fact {
+    Fact::ModelTokens { model: "gemini-test".into(), input, output, cached }
+}
+
+#[test]
+fn an_answer_is_sent_as_the_model_gave_it() {
+    let answer = Answer {
+        text: "Temos horário às 14h.".into(),
+        tokens: None,
+        model: "gemini-test".into(),
+        ending: AnswerEnding::Whole,
+    };
+    let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
+    let text = Some("Temos horário às 14h.".to_owned());
+    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)] });
+    assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("replied", None));
+}
+
+#[test]
+fn a_failure_ends_in_the_fallback_and_says_its_class() {
+    let ends = |failure: Failure| {
+        let ending = on_answer(Err(failure), &[], "Já voltamos.");
+        assert_eq!(ending.text.as_deref(), Some("Já voltamos."));
+        assert_eq!(ending.outcome.as_str(), "fallback");
+        ending.outcome.reason().unwrap()
+    };
+    assert_eq!(ends(Failure::Timeout), "timeout");
+    assert_eq!(ends(Failure::QuotaDay), "quota_day");
+    assert_eq!(ends(Failure::Blocked { reason: "SAFETY", tokens: None }), "blocked");
+    assert_eq!(ends(Failure::Unavailable { status: 503, after: None }), "unavailable");
+}
+
+#[test]
+fn every_call_that_told_its_tokens_is_metered_and_no_other() {
+    let calls = [
+        call(Some("unavailable"), None),
+        call(Some("empty"), Some((207, 91, 0))),
+        call(Some("timeout"), None),
+        call(None, Some((207, 22, 128))),
+    ];
+    let ending = on_answer(Err(Failure::Timeout), &calls, "Já voltamos.");
+    assert_eq!(ending.tokens, [used(207, 91, 0), used(207, 22, 128)]);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let says = |config: Config| config.validate().unwrap_err().to_string();
+    Config::default().validate().unwrap();
+    assert_eq!(
+        says(Config { quiet_ms: 2_000, quiet_cap_ms: 1_999, ..Config::default() }),
+        "setting `reply.quiet_cap_ms`: must not be below reply.quiet_ms"
+    );
+    assert_eq!(
+        says(Config { fallback_text: " \n".into(), ..Config::default() }),
+        "setting `reply.fallback_text`: must say something"
+    );
+    for memory_messages in [0, 101] {
+        assert_eq!(
+            says(Config { memory_messages, ..Config::default() }),
+            "setting `reply.memory_messages`: must be between 1 and 100"
+        );
+    }
+}

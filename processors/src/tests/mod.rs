@@ -1,0 +1,119 @@
+//! A room to show claims in: a Postgres of the test's own, and events as they come off a topic.
+//!
+//! Events are taken in as the intake does it (marks, the processor's work, how each stands now, in one transaction),
+//! and what the outbox holds is handed on as a relay would, so whole ways can be walked without a broker.
+
+#[path = "../../../platform/src/tests/database.rs"]
+mod database;
+mod ways;
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use domain::{CompanyId, Envelope, Topic, header};
+use jiff::Timestamp;
+use platform::intake::{Fresh, Intake};
+use platform::kafka::{self, Record};
+use platform::marks::{self, Replay, Seen, Standing};
+use platform::outbox::Entry;
+use platform::postgres::{Db, Failure};
+use platform::seal::Sealer;
+
+use crate::Ground;
+
+pub(crate) use database::{Database, in_a_database};
+
+/// A database and how far the tests' topics are written.
+pub(crate) struct Room<'a> {
+    database: &'a Database,
+    offset: AtomicI64,
+}
+
+/// Runs a test in a room of its own, or says that it was left out.
+pub(crate) async fn in_a_room(test: impl AsyncFnOnce(&Room<'_>)) {
+    in_a_database(async |database| test(&Room { database, offset: AtomicI64::new(0) }).await).await;
+}
+
+impl Deref for Room<'_> {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.database
+    }
+}
+
+/// A fixed instant, for whatever the claim is not about.
+pub(crate) fn noon() -> Timestamp {
+    "2026-03-15T12:00:00Z".parse().unwrap()
+}
+
+impl Room<'_> {
+    pub(crate) fn db(&self) -> &Db {
+        &self.service
+    }
+
+    /// A company in São Paulo.
+    pub(crate) async fn company(&self, domain: &str) -> CompanyId {
+        self.company_in(domain, "America/Sao_Paulo").await
+    }
+
+    /// A company with days of its own.
+    pub(crate) async fn company_in(&self, domain: &str, time_zone: &str) -> CompanyId {
+        let sql = "insert into companies (domain, name, time_zone) values ($1, $1, $2) returning company_id";
+        CompanyId(self.root.query_one(sql, &[&domain, &time_zone]).await.unwrap().get(0))
+    }
+
+    /// The record of an event, as ingest or a relay writes it.
+    pub(crate) fn record<T: serde::Serialize>(&self, topic: Topic, subject: &str, envelope: &Envelope<T>) -> Record {
+        let entry = Entry::of_event(topic, subject, (2, 1), envelope, None).unwrap();
+        let offset = self.offset.fetch_add(1, Ordering::Relaxed);
+        Record::kept(0, offset, Some(entry.key), Some(entry.payload), entry.headers)
+    }
+
+    /// Takes records in, in one transaction.
+    pub(crate) async fn take_in<I: Intake>(&self, intake: &I, records: &[Record]) -> Result<Vec<Standing>, Failure> {
+        let mut client = self.service.get().await?;
+        let tx = client.transaction().await?;
+        let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KIND).unwrap());
+        let envelopes: Vec<Envelope<I::Payload>> = envelopes.collect();
+        let seen: Vec<Seen> = envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
+        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await?;
+        let all = envelopes.into_iter().zip(records).zip(&standings);
+        let fresh: Vec<Fresh<'_, I::Payload>> = all
+            .filter(|(_, standing)| **standing != Standing::Duplicate)
+            .map(|((envelope, record), &standing)| Fresh { envelope, record, standing })
+            .collect();
+        let taken = intake.take(&tx, &fresh).await?;
+        assert_eq!(taken.len(), fresh.len(), "one word about each event");
+        let ended = fresh.iter().zip(taken).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark));
+        marks::end(&tx, I::PROCESSOR, &ended.collect::<Vec<_>>()).await?;
+        tx.commit().await?;
+        intake.taken();
+        Ok(standings)
+    }
+
+    /// What a processor's work stands on; there is no broker.
+    pub(crate) fn ground(&self) -> Ground {
+        let (db, kafka) = (self.service.clone(), kafka::Config::default());
+        Ground { db, kafka, sealer: sealer(), instance: "one".into() }
+    }
+}
+
+/// Seals under a key that everybody may know.
+pub(crate) fn sealer() -> Arc<Sealer> {
+    static SEALER: LazyLock<Arc<Sealer>> = LazyLock::new(|| {
+        let file = std::env::temp_dir().join(format!("room_test_{}.key", std::process::id()));
+        std::fs::write(&file, "5e".repeat(32)).unwrap();
+        let sealer = Sealer::from_file(&file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        Arc::new(sealer)
+    });
+    Arc::clone(&SEALER)
+}
+
+fn seen<T>(envelope: &Envelope<T>, record: &Record) -> Seen {
+    let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
+    let (company, event) = (envelope.company_id, envelope.event_id);
+    Seen { company, event, partition: record.partition, offset: record.offset, replay }
+}

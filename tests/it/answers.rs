@@ -1,0 +1,133 @@
+//! The table of answers: what a producer hears, row by row.
+
+use platform::clock;
+use serde_json::json;
+
+use crate::support::app::TestApp;
+
+const NUMBER: &str = "5511999990001";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_says_why() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let good = clinic.text(NUMBER, "A1", "oi");
+    let now = clock::now().as_second();
+    let signed_at = |at| clinic.signed(&good.body, at, &clinic.secret);
+    let asked = [
+        ("unknown company", good.clone().with("x-company-domain", Some("ninguem.test"))),
+        ("no company", good.clone().with("x-company-domain", None)),
+        ("wrong signature", good.clone().with("x-signature", Some(&"0".repeat(64)))),
+        ("signature is no hex", good.clone().with("x-signature", Some("zz"))),
+        ("other secret", clinic.signed(&good.body, now, "another-secret-of-somebody")),
+        ("no signature", good.clone().with("x-signature", None)),
+        ("no timestamp", good.clone().with("x-timestamp", None)),
+        ("timestamp is text", good.clone().with("x-timestamp", Some("yesterday"))),
+        ("stale", signed_at(now - 302)),
+        ("future", signed_at(now + 302)),
+        ("extreme timestamp", signed_at(i64::MIN)),
+        ("not json", clinic.signed("{oi", now, &clinic.secret)),
+        ("no number", clinic.hook(&json!({ "message": { "conversation": "oi" } }))),
+        ("unknown shape", clinic.hook(&json!({ "number": NUMBER, "message": { "pollCreationMessage": {} } }))),
+        ("too large", clinic.signed(&"x".repeat(1_048_577), now, &clinic.secret)),
+    ];
+    let mut heard = Vec::new();
+    for (what, hook) in asked {
+        let answer = hook.post(&app.url()).await;
+        let field = answer.body["field"].as_str().map(|it| format!(" ({it})")).unwrap_or_default();
+        heard.push(format!("{what}: {}{field}", answer.word()));
+    }
+    let expected = [
+        "unknown company: 401 bad_signature",
+        "no company: 401 bad_signature",
+        "wrong signature: 401 bad_signature",
+        "signature is no hex: 401 bad_signature",
+        "other secret: 401 bad_signature",
+        "no signature: 401 missing_signature",
+        "no timestamp: 401 missing_timestamp",
+        "timestamp is text: 401 missing_timestamp",
+        "stale: 401 stale_timestamp",
+        "future: 401 future_timestamp",
+        "extreme timestamp: 401 stale_timestamp",
+        "not json: 400 not_json (body)",
+        "no number: 422 missing_number (number)",
+        "unknown shape: 422 unknown_shape (message)",
+        "too large: 413 too_large",
+    ];
+    assert_eq!(heard, expected);
+    assert_eq!(app.one("select count(*)::text from event_marks").await, "0", "nothing refused went any further");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_accepted_with_the_same_id_and_answered_once() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let first = app.accept(&clinic.text(NUMBER, "A1", "oi")).await;
+    let resigned = app.accept(&clinic.text(NUMBER, "A1", "oi")).await;
+    let without_ninth_digit = app.accept(&clinic.text("551199990001", "A1", "oi")).await;
+    assert_eq!([&resigned, &without_ninth_digit], [&first, &first]);
+    app.settles().await;
+    assert_eq!(app.sent_to("5511999990001").len() + app.sent_to("551199990001").len(), 1);
+    assert_eq!(app.one("select sum(duplicates)::text from intake_counts where processor = 'reply'").await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_equal_texts_are_two_messages_unless_the_producer_says_otherwise() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let now = clock::now().as_second();
+    let body = json!({ "number": NUMBER, "message": { "conversation": "ok" } }).to_string();
+    let one = app.accept(&clinic.signed(&body, now, &clinic.secret)).await;
+    let other = app.accept(&clinic.signed(&body, now - 1, &clinic.secret)).await;
+    let again = app.accept(&clinic.signed(&body, now, &clinic.secret)).await;
+    assert_ne!(one, other, "signed a second later, it is another hook");
+    assert_eq!(one, again, "byte for byte the same hook is the same message");
+    let keyed = |at| clinic.signed(&body, at, &clinic.secret).with("x-idempotency-key", Some("k-1"));
+    assert_eq!(app.accept(&keyed(now)).await, app.accept(&keyed(now - 2)).await);
+    app.settles().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_answer_is_accepted_and_ends_ignored_with_its_reason() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let raw = |jid: &str, from_me: bool, id: &str, message| {
+        clinic.hook(&json!({
+            "key": { "remoteJid": jid, "fromMe": from_me, "id": id }, "messageTimestamp": "1760000000",
+            "message": message, "messageStubType": 2,
+        }))
+    };
+    let jid = "5511999990001@s.whatsapp.net";
+    let text = json!({ "conversation": "oi" });
+    app.accept(&raw("120363000000000000@g.us", false, "G", text.clone())).await;
+    app.accept(&raw("status@broadcast", false, "S", text.clone())).await;
+    app.accept(&raw(jid, true, "E", text)).await;
+    app.accept(&raw(jid, false, "N", json!(null))).await;
+    app.accept(&raw(jid, false, "R", json!({ "reactionMessage": { "key": { "id": "x" }, "text": "👍" } }))).await;
+    let revoke = json!({ "protocolMessage": { "key": { "id": "x" }, "type": "REVOKE" } });
+    app.accept(&raw(jid, false, "P", revoke)).await;
+    app.settles().await;
+    assert_eq!(
+        app.one("select reason from event_marks where state = 'ignored' order by reason").await,
+        "broadcast\ngroup\nown_echo\nreaction\nrevoked\nstub"
+    );
+    assert_eq!(app.sent_to("5511999990001"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_and_a_static_token_are_asked_for() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let token = "a-static-token-of-the-clinic";
+    let digest = format!("update companies set webhook_token_sha256 = sha256('{token}'::bytea)");
+    app.sql.execute(&digest, &[]).await.unwrap();
+    let hook = clinic.text(NUMBER, "T1", "oi");
+    crate::support::eventually("the token is asked for", || async {
+        let answer = hook.post(&app.url()).await.word();
+        if answer == "401 bad_token" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!(hook.clone().with("x-webhook-token", Some("wrong")).post(&app.url()).await.word(), "401 bad_token");
+    app.accept(&hook.with("x-webhook-token", Some(token))).await;
+    app.settles().await;
+}

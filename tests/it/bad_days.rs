@@ -1,0 +1,147 @@
+//! Bad days: the broker, Postgres or a record is not what it should be.
+
+use std::time::Duration;
+
+use domain::{CompanyId, Topic, placement};
+use platform::clock;
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::support::app::TestApp;
+
+const ANA: &str = "5511999990001";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_away_from_the_start_is_a_503_in_time_and_the_same_hook_later_one_reply() {
+    let Some(mut app) = TestApp::prepare(|_| {}).await else { return };
+    app.broker.down();
+    app.run().await;
+    let clinic = app.company("clinica.test").await;
+    let hook = clinic.text(ANA, "A1", "oi");
+    let began = clock::instant();
+    let answer = hook.post(&app.url()).await;
+    let took = began.elapsed();
+    assert_eq!((answer.word().as_str(), answer.retry_after.is_some()), ("503 not_durable", true));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    app.broker.up();
+    app.accept_in_the_end(&hook).await;
+    app.settles().await;
+    assert_eq!(app.sent_to(ANA).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_in_the_middle_stops_nothing_for_good() {
+    let Some(app) = TestApp::start_with(|settings| settings.kafka.message_timeout_ms = 1_000).await else { return };
+    let clinic = app.company("clinica.test").await;
+    app.accept(&clinic.text(ANA, "A1", "oi")).await;
+    app.settles().await;
+    app.broker.down();
+    let hook = clinic.text(ANA, "A2", "tem horário?");
+    assert_eq!(hook.post(&app.url()).await.word(), "503 not_durable");
+    app.broker.up();
+    app.accept_in_the_end(&hook).await;
+    app.settles().await;
+    assert_eq!(app.sent_to(ANA).len(), 2, "one answer each, whichever way the 503 had ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_away_pauses_the_processors_and_loses_nothing() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    app.accept(&clinic.text(ANA, "A1", "oi")).await;
+    app.settles().await;
+    app.database.go_away().await;
+    // Hooks do not need Postgres: the directory is in memory.
+    for n in 0..30 {
+        app.accept(&clinic.text(&format!("551198888{n:04}"), "M1", "oi")).await;
+    }
+    let health = reqwest::Client::new().get(format!("{}/healthz", app.url())).send().await.unwrap();
+    assert_eq!(health.status().as_u16(), 503);
+    app.database.come_back().await;
+    let app = app.reconnected().await;
+    app.comes_to("select count(*)::text from messages where direction = 'in'", "31").await;
+    app.settles().await;
+    assert_eq!(app.sandbox.count(&sandbox::Filter::sent()), 31);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_company_nobody_could_load_yet_is_a_503_and_not_a_401() {
+    let Some(mut app) = TestApp::prepare(|_| {}).await else { return };
+    let clinic = app.add_company("clinica.test", api::companies::Auth::Token("bridge-token".into())).await;
+    app.database.go_away().await;
+    app.run().await;
+    let hook = clinic.text(ANA, "A1", "oi");
+    let answer = hook.post(&app.url()).await;
+    assert_eq!((answer.word().as_str(), answer.retry_after.is_some()), ("503 directory_not_loaded", true));
+    app.database.come_back().await;
+    let app = app.reconnected().await;
+    app.known(&clinic).await;
+    app.accept(&hook).await;
+    app.settles().await;
+}
+
+/// Puts a record on a topic past ingest.
+async fn put(app: &TestApp, topic: Topic, company: i64, payload: &[u8], headers: &[(&str, &[u8])]) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", &app.settings.kafka.bootstrap).create().unwrap();
+    let key = format!("{company}/551199990001");
+    let mut owned = OwnedHeaders::new();
+    for (key, value) in headers {
+        owned = owned.insert(Header { key, value: Some(*value) });
+    }
+    let partition = placement::partition(CompanyId(company), "551199990001", 2, app.settings.kafka.partitions);
+    let record = FutureRecord::to(topic.as_str()).partition(partition).key(&key).payload(payload).headers(owned);
+    producer.send(record, Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_nobody_can_read_is_parked_with_its_cause_and_the_partition_goes_on() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let company = clinic.company_id.to_string();
+    put(&app, Topic::InboundMessages, clinic.company_id, b"\x00\xff not json", &[]).await;
+    put(&app, Topic::InboundMessages, clinic.company_id, b"", &[("company", company.as_bytes())]).await;
+    let future = br#"{"schema":2,"new":"world"}"#;
+    put(&app, Topic::InboundMessages, clinic.company_id, future, &[("company", company.as_bytes())]).await;
+    put(&app, Topic::UsageEvents, clinic.company_id, b"[]", &[]).await;
+    put(&app, Topic::OutboundMessages, clinic.company_id, b"7", &[]).await;
+    app.accept(&clinic.text(ANA, "A1", "oi")).await;
+    app.comes_to(
+        "select concat_ws(' ', company_id, processor, cause) from dead_letters order by processor, record_offset",
+        &format!("0 delivery undecodable\n0 metering undecodable\n0 reply undecodable\n{company} reply empty\n{company} reply unknown_schema"),
+    )
+    .await;
+    app.settles().await;
+    assert_eq!(app.sent_to(ANA).len(), 1, "the message behind them was answered");
+    assert_eq!(
+        app.one("select encode(payload, 'hex') from dead_letters where processor = 'reply' and company_id = 0").await,
+        "00ff206e6f74206a736f6e"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_tables_refuse_takes_nobody_down_with_it() {
+    let Some(app) = TestApp::start_with(|settings| settings.kafka.partitions = 1).await else { return };
+    let clinic = app.company("clinica.test").await;
+    app.broker.round_trip(Duration::from_millis(50));
+    // A company that does not exist: the foreign key refuses it, inside a batch with good ones.
+    let stranger = serde_json::json!({
+        "schema": 1, "event_id": "00000000-0000-0000-0000-0000000000aa", "company_id": 999_999, "kind": "inbound_message",
+        "occurred_at": 1, "received_at": 1,
+        "payload": { "channel": "whaticket", "address": "551199990001", "aliases": ["551199990001"],
+            "reply_to": "5511999990001", "author": "contact", "content": { "type": "text", "body": "oi" } },
+    })
+    .to_string();
+    for n in 0..10 {
+        app.accept(&clinic.text(&format!("551199999{n:04}"), "M1", "oi")).await;
+    }
+    let headers: [(&str, &[u8]); 2] = [("company", b"999999"), ("event_id", b"00000000-0000-0000-0000-0000000000aa")];
+    put(&app, Topic::InboundMessages, clinic.company_id, stranger.as_bytes(), &headers).await;
+    for n in 10..20 {
+        app.accept(&clinic.text(&format!("551199999{n:04}"), "M1", "oi")).await;
+    }
+    app.comes_to("select concat_ws(' ', company_id, cause) from dead_letters", "999999 refused_by_database").await;
+    app.comes_to("select count(*)::text from messages where direction = 'in'", "20").await;
+    app.settles().await;
+}

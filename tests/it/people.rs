@@ -1,0 +1,79 @@
+//! What people and their tools see: the API, health, metrics.
+
+use api::auth::{Keys, Scope};
+use domain::CompanyId;
+use platform::clock;
+use serde_json::Value;
+
+use crate::support::app::TestApp;
+
+async fn get(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut request = reqwest::Client::new().get(format!("{}{path}", app.url()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_company_sees_its_own_usage_and_nobody_elses() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let salon = app.company("salao.test").await;
+    app.accept(&clinic.text("5511999990001", "A1", "oi")).await;
+    app.accept(&salon.text("5511999990002", "A1", "oi")).await;
+    app.accept(&salon.text("5511999990003", "A1", "oi")).await;
+    app.settles().await;
+    let keys = Keys::from_pkcs8_file(&app.settings.keys.signing_key()).unwrap();
+    let token =
+        keys.issue(CompanyId(clinic.company_id), Scope::Company, clock::now(), app.settings.api.token_ttl()).unwrap();
+    let bearer = format!("Bearer {token}");
+    let of = |company: i64| format!("/api/usage?company_id={company}");
+    let (status, body) = get(&app, &of(clinic.company_id), &[("authorization", &bearer)]).await;
+    let usage: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, usage["totals"]["messages_in"].as_i64(), usage["totals"]["messages_out"].as_i64()),
+        (200, Some(1), Some(1))
+    );
+    assert_eq!(get(&app, &of(salon.company_id), &[("authorization", &bearer)]).await.0, 403);
+    assert_eq!(get(&app, &of(clinic.company_id), &[]).await.0, 401);
+    let path = format!("/api/conversations?company_id={}", clinic.company_id);
+    let (status, body) = get(&app, &path, &[("authorization", &bearer)]).await;
+    assert_eq!(status, 200);
+    assert!(body.contains("oi") && !body.contains("999990001"), "numbers are masked: {body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_deep_and_readiness_is_not() {
+    let Some(app) = TestApp::start().await else { return };
+    assert_eq!(get(&app, "/livez", &[]).await.0, 200);
+    assert_eq!(get(&app, "/readyz", &[]).await.0, 200);
+    crate::support::eventually("every dependency answers", || async {
+        let (status, body) = get(&app, "/healthz", &[]).await;
+        if status == 200 { Ok(()) } else { Err(body) }
+    })
+    .await;
+    app.broker.down();
+    crate::support::eventually("the broker's absence is seen", || async {
+        let (status, body) = get(&app, "/healthz", &[]).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let kafka = body["dependencies"]["kafka"]["ok"].as_bool();
+        if (status, kafka) == (503, Some(false)) { Ok(()) } else { Err(body.to_string()) }
+    })
+    .await;
+    assert_eq!(get(&app, "/readyz", &[]).await.0, 200, "a broker away is no reason to stop sending us hooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_do_not_exist_for_strangers() {
+    let Some(app) = TestApp::start_with(|settings| settings.http.metrics_token = "letmein".into()).await else {
+        return;
+    };
+    // No recorder is installed in this process, so even a friend hears 404: what counts is that a stranger always does.
+    assert_eq!(get(&app, "/metrics", &[("x-forwarded-for", "203.0.113.9")]).await.0, 404);
+    assert_eq!(
+        get(&app, "/metrics", &[("x-forwarded-for", "203.0.113.9"), ("authorization", "Bearer no")]).await.0,
+        404
+    );
+}

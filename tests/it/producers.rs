@@ -1,0 +1,286 @@
+//! `docs/PRODUCERS.md` is true: every recipe in it is run as it stands, and every reason we give is in its table.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use domain::IgnoreReason;
+use ingest::rejection::{Rejection, Unauthenticated, Unavailable};
+use ingest::signature::{self, Secrets};
+use serde::Deserialize;
+
+const DOCUMENT: &str = include_str!("../../docs/PRODUCERS.md");
+const VECTORS: &str = include_str!("../../fixtures/hooks/signature_vectors.json");
+const HOOK: &[u8] = include_bytes!("../../fixtures/hooks/baileys_conversation.json");
+
+#[derive(Deserialize)]
+struct Vector {
+    case: String,
+    current: String,
+    previous: Option<String>,
+    timestamp: Option<String>,
+    signature: Option<String>,
+    body: String,
+    expect: String,
+}
+
+/// A language the document has a recipe in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Language {
+    Shell,
+    Python,
+    Node,
+}
+
+use Language::{Node, Python, Shell};
+
+#[test]
+fn every_recipe_signs_as_the_vectors_say() {
+    for language in [Shell, Python, Node].into_iter().filter(|it| it.is_here()) {
+        let (signing, _) = language.recipe();
+        let script = format!("{signing}\n{}", language.signs_what_it_is_given());
+        for Signed { case, secret, timestamp, body, signature } in signed() {
+            let mut command = language.command("sign", &script);
+            command.env("SECRET", &secret).env("TIMESTAMP", &timestamp);
+            assert_eq!(said(command, body.as_bytes()), signature, "{language:?}: {case}");
+        }
+    }
+}
+
+#[test]
+fn every_recipe_sends_a_hook_that_is_accepted() {
+    for language in [Shell, Python, Node].into_iter().filter(|it| it.is_here()) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/webhook/whaticket", listener.local_addr().unwrap());
+        let server = thread::spawn(move || Request::taken_from(&listener));
+        let (signing, sending) = language.recipe();
+        let mut command = language.command("send", &format!("{signing}\n{sending}"));
+        fs::write(folder(language).join("body.json"), HOOK).unwrap();
+        command.env("WEBHOOK_URL", url).env("COMPANY_DOMAIN", "clinica.example").env("WEBHOOK_SECRET", "s3cret");
+        let printed = said(command, b"");
+        let request = server.join().unwrap();
+
+        assert!(printed.contains("202") && printed.contains("queued"), "{language:?} printed {printed}");
+        assert_eq!(request.line, "POST /webhook/whaticket HTTP/1.1", "{language:?}");
+        assert_eq!(request.header("content-type"), "application/json", "{language:?}");
+        assert_eq!(request.header("x-company-domain"), "clinica.example", "{language:?}");
+        assert_eq!(request.body, HOOK, "{language:?}");
+        let (timestamp, signature) = (request.header("x-timestamp"), request.header("x-signature"));
+        let secrets = Secrets::new(b"s3cret", None);
+        let proof = signature::verify(
+            &secrets,
+            Some(timestamp.as_bytes()),
+            Some(signature.as_bytes()),
+            &request.body,
+            platform::clock::now(),
+        );
+        assert!(proof.is_ok(), "{language:?}: {proof:?}");
+    }
+}
+
+#[test]
+fn the_binary_signs_as_the_vectors_say() {
+    for Signed { case, secret, timestamp, body, signature } in signed() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretaria"));
+        command.env_clear().env("SECRETARIA_HOOK_SECRET", secret);
+        command.args(["hook", "sign", "--company", "clinica.example", "--body", "-"]);
+        command.arg(format!("--timestamp={timestamp}"));
+        let printed = said(command, body.as_bytes());
+        assert!(printed.contains(&format!("'x-signature: {signature}'")), "{case}: {printed}");
+    }
+}
+
+#[test]
+fn the_table_of_answers_has_every_reason_under_its_status() {
+    let refusals: [Rejection; 14] = [
+        Unauthenticated::MissingTimestamp.into(),
+        Unauthenticated::StaleTimestamp.into(),
+        Unauthenticated::FutureTimestamp.into(),
+        Unauthenticated::MissingSignature.into(),
+        Unauthenticated::BadSignature.into(),
+        Unauthenticated::BadToken.into(),
+        Rejection::NotJson { line: 1, column: 1 },
+        Rejection::MissingNumber,
+        Rejection::UnknownShape,
+        Rejection::InvalidField { field: "number" },
+        Rejection::TooLarge { limit: 1 },
+        Unavailable::NotDurable.into(),
+        Unavailable::DirectoryNotLoaded.into(),
+        Unavailable::ShuttingDown.into(),
+    ];
+    for refusal in refusals {
+        let row = format!("\n| {} | `{}` |", refusal.status().as_u16(), refusal.outcome());
+        assert!(DOCUMENT.contains(&row), "no row begins with {row}");
+    }
+}
+
+#[test]
+fn every_reason_to_ignore_is_explained() {
+    let (_, explained) = DOCUMENT.split_once("## Accepted and ignored").unwrap();
+    let reasons = [
+        IgnoreReason::Group,
+        IgnoreReason::Broadcast,
+        IgnoreReason::Newsletter,
+        IgnoreReason::OwnEcho,
+        IgnoreReason::Edited,
+        IgnoreReason::Revoked,
+        IgnoreReason::Stub,
+        IgnoreReason::Reaction,
+        IgnoreReason::CompanyInactive,
+    ];
+    for reason in reasons {
+        assert!(explained.contains(&format!("`{reason}`")), "{reason} is not explained");
+    }
+}
+
+/// What a vector says of signing, whatever becomes of the hook.
+struct Signed {
+    case: String,
+    secret: String,
+    timestamp: String,
+    body: String,
+    signature: String,
+}
+
+/// The vectors whose signature was made with one of their secrets. Hexadecimal digits may be upper-case in a header.
+fn signed() -> Vec<Signed> {
+    let vectors: Vec<Vector> = serde_json::from_str(VECTORS).unwrap();
+    let well_made = ["current", "previous", "stale_timestamp", "future_timestamp"];
+    let vectors = vectors.into_iter().filter(|it| well_made.contains(&it.expect.as_str()));
+    let signed: Vec<Signed> = vectors
+        .map(|it| Signed {
+            case: it.case,
+            secret: if it.expect == "previous" { it.previous.unwrap() } else { it.current },
+            timestamp: it.timestamp.unwrap(),
+            body: it.body,
+            signature: it.signature.unwrap().to_lowercase(),
+        })
+        .collect();
+    assert!(signed.len() > 10, "only {} vectors are well made", signed.len());
+    signed
+}
+
+impl Language {
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Shell => &["bash", "openssl", "curl"],
+            Python => &["python3"],
+            Node => &["node"],
+        }
+    }
+
+    /// Whether its programs are on this machine. Only Node may be missing where nothing is to be left out.
+    fn is_here(self) -> bool {
+        let missing = self.programs().iter().find(|it| !answers(it));
+        if let Some(program) = missing {
+            assert!(self == Node || !leaves_nothing_out(), "SECRETARIA_TEST=all needs {program}");
+            eprintln!("left out: needs {program}");
+        }
+        missing.is_none()
+    }
+
+    /// The recipe in the document: how it signs, and how it sends.
+    fn recipe(self) -> (&'static str, &'static str) {
+        let (fence, comment) = match self {
+            Shell => ("```bash recipe\n", "# Send.\n"),
+            Python => ("```python recipe\n", "# Send.\n"),
+            Node => ("```js recipe\n", "// Send.\n"),
+        };
+        let (_, after) = DOCUMENT.split_once(fence).unwrap();
+        let (recipe, _) = after.split_once("```").unwrap();
+        recipe.split_once(comment).unwrap()
+    }
+
+    /// A line that calls the recipe's `sign` with what the environment and standard input say.
+    fn signs_what_it_is_given(self) -> &'static str {
+        match self {
+            Shell => "sign \"$SECRET\" \"$TIMESTAMP\"",
+            Python => "import sys\nprint(sign(os.environ['SECRET'], os.environ['TIMESTAMP'], sys.stdin.buffer.read()))",
+            Node => "console.log(sign(process.env.SECRET, process.env.TIMESTAMP, readFileSync(0)));",
+        }
+    }
+
+    /// Runs a script in a folder of its own.
+    fn command(self, name: &str, script: &str) -> Command {
+        let (program, ending) = match self {
+            Shell => ("bash", "sh"),
+            Python => ("python3", "py"),
+            Node => ("node", "mjs"),
+        };
+        let folder = folder(self);
+        let file = format!("{name}.{ending}");
+        fs::write(folder.join(&file), script).unwrap();
+        let mut command = Command::new(program);
+        // A proxy of whoever runs the tests is not for a listener on this machine.
+        command.current_dir(folder).arg(file).env("no_proxy", "*").env("NO_PROXY", "*");
+        command
+    }
+}
+
+fn folder(language: Language) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("producers-{language:?}"));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn answers(program: &str) -> bool {
+    let version = if program == "openssl" { "version" } else { "--version" };
+    let tried = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.is_ok_and(|it| it.success())
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a test run may leave out is no setting of the program")]
+fn leaves_nothing_out() -> bool {
+    std::env::var("SECRETARIA_TEST").as_deref() == Ok("all")
+}
+
+/// What a program prints when it is given something to read; it must succeed.
+fn said(mut command: Command, input: &[u8]) -> String {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that reads nothing may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A request as it came over the wire.
+struct Request {
+    line: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Takes one request and answers as ingest does.
+    fn taken_from(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if line.trim().is_empty() {
+                break;
+            }
+            lines.push(line.trim().to_owned());
+        }
+        let pair = |it: &String| it.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        let headers: HashMap<String, String> = lines[1..].iter().filter_map(pair).collect();
+        let mut body = vec![0; headers["content-length"].parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        let answer = r#"{"queued":true,"id":"0"}"#;
+        let head = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+        reader.get_mut().write_all(format!("{head}{answer}").as_bytes()).unwrap();
+        Request { line: lines.swap_remove(0), headers, body }
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}

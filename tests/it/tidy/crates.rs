@@ -1,0 +1,54 @@
+//! The arrows between our crates: data flows one way, and the rooms never import one another.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{nothing_in, run};
+
+/// Which of our crates each crate may name in its code. Tests may use what they like.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("platform", &["domain"]),
+    ("ingest", &["domain", "platform"]),
+    ("processors", &["domain", "platform"]),
+    ("api", &["domain", "platform"]),
+    ("sandbox", &["domain"]),
+    ("secretaria", &["domain", "platform", "ingest", "processors", "api"]),
+    ("demo", &["domain", "platform", "ingest", "processors", "api", "sandbox", "secretaria"]),
+];
+
+#[test]
+fn crates_depend_only_on_what_their_room_may_know() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut findings = Vec::new();
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        let Some(allowed) = allowed.get(name) else {
+            findings.push(format!("crate {name} has no line in the table of arrows"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let (other, is_ours) = (dependency["name"].as_str().unwrap(), dependency["path"].is_string());
+            if is_ours && dependency["kind"] != "dev" && !allowed.contains(&other) {
+                findings.push(format!("crate {name} depends on {other}"));
+            }
+        }
+    }
+    nothing_in(findings);
+}
+
+#[test]
+fn the_table_of_arrows_names_only_crates_that_exist() {
+    let names: Vec<String> = packages().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    let named = ARROWS.iter().flat_map(|(name, allowed)| std::iter::once(name).chain(*allowed));
+    nothing_in(named.filter(|it| names.iter().all(|name| name != *it)).map(|it| format!("no crate {it}")));
+}
+
+fn packages() -> Vec<Value> {
+    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
+    let metadata = run(Command::new(env!("CARGO")).args(arguments));
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}

@@ -1,0 +1,121 @@
+//! What migrations promise: a number and a verb phrase, the reason first, one house style, and tables that can be
+//! distributed by company.
+
+use super::{File, files, nothing_in, words};
+
+const FOLDER: &str = "sql/migrations/";
+
+#[test]
+fn migrations_are_numbered_without_gaps_and_named_by_what_they_do() {
+    let mut findings = Vec::new();
+    for (index, file) in migrations().enumerate() {
+        let number = format!("V{:04}__", index + 1);
+        let phrase = file.path[FOLDER.len()..].strip_prefix(&number).and_then(|it| it.strip_suffix(".sql"));
+        let is_phrase = |it: &str| {
+            it.contains('_')
+                && it.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        if !phrase.is_some_and(is_phrase) {
+            findings.push(format!("{} is not {number}verb_phrase.sql", file.path));
+        }
+    }
+    nothing_in(findings);
+}
+
+#[test]
+fn every_sql_file_says_first_what_it_is_for() {
+    let silent = sql().filter(|it| !it.text.starts_with("-- "));
+    nothing_in(silent.map(|it| format!("{}:1 is no comment", it.path)));
+}
+
+#[test]
+fn sql_is_written_in_lower_case() {
+    let mut findings = Vec::new();
+    for file in sql() {
+        for (index, line) in code_of(&file.text).lines().enumerate() {
+            let is_loud = |it: &str| it.len() > 1 && it.bytes().all(|byte| byte.is_ascii_uppercase());
+            if let Some(word) = words(line).find(|it| is_loud(it)) {
+                findings.push(format!("{}:{} {word}", file.path, index + 1));
+            }
+        }
+    }
+    nothing_in(findings);
+}
+
+#[test]
+fn every_tenant_table_has_a_primary_key_that_begins_with_the_company() {
+    let mut findings = Vec::new();
+    let mut tenants = 0;
+    for file in migrations() {
+        let tables = tables_of(&file.text);
+        for Table { name, definition } in tables.iter().filter(|it| words(&it.definition).any(|it| it == "company_id"))
+        {
+            tenants += 1;
+            let flat = words(definition).collect::<Vec<_>>().join(" ");
+            // After the table's name: as a constraint, or on the column, which is then the first.
+            let is_of_company =
+                flat.contains("primary key company_id") || first_column(definition).ends_with("primary key");
+            if !is_of_company || !flat.starts_with("company_id ") {
+                findings.push(format!("{}: table {name}", file.path));
+            }
+        }
+    }
+    assert!(tenants > 5, "the reader of migrations has gone blind: {tenants} tenant tables");
+    nothing_in(findings);
+}
+
+/// A table as a migration creates it.
+pub(super) struct Table {
+    pub(super) name: String,
+    definition: String,
+}
+
+/// Every table the migrations create.
+pub(super) fn tables() -> Vec<Table> {
+    migrations().flat_map(|it| tables_of(&it.text)).collect()
+}
+
+fn tables_of(text: &str) -> Vec<Table> {
+    let code = code_of(text);
+    let created = code.split("create table ").skip(1).filter_map(|it| {
+        let (name, definition) = it.split_once('(')?;
+        let name = name.trim().trim_start_matches("if not exists ").trim_start_matches("secretaria.");
+        let definition = definition.split(';').next()?;
+        name.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            .then(|| Table { name: name.to_owned(), definition: definition.to_owned() })
+    });
+    created.collect()
+}
+
+fn first_column(definition: &str) -> String {
+    definition.split(',').next().unwrap_or_default().trim().to_owned()
+}
+
+fn migrations() -> impl Iterator<Item = &'static File> {
+    files().filter(|it| it.path.starts_with(FOLDER))
+}
+
+fn sql() -> impl Iterator<Item = &'static File> {
+    files().filter(|it| it.ends_with(".sql"))
+}
+
+/// The text without what comments and strings say; lines stay where they are.
+fn code_of(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    let (mut in_string, mut in_comment) = (false, false);
+    while let Some(it) = rest.next() {
+        match it {
+            '\n' => in_comment = false,
+            '\'' if !in_comment => in_string = !in_string,
+            '-' if !in_string && rest.peek() == Some(&'-') => in_comment = true,
+            _ if in_string || in_comment => continue,
+            _ => {}
+        }
+        if it == '\n' || it != '\'' && !in_string && !in_comment {
+            code.push(it);
+        }
+    }
+    code
+}

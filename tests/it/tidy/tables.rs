@@ -1,0 +1,69 @@
+//! Each table has one writing room, so that whoever changes a table knows whom to ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::migrations::tables;
+use super::{File, nothing_in, rust};
+
+/// Tables that more than one room writes, and why. A room is a crate and the module below its root.
+const SHARED: &[(&str, &[&str], &str)] = &[
+    ("outbox", &["platform::outbox", "platform::relay"], "one adds, the other deletes what the broker has"),
+    ("dead_letters", &["platform::park", "processors::parked"], "one adds, the other settles"),
+];
+
+const WRITES: &[&str] = &["insert into ", "update ", "update only ", "delete from ", "merge into ", "truncate "];
+
+#[test]
+fn each_table_is_written_by_one_room() {
+    let mut findings = Vec::new();
+    for (table, rooms) in writers() {
+        let allowed = SHARED.iter().find(|(shared, ..)| *shared == table);
+        let expected = allowed.map_or(1, |(_, rooms, _)| rooms.len());
+        let is_named = allowed.is_none_or(|(_, named, _)| rooms.iter().all(|it| named.contains(&it.as_str())));
+        if rooms.len() != expected || !is_named {
+            findings.push(format!("{table} is written by {}", rooms.into_iter().collect::<Vec<_>>().join(", ")));
+        }
+    }
+    nothing_in(findings);
+}
+
+#[test]
+fn each_table_is_written_by_somebody() {
+    let written = writers();
+    assert!(written.len() > 5, "the reader of writes has gone blind: {written:?}");
+    nothing_in(
+        tables().iter().filter(|it| !written.contains_key(&it.name)).map(|it| format!("nobody writes {}", it.name)),
+    );
+}
+
+fn writers() -> BTreeMap<String, BTreeSet<String>> {
+    let tables = tables();
+    let mut writers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in rust().filter(|it| is_shipped(it)) {
+        let room = room_of(&file.path);
+        let text = file.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for write in WRITES {
+            for (at, _) in text.match_indices(write) {
+                let target = text[at + write.len()..].trim_start_matches("secretaria.");
+                let target = target.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').next();
+                if tables.iter().any(|it| Some(it.name.as_str()) == target) {
+                    writers.entry(target.unwrap_or_default().to_owned()).or_default().insert(room.clone());
+                }
+            }
+        }
+    }
+    writers
+}
+
+/// Tests and the demonstration may put rows where they like.
+fn is_shipped(file: &File) -> bool {
+    let path = &file.path;
+    !path.starts_with("dev/") && !path.split('/').any(|it| ["tests", "tests.rs", "benches"].contains(&it))
+}
+
+/// `api/src/companies/store.rs` is in `api::companies`; what is below the root's `src/` is `secretaria`'s.
+fn room_of(path: &str) -> String {
+    let (name, below) = path.split_once("/src/").or_else(|| Some(("secretaria", path.strip_prefix("src/")?))).unwrap();
+    let module = below.split('/').next().unwrap_or_default();
+    format!("{name}::{}", module.trim_end_matches(".rs"))
+}
