@@ -12,6 +12,7 @@ mod deliveries;
 mod bad_days;
 mod shelf;
 mod people;
+mod crash;
 
 mod tidy;
 mod producers;

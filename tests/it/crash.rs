@@ -1,0 +1,261 @@
+//! kill -9, again and again, on real Kafka: everything accepted is answered once, in order, and accounted for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use api::companies::Auth;
+use platform::{clock, kafka};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sandbox::{Filter, SettingsChange, Target};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+
+use crate::support::app::TestApp;
+use crate::support::hook::{Hook, Producer};
+use crate::support::{eventually, server, unique, variable};
+
+/// The tests here stop and starve a broker that they share.
+static BROKER: Mutex<()> = Mutex::const_new(());
+
+const KILLS: usize = 20;
+const IN_FLIGHT: usize = 200;
+
+/// A river on the real broker, not yet running; `None` when this run has none.
+async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option<TestApp> {
+    let bootstrap = server("SECRETARIA_TEST_KAFKA", "Kafka")?;
+    let mut app = TestApp::prepare(change).await?;
+    app.settings.kafka.bootstrap = bootstrap;
+    app.settings.kafka.prefix = format!("{}.", unique("river"));
+    app.settings.kafka.session_timeout_ms = 30_000;
+    kafka::create_topics(&app.settings.kafka).await.unwrap();
+    Some(app)
+}
+
+/// The binary as a process of its own, at an address of its own.
+struct Life {
+    child: Child,
+}
+
+impl Life {
+    fn begin(app: &TestApp) -> Self {
+        let settings = &app.settings;
+        let child = Command::new(env!("CARGO_BIN_EXE_secretaria"))
+            .arg("all")
+            .env("SECRETARIA__HTTP__LISTEN", settings.http.listen.to_string())
+            .env("SECRETARIA__KAFKA__BOOTSTRAP", &settings.kafka.bootstrap)
+            .env("SECRETARIA__KAFKA__PREFIX", &settings.kafka.prefix)
+            .env("SECRETARIA__KAFKA__PARTITIONS", settings.kafka.partitions.to_string())
+            .env("SECRETARIA__POSTGRES__SERVICE_URL", settings.postgres.service_url.expose())
+            .env("SECRETARIA__POSTGRES__API_URL", settings.postgres.api_url.expose())
+            .env("SECRETARIA__KEYS__DIR", &settings.keys.dir)
+            .env("SECRETARIA__REPLY__QUIET_MS", settings.reply.quiet_ms.to_string())
+            .env("SECRETARIA__REPLY__MODEL__BASE_URL", &settings.reply.model.base_url)
+            .env("SECRETARIA__REPLY__MODEL__API_KEY", settings.reply.model.api_key.expose())
+            .env("SECRETARIA__REPLY__RUNNER__SWEEP_MS", "50")
+            .env("SECRETARIA__DELIVERY__TIME_SCALE", settings.delivery.time_scale.to_string())
+            .env("SECRETARIA__DELIVERY__RUNNER__SWEEP_MS", "50")
+            .env("SECRETARIA__TELEMETRY__LOG", "error")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Life { child }
+    }
+
+    async fn ready(&self, app: &TestApp) {
+        eventually("the process is ready", || async {
+            let answer = reqwest::Client::new().get(format!("{}/readyz", app.url())).send().await;
+            answer.map_err(|problem| problem.to_string())?.error_for_status().map(drop).map_err(|it| it.to_string())
+        })
+        .await;
+    }
+
+    /// SIGKILL: nothing of it runs any more when this returns.
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Sends a hook once; whatever happens, it is only accepted if it says so.
+async fn accepted(url: &str, hook: &Hook) -> bool {
+    let mut request = reqwest::Client::new().post(format!("{url}/webhook/whaticket")).body(hook.body.clone());
+    for (name, value) in &hook.headers {
+        request = request.header(*name, value);
+    }
+    request.timeout(Duration::from_secs(8)).send().await.is_ok_and(|it| it.status().as_u16() == 202)
+}
+
+/// Sends hooks at the same time; gives back those that were not accepted.
+async fn send_all(url: &str, hooks: Vec<Hook>) -> Vec<Hook> {
+    let sending = hooks.into_iter().map(|hook| async move { (!accepted(url, &hook).await).then_some(hook) });
+    futures_util::future::join_all(sending).await.into_iter().flatten().collect()
+}
+
+/// Hooks of random people, every one a message of its own.
+fn some_hooks(dice: &mut StdRng, companies: &[Producer], next: &mut u32, count: usize) -> Vec<Hook> {
+    let hook = |_| {
+        *next += 1;
+        let company = &companies[dice.random_range(0..companies.len())];
+        let number = format!("55119{:08}", dice.random_range(0..40));
+        company.text(&number, &format!("M{next}"), &format!("mensagem {next}"))
+    };
+    (0..count).map(hook).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order() {
+    let _alone = BROKER.lock().await;
+    let Some(mut app) = on_real_kafka(|settings| settings.reply.quiet_ms = 50).await else { return };
+    app.settings.http.listen = free_address();
+    let seed =
+        variable("SECRETARIA_TEST_SEED").and_then(|it| it.parse().ok()).unwrap_or(clock::now().as_microsecond() as u64);
+    println!("seed {seed} (SECRETARIA_TEST_SEED={seed} repeats it)");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let auth = || Auth::Token("bridge-token".into());
+    let companies = [app.add_company("clinica.test", auth()).await, app.add_company("salao.test", auth()).await];
+    let mut next = 0;
+
+    // First: two hundred messages in flight, seen to be so, and then the end.
+    app.sandbox.settings(SettingsChange { model_latency_ms: Some(20_000), ..SettingsChange::default() });
+    let life = Life::begin(&app);
+    life.ready(&app).await;
+    app.known(&companies[0]).await;
+    let many = (0..IN_FLIGHT).map(|n| companies[n % 2].text(&format!("55118{n:08}"), "M0", "oi")).collect();
+    assert!(send_all(&app.url(), many).await.is_empty(), "all were accepted");
+    app.comes_to("select count(*)::text from turns where state = 'answering'", &IN_FLIGHT.to_string()).await;
+    let in_flight = app.one("select count(*)::text from event_marks where state = 'in_flight'").await;
+    assert_eq!(in_flight, IN_FLIGHT.to_string());
+    life.kill().await;
+
+    let mut waiting = Vec::new();
+    for kill in 1..KILLS {
+        let latency = |most, dice: &mut StdRng| Some(dice.random_range(0..most));
+        app.sandbox.settings(SettingsChange {
+            model_latency_ms: latency(250, &mut dice),
+            send_latency_ms: latency(150, &mut dice),
+            ..SettingsChange::default()
+        });
+        let life = Life::begin(&app);
+        // Most lives get to work; some are cut off while they begin.
+        if kill % 5 != 0 {
+            life.ready(&app).await;
+        }
+        let count = dice.random_range(5..30);
+        waiting.extend(some_hooks(&mut dice, &companies, &mut next, count));
+        let moment = Duration::from_millis(dice.random_range(20..1_800));
+        let url = app.url();
+        let sent = tokio::spawn(async move { send_all(&url, waiting).await });
+        tokio::time::sleep(moment).await;
+        life.kill().await;
+        waiting = sent.await.unwrap();
+    }
+    println!("{KILLS} kills, {next} more messages, {} not yet accepted", waiting.len());
+
+    app.sandbox.settings(SettingsChange {
+        model_latency_ms: Some(0),
+        send_latency_ms: Some(0),
+        ..SettingsChange::default()
+    });
+    let life = Life::begin(&app);
+    life.ready(&app).await;
+    app.known(&companies[0]).await;
+    while !waiting.is_empty() {
+        waiting = send_all(&app.url(), waiting).await;
+    }
+    let all = (IN_FLIGHT as u32 + next).to_string();
+    app.comes_to("select count(distinct event_id)::text from event_marks where processor = 'reply'", &all).await;
+    app.settles().await;
+    check_the_books(&app, &all).await;
+    check_the_provider(&app).await;
+    life.kill().await;
+}
+
+/// Every message in one turn, every turn one outcome, all of it booked. The marks and sums were checked by `settles`.
+async fn check_the_books(app: &TestApp, all: &str) {
+    assert_eq!(app.one("select count(*)::text from messages where direction = 'in'").await, all, "each is stored once");
+    assert_eq!(app.one("select count(*)::text from turns where outcome is null").await, "0");
+    let answers = "select count(*)::text from turns t where outcome <> 'ignored' and (
+        select count(*) from messages g where g.turn_id = t.turn_id and g.direction = 'out') <> 1";
+    assert_eq!(app.one(answers).await, "0", "each turn has one answer");
+    let booked = "select concat((select count(*) from usage_events where fact = 'message_in'), ' ',
+        (select count(*) from usage_events where fact = 'message_out') - (select count(*) from turns))";
+    assert_eq!(app.one(booked).await, format!("{all} 0"));
+}
+
+/// The provider saw each conversation in order, and nothing twice but what is known to be uncertain.
+async fn check_the_provider(app: &TestApp) {
+    let rows = app
+        .sql
+        .query(
+            "select d.delivery_id::text, d.send_to, d.position, d.company_id, a.attempt, coalesce(a.result, '')
+             from deliveries d join delivery_attempts a using (company_id, delivery_id)",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut results = HashMap::new();
+    let mut places = HashMap::new();
+    for row in &rows {
+        let delivery: String = row.get(0);
+        results.insert((delivery.clone(), row.get::<_, i32>(4)), row.get::<_, String>(5));
+        places.insert(delivery, (row.get::<_, i64>(3), row.get::<_, String>(1), row.get::<_, i64>(2)));
+    }
+    let mut last_attempt = HashMap::new();
+    let mut last_place = BTreeMap::new();
+    let (mut sends, mut doubtful) = (0, 0);
+    for entry in app.sandbox.log(&Filter { performed: Some(true), ..Filter::of(Target::Send) }) {
+        let key = entry.message_key.unwrap();
+        let (delivery, attempt) = key.split_once(':').unwrap();
+        let attempt: i32 = attempt.parse().unwrap();
+        sends += 1;
+        if let Some(before) = last_attempt.insert(delivery.to_owned(), attempt) {
+            let result = &results[&(delivery.to_owned(), before)];
+            assert!(matches!(result.as_str(), "UNKNOWN" | "FAILED_TEMPORARY"), "{key} follows {result}");
+            doubtful += 1;
+        }
+        let (company, number, position) = &places[delivery];
+        let place = last_place.entry((*company, number.clone())).or_insert(0);
+        assert!(*position >= *place, "company {company}: position {position} was sent after {place}");
+        *place = *position;
+    }
+    println!("{sends} sends, {doubtful} of them after one whose end nobody saw");
+}
+
+/// A signal for the broker's process.
+async fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_frozen_in_the_middle_of_a_publish_costs_a_503_and_no_second_answer() {
+    let _alone = BROKER.lock().await;
+    let Some(mut app) = on_real_kafka(|settings| settings.kafka.message_timeout_ms = 2_000).await else { return };
+    let Some(pid) = server("SECRETARIA_TEST_KAFKA_PID", "the broker's process id") else { return };
+    app.run().await;
+    let clinic = app.company("clinica.test").await;
+    app.accept(&clinic.text("5511999990001", "A1", "oi")).await;
+    app.settles().await;
+    signal("-STOP", &pid).await;
+    let frozen: Vec<Hook> = (0..5).map(|n| clinic.text(&format!("551199999000{n}"), "B1", "tem horário?")).collect();
+    let began = clock::instant();
+    let url = app.url();
+    let answers = futures_util::future::join_all(frozen.iter().map(|hook| hook.post(&url))).await;
+    let took = began.elapsed();
+    signal("-CONT", &pid).await;
+    assert!(answers.iter().all(|it| it.word() == "503 not_durable" && it.retry_after.is_some()), "{answers:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    for hook in &frozen {
+        app.accept_in_the_end(hook).await;
+    }
+    app.settles().await;
+    assert_eq!(app.sandbox.count(&Filter::sent()), 6, "one answer each, whichever way the 503 had ended");
+    app.stop().await;
+}
