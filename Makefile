@@ -27,8 +27,8 @@ clean: ## stop the stack and delete its data
 dev: ## the whole of secretaria in the foreground, against the stack and the sandbox
 	@dev/stack run all
 
-worker: ## the processors alone in the foreground; ONLY=reply for one, COMPANY=42 for one company
-	@dev/stack run process $(if $(ONLY),--only $(ONLY)) $(if $(COMPANY),--company $(COMPANY))
+worker: ## the processors alone in the foreground; ONLY=reply for one
+	@dev/stack run process $(if $(ONLY),--only $(ONLY))
 
 migrate: ## bring the database and the topics of the stack up to date
 	@dev/stack run migrate

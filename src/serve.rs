@@ -126,6 +126,9 @@ pub async fn start(
     let db = Db::new(&settings.postgres.service_url, &settings.postgres, "service")?;
     let mut house = House { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
 
+    if let Some(recorder) = metrics.clone() {
+        task::spawn("metrics", telemetry::keep_small(recorder, house.stops.work.clone()));
+    }
     let readiness = Readiness::default();
     let mut routes = house.health(&roles, readiness.clone(), metrics);
     if roles.ingest.is_some() {

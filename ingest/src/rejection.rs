@@ -40,6 +40,9 @@ pub enum Rejection {
         /// The cap, in bytes.
         limit: usize,
     },
+    /// The body broke off, or took too long.
+    #[error("the body did not arrive whole: send it again")]
+    Incomplete,
     /// We cannot take it now, whoever sent it.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -100,7 +103,10 @@ impl Rejection {
             Rejection::MissingNumber => Some("number"),
             Rejection::UnknownShape => Some("message"),
             Rejection::InvalidField { field } => Some(field),
-            Rejection::Unauthenticated(_) | Rejection::TooLarge { .. } | Rejection::Unavailable(_) => None,
+            Rejection::Unauthenticated(_)
+            | Rejection::TooLarge { .. }
+            | Rejection::Incomplete
+            | Rejection::Unavailable(_) => None,
         }
     }
 
@@ -113,6 +119,7 @@ impl Rejection {
             Rejection::UnknownShape => (Status::UNPROCESSABLE_ENTITY, "unknown_shape", None),
             Rejection::InvalidField { .. } => (Status::UNPROCESSABLE_ENTITY, "invalid_field", None),
             Rejection::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, "too_large", None),
+            Rejection::Incomplete => (Status::REQUEST_TIMEOUT, "incomplete_body", None),
             Rejection::Unavailable(why) => (Status::SERVICE_UNAVAILABLE, why.reason(), Some(why.retry_after_s())),
         }
     }
@@ -204,6 +211,7 @@ mod tests {
             Rejection::UnknownShape,
             Rejection::InvalidField { field: "number" },
             Rejection::TooLarge { limit: 1_048_576 },
+            Rejection::Incomplete,
             Unavailable::NotDurable.into(),
             Unavailable::DirectoryNotLoaded.into(),
             Unavailable::ShuttingDown.into(),

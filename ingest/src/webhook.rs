@@ -1,7 +1,7 @@
 //! `POST /webhook/whaticket` — accept one webhook, or say precisely why not.
 //!
 //! Promise: a 202 means the fact is on every in-sync replica. No other work happens in this room. Cheap refusals come
-//! first, and nothing of a body is read before its sender is known.
+//! first, and nothing of a body is understood before its sender is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,13 +143,17 @@ async fn read(body: Body, headers: &HeaderMap, config: &crate::Config) -> Result
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Rejection::TooLarge { limit });
     }
-    let whole = tokio::time::timeout(Duration::from_millis(config.body_timeout_ms), axum::body::to_bytes(body, limit));
-    match whole.await {
+    let whole = axum::body::to_bytes(body, limit);
+    match tokio::time::timeout(Duration::from_millis(config.body_timeout_ms), whole).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        // A body without a declared length that grows past the cap, or one that breaks off: there is nobody to answer.
-        Ok(Err(_)) => Err(Rejection::TooLarge { limit }),
-        Err(_) => Err(Rejection::NotJson { line: 1, column: 1 }),
+        Ok(Err(problem)) if over_the_cap(&problem) => Err(Rejection::TooLarge { limit }),
+        Ok(Err(_)) | Err(_) => Err(Rejection::Incomplete),
     }
+}
+
+/// A body without a declared length that grows past the cap, rather than one that broke off.
+fn over_the_cap(problem: &axum::Error) -> bool {
+    std::error::Error::source(problem).is_some_and(|it| it.is::<http_body_util::LengthLimitError>())
 }
 
 /// Counts and logs a refusal, and passes it on.

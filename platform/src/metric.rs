@@ -46,6 +46,8 @@ pub const LLM_ERROR_RATE: &str = "secretaria_llm_error_rate";
 pub const HEALTHCHECK_FAILURES: &str = "secretaria_healthcheck_failures_total";
 /// Records taken in, by processor and outcome.
 pub const INTAKE_RECORDS: &str = "secretaria_intake_records_total";
+/// Partitions a processor does not read because their log was made anew; more than zero needs a person.
+pub const INTAKE_STOPPED: &str = "secretaria_intake_stopped_partitions";
 /// Records on the broker that a processor has not taken in.
 pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
 /// Rows of work a processor has under way.
@@ -99,6 +101,7 @@ pub fn describe(labelled_companies: usize) {
     describe_gauge!(LLM_ERROR_RATE, "failures among all model calls since start");
     describe_counter!(HEALTHCHECK_FAILURES, "health checks that failed, by component");
     describe_counter!(INTAKE_RECORDS, "records taken in, by processor and outcome");
+    describe_gauge!(INTAKE_STOPPED, "partitions not read because their log was made anew, by processor");
     describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
     describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");

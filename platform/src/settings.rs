@@ -39,7 +39,11 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
     if let Some(file) = file {
         sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
     }
-    let environment =
-        config::Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").try_parsing(true);
+    let environment = config::Environment::with_prefix(ENV_PREFIX)
+        .prefix_separator("__")
+        .separator("__")
+        .list_separator(",")
+        .with_list_parse_key("delivery.retry_after_s")
+        .try_parsing(true);
     Ok(sources.add_source(environment).build()?.try_deserialize()?)
 }

@@ -2,9 +2,13 @@
 //!
 //! A log line never holds a body, a number or a token: what is logged is an id, a count, a duration, a reason.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+
+use crate::task::Stop;
 
 /// Settings `telemetry.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +67,16 @@ pub fn start(config: &Config) -> Result<PrometheusHandle, Error> {
     let recorder = recorder()?;
     crate::metric::describe(config.labelled_companies);
     Ok(recorder)
+}
+
+/// Keeps what the recorder holds small until stopped: samples of histograms pile up otherwise.
+pub async fn keep_small(recorder: PrometheusHandle, stop: Stop) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(5)) => recorder.run_upkeep(),
+        }
+    }
 }
 
 /// Installs the recorder alone, for tests that read metrics.

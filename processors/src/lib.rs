@@ -7,6 +7,7 @@ pub mod reply;
 pub mod delivery;
 pub mod metering;
 pub mod parked;
+mod queues;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,7 @@ pub enum Error {
 /// If one cannot start.
 pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
     let mut running = JoinSet::new();
+    task::spawn("queues", queues::run(ground.db.clone(), stop.clone()));
     for &name in names {
         let beats = heartbeat::run(ground.db.clone(), name, ground.instance.clone(), stop.clone());
         task::spawn("heartbeat", beats);

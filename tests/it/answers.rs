@@ -2,6 +2,7 @@
 
 use platform::clock;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::app::TestApp;
 
@@ -130,4 +131,28 @@ async fn a_rotated_secret_and_a_static_token_are_asked_for() {
     assert_eq!(hook.clone().with("x-webhook-token", Some("wrong")).post(&app.url()).await.word(), "401 bad_token");
     app.accept(&hook.with("x-webhook-token", Some(token))).await;
     app.settles().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_grows_past_the_cap_or_breaks_off_is_told_so() {
+    let Some(app) = TestApp::start_with(|settings| {
+        settings.ingest.body_limit_bytes = 2_048;
+        settings.ingest.body_timeout_ms = 300;
+    })
+    .await
+    else {
+        return;
+    };
+    let head = "POST /webhook/whaticket HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let endless = format!("{head}1000\r\n{}\r\n", "x".repeat(0x1000));
+    let stuck = format!("{head}10\r\nonly the beginning");
+    let mut heard = Vec::new();
+    for request in [endless, stuck] {
+        let mut stream = tokio::net::TcpStream::connect(app.settings.http.listen).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        heard.push(String::from_utf8(answer).unwrap());
+    }
+    assert_eq!(heard, ["HTTP/1.1 413", "HTTP/1.1 408"]);
 }

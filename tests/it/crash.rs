@@ -152,7 +152,7 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
         waiting.extend(some_hooks(&mut dice, &companies, &mut next, count));
         let moment = Duration::from_millis(dice.random_range(20..1_800));
         let url = app.url();
-        let sent = tokio::spawn(async move { send_all(&url, waiting).await });
+        let sent = platform::task::spawn("producers", async move { send_all(&url, waiting).await });
         tokio::time::sleep(moment).await;
         life.kill().await;
         waiting = sent.await.unwrap();

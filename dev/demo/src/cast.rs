@@ -74,7 +74,7 @@ impl Who {
         let fresh = SecretString::from(hex::encode(seal::random_bytes::<16>()?));
         Ok(match self {
             Who::Clinic => Auth::Token(fresh),
-            Who::Salon => Auth::Login { email: "secretaria@salao-bela.demo".into(), password: fresh },
+            Who::Salon => Auth::Login { email: "secretaria@salao-bela.example".into(), password: fresh },
         })
     }
 }

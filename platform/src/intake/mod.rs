@@ -9,12 +9,12 @@ mod sort;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::{Envelope, Kind, Mark, ProcessorName, Topic};
-use metrics::counter;
+use metrics::{counter, gauge};
 use serde::de::DeserializeOwned;
 
 use crate::kafka::{Batch, Config, Reader, ReaderSetup, Record};
@@ -79,7 +79,7 @@ pub async fn run<I: Intake>(
         batch_records: kafka.poll_records,
         positions: store::positions(db.clone(), I::PROCESSOR, I::TOPIC, Arc::clone(&positions), stop.clone()),
     })?;
-    let mut station = Station { intake, db, reader, positions, stop: stop.clone() };
+    let mut station = Station { intake, db, reader, positions, stopped: Mutex::default(), stop: stop.clone() };
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
@@ -100,6 +100,7 @@ struct Station<I: Intake> {
     db: Db,
     reader: Reader,
     positions: Positions,
+    stopped: Mutex<HashSet<i32>>,
     stop: Stop,
 }
 
@@ -108,16 +109,13 @@ impl<I: Intake> Station<I> {
     async fn bring_in(&self, mut batch: Batch) {
         let mut wait = Duration::from_millis(50);
         loop {
-            self.forget_what_is_known(&mut batch);
+            self.hold_back(&mut batch);
             if batch.is_empty() {
                 return;
             }
             match self.commit(&batch).await {
                 Ok(()) => return self.intake.taken(),
-                Err(Setback::Moved(moved)) => {
-                    moved.into_iter().for_each(|(partition, next)| self.read_again(partition, next));
-                    return;
-                }
+                Err(Setback::Moved(moved)) => return self.start_over(&batch, &moved),
                 Err(Setback::Failed(failure)) if failure.blames_the_data() => return self.isolate(batch).await,
                 Err(Setback::Failed(failure)) => {
                     tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
@@ -133,11 +131,11 @@ impl<I: Intake> Station<I> {
 
     /// One event is at fault and takes the others down with it: each goes in by itself, and that one is parked.
     async fn isolate(&self, batch: Batch) {
-        for record in batch {
+        for (place, record) in batch.iter().enumerate() {
             let mut wait = Duration::from_millis(50);
-            let mut alone = vec![record];
+            let mut alone = vec![record.clone()];
             loop {
-                self.forget_what_is_known(&mut alone);
+                self.hold_back(&mut alone);
                 let Some(record) = alone.first() else { break };
                 let result = match self.commit(&alone).await {
                     Err(Setback::Failed(failure)) if failure.blames_the_data() => {
@@ -148,10 +146,7 @@ impl<I: Intake> Station<I> {
                 };
                 match result {
                     Ok(()) => break self.intake.taken(),
-                    Err(Setback::Moved(moved)) => {
-                        moved.into_iter().for_each(|(partition, next)| self.read_again(partition, next));
-                        return;
-                    }
+                    Err(Setback::Moved(moved)) => return self.start_over(&batch[place..], &moved),
                     Err(Setback::Failed(failure)) => {
                         tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
                     }
@@ -231,16 +226,41 @@ impl<I: Intake> Station<I> {
         Err(Setback::Moved(store::load(tx, I::PROCESSOR, I::TOPIC, &partitions).await.map_err(Failure::from)?))
     }
 
-    /// Drops records that Postgres is known to have moved past.
-    fn forget_what_is_known(&self, batch: &mut Batch) {
+    /// Holds back what must not be taken in: records below where Postgres stands are not repeats, because reading
+    /// begins there. They say that the topic was made anew under an old database. Skipping them would lose what was
+    /// accepted, so that partition stops until an operator has decided.
+    fn hold_back(&self, batch: &mut Batch) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = self.positions();
-        batch.retain(|record| positions.get(&record.partition).is_none_or(|&next| record.offset >= next));
+        for record in batch.iter() {
+            let next = positions.get(&record.partition).copied().unwrap_or(i64::MIN);
+            if record.offset < next && stopped.insert(record.partition) {
+                tracing::error!(
+                    processor = %I::PROCESSOR, partition = record.partition, offset = record.offset, next,
+                    "partition is stopped: its log begins anew below where postgres stands; see OPERATING"
+                );
+            }
+        }
+        gauge!(metric::INTAKE_STOPPED, "processor" => I::PROCESSOR.as_str()).set(stopped.len() as f64);
+        batch.retain(|record| !stopped.contains(&record.partition));
     }
 
-    fn read_again(&self, partition: i32, next: i64) {
-        tracing::info!(processor = %I::PROCESSOR, partition, next, "partition is read again from where postgres stands");
-        self.remember(HashMap::from([(partition, next)]));
-        self.reader.seek(partition, next);
+    /// Nothing of these records was committed: each of their partitions is read again from where Postgres stands, or
+    /// from the first of them where it does not stand anywhere yet.
+    fn start_over(&self, records: &[Record], moved: &HashMap<i32, i64>) {
+        let mut from = HashMap::new();
+        for record in records {
+            from.entry(record.partition).or_insert(record.offset);
+        }
+        for (partition, first) in from {
+            let known = self.positions().get(&partition).copied();
+            let next = moved.get(&partition).copied().or(known).unwrap_or(first);
+            tracing::info!(processor = %I::PROCESSOR, partition, next, "partition is read again from where postgres stands");
+            if moved.contains_key(&partition) {
+                self.remember(HashMap::from([(partition, next)]));
+            }
+            self.reader.seek(partition, next);
+        }
     }
 
     fn remember(&self, next: HashMap<i32, i64>) {

@@ -341,7 +341,10 @@ where
         let positions = (self.positions)(partitions);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
-            let from = positions.get(partition).map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            let from = match positions.get(partition) {
+                Some(next) if !self.ends_before(consumer, *partition, *next) => Offset::Offset(*next),
+                Some(_) | None => Offset::Beginning,
+            };
             list.add_partition_offset(&self.topic, *partition, from)?;
         }
         let mut known = self.shared.partitions();
@@ -352,6 +355,18 @@ where
         }
         drop(known);
         consumer.incremental_assign(&list)
+    }
+}
+
+impl<P: Send + Sync + 'static> Rebalancing<P> {
+    /// Whether the log is shorter than what was read of it: then it is another log, and is shown from its beginning to
+    /// whoever knows what was read. A broker that does not say is believed to hold the old one.
+    fn ends_before(&self, consumer: &BaseConsumer<Self>, partition: i32, next: i64) -> bool
+    where
+        Self: ConsumerContext,
+    {
+        let asked = consumer.fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
+        asked.is_ok_and(|(_, end)| end < next)
     }
 }
 

@@ -1,1 +1,193 @@
-//! Claims.
+//! metering's claims: every fact is booked once, on the company's own day, and the sums are the ledger's.
+
+use domain::{CompanyId, Envelope, EventId, Fact, Kind, SCHEMA, Topic, UsageEvent};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use platform::kafka::Record;
+use platform::marks::Standing;
+use uuid::Uuid;
+
+use super::decide::{Line, line};
+use super::{Meter, store};
+use crate::tests::{Room, in_a_room, noon};
+
+fn envelope(company: CompanyId, event: u128, at: Timestamp, fact: Fact) -> Envelope<UsageEvent> {
+    Envelope {
+        schema: SCHEMA,
+        event_id: EventId(Uuid::from_u128(event)),
+        company_id: company,
+        kind: Kind::Usage,
+        occurred_at: at,
+        received_at: at,
+        payload: UsageEvent { fact },
+    }
+}
+
+fn tokens(model: &str, input: i64, output: i64, cached: i64) -> Fact {
+    Fact::ModelTokens { model: model.into(), input, output, cached }
+}
+
+/// What a fact comes to in the ledger: its name, model, amount, and tokens read, written and cached.
+fn booked_as(fact: Fact) -> (&'static str, String, i64, [i64; 3]) {
+    let line = line(&envelope(CompanyId(7), 5, noon(), fact));
+    assert_eq!((line.company, line.occurred_at), (CompanyId(7), noon()));
+    assert_eq!(line.idempotency_key, "00000000-0000-0000-0000-000000000005");
+    (line.fact, line.model, line.amount, [line.tokens_in, line.tokens_out, line.tokens_cached])
+}
+
+#[test]
+fn a_message_counts_one_and_no_tokens() {
+    assert_eq!(booked_as(Fact::MessageIn), ("message_in", String::new(), 1, [0; 3]));
+    assert_eq!(booked_as(Fact::MessageOut), ("message_out", String::new(), 1, [0; 3]));
+}
+
+#[test]
+fn a_model_call_counts_what_was_read_and_written_and_cached_ones_are_among_the_read() {
+    assert_eq!(booked_as(tokens("m", 207, 22, 128)), ("model_tokens", "m".into(), 229, [207, 22, 128]));
+    assert_eq!(booked_as(tokens("m", 0, 0, 0)), ("model_tokens", "m".into(), 0, [0; 3]));
+}
+
+#[test]
+fn absurd_figures_stop_at_the_largest() {
+    assert_eq!(booked_as(tokens("m", i64::MAX, 1, 0)).2, i64::MAX);
+}
+
+async fn book(room: &Room<'_>, lines: &[Line]) {
+    let mut client = room.db().get().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    store::book(&tx, lines).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+fn records(room: &Room<'_>, envelopes: &[Envelope<UsageEvent>]) -> Vec<Record> {
+    envelopes.iter().map(|it| room.record(Topic::UsageEvents, "", it)).collect()
+}
+
+async fn ledger(room: &Room<'_>) -> Vec<String> {
+    room.rows("select fact, model, amount, day from usage_events order by idempotency_key").await
+}
+
+async fn totals(room: &Room<'_>) -> Vec<String> {
+    room.rows("select metric, model, day, amount from usage_totals order by company_id, metric, model, day").await
+}
+
+#[tokio::test]
+async fn a_fact_that_is_told_twice_is_booked_once() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        let told = line(&envelope(clinic, 1, noon(), tokens("m", 100, 10, 4)));
+        book(room, &[told.clone(), told.clone()]).await;
+        book(room, std::slice::from_ref(&told)).await;
+        book(room, &[]).await;
+        assert_eq!(ledger(room).await, ["model_tokens | m | 110 | 2026-03-15"]);
+        let sums = [
+            "tokens_cached | m | 2026-03-15 | 4",
+            "tokens_in | m | 2026-03-15 | 100",
+            "tokens_out | m | 2026-03-15 | 10",
+        ];
+        assert_eq!(totals(room).await, sums);
+
+        let batch = records(
+            room,
+            &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), Fact::MessageIn)],
+        );
+        assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Fresh; 2]);
+        assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(ledger(room).await.len(), 2, "the key of the first is spent");
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_key_at_two_companies_is_two_facts() {
+    in_a_room(async |room| {
+        let (clinic, salon) = (room.company("clinica.test").await, room.company("salao.test").await);
+        let told = |company| line(&envelope(company, 1, noon(), Fact::MessageOut));
+        book(room, &[told(clinic), told(salon)]).await;
+        assert_eq!(ledger(room).await.len(), 2);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_sums_are_the_ledgers_however_it_was_written() {
+    in_a_room(async |room| {
+        let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
+        let fact = |it: u128| match it % 4 {
+            0 => Fact::MessageIn,
+            1 => Fact::MessageOut,
+            2 => tokens("m", 10, 1, 0),
+            _ => tokens("n", 0, 0, 0),
+        };
+        let all: Vec<Line> =
+            (0..400).map(|it| line(&envelope(companies[it as usize % 3], it, noon(), fact(it / 3)))).collect();
+        // Twelve writers at once, in two directions, and each fact in two of them.
+        let backwards: Vec<Line> = all.iter().rev().cloned().collect();
+        let writers = all.chunks(70).chain(backwards.chunks(70)).map(|lines| book(room, lines));
+        join_all(writers).await;
+        let sums = "select metric, model, sum(amount) from usage_totals group by 1, 2 order by 1, 2";
+        let expected = ["message_in |  | 102", "message_out |  | 100", "tokens_in | m | 990", "tokens_out | m | 99"];
+        assert_eq!(room.rows(sums).await, expected);
+        assert_eq!(room.rows("select count(*) from usage_events").await, ["400"]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_day_is_the_companys_own() {
+    in_a_room(async |room| {
+        let here = room.company("clinica.test").await;
+        let (west, east) = (
+            room.company_in("acre.test", "America/Rio_Branco").await,
+            room.company_in("toquio.test", "Asia/Tokyo").await,
+        );
+        // Half past eleven at night in São Paulo is the next day in UTC.
+        let late: Timestamp = "2026-03-15T23:30:00-03:00".parse().unwrap();
+        assert_eq!(late.to_string(), "2026-03-16T02:30:00Z");
+        let companies = [here, west, east, CompanyId(404)];
+        let lines: Vec<Line> = companies
+            .iter()
+            .zip(1..)
+            .map(|(&company, it)| line(&envelope(company, it, late, Fact::MessageIn)))
+            .collect();
+        book(room, &lines).await;
+        let days = room.rows("select day from usage_events order by idempotency_key").await;
+        assert_eq!(
+            days,
+            ["2026-03-15", "2026-03-15", "2026-03-16", "2026-03-16"],
+            "and UTC's where no company is known"
+        );
+        let half_an_hour_later = "2026-03-16T00:00:00-03:00".parse().unwrap();
+        book(room, &[line(&envelope(here, 9, half_an_hour_later, Fact::MessageIn))]).await;
+        let days = format!("select day, amount from usage_totals where company_id = {here} order by day");
+        assert_eq!(room.rows(&days).await, ["2026-03-15 | 1", "2026-03-16 | 1"]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_company_nobody_knows_is_booked_all_the_same() {
+    in_a_room(async |room| {
+        let batch = records(room, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
+        room.take_in(&Meter, &batch).await.unwrap();
+        assert_eq!(totals(room).await, ["message_out |  | 2026-03-15 | 1"]);
+        assert_eq!(room.rows("select processor, state from event_marks").await, ["metering | done"]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_negative_figure_is_refused_and_blames_the_data() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        let batch = records(room, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
+        let refusal = room.take_in(&Meter, &batch).await.unwrap_err();
+        assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
+    })
+    .await;
+}

@@ -9,7 +9,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use domain::{CompanyId, EventId, ProcessorName, Topic, placement};
+use domain::{CompanyId, EventId, ProcessorName, Topic};
 use jiff::Timestamp;
 use platform::outbox::{self, Entry};
 use platform::park;
@@ -95,7 +95,7 @@ fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
         topic,
         subject: park::subject_of(&key),
         key,
-        spread: placement::DEFAULT_SPREAD,
+        spread: letter.spread,
         event: letter.event,
         headers: park::with_history(&letter.headers, &letter.cause, &origin, letter.attempts),
         payload: letter.payload.clone().unwrap_or_default(),

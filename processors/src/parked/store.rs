@@ -1,6 +1,6 @@
 //! parked's SQL.
 
-use domain::{CompanyId, EventId};
+use domain::{CompanyId, EventId, placement};
 use jiff::Timestamp;
 use platform::park;
 use platform::postgres::{Transaction, execute, query};
@@ -38,24 +38,27 @@ pub struct Letter {
     pub payload: Option<Vec<u8>>,
     /// Since when it waits.
     pub parked_at: Timestamp,
+    /// How many partitions its company owns: it goes back to the one it came from.
+    pub spread: u16,
 }
 
 /// What waits and fits, oldest first; locked, so that two people cannot settle one letter twice.
 pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<Letter>, Error> {
     let rows = query(
         tx,
-        "select company_id, processor, event_id, cause, detail, attempts, topic, partition, record_offset, key, headers,
-           payload, parked_at
-         from secretaria.dead_letters
-         where state = 'parked'
-           and ($1::bigint is null or company_id = $1)
-           and ($2::text is null or processor = $2)
-           and ($3::text is null or cause = $3)
-           and ($4::uuid is null or event_id = $4)
-           and ($5::timestamptz is null or parked_at >= $5)
-         order by parked_at, event_id
+        "select d.company_id, d.processor, d.event_id, d.cause, d.detail, d.attempts, d.topic, d.partition,
+           d.record_offset, d.key, d.headers, d.payload, d.parked_at, c.placement_spread
+         from secretaria.dead_letters d
+         left join secretaria.companies c using (company_id)
+         where d.state = 'parked'
+           and ($1::bigint is null or d.company_id = $1)
+           and ($2::text is null or d.processor = $2)
+           and ($3::text is null or d.cause = $3)
+           and ($4::uuid is null or d.event_id = $4)
+           and ($5::timestamptz is null or d.parked_at >= $5)
+         order by d.parked_at, d.event_id
          limit $6
-         for update skip locked",
+         for update of d skip locked",
         &[
             &filter.company.map(|it| it.0),
             &filter.processor.map(|it| it.as_str()),
@@ -84,6 +87,10 @@ fn letter(row: &Row) -> Letter {
         headers: park::headers_from_json(&row.get(10)),
         payload: row.get(11),
         parked_at: row.get(12),
+        spread: row
+            .get::<_, Option<i16>>(13)
+            .and_then(|it| u16::try_from(it).ok())
+            .unwrap_or(placement::DEFAULT_SPREAD),
     }
 }
 

@@ -1,1 +1,170 @@
-//! Claims.
+//! The shelf's claims: what is seen on it, what a replay puts back, and that a letter is settled once.
+
+use domain::header;
+use platform::kafka::Record;
+use platform::park::{Cause, Parcel};
+use uuid::Uuid;
+
+use super::*;
+use crate::tests::{Room, in_a_room};
+
+const REPLY: ProcessorName = ProcessorName::Reply;
+const DELIVERY: ProcessorName = ProcessorName::Delivery;
+
+fn all() -> Filter {
+    Filter { limit: 100, ..Filter::default() }
+}
+
+fn id(event: u128) -> EventId {
+    EventId(Uuid::from_u128(event))
+}
+
+/// A record with bytes and a header that are no text.
+fn record(event: u128) -> Record {
+    let headers = vec![
+        (header::EVENT_ID.to_owned(), id(event).to_string().into_bytes()),
+        ("odd".to_owned(), vec![0xff, 0, 0xfe]),
+        (header::ATTEMPT.to_owned(), b"1".to_vec()),
+    ];
+    Record::kept(3, 7, Some(b"1/551199990001".to_vec()), Some(vec![0, 0xff, event as u8]), headers)
+}
+
+async fn park(room: &Room<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {
+    let record = record(event);
+    let topic = if processor == REPLY { Topic::InboundMessages } else { Topic::OutboundMessages };
+    let parcel = Parcel { company: CompanyId(company), event: id(event), topic, record: &record };
+    let cause = Cause { class, detail: "why".into(), attempts: 6 };
+    let mut client = room.db().get().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    park::park(&tx, processor, &parcel, &cause).await.unwrap();
+    tx.commit().await.unwrap();
+    room.publish(Topic::DeadLetters).await;
+}
+
+/// Four letters, each parked a day after the one before; the last one today.
+async fn four(room: &Room<'_>) {
+    park(room, 0, REPLY, 1, "undecodable").await;
+    park(room, 1, REPLY, 2, "refused_by_database").await;
+    park(room, 1, DELIVERY, 3, "busy").await;
+    park(room, 2, DELIVERY, 4, "busy").await;
+    room.run("update dead_letters set parked_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
+}
+
+async fn listed(room: &Room<'_>, filter: Filter) -> Vec<u128> {
+    list(room.db(), &filter).await.unwrap().iter().map(|it| it.event.0.as_u128()).collect()
+}
+
+async fn states(room: &Room<'_>) -> Vec<String> {
+    room.rows("select state, settled_by, settled_at is not null from dead_letters order by event_id").await
+}
+
+#[tokio::test]
+async fn letters_are_found_by_company_processor_cause_event_and_age_oldest_first() {
+    in_a_room(async |room| {
+        four(room).await;
+        let since = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(listed(room, all()).await, [1, 2, 3, 4]);
+        assert_eq!(listed(room, Filter { limit: 2, ..all() }).await, [1, 2]);
+        assert_eq!(listed(room, Filter { company: Some(CompanyId(1)), ..all() }).await, [2, 3]);
+        assert_eq!(listed(room, Filter { company: Some(CompanyId::NOBODY), ..all() }).await, [1]);
+        assert_eq!(listed(room, Filter { processor: Some(DELIVERY), ..all() }).await, [3, 4]);
+        assert_eq!(listed(room, Filter { cause: Some("busy".into()), ..all() }).await, [3, 4]);
+        assert_eq!(listed(room, Filter { event: Some(id(2)), ..all() }).await, [2]);
+        assert_eq!(listed(room, Filter { since: since("2026-03-13T00:00:00Z"), ..all() }).await, [3, 4]);
+        let narrow =
+            Filter { company: Some(CompanyId(1)), processor: Some(REPLY), cause: Some("busy".into()), ..all() };
+        assert_eq!(listed(room, narrow).await, []);
+        assert_eq!(listed(room, Filter::default()).await, [], "no limit given is none asked for");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dry_run_names_what_it_would_do_and_changes_nothing() {
+    in_a_room(async |room| {
+        four(room).await;
+        let before = states(room).await;
+        let replayed = replay(room.db(), &all(), "ana", Run::Dry).await.unwrap();
+        let dropped = drop(room.db(), &all(), "ana", Run::Dry).await.unwrap();
+        assert_eq!((replayed.len(), dropped.len()), (4, 4));
+        assert_eq!(states(room).await, before);
+        assert_eq!(room.rows("select * from outbox").await, [""; 0]);
+        assert_eq!(listed(room, all()).await, [1, 2, 3, 4], "nor is anything left locked");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
+    in_a_room(async |room| {
+        four(room).await;
+        let one = Filter { event: Some(id(2)), ..all() };
+        assert_eq!(replay(room.db(), &one, "ana", Run::Real).await.unwrap().len(), 1);
+        let placed = "select company_id, topic, placed_by, event_id from outbox";
+        assert_eq!(room.rows(placed).await, [format!("1 | inbound.messages | 551199990001 | {}", id(2))]);
+
+        let back = room.publish(Topic::InboundMessages).await.remove(0);
+        let lay = record(2);
+        assert_eq!((&back.key, &back.payload), (&lay.key, &lay.payload));
+        assert_eq!(back.header_text(header::EVENT_ID), Some(id(2).to_string().as_str()));
+        assert_eq!(back.header("odd"), Some([0xff, 0, 0xfe].as_slice()));
+        assert_eq!(back.header_text(header::CAUSE), Some("refused_by_database"));
+        assert_eq!(back.header_text(header::ORIGIN), Some("inbound.messages/3/7"));
+        assert_eq!(back.header_text(header::ATTEMPT), Some("6"));
+        assert_eq!(back.headers.iter().filter(|(name, _)| name == header::ATTEMPT).count(), 1);
+
+        let parked = "parked | - | f";
+        assert_eq!(states(room).await, [parked, "replayed | ana | t", parked, parked]);
+        assert_eq!(replay(room.db(), &one, "ana", Run::Real).await.unwrap().len(), 0, "it is settled");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() {
+    in_a_room(async |room| {
+        four(room).await;
+        let busy = Filter { cause: Some("busy".into()), ..all() };
+        assert_eq!(drop(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 2);
+        assert_eq!(room.rows("select * from outbox").await, [""; 0]);
+        let (parked, dropped) = ("parked | - | f", "dropped | ana | t");
+        assert_eq!(states(room).await, [parked, parked, dropped, dropped]);
+        assert_eq!(listed(room, all()).await, [1, 2]);
+        assert_eq!(replay(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_people_at_once_settle_a_letter_once() {
+    in_a_room(async |room| {
+        for event in 1..=30 {
+            park(room, 1, REPLY, event, "undecodable").await;
+        }
+        let filter = all();
+        let (ana, rui, eva) = tokio::join!(
+            replay(room.db(), &filter, "ana", Run::Real),
+            replay(room.db(), &filter, "rui", Run::Real),
+            drop(room.db(), &filter, "eva", Run::Real),
+        );
+        let (replayed, dropped) = (ana.unwrap().len() + rui.unwrap().len(), eva.unwrap().len());
+        assert_eq!(replayed + dropped, 30);
+        assert_eq!(room.waiting(Topic::InboundMessages).await.len(), replayed);
+        let settled = "select count(*) filter (where state = 'replayed'), count(*) filter (where state = 'dropped')
+                       from dead_letters";
+        assert_eq!(room.rows(settled).await, [format!("{replayed} | {dropped}")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_published_settles_nothing() {
+    in_a_room(async |room| {
+        four(room).await;
+        let before = states(room).await;
+        room.run("alter table outbox add constraint broken check (false) not valid").await;
+        replay(room.db(), &all(), "ana", Run::Real).await.unwrap_err();
+        assert_eq!(states(room).await, before);
+    })
+    .await;
+}

@@ -5,7 +5,7 @@
 
 #[path = "../../../platform/src/tests/database.rs"]
 mod database;
-mod ways;
+mod laws;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,0 +1,131 @@
+//! The schedule as a table, and settings that make no sense.
+
+use domain::Purpose;
+
+use super::*;
+use crate::delivery::decide::{Standing, after};
+
+fn busy_for(seconds: u64) -> Verdict {
+    Verdict::Temporary { class: "busy", retry_after: Some(Duration::from_secs(seconds)) }
+}
+
+/// Plays verdicts from the first attempt on, one line per attempt, until it is over.
+fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
+    let waits = Config::default().waits();
+    let mut unknowns = 0;
+    let mut lines = Vec::new();
+    for (verdict, attempts) in verdicts.into_iter().zip(1..) {
+        let standing = Standing { attempts, unknowns, purpose: Purpose::Reply };
+        let (result, next) = after(standing, &verdict, &waits);
+        unknowns += usize::from(result == AttemptResult::Unknown);
+        let next = match next {
+            Next::Sent => "over".to_owned(),
+            Next::Again(wait) => format!("again in {} s", wait.as_secs()),
+            Next::GiveUp => "parked".to_owned(),
+        };
+        lines.push(format!("{attempts} {}, {next}", result.as_str()));
+        if !next.starts_with("again") {
+            break;
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_message_that_is_taken_is_over() {
+    assert_eq!(play([Verdict::Sent]), ["1 SENT, over"]);
+    assert_eq!(play([BUSY, Verdict::Sent]), ["1 FAILED_TEMPORARY, again in 5 s", "2 SENT, over"]);
+}
+
+#[test]
+fn there_is_one_attempt_and_five_retries_and_then_it_has_failed_for_good() {
+    let schedule = [
+        "1 FAILED_TEMPORARY, again in 5 s",
+        "2 FAILED_TEMPORARY, again in 15 s",
+        "3 FAILED_TEMPORARY, again in 45 s",
+        "4 FAILED_TEMPORARY, again in 90 s",
+        "5 FAILED_TEMPORARY, again in 90 s",
+        "6 FAILED_PERMANENT, parked",
+    ];
+    assert_eq!(play([BUSY; 9]), schedule);
+}
+
+#[test]
+fn the_last_retry_may_still_arrive() {
+    let lines = play([BUSY, BUSY, BUSY, BUSY, BUSY, Verdict::Sent]);
+    assert_eq!(lines.last().unwrap(), "6 SENT, over");
+}
+
+#[test]
+fn a_provider_that_asks_for_a_longer_wait_gets_it_and_a_shorter_one_is_not_heeded() {
+    let lines = play([busy_for(600), busy_for(3), busy_for(45), busy_for(91)]);
+    let expected = [
+        "1 FAILED_TEMPORARY, again in 600 s",
+        "2 FAILED_TEMPORARY, again in 15 s",
+        "3 FAILED_TEMPORARY, again in 45 s",
+        "4 FAILED_TEMPORARY, again in 91 s",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn what_is_refused_for_good_is_not_tried_again() {
+    assert_eq!(play([FORBIDDEN]), ["1 FAILED_PERMANENT, parked"]);
+    assert_eq!(play([BUSY, FORBIDDEN]), ["1 FAILED_TEMPORARY, again in 5 s", "2 FAILED_PERMANENT, parked"]);
+    assert_eq!(play([SILENT, FORBIDDEN]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, parked"]);
+}
+
+#[test]
+fn what_may_have_arrived_is_sent_once_more_and_no_further() {
+    assert_eq!(play([SILENT, Verdict::Sent]), ["1 UNKNOWN, again in 5 s", "2 SENT, over"]);
+    assert_eq!(play([SILENT, SILENT]), ["1 UNKNOWN, again in 5 s", "2 UNKNOWN, parked"]);
+    assert_eq!(play([SILENT, BUSY]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, parked"]);
+    assert_eq!(
+        play([BUSY, BUSY, SILENT, BUSY]),
+        [
+            "1 FAILED_TEMPORARY, again in 5 s",
+            "2 FAILED_TEMPORARY, again in 15 s",
+            "3 UNKNOWN, again in 45 s",
+            "4 FAILED_PERMANENT, parked",
+        ]
+    );
+}
+
+#[test]
+fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_parked() {
+    assert_eq!(play([BUSY, BUSY, BUSY, BUSY, BUSY, SILENT]).last().unwrap(), "6 UNKNOWN, parked");
+}
+
+#[test]
+fn without_waits_there_is_one_attempt() {
+    let standing = Standing { attempts: 1, unknowns: 0, purpose: Purpose::Reply };
+    assert_eq!(after(standing, &BUSY, &[]), (AttemptResult::FailedPermanent, Next::GiveUp));
+    assert_eq!(after(standing, &SILENT, &[]), (AttemptResult::Unknown, Next::GiveUp));
+    let unheard_of = Standing { attempts: 0, ..standing };
+    assert_eq!(after(unheard_of, &BUSY, &LATER).1, Next::GiveUp, "an attempt that was never counted");
+}
+
+#[test]
+fn the_waits_are_the_settings_times_the_scale() {
+    let seconds = |config: Config| config.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+    assert_eq!(seconds(Config::default()), [5.0, 15.0, 45.0, 90.0, 90.0]);
+    assert_eq!(seconds(Config { time_scale: 0.1, ..Config::default() }), [0.5, 1.5, 4.5, 9.0, 9.0]);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let says = |config: Config| config.validate().unwrap_err().to_string();
+    Config::default().validate().unwrap();
+    let waits = "setting `delivery.retry_after_s`: at most 20 waits, each between 0 and 86400 seconds";
+    for retry_after_s in [vec![1.0; 21], vec![-0.1], vec![86_401.0], vec![f64::NAN], vec![f64::INFINITY]] {
+        assert_eq!(says(Config { retry_after_s, ..Config::default() }), waits);
+    }
+    for time_scale in [-1.0, 10.5, f64::NAN] {
+        let said = says(Config { time_scale, ..Config::default() });
+        assert_eq!(said, "setting `delivery.time_scale`: must be between 0 and 10");
+    }
+    for timeout_ms in [99, 120_001] {
+        let said = says(Config { timeout_ms, ..Config::default() });
+        assert_eq!(said, "setting `delivery.timeout_ms`: must be between 100 and 120000");
+    }
+}

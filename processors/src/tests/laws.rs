@@ -1,0 +1,118 @@
+//! The query that operators trust notices when a law is broken: every law is broken once, by hand.
+
+use std::collections::BTreeSet;
+
+use super::in_a_room;
+
+/// One turn that is answered and sent, everything as it should be.
+const SOUND: &str = "
+    insert into companies (company_id, domain, name) overriding system value values (1, 'clinica.test', 'Clínica');
+    insert into contacts (company_id, contact_id, channel) values (1, md5('contact')::uuid, 'whaticket');
+    insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
+    values (1, md5('conversation')::uuid, md5('contact')::uuid, 'whaticket', 'somebody');
+    insert into turns (company_id, turn_id, conversation_id, state, outcome, due_at, closes_at, ended_at)
+    values (1, md5('turn')::uuid, md5('conversation')::uuid, 'ended', 'replied', now(), now(), now());
+    insert into messages
+      (company_id, message_id, conversation_id, position, direction, turn_id, body, occurred_at, received_at)
+    values
+      (1, md5('in')::uuid, md5('conversation')::uuid, 1, 'in', md5('turn')::uuid, 'oi', now(), now()),
+      (1, md5('out')::uuid, md5('conversation')::uuid, 2, 'out', md5('turn')::uuid, 'olá', now(), now());
+    insert into deliveries
+      (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state, outcome, due_at,
+       attempts, record_partition, record_offset)
+    values (1, md5('out')::uuid, md5('conversation')::uuid, 2, 'whaticket', 'somebody', 'olá', 'reply', 'ended', 'sent',
+            now(), 2, 3, 7);
+    insert into delivery_attempts (company_id, delivery_id, attempt, of_round, ended_at, result, class)
+    values (1, md5('out')::uuid, 1, 1, now(), 'FAILED_TEMPORARY', 'busy'), (1, md5('out')::uuid, 2, 2, now(), 'SENT', null);
+    insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
+    values
+      (1, 'reply', md5('in')::uuid, 'inbound.messages', 3, 7, 'done'),
+      (1, 'delivery', md5('out')::uuid, 'outbound.messages', 3, 7, 'done');
+    insert into intake_counts (company_id, processor, topic, partition, records, fresh, duplicates)
+    values (1, 'reply', 'inbound.messages', 3, 2, 1, 1), (1, 'delivery', 'outbound.messages', 3, 1, 1, 0);
+    insert into consumer_offsets (processor, topic, partition, first_offset, next_offset)
+    values ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8);
+    insert into topic_ends (topic, partition, start_offset, end_offset, seen_at)
+    values
+      ('inbound.messages', 3, 0, 9, now() + interval '1 hour'),
+      ('outbound.messages', 3, 0, 8, now() + interval '1 hour');
+    insert into usage_events (company_id, idempotency_key, fact, model, amount, tokens_in, tokens_out, occurred_at, day)
+    values
+      (1, 'a', 'message_in', '', 1, 0, 0, now(), '2026-03-15'),
+      (1, 'b', 'model_tokens', 'm', 110, 100, 10, now(), '2026-03-15');
+    insert into usage_totals (company_id, metric, model, day, amount)
+    values
+      (1, 'message_in', '', '2026-03-15', 1), (1, 'tokens_in', 'm', '2026-03-15', 100),
+      (1, 'tokens_out', 'm', '2026-03-15', 10);";
+
+/// What somebody, or a bug, might do, and the law it breaks.
+const CRIMES: &[(&str, &str)] = &[
+    (
+        "update consumer_offsets set first_offset = 6 where processor = 'reply'",
+        "every offset passed is a record counted",
+    ),
+    ("delete from intake_counts where processor = 'delivery'", "every offset passed is a record counted"),
+    ("update intake_counts set records = 3 where processor = 'reply'", "every offset passed is a record counted"),
+    ("update intake_counts set fresh = 2 where processor = 'reply'", "every fresh record has a mark"),
+    ("delete from event_marks where processor = 'reply'", "every fresh record has a mark"),
+    (
+        "update topic_ends set end_offset = 8 where topic = 'inbound.messages'",
+        "nothing is read that the broker does not hold",
+    ),
+    (
+        "update topic_ends set start_offset = 10, end_offset = 10 where topic = 'inbound.messages'",
+        "nothing is dropped by the broker before it is read",
+    ),
+    (
+        "update event_marks set state = 'in_flight' where processor = 'reply'",
+        "a message in flight is in a turn that has not ended",
+    ),
+    ("delete from messages where direction = 'in'", "a message done is in a turn that has ended"),
+    ("update turns set state = 'collecting', outcome = null", "a message done is in a turn that has ended"),
+    ("delete from messages where direction = 'out'", "a turn that spoke has one message, and it was handed on"),
+    (
+        "update event_marks set event_id = md5('other')::uuid where processor = 'delivery'",
+        "a turn that spoke has one message, and it was handed on",
+    ),
+    (
+        "update event_marks set state = 'in_flight' where processor = 'delivery'",
+        "a delivery in flight is a row that has not ended",
+    ),
+    ("update deliveries set outcome = 'failed_permanent'", "a delivery done was sent, one given up is parked"),
+    (
+        "update deliveries set outcome = 'failed_permanent'; update event_marks set state = 'parked' where processor = 'delivery'",
+        "whatever is parked is on the shelf",
+    ),
+    (
+        "update delivery_attempts set result = 'SENT' where attempt = 1",
+        "a second send follows only an attempt that failed for a time or is unknown",
+    ),
+    ("update usage_totals set amount = 2 where metric = 'message_in'", "the sums of usage are the ledger's"),
+    ("delete from usage_totals where metric = 'tokens_out'", "the sums of usage are the ledger's"),
+    ("delete from usage_events where fact = 'model_tokens'", "the sums of usage are the ledger's"),
+];
+
+const LAWS: &str = include_str!("../../../sql/checks/conservation.sql");
+
+#[tokio::test]
+async fn every_law_that_is_broken_is_named() {
+    in_a_room(async |room| {
+        room.run(SOUND).await;
+        room.conserves().await;
+        for (crime, law) in CRIMES {
+            room.run(&format!("begin; {crime};")).await;
+            let broken = room.rows(LAWS).await;
+            room.run("rollback").await;
+            assert!(broken.iter().any(|it| it.starts_with(law)), "{crime}: {broken:#?}");
+        }
+    })
+    .await;
+}
+
+#[test]
+fn no_law_is_left_untried() {
+    let named = LAWS.lines().filter_map(|line| line.trim().strip_prefix("select '"));
+    let laws: BTreeSet<String> = named.map(|it| it.rsplit_once('\'').unwrap().0.replace("''", "'")).collect();
+    let tried: BTreeSet<String> = CRIMES.iter().map(|(_, law)| (*law).to_owned()).collect();
+    assert_eq!(laws, tried);
+}
