@@ -84,14 +84,18 @@ pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: 
 }
 
 /// Asks Postgres until it answers. Pauses stay below the runner's own, so that results come before new claims.
-pub(crate) async fn patiently<T, F>(processor: &str, mut ask: impl FnMut() -> F) -> T
+///
+/// # Errors
+/// Only if what was asked is at fault, so that asking again would not help.
+pub(crate) async fn patiently<T, F>(processor: &str, mut ask: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut wait = Duration::from_millis(50);
     loop {
         match ask().await {
-            Ok(answer) => return answer,
+            Ok(answer) => return Ok(answer),
+            Err(problem) if problem.blames_the_data() => return Err(problem),
             Err(problem) => tracing::warn!(processor, error = chain(&problem), "a result waits for postgres"),
         }
         tokio::time::sleep(wait).await;

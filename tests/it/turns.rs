@@ -101,6 +101,8 @@ async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked(
         "candidates": [{ "content": { "parts": [{ "text": "não devia" }] }, "finishReason": "SAFETY" }],
         "usageMetadata": { "promptTokenCount": 10, "candidatesTokenCount": 5 }
     });
+    let unstorable =
+        json!({ "candidates": [{ "content": { "parts": [{ "text": "oi\u{0}!" }] }, "finishReason": "STOP" }] });
     let heard = [
         ends_as(&app, "5511900000001", vec![model(status(500)).times(9)]).await,
         ends_as(&app, "5511900000002", vec![model(status(403))]).await,
@@ -108,6 +110,7 @@ async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked(
         ends_as(&app, "5511900000004", vec![model(Fault::Answer { body: blocked })]).await,
         ends_as(&app, "5511900000005", vec![model(Fault::Answer { body: half })]).await,
         ends_as(&app, "5511900000006", vec![model(Fault::Garbage).times(9)]).await,
+        ends_as(&app, "5511900000007", vec![model(Fault::Answer { body: unstorable })]).await,
     ];
     let expected = [
         "fallback unavailable, 3 calls",
@@ -116,8 +119,10 @@ async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked(
         "fallback blocked, 1 calls",
         "fallback blocked, 1 calls",
         "fallback garbage, 3 calls",
+        "replied, 1 calls",
     ];
     assert_eq!(heard.map(|it| it.replace("  ", " ")), expected);
+    assert_eq!(app.sent_to("5511900000007"), ["oi!"]);
     assert!(app.sent_to("5511900000005")[0].starts_with("Recebemos sua mensagem"), "half an answer is not sent");
     assert_eq!(app.one("select string_agg(tokens_in || '+' || tokens_out, ' ' order by tokens_in) from usage_events where fact = 'model_tokens'").await, "10+5 77+0");
 }

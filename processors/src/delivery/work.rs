@@ -101,19 +101,28 @@ impl Work for Sending {
 
     async fn perform(&self, claim: Claim) {
         let began = clock::instant();
-        let channel = patiently("delivery", || claims::channel(&self.db, claim.company)).await;
-        let verdict = self.attempt(&claim, channel).await;
+        let verdict = match patiently("delivery", || claims::channel(&self.db, claim.company)).await {
+            Ok(channel) => self.attempt(&claim, channel).await,
+            Err(problem) => {
+                tracing::error!(company_id = claim.company.0, error = chain(&problem), "channel cannot be read");
+                Verdict::Permanent { class: "unreadable_channel" }
+            }
+        };
         let finish = patiently("delivery", || perform::finish(&self.db, &claim, &verdict, &self.waits)).await;
         let company_id = claim.company.0;
         let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match finish {
-            Finish::Done(result, _) => tracing::info!(
+            Ok(Finish::Done(result, _)) => tracing::info!(
                 company_id, delivery = %claim.delivery, attempt = claim.attempt, correlation_id, duration_ms,
                 result = result.as_str(), class = verdict.class(), "delivery attempted"
             ),
-            Finish::Lost => {
+            Ok(Finish::Lost) => {
                 tracing::info!(company_id, delivery = %claim.delivery, correlation_id, "claim was lost, its result is void");
+            }
+            // Its claim runs out, and the attempt becomes one whose end nobody saw.
+            Err(problem) => {
+                tracing::error!(company_id, delivery = %claim.delivery, error = chain(&problem), "attempt cannot be ended");
             }
         }
     }

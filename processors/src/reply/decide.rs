@@ -78,9 +78,16 @@ impl Outcome {
 pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> Ending {
     let tokens = calls.iter().filter_map(used).collect();
     match answer {
-        Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(answer.text), tokens },
+        // Postgres holds no NUL in text, and no phone shows one.
+        Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(answer.text.replace('\0', "")), tokens },
         Err(failure) => Ending { outcome: Outcome::Fallback(failure.class()), text: Some(fallback.to_owned()), tokens },
     }
+}
+
+/// An answer that the database refuses to hold is not sent; what it used stays used.
+pub(super) fn on_refusal(refused: Ending, fallback: &str) -> Ending {
+    let text = Some(fallback.to_owned());
+    Ending { outcome: Outcome::Fallback("refused_by_database"), text, tokens: refused.tokens }
 }
 
 /// A company that was suspended while a turn was collecting gets no model call.

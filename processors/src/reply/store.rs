@@ -50,11 +50,12 @@ pub(super) async fn contact(
     let names: Vec<&str> = aliases.iter().map(Address::as_str).collect();
     let known = query(
         tx,
-        "select contact_id, alias
-         from secretaria.contact_aliases
-         where company_id = $1 and channel = $2 and alias = any($3)
-         order by alias like 'lid:%', alias
-         for update",
+        "select a.contact_id, c.name
+         from secretaria.contact_aliases a
+         join secretaria.contacts c using (company_id, contact_id)
+         where a.company_id = $1 and a.channel = $2 and a.alias = any($3)
+         order by a.alias like 'lid:%', a.alias
+         for update of a",
         &[&company.0, &channel, &names],
     )
     .await?;
@@ -73,6 +74,10 @@ pub(super) async fn contact(
             &[&company.0, &channel, &names, &contact],
         )
         .await?;
+    }
+    if message.name.is_some() && message.name != first.get(1) {
+        let sql = "update secretaria.contacts set name = $3 where company_id = $1 and contact_id = $2";
+        execute(tx, sql, &[&company.0, &contact, &message.name]).await?;
     }
     Ok(ContactId(contact))
 }

@@ -6,6 +6,7 @@ use domain::{CompanyId, ProcessorName, TurnId};
 use metrics::{counter, gauge, histogram};
 use platform::postgres::{Db, Failure};
 use platform::runner::{Claimed, Work};
+use platform::telemetry::chain;
 use platform::{clock, metric};
 
 use super::claims::{self, Claim, Context};
@@ -53,8 +54,12 @@ impl Answering {
         });
         let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
         count(&calls);
-        let fallback = context.fallback_text.as_deref().unwrap_or(&self.fallback);
-        decide::on_answer(answer, &calls, fallback)
+        decide::on_answer(answer, &calls, self.fallback_of(context))
+    }
+
+    /// What is said when no answer could be had.
+    fn fallback_of<'a>(&'a self, context: &'a Context) -> &'a str {
+        context.fallback_text.as_deref().unwrap_or(&self.fallback)
     }
 }
 
@@ -82,26 +87,37 @@ impl Work for Answering {
 
     async fn perform(&self, claim: Claim) {
         let began = clock::instant();
-        // A turn without a conversation cannot be: foreign keys hold.
-        let Some(context) = patiently("reply", || claims::context(&self.db, &claim, self.memory)).await else { return };
-        let ending = self.answer(&claim, &context).await;
-        let finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
-        let word = ending.outcome.as_str();
-        let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match finish {
-            Finish::Done => match ending.outcome {
-                Outcome::Fallback(class) => {
-                    tracing::warn!(company_id = claim.company.0, turn = %claim.turn, correlation_id, class, duration_ms, "turn ended in the fallback text");
-                }
-                Outcome::Replied | Outcome::Ignored(_) => {
-                    tracing::info!(company_id = claim.company.0, turn = %claim.turn, correlation_id, outcome = word, duration_ms, "turn ended");
-                }
-            },
-            Finish::Lost => {
-                tracing::info!(company_id = claim.company.0, turn = %claim.turn, "claim was lost, its result is void")
-            }
+        let context = match patiently("reply", || claims::context(&self.db, &claim, self.memory)).await {
+            Ok(Some(context)) => context,
+            // A turn without a conversation cannot be: foreign keys hold.
+            Ok(None) => return tracing::error!(turn = %claim.turn, "turn has no conversation"),
+            Err(problem) => return tracing::error!(turn = %claim.turn, error = chain(&problem), "turn cannot be read"),
+        };
+        let mut ending = self.answer(&claim, &context).await;
+        let mut finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
+        if let Err(problem) = &finish {
+            tracing::error!(turn = %claim.turn, error = chain(problem), "answer cannot be stored: the fallback text is sent");
+            ending = decide::on_refusal(ending, self.fallback_of(&context));
+            finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
         }
+        report(&claim, &ending, &finish, began.elapsed());
+    }
+}
+
+fn report(claim: &Claim, ending: &Ending, finish: &Result<Finish, Failure>, took: Duration) {
+    let (company_id, turn, outcome) = (claim.company.0, claim.turn, ending.outcome.as_str());
+    let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match (finish, ending.outcome) {
+        (Ok(Finish::Done), Outcome::Fallback(class)) => {
+            tracing::warn!(company_id, %turn, correlation_id, outcome, class, duration_ms, "turn ended in the fallback text");
+        }
+        (Ok(Finish::Done), Outcome::Replied | Outcome::Ignored(_)) => {
+            tracing::info!(company_id, %turn, correlation_id, outcome, duration_ms, "turn ended");
+        }
+        (Ok(Finish::Lost), _) => tracing::info!(company_id, %turn, "claim was lost, its result is void"),
+        // Its claim runs out and the turn is tried again; a person should look.
+        (Err(problem), _) => tracing::error!(company_id, %turn, error = chain(problem), "turn cannot be ended"),
     }
 }
 
