@@ -3,6 +3,8 @@
 mod admin;
 mod producer;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{create_topics, watermarks};
 pub use producer::{Header, NotDurable, Outgoing, Producer};

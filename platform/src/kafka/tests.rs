@@ -1,0 +1,114 @@
+//! The producer and the reader on librdkafka's in-process broker: no server is needed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use domain::{ProcessorName, Topic};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::{Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record};
+
+type Broker = MockCluster<'static, DefaultProducerContext>;
+
+fn broker() -> (Broker, Config) {
+    let broker = MockCluster::new(1).unwrap();
+    for topic in Topic::ALL {
+        broker.create_topic(topic.as_str(), 2, 1).unwrap();
+    }
+    let config = Config {
+        bootstrap: broker.bootstrap_servers(),
+        partitions: 2,
+        message_timeout_ms: 3_000,
+        // Longer than this broker waits for a group to gather, or nobody would ever be in it.
+        session_timeout_ms: 10_000,
+        ..Config::default()
+    };
+    (broker, config)
+}
+
+fn numbered<'a>(partition: i32, payload: &'a [u8]) -> Outgoing<'a> {
+    Outgoing { topic: Topic::UsageEvents, partition, key: b"1", payload, headers: &[("kind", b"usage")] }
+}
+
+async fn publish(producer: &Producer, partition: i32, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        producer.publish(numbered(partition, number.to_string().as_bytes())).await.unwrap();
+    }
+}
+
+fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
+    Reader::start(ReaderSetup {
+        client: config.consumer(ProcessorName::Metering, "test"),
+        topic: config.topic(Topic::UsageEvents),
+        batch_records: 10,
+        positions: move |_: &[i32]| positions.clone(),
+    })
+    .unwrap()
+}
+
+/// Reads so many records, as `partition/offset payload`.
+async fn take(reader: &mut Reader, count: usize) -> (Vec<String>, Vec<Record>) {
+    let mut records = Vec::new();
+    while records.len() < count {
+        let batch = tokio::time::timeout(Duration::from_secs(40), reader.next()).await.expect("records come").unwrap();
+        records.extend(batch);
+    }
+    let show = |it: &Record| {
+        let text = String::from_utf8_lossy(it.payload.as_deref().unwrap_or_default()).into_owned();
+        format!("{}/{} {text}", it.partition, it.offset)
+    };
+    (records.iter().map(show).collect(), records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
+    let (_broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..3).await;
+    publish(&producer, 1, 0..2).await;
+    let mut reader = read_from(&config, HashMap::from([(0, 1)]));
+    let (mut read, records) = take(&mut reader, 4).await;
+    read.sort();
+    assert_eq!(read, ["0/1 1", "0/2 2", "1/0 0", "1/1 1"]);
+    assert_eq!(records[0].header_text("kind"), Some("usage"));
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_count() {
+    let (_broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..30).await;
+    let mut reader = read_from(&config, HashMap::new());
+    let (_, records) = take(&mut reader, 10).await;
+    reader.seek(0, 5);
+    assert!(records.iter().all(|it| !reader.still_owns(it)));
+    let (read, records) = take(&mut reader, 25).await;
+    let expected: Vec<String> = (5..30).map(|n| format!("0/{n} {n}")).collect();
+    assert_eq!(read, expected);
+    assert!(records.iter().all(|it| reader.still_owns(it)));
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
+    let (_broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..2).await;
+    let mut reader = read_from(&config, HashMap::from([(0, 9)]));
+    assert_eq!(take(&mut reader, 2).await.0, ["0/0 0", "0/1 1"]);
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
+    let (broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..1).await;
+    broker.broker_down(1).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(5), producer.publish(numbered(0, b"1"))).await;
+    assert!(matches!(answer, Ok(Err(NotDurable::Unconfirmed(_)))), "{answer:?}");
+    broker.broker_up(1).unwrap();
+    publish(&producer, 0, 2..3).await;
+}
