@@ -228,6 +228,7 @@ mod tests {
         422 - {"error":"no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like","reason":"unknown_shape","field":"message"}
         422 - {"error":"the field number cannot be understood","reason":"invalid_field","field":"number"}
         413 - {"error":"the body is larger than 1048576 bytes","reason":"too_large"}
+        408 - {"error":"the body did not arrive whole: send it again","reason":"incomplete_body"}
         503 5 {"error":"the hook could not be stored: send it again","reason":"not_durable"}
         503 2 {"error":"not ready yet: send it again","reason":"directory_not_loaded"}
         503 1 {"error":"shutting down: send it again","reason":"shutting_down"}
