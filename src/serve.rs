@@ -15,6 +15,7 @@ use platform::kafka::Producer;
 use platform::postgres::{self, Db};
 use platform::seal::Sealer;
 use platform::task::{self, Stop};
+use platform::telemetry::chain;
 use platform::{http, relay, telemetry, watermarks};
 use processors::Ground;
 use tokio::net::TcpListener;
@@ -79,11 +80,17 @@ impl Roles {
 /// # Errors
 /// If the port is taken, a key is missing, or a setting is refused; nothing has been served then.
 pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
-    let metrics = telemetry::start(&settings.telemetry)?;
-    let running = start(settings, roles, Some(metrics)).await?;
-    task::asked_to_end().await;
-    tracing::info!("asked to end");
-    running.stop().await
+    let telemetry = telemetry::start(&settings.telemetry)?;
+    let running = start(settings, roles, Some(telemetry.recorder.clone())).await?;
+    let broken = tokio::select! {
+        () = task::asked_to_end() => {
+            tracing::info!("asked to end");
+            None
+        }
+        () = running.broke() => Some(anyhow::anyhow!("a processor could not go on; the log says why")),
+    };
+    running.stop().await?;
+    broken.map_or(Ok(()), Err)
 }
 
 /// A process that serves.
@@ -91,6 +98,7 @@ pub struct Running {
     address: std::net::SocketAddr,
     readiness: Readiness,
     http_drain: Duration,
+    work_drain: Duration,
     server: JoinHandle<std::io::Result<()>>,
     work: Vec<JoinHandle<()>>,
     relay: Option<JoinHandle<()>>,
@@ -104,6 +112,8 @@ struct Stops {
     http: Stop,
     work: Stop,
     relay: Stop,
+    /// Said by the process itself, when it cannot go on.
+    broken: Stop,
 }
 
 /// Starts serving.
@@ -139,6 +149,7 @@ pub async fn start(
     }
     let relay = if roles.processors.is_empty() { None } else { Some(house.processors(&roles.processors)?) };
     let drain_ms = house.settings.http.drain_ms;
+    let work_drain_ms = house.settings.reply.runner.drain_ms.max(house.settings.delivery.runner.drain_ms);
     let server = task::spawn("http", http::serve(listener, routes, drain_ms, house.stops.http.clone()));
     readiness.open();
     tracing::info!(%address, ?roles, "serving");
@@ -146,6 +157,7 @@ pub async fn start(
         address,
         readiness,
         http_drain: Duration::from_millis(drain_ms + 500),
+        work_drain: Duration::from_millis(work_drain_ms) + Duration::from_secs(5),
         server,
         work: house.work,
         relay,
@@ -226,10 +238,11 @@ impl House {
         };
         let config =
             processors::Config { reply: self.settings.reply.clone(), delivery: self.settings.delivery.clone() };
-        let (names, stop) = (names.to_vec(), self.stops.work.clone());
+        let (names, stop, broken) = (names.to_vec(), self.stops.work.clone(), self.stops.broken.clone());
         self.work.push(task::spawn("processors", async move {
             if let Err(problem) = processors::run(&names, ground, config, stop.clone()).await {
-                tracing::error!(error = %problem, "processors could not go on");
+                tracing::error!(error = chain(&problem), "processors could not go on");
+                broken.cancel();
             }
         }));
         let watch = watermarks::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
@@ -241,6 +254,11 @@ impl House {
 }
 
 impl Running {
+    /// Resolves when this process cannot go on by itself.
+    pub async fn broke(&self) {
+        self.stops.broken.cancelled().await;
+    }
+
     /// Where it listens.
     pub fn address(&self) -> std::net::SocketAddr {
         self.address
@@ -255,10 +273,10 @@ impl Running {
         self.stops.http.cancel();
         let served = tokio::time::timeout(self.http_drain, self.server).await;
         self.stops.work.cancel();
-        for work in self.work {
-            if let Err(problem) = work.await {
-                tracing::error!(error = %problem, "a task ended without a word");
-            }
+        // A Postgres that hangs must not keep the relay and the producers from their own ends.
+        let ended = tokio::time::timeout(self.work_drain, futures_util::future::join_all(self.work)).await;
+        if !matches!(ended, Ok(results) if results.iter().all(Result::is_ok)) {
+            tracing::warn!("stopped with work under way; it is taken up again");
         }
         self.stops.relay.cancel();
         if let Some(relay) = self.relay {

@@ -47,7 +47,7 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
         (&fields["method"], &fields["path"], &fields["status"]),
         (&json!("GET"), &json!("/api/usage"), &json!(403))
     );
-    assert_eq!(fields["company"], 7, "who asked, since what was asked for was refused");
+    assert_eq!(fields["company_id"], 7, "who asked, since what was asked for was refused");
     assert!(fields["duration_ms"].is_f64());
     assert!(!text.contains(&token) && !text.contains("2026-03-01"), "neither the token nor the query");
 }

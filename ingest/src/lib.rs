@@ -43,6 +43,9 @@ impl Config {
         if !(1_024..=16_777_216).contains(&self.body_limit_bytes) {
             return Err(settings::Error::senseless("ingest.body_limit_bytes", "must be between 1024 and 16777216"));
         }
+        if self.body_timeout_ms < 100 {
+            return Err(settings::Error::senseless("ingest.body_timeout_ms", "must be at least 100"));
+        }
         if !(1..=3_600).contains(&self.refresh_s) {
             return Err(settings::Error::senseless("ingest.refresh_s", "must be between 1 and 3600"));
         }

@@ -77,11 +77,8 @@ pub(crate) fn prepare(
 }
 
 impl Ready {
-    /// Hands the record over and waits for the broker's word.
-    ///
-    /// # Errors
-    /// If the broker did not confirm it; it may be there all the same.
-    pub(crate) async fn publish(self, producer: &Producer) -> Result<(), NotDurable> {
+    /// Hands the record over at once, and resolves to the broker's word.
+    pub(crate) fn publish(&self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         let headers = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
         let outgoing = Outgoing {
             topic: Topic::InboundMessages,
@@ -90,6 +87,6 @@ impl Ready {
             payload: &self.payload,
             headers: &headers,
         };
-        producer.publish(outgoing).await
+        producer.publish(outgoing)
     }
 }

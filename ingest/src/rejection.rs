@@ -1,7 +1,8 @@
 //! Why a hook is not accepted, and how that is said: one status, one counted word, one sentence.
 //!
-//! A 4xx is the caller's fault and never worth sending again unchanged; our own fault is always a 503 with
-//! `Retry-After`. No sentence repeats anything from a body, a header or a secret.
+//! A 4xx is the caller's fault and not worth sending again unchanged, but for the 408 of a body that did not arrive
+//! whole; our own fault is always a 503 with `Retry-After`. No sentence repeats anything from a body, a header or a
+//! secret.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

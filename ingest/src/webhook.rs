@@ -100,7 +100,7 @@ fn examine(
 }
 
 impl Ingest {
-    /// Waits for the broker's word in a task of its own: a hang-up does not cancel it.
+    /// Waits for the broker's word; a hang-up does not cancel it.
     async fn store(
         self: &Arc<Self>,
         company: Arc<Company>,
@@ -112,9 +112,9 @@ impl Ingest {
         if !self.readiness.is_open() {
             return Err(Unavailable::ShuttingDown.into());
         }
-        let producer = self.producer.clone();
-        let stored = task::spawn_unnamed(async move {
-            let result = ready.publish(&producer).await;
+        let published = ready.publish(&self.producer);
+        let stored = task::to_its_end(async move {
+            let result = published.await;
             let (correlation_id, company_id) = (trace.correlation_id(), company.id.0);
             let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             match &result {
@@ -132,7 +132,7 @@ impl Ingest {
             }
             result.is_ok()
         });
-        if stored.await.unwrap_or(false) { Ok(Accepted { event }) } else { Err(Unavailable::NotDurable.into()) }
+        if stored.await { Ok(Accepted { event }) } else { Err(Unavailable::NotDurable.into()) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,6 +15,7 @@ use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use crate::http::PeerInfo;
 use crate::kafka;
@@ -72,11 +73,20 @@ pub fn routes(watched: Watched) -> Router {
         .route("/readyz", get(readyz))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
-        .with_state(Arc::new(watched))
+        .with_state(Arc::new(Watch { watched, latest: Mutex::default() }))
 }
 
-async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
-    if watched.readiness.is_open() {
+/// What is watched, and the latest deep verdict: however many ask, dependencies are asked once a second.
+struct Watch {
+    watched: Watched,
+    latest: Mutex<Option<(Instant, StatusCode, Value)>>,
+}
+
+/// How long a deep verdict is good for.
+const FRESH: Duration = Duration::from_secs(1);
+
+async fn readyz(State(watch): State<Arc<Watch>>) -> Response {
+    if watch.watched.readiness.is_open() {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "not ready\n").into_response()
@@ -90,7 +100,22 @@ struct Answer {
     error: Option<&'static str>,
 }
 
-async fn healthz(State(watched): State<Arc<Watched>>) -> Response {
+async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
+    let mut latest = watch.latest.lock().await;
+    let fresh = latest.take().filter(|(at, ..)| at.elapsed() < FRESH);
+    let (at, status, body) = match fresh {
+        Some(verdict) => verdict,
+        None => {
+            let (status, body) = examine(&watch.watched).await;
+            (clock::instant(), status, body)
+        }
+    };
+    *latest = Some((at, status, body.clone()));
+    (status, axum::Json(body)).into_response()
+}
+
+/// Asks everything at once, each within the window.
+async fn examine(watched: &Watched) -> (StatusCode, Value) {
     let postgres = within(async { watched.db.ping().await.is_ok() }, "does not answer");
     let broker = within(async { watermarks::ping(&watched.kafka, WINDOW).await.is_ok() }, "does not answer");
     let workers = futures_util::future::join_all(watched.processors.iter().map(|&processor| {
@@ -117,7 +142,7 @@ async fn healthz(State(watched): State<Arc<Watched>>) -> Response {
         "at": clock::now().to_string(),
         "dependencies": components,
     });
-    (status, axum::Json(body)).into_response()
+    (status, body)
 }
 
 async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> Answer {
@@ -128,7 +153,8 @@ async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> A
 }
 
 /// To peers on this machine that are not a proxy, or to who knows the token; to others the path does not exist.
-async fn metrics_page(State(watched): State<Arc<Watched>>, peer: PeerInfo, headers: HeaderMap) -> Response {
+async fn metrics_page(State(watch): State<Arc<Watch>>, peer: PeerInfo, headers: HeaderMap) -> Response {
+    let watched = &watch.watched;
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
     let local = peer.0.0.ip().is_loopback() && !forwarded;
     let token = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));

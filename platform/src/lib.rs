@@ -9,6 +9,7 @@ pub mod secret;
 pub mod seal;
 pub mod task;
 pub mod telemetry;
+pub mod lines;
 pub mod trace;
 pub mod metric;
 pub mod postgres;
@@ -22,6 +23,7 @@ pub mod relay;
 pub mod park;
 pub mod watermarks;
 pub mod heartbeat;
+pub mod instance;
 pub mod http;
 pub mod health;
 

@@ -130,5 +130,6 @@ pub fn with_history(headers: &[(String, Vec<u8>)], cause: &str, origin: &str, at
 /// What follows the company in a key; it decides the partition.
 pub fn subject_of(key: &[u8]) -> String {
     let key = std::str::from_utf8(key).unwrap_or_default();
-    key.split_once('/').map_or("", |(_, subject)| subject).to_owned()
+    // Postgres holds no NUL in text.
+    key.split_once('/').map_or("", |(_, subject)| subject).replace('\0', "\u{fffd}")
 }

@@ -92,11 +92,12 @@ pub enum Failure {
 impl Failure {
     /// Whether what was sent is at fault: a value or a constraint, not the connection or the server.
     ///
-    /// Classes 22 (data exception) and 23 (integrity constraint violation), and text the protocol cannot carry.
+    /// Classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit exceeded), and what the
+    /// protocol cannot carry.
     pub fn blames_the_data(&self) -> bool {
         match self {
             Failure::Statement(error) => match error.code() {
-                Some(code) => code.code().starts_with("22") || code.code().starts_with("23"),
+                Some(code) => ["22", "23", "54"].iter().any(|class| code.code().starts_with(class)),
                 None => {
                     !error.is_closed() && std::error::Error::source(error).is_some_and(|it| !it.is::<std::io::Error>())
                 }
@@ -123,7 +124,11 @@ impl Db {
         target
             .application_name(format!("secretaria {name}"))
             .connect_timeout(wait)
+            // A server that is gone without a word is given up within half a minute, not after fifteen.
             .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(20))
             .options(format!(
                 "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000",
                 config.statement_ms

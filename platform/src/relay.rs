@@ -15,6 +15,7 @@ use crate::kafka::{Header, Outgoing, Producer};
 use crate::metric;
 use crate::park;
 use crate::postgres::{Client, Db, Failure};
+use crate::settings;
 use crate::task::Stop;
 use crate::telemetry::chain;
 
@@ -26,6 +27,22 @@ pub struct Config {
     pub poll_ms: u64,
     /// Most rows published together.
     pub batch_rows: u32,
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        if !(1..=10_000).contains(&self.poll_ms) {
+            return Err(settings::Error::senseless("outbox.poll_ms", "must be between 1 and 10000"));
+        }
+        if !(1..=10_000).contains(&self.batch_rows) {
+            return Err(settings::Error::senseless("outbox.batch_rows", "must be between 1 and 10000"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -70,8 +87,14 @@ async fn hold_lock_and_publish(
     }
     tracing::info!("this process relays the outbox");
     while !stop.is_cancelled() {
-        let moved = publish_some(&client, producer, partitions, config).await?;
-        if moved < config.batch_rows as usize {
+        let round = publish_some(&client, producer, partitions, config).await?;
+        if round.failed > 0 {
+            tracing::warn!(rows = round.failed, "outbox rows stay for the next round: the broker did not confirm them");
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        } else if round.seen < config.batch_rows as usize {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(Duration::from_millis(config.poll_ms)) => {}
@@ -86,7 +109,7 @@ async fn publish_some(
     producer: &Producer,
     partitions: u16,
     config: &Config,
-) -> Result<usize, Failure> {
+) -> Result<Round, Failure> {
     let rows = client
         .query(
             "select company_id, outbox_id, topic, key, placed_by, spread, headers, payload
@@ -99,6 +122,7 @@ async fn publish_some(
     // Handed over in order, so they lie in order; then all acknowledgements are awaited together.
     let published = join_all(rows.iter().map(|row| publish(row, producer, partitions))).await;
     let (mut companies, mut ids) = (Vec::new(), Vec::new());
+    let mut round = Round { seen: rows.len(), failed: 0 };
     for (row, published) in rows.iter().zip(published) {
         match published {
             Ok(topic) => {
@@ -106,7 +130,14 @@ async fn publish_some(
                 ids.push(row.get::<_, i64>("outbox_id"));
                 counter!(metric::OUTBOX_PUBLISHED, "topic" => topic).increment(1);
             }
-            Err(problem) => tracing::warn!(error = chain(&problem), "outbox row stays for the next round"),
+            Err(problem) if problem.is_final() => {
+                tracing::error!(error = chain(&problem), "outbox row cannot be published, now or later: it is shelved");
+                shelve(client, row, &chain(&problem)).await?;
+            }
+            Err(problem) => {
+                tracing::debug!(error = chain(&problem), "outbox row stays for the next round");
+                round.failed += 1;
+            }
         }
     }
     if !ids.is_empty() {
@@ -119,7 +150,34 @@ async fn publish_some(
             )
             .await?;
     }
-    Ok(ids.len())
+    Ok(round)
+}
+
+/// What became of the rows of one look.
+struct Round {
+    seen: usize,
+    failed: usize,
+}
+
+/// Takes a row that no broker will ever take out of the way of the others, and keeps it for a person.
+async fn shelve(client: &Client, row: &Row, detail: &str) -> Result<(), Failure> {
+    let (company, id): (i64, i64) = (row.get("company_id"), row.get("outbox_id"));
+    client
+        .execute(
+            "with gone as (
+               delete from secretaria.outbox
+               where company_id = $1 and outbox_id = $2
+               returning *
+             )
+             insert into secretaria.dead_letters
+               (company_id, processor, event_id, cause, detail, topic, partition, record_offset, key, headers, payload)
+             select company_id, 'outbox', event_id, 'unpublishable', $3, topic, -1, outbox_id, key, headers, payload
+             from gone
+             on conflict do nothing",
+            &[&company, &id, &detail],
+        )
+        .await?;
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +186,16 @@ enum Unpublished {
     UnknownTopic(String),
     #[error("broker did not take the row")]
     NotDurable(#[from] crate::kafka::NotDurable),
+}
+
+impl Unpublished {
+    /// Whether trying again cannot help.
+    fn is_final(&self) -> bool {
+        match self {
+            Unpublished::UnknownTopic(_) => true,
+            Unpublished::NotDurable(problem) => problem.is_too_large(),
+        }
+    }
 }
 
 /// Hands one row to the producer at once; what is returned resolves at the broker's word.

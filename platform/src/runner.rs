@@ -5,18 +5,20 @@
 //! claim still holds. What is in memory is a bounded window, never the backlog; a row whose holder died is claimed
 //! again when its lease has run out, or at once when the same instance starts again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::ProcessorName;
 use metrics::{gauge, histogram};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::postgres::Failure;
+use crate::settings;
 use crate::task::Stop;
 use crate::telemetry::chain;
 use crate::{clock, metric};
@@ -33,6 +35,25 @@ pub struct Config {
     pub lease_ms: u64,
     /// How long calls under way may go on after a stop, in milliseconds.
     pub drain_ms: u64,
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting; `room` is whose runner it is.
+    pub fn validate(&self, room: &'static str) -> Result<(), settings::Error> {
+        let problem = if !(1..=100_000).contains(&self.window) {
+            "window must be between 1 and 100000"
+        } else if !(10..=60_000).contains(&self.sweep_ms) {
+            "sweep_ms must be between 10 and 60000"
+        } else if self.lease_ms < 1_000 {
+            "lease_ms must be at least 1000"
+        } else {
+            return Ok(());
+        };
+        Err(settings::Error::senseless(room, problem))
+    }
 }
 
 impl Default for Config {
@@ -89,28 +110,31 @@ impl Wake {
 
 /// Works until stopped, then lets calls under way end for `drain_ms`. Away Postgres only makes it wait.
 pub async fn run<W: Work>(work: Arc<W>, config: Config, wake: Wake, stop: Stop) {
-    let mut shift = Shift { work, config, under_way: JoinSet::new(), claims: HashSet::new() };
+    let renewed_at = clock::instant();
+    let mut shift = Shift { work, config, under_way: JoinSet::new(), claims: HashMap::new(), renewed_at };
     shift.take_back(&stop).await;
-    let mut renewal = tokio::time::interval(Duration::from_millis((config.lease_ms / 3).max(50)));
-    let mut wait = Duration::ZERO;
+    let mut renewal = tokio::time::interval(shift.renewal_period());
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_at = clock::instant();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(done) = shift.under_way.join_next() => {
+            Some(done) = shift.under_way.join_next_with_id() => {
                 shift.forget(done);
                 // A place is free, and a conversation may have its next row ready.
-                wait = Duration::from_millis(1).min(wait);
+                look_at = look_at.min(clock::instant() + Duration::from_millis(1));
                 continue;
             }
             _ = renewal.tick() => {
-                shift.renew().await;
+                // A failure is logged; before the next claim it is tried again.
+                let _ = shift.renew().await;
                 continue;
             }
             () = wake.0.notified() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(look_at.into()) => {}
         }
-        wait = shift.claim().await;
+        look_at = clock::instant() + shift.claim().await;
     }
     shift.drain().await;
 }
@@ -118,8 +142,9 @@ pub async fn run<W: Work>(work: Arc<W>, config: Config, wake: Wake, stop: Stop) 
 struct Shift<W: Work> {
     work: Arc<W>,
     config: Config,
-    under_way: JoinSet<W::Claim>,
-    claims: HashSet<W::Claim>,
+    under_way: JoinSet<()>,
+    claims: HashMap<tokio::task::Id, W::Claim>,
+    renewed_at: Instant,
 }
 
 impl<W: Work> Shift<W> {
@@ -148,7 +173,7 @@ impl<W: Work> Shift<W> {
         if free == 0 {
             return sweep;
         }
-        match self.work.claim(free).await {
+        match self.claim_after_renewal(free).await {
             Ok(Claimed { jobs, next_due }) => {
                 let wait = if jobs.is_empty() { next_due.unwrap_or(sweep).min(sweep) } else { Duration::ZERO };
                 jobs.into_iter().for_each(|job| self.begin(job));
@@ -163,50 +188,66 @@ impl<W: Work> Shift<W> {
         }
     }
 
+    /// After an absence of Postgres the claims held here may look abandoned. They are not: they are renewed first, so
+    /// that nobody, this process included, takes them for dead before their results are written.
+    async fn claim_after_renewal(&mut self, most: usize) -> Result<Claimed<W::Job>, Failure> {
+        if self.renewed_at.elapsed() > self.renewal_period() {
+            self.renew().await?;
+        }
+        self.work.claim(most).await
+    }
+
+    fn renewal_period(&self) -> Duration {
+        Duration::from_millis((self.config.lease_ms / 3).max(50))
+    }
+
     fn begin(&mut self, job: W::Job) {
         let claim = self.work.name(&job);
-        self.claims.insert(claim.clone());
         let work = Arc::clone(&self.work);
-        self.under_way.spawn(async move {
+        let task = self.under_way.spawn(async move {
             let began = clock::instant();
             work.perform(job).await;
             histogram!(metric::TASK_LATENCY, "task" => W::PROCESSOR.as_str()).record(began.elapsed().as_secs_f64());
-            claim
         });
+        self.claims.insert(task.id(), claim);
     }
 
-    fn forget(&mut self, done: Result<W::Claim, tokio::task::JoinError>) {
-        match done {
-            Ok(claim) => drop(self.claims.remove(&claim)),
-            // Its claim is renewed no longer than this process lives, and then the row is claimed again.
+    /// A claim whose work ended without a result is no longer renewed: it runs out, and the row is claimed again.
+    fn forget(&mut self, done: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let task = match done {
+            Ok((task, ())) => task,
             Err(problem) => {
-                tracing::error!(processor = %W::PROCESSOR, error = chain(&problem), "work ended without a result")
+                tracing::error!(processor = %W::PROCESSOR, error = chain(&problem), "work ended without a result");
+                problem.id()
             }
-        }
+        };
+        self.claims.remove(&task);
     }
 
-    async fn renew(&self) {
-        if self.claims.is_empty() {
-            return;
-        }
-        let claims: Vec<W::Claim> = self.claims.iter().cloned().collect();
-        if let Err(problem) = self.work.renew(&claims).await {
+    async fn renew(&mut self) -> Result<(), Failure> {
+        let claims: Vec<W::Claim> = self.claims.values().cloned().collect();
+        if !claims.is_empty()
+            && let Err(problem) = self.work.renew(&claims).await
+        {
             tracing::warn!(processor = %W::PROCESSOR, error = chain(&problem), "claims could not be renewed");
+            return Err(problem);
         }
+        self.renewed_at = clock::instant();
+        Ok(())
     }
 
     async fn drain(mut self) {
         let patience = tokio::time::sleep(Duration::from_millis(self.config.drain_ms));
         tokio::pin!(patience);
-        let mut renewal = tokio::time::interval(Duration::from_millis((self.config.lease_ms / 3).max(50)));
+        let mut renewal = tokio::time::interval(self.renewal_period());
         while !self.under_way.is_empty() {
             tokio::select! {
                 () = &mut patience => {
                     tracing::warn!(processor = %W::PROCESSOR, left = self.under_way.len(), "stopped with calls under way");
                     return;
                 }
-                Some(done) = self.under_way.join_next() => self.forget(done),
-                _ = renewal.tick() => self.renew().await,
+                Some(done) = self.under_way.join_next_with_id() => self.forget(done),
+                _ = renewal.tick() => drop(self.renew().await),
             }
         }
     }

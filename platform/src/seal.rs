@@ -49,7 +49,7 @@ pub enum Error {
         path: String,
     },
     /// The value was not sealed here, under this key, for this place.
-    #[error("sealed value of {table}.{column}, company {company}, does not open", table = .0.table, column = .0.column, company = .0.company)]
+    #[error("sealed value of {table}.{column}, company {company}, does not open: was it sealed with another kek.hex? see `keys.dir`", table = .0.table, column = .0.column, company = .0.company)]
     WrongPlaceOrKey(Place),
     /// The cipher refused; it does so only for absurd lengths.
     #[error("value cannot be sealed")]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use config::ConfigError;
 use serde::de::DeserializeOwned;
 
 /// The prefix of every variable; rooms and keys follow, joined by two underscores.
@@ -11,8 +12,11 @@ pub const ENV_PREFIX: &str = "SECRETARIA";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file or a variable says something that no setting accepts.
-    #[error("settings: {0}")]
-    Unreadable(#[from] config::ConfigError),
+    #[error("settings: {problem}")]
+    Unreadable {
+        /// What it says, for which setting, and where.
+        problem: String,
+    },
     /// A value is understood and makes no sense.
     #[error("setting `{key}`: {problem}")]
     Senseless {
@@ -45,5 +49,52 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
         .list_separator(",")
         .with_list_parse_key("delivery.retry_after_s")
         .try_parsing(true);
-    Ok(sources.add_source(environment).build()?.try_deserialize()?)
+    let sources = sources.add_source(environment).build();
+    sources.and_then(config::Config::try_deserialize).map_err(|it| Error::Unreadable { problem: in_words(&it) })
+}
+
+/// Settings that take one word of a few. The reader only says that another was no variant.
+const WORDS: [(&str, &str); 1] = [("telemetry.format", "`json` or `text`")];
+
+/// The problem, with the name of the variable where a variable was at fault.
+fn in_words(problem: &ConfigError) -> String {
+    let (ConfigError::At { key: Some(key), origin, .. } | ConfigError::Type { key: Some(key), origin, .. }) = problem
+    else {
+        return problem.to_string();
+    };
+    if let Some((_, words)) = WORDS.iter().find(|(it, _)| it == key) {
+        return format!("`{key}` must be {words}");
+    }
+    match origin.as_deref() {
+        Some("the environment") => {
+            format!("{problem}, variable {ENV_PREFIX}__{}", key.to_uppercase().replace('.', "__"))
+        }
+        _ => problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(key: &str, origin: Option<&str>) -> String {
+        in_words(&ConfigError::At {
+            error: Box::new(ConfigError::Message("not a number".into())),
+            origin: origin.map(str::to_owned),
+            key: Some(key.into()),
+        })
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        let said = wrong("kafka.partitions", Some("the environment"));
+        let ending = "for key `kafka.partitions` in the environment, variable SECRETARIA__KAFKA__PARTITIONS";
+        assert_eq!(said, format!("not a number {ending}"));
+        assert!(!wrong("kafka.partitions", Some("settings.toml")).contains("SECRETARIA__"));
+    }
+
+    #[test]
+    fn a_setting_of_few_words_names_them() {
+        assert_eq!(wrong("telemetry.format", None), "`telemetry.format` must be `json` or `text`");
+    }
 }

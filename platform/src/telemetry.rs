@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use crate::lines::Lines;
 use crate::task::Stop;
 
 /// Settings `telemetry.*`.
@@ -47,18 +48,29 @@ pub enum Error {
     /// Something was installed before.
     #[error("logging is already set up")]
     Twice,
+    /// The thread that writes log lines could not be started.
+    #[error("no thread to write log lines with")]
+    Thread(#[source] std::io::Error),
     /// The recorder could not be installed.
     #[error("metrics cannot be recorded")]
     Recorder(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// What was set up. Dropping it writes out the last log lines.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The metrics.
+    pub recorder: PrometheusHandle,
+    _lines: Lines,
 }
 
 /// Sets up logs to standard error and the metrics recorder; once per process.
 ///
 /// # Errors
 /// If the filter is malformed, or telemetry was set up before.
-pub fn start(config: &Config) -> Result<PrometheusHandle, Error> {
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(std::io::stderr);
+pub fn start(config: &Config) -> Result<Telemetry, Error> {
+    let written = Lines::to(std::io::stderr()).map_err(Error::Thread)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(written.gate());
     match config.format {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         Format::Text => lines.compact().try_init(),
@@ -66,7 +78,7 @@ pub fn start(config: &Config) -> Result<PrometheusHandle, Error> {
     .map_err(|_| Error::Twice)?;
     let recorder = recorder()?;
     crate::metric::describe(config.labelled_companies);
-    Ok(recorder)
+    Ok(Telemetry { recorder, _lines: written })
 }
 
 /// Keeps what the recorder holds small until stopped: samples of histograms pile up otherwise.

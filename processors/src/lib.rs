@@ -19,8 +19,8 @@ use platform::postgres::{Db, Failure};
 use platform::seal::Sealer;
 use platform::task::Stop;
 use platform::telemetry::chain;
-use platform::{heartbeat, kafka, task};
-use tokio::task::JoinSet;
+use platform::{heartbeat, instance, intake, kafka, task};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 /// What every processor needs.
 #[derive(Clone)]
@@ -47,9 +47,15 @@ pub struct Config {
 /// A processor could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// librdkafka refuses the settings.
-    #[error("kafka settings are refused")]
-    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The intake could not begin or go on.
+    #[error("intake could not go on")]
+    Intake(#[from] intake::Error),
+    /// The runner ended without being asked to.
+    #[error("runner ended by itself")]
+    RunnerEnded,
+    /// A task panicked.
+    #[error("task broke off")]
+    Broke(#[from] JoinError),
     /// The HTTP client for a provider cannot be made.
     #[error("HTTP client cannot be made")]
     Http(#[from] reqwest::Error),
@@ -60,27 +66,59 @@ pub enum Error {
 /// # Errors
 /// If one cannot start.
 pub async fn run(names: &[ProcessorName], ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
-    let mut running = JoinSet::new();
+    let stop = stop.child_token();
     task::spawn("queues", queues::run(ground.db.clone(), stop.clone()));
+    let mut running = JoinSet::new();
     for &name in names {
-        let beats = heartbeat::run(ground.db.clone(), name, ground.instance.clone(), stop.clone());
-        task::spawn("heartbeat", beats);
-        let (ground, config, stop) = (ground.clone(), config.clone(), stop.clone());
-        running.spawn(async move {
-            match name {
-                ProcessorName::Reply => reply::run(ground, config.reply, stop).await,
-                ProcessorName::Delivery => delivery::run(ground, config.delivery, stop).await,
-                ProcessorName::Metering => metering::run(ground, stop).await,
-            }
-        });
+        running.spawn(run_one(name, ground.clone(), config.clone(), stop.clone()));
     }
+    let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
-        match ended {
-            Ok(result) => result?,
-            Err(problem) => tracing::error!(error = chain(&problem), "processor ended without a word"),
+        let ended = ended.unwrap_or_else(|problem| Err(Error::Broke(problem)));
+        if let Err(problem) = &ended {
+            tracing::error!(error = chain(problem), "processor could not go on; the others end too");
+        }
+        // One that ends by itself takes the others along, so that a supervisor sees it.
+        stop.cancel();
+        result = result.and(ended);
+    }
+    result
+}
+
+/// One processor, under its name, with a heartbeat that lasts as long as it does.
+async fn run_one(name: ProcessorName, ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
+    let Some(_held) = instance::hold(&ground.db, name, &ground.instance, &stop).await else { return Ok(()) };
+    let alive = stop.child_token();
+    let beats = heartbeat::run(ground.db.clone(), name, ground.instance.clone(), alive.clone());
+    task::spawn("heartbeat", beats);
+    let _ends_with_us = alive.drop_guard();
+    match name {
+        ProcessorName::Reply => reply::run(ground, config.reply, stop).await,
+        ProcessorName::Delivery => delivery::run(ground, config.delivery, stop).await,
+        ProcessorName::Metering => metering::run(ground, stop).await,
+    }
+}
+
+/// The two halves of a room that does slow work. If one ends before it was asked to, so does the room.
+pub(crate) async fn together(
+    intake: impl Future<Output = Result<(), intake::Error>>,
+    mut runner: JoinHandle<()>,
+    stop: &Stop,
+) -> Result<(), Error> {
+    tokio::pin!(intake);
+    tokio::select! {
+        taken = &mut intake => {
+            taken?;
+            Ok(runner.await?)
+        }
+        ended = &mut runner => {
+            ended?;
+            if !stop.is_cancelled() {
+                return Err(Error::RunnerEnded);
+            }
+            Ok(intake.await?)
         }
     }
-    Ok(())
 }
 
 /// Asks Postgres until it answers. Pauses stay below the runner's own, so that results come before new claims.

@@ -96,7 +96,7 @@ fn the_binary_signs_as_the_vectors_say() {
 
 #[test]
 fn the_table_of_answers_has_every_reason_under_its_status() {
-    let refusals: [Rejection; 14] = [
+    let refusals: [Rejection; 15] = [
         Unauthenticated::MissingTimestamp.into(),
         Unauthenticated::StaleTimestamp.into(),
         Unauthenticated::FutureTimestamp.into(),
@@ -108,6 +108,7 @@ fn the_table_of_answers_has_every_reason_under_its_status() {
         Rejection::UnknownShape,
         Rejection::InvalidField { field: "number" },
         Rejection::TooLarge { limit: 1 },
+        Rejection::Incomplete,
         Unavailable::NotDurable.into(),
         Unavailable::DirectoryNotLoaded.into(),
         Unavailable::ShuttingDown.into(),

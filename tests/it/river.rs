@@ -101,7 +101,7 @@ async fn a_person_with_and_without_the_ninth_digit_or_behind_a_lid_is_one_contac
 async fn one_partition_keeps_two_hundred_conversations_in_flight() {
     let Some(app) = TestApp::start_with(|settings| settings.kafka.partitions = 1).await else { return };
     let clinic = app.company("clinica.test").await;
-    app.sandbox.settings(SettingsChange { model_latency_ms: Some(4_000), ..SettingsChange::default() });
+    app.sandbox.settings(SettingsChange { model_latency_ms: Some(12_000), ..SettingsChange::default() });
     let url = app.url();
     let hooks = (0..200).map(|n| clinic.text(&format!("55119{n:08}"), "M1", "oi"));
     let sending = hooks.map(|hook| {

@@ -61,17 +61,25 @@ pub struct Fresh<'a, P> {
     pub standing: Standing,
 }
 
+/// An intake could not begin, or ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// librdkafka refuses the settings.
+    #[error("kafka settings are refused")]
+    Refused(#[from] rdkafka::error::KafkaError),
+    /// The consumer is at its end; what was read is committed, and the rest is read by whoever comes next.
+    #[error("consumer of {processor} is at its end")]
+    Ended {
+        /// Whose.
+        processor: ProcessorName,
+    },
+}
+
 /// Runs a processor's intake until stopped. Away Postgres or Kafka only make it wait.
 ///
 /// # Errors
-/// If librdkafka refuses the settings.
-pub async fn run<I: Intake>(
-    intake: Arc<I>,
-    db: Db,
-    kafka: &Config,
-    instance: &str,
-    stop: Stop,
-) -> Result<(), rdkafka::error::KafkaError> {
+/// If librdkafka refuses the settings, or the consumer can never read again.
+pub async fn run<I: Intake>(intake: Arc<I>, db: Db, kafka: &Config, instance: &str, stop: Stop) -> Result<(), Error> {
     let positions = Arc::new(Mutex::new(HashMap::new()));
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(I::PROCESSOR, instance),
@@ -79,14 +87,25 @@ pub async fn run<I: Intake>(
         batch_records: kafka.poll_records,
         positions: store::positions(db.clone(), I::PROCESSOR, I::TOPIC, Arc::clone(&positions), stop.clone()),
     })?;
-    let mut station = Station { intake, db, reader, positions, stopped: Mutex::default(), stop: stop.clone() };
+    let mut station = Station {
+        intake,
+        db,
+        reader,
+        positions,
+        stopped: Mutex::default(),
+        gaps: Mutex::default(),
+        stop: stop.clone(),
+    };
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
             batch = station.reader.next() => batch,
         };
-        let Some(batch) = batch else { break };
-        station.bring_in(batch).await;
+        match batch {
+            Some(batch) => station.bring_in(batch).await,
+            None if stop.is_cancelled() => break,
+            None => return Err(Error::Ended { processor: I::PROCESSOR }),
+        }
     }
     station.reader.stop().await;
     Ok(())
@@ -101,6 +120,7 @@ struct Station<I: Intake> {
     reader: Reader,
     positions: Positions,
     stopped: Mutex<HashSet<i32>>,
+    gaps: Mutex<HashMap<i32, i64>>,
     stop: Stop,
 }
 
@@ -110,6 +130,7 @@ impl<I: Intake> Station<I> {
         let mut wait = Duration::from_millis(50);
         loop {
             self.hold_back(&mut batch);
+            self.refuse_gaps(&mut batch);
             if batch.is_empty() {
                 return;
             }
@@ -185,7 +206,7 @@ impl<I: Intake> Station<I> {
         marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
         store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
         tx.commit().await.map_err(Failure::from)?;
-        self.remember(next);
+        self.remember(batch, next);
         self.report(&standings, &ended, began.elapsed());
         Ok(())
     }
@@ -206,7 +227,8 @@ impl<I: Intake> Station<I> {
         }
         store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
         tx.commit().await.map_err(Failure::from)?;
-        self.remember(next);
+        self.remember(std::slice::from_ref(record), next);
+        self.report(&standings, &[(unfit.company, unfit.event, Mark::Parked)], Duration::ZERO);
         Ok(())
     }
 
@@ -232,9 +254,11 @@ impl<I: Intake> Station<I> {
     fn hold_back(&self, batch: &mut Batch) {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = self.positions();
+        let next = |record: &Record| positions.get(&record.partition).copied().unwrap_or(i64::MIN);
         for record in batch.iter() {
-            let next = positions.get(&record.partition).copied().unwrap_or(i64::MIN);
-            if record.offset < next && stopped.insert(record.partition) {
+            let next = next(record);
+            // What was read before the partition last changed hands is a repeat after all, and says nothing of the log.
+            if record.offset < next && self.reader.still_owns(record) && stopped.insert(record.partition) {
                 tracing::error!(
                     processor = %I::PROCESSOR, partition = record.partition, offset = record.offset, next,
                     "partition is stopped: its log begins anew below where postgres stands; see OPERATING"
@@ -242,7 +266,28 @@ impl<I: Intake> Station<I> {
             }
         }
         gauge!(metric::INTAKE_STOPPED, "processor" => I::PROCESSOR.as_str()).set(stopped.len() as f64);
-        batch.retain(|record| !stopped.contains(&record.partition));
+        batch.retain(|record| !stopped.contains(&record.partition) && record.offset >= next(record));
+    }
+
+    /// A batch begins where Postgres stands. One that begins later is read again from there, once: offsets that hold no
+    /// record are rare and harmless, and a skipped record is neither.
+    fn refuse_gaps(&self, batch: &mut Batch) {
+        let mut gaps = HashMap::new();
+        let mut seen = HashSet::new();
+        for record in batch.iter().filter(|record| seen.insert(record.partition)) {
+            let position = self.positions().get(&record.partition).copied();
+            let mut looked_at = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(next) = position.filter(|next| record.offset > *next)
+                && looked_at.insert(record.partition, next) != Some(next)
+            {
+                gaps.insert(record.partition, next);
+            }
+        }
+        for (&partition, &next) in &gaps {
+            tracing::warn!(processor = %I::PROCESSOR, partition, next, "offsets are missing: the partition is read again");
+            self.reader.seek(partition, next);
+        }
+        batch.retain(|record| !gaps.contains_key(&record.partition));
     }
 
     /// Nothing of these records was committed: each of their partitions is read again from where Postgres stands, or
@@ -257,14 +302,17 @@ impl<I: Intake> Station<I> {
             let next = moved.get(&partition).copied().or(known).unwrap_or(first);
             tracing::info!(processor = %I::PROCESSOR, partition, next, "partition is read again from where postgres stands");
             if moved.contains_key(&partition) {
-                self.remember(HashMap::from([(partition, next)]));
+                self.positions().insert(partition, next);
             }
             self.reader.seek(partition, next);
         }
     }
 
-    fn remember(&self, next: HashMap<i32, i64>) {
-        self.positions().extend(next);
+    /// Notes where partitions stand after a commit. One that has changed hands since was asked for anew, and what was
+    /// heard then holds: it may be older, and the next compare-and-set puts that right.
+    fn remember(&self, batch: &[Record], next: HashMap<i32, i64>) {
+        let ours = |partition: &i32| batch.iter().any(|it| it.partition == *partition && self.reader.still_owns(it));
+        self.positions().extend(next.into_iter().filter(|(partition, _)| ours(partition)));
     }
 
     fn positions(&self) -> std::sync::MutexGuard<'_, HashMap<i32, i64>> {

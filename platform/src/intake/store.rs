@@ -8,6 +8,7 @@ use domain::{CompanyId, ProcessorName, Topic};
 use tokio_postgres::Error;
 
 use super::Positions;
+use crate::clock;
 use crate::kafka::Record;
 use crate::marks::{Seen, Standing};
 use crate::postgres::{self, Db, GenericClient, Transaction};
@@ -144,7 +145,8 @@ pub(super) fn positions(
     let runtime = tokio::runtime::Handle::current();
     move |partitions| {
         let found = runtime.block_on(async {
-            for _ in 0..200 {
+            let began = clock::instant();
+            while began.elapsed() < Duration::from_secs(200) {
                 match ask(&db, processor, topic, partitions).await {
                     Some(found) => return found,
                     None if stop.is_cancelled() => break,

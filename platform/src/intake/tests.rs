@@ -146,7 +146,7 @@ impl Intake for Till {
     fn taken(&self) {}
 }
 
-/// An intake that knows nothing yet, whose broker nobody can reach.
+/// An intake that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
 fn station(database: &Database) -> Station<Till> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
@@ -155,8 +155,11 @@ fn station(database: &Database) -> Station<Till> {
         batch_records: 10,
         positions: |_: &[i32]| HashMap::new(),
     });
+    let reader = reader.unwrap();
+    reader.own(&[3, 4]);
     let (db, positions) = (database.service.clone(), Positions::default());
-    Station { intake: Arc::new(Till), db, reader: reader.unwrap(), positions, stop: Stop::new() }
+    let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
+    Station { intake: Arc::new(Till), db, reader, positions, stopped, gaps, stop }
 }
 
 async fn counts(database: &Database) -> Vec<String> {
@@ -228,24 +231,58 @@ async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_read_again_is_not_taken_in_again() {
+async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_again() {
     in_a_database(async |database| {
         let batch = vec![usage(10, 1), usage(11, 2)];
         let first = station(database);
         first.bring_in(batch.clone()).await;
-        first.bring_in(batch.clone()).await;
-        // Another process, which has not heard where Postgres stands: it hears it now.
         let other = station(database);
         other.bring_in(batch).await;
         assert_eq!(other.positions()[&3], 12);
-        other.bring_in(vec![usage(11, 2), usage(12, 3)]).await;
-        // The first one in turn has not heard of that.
+        other.reader.own(&[3]);
+        other.bring_in(vec![usage(12, 3)]).await;
+        // Now the first one in turn has not heard of that.
         first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
         assert_eq!(first.positions()[&3], 13);
+        // What it still holds was read before it was told to read again.
         first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
+        assert!(first.stopped.lock().unwrap().is_empty(), "repeats from an earlier stay are no new log");
         assert_eq!(counts(database).await, ["1 | 3 | 4 | 4 | 0 | 0"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 14"]);
         database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
+    in_a_database(async |database| {
+        let station = station(database);
+        station.bring_in(vec![usage(10, 1), usage(11, 2)]).await;
+        let elsewhere = |offset, event| {
+            let record = usage(offset, event);
+            Record::kept(4, offset, record.key, record.payload, record.headers)
+        };
+        station.bring_in(vec![usage(0, 3), elsewhere(7, 4)]).await;
+        station.bring_in(vec![usage(12, 5), elsewhere(8, 6)]).await;
+        assert_eq!(*station.stopped.lock().unwrap(), HashSet::from([3]));
+        assert_eq!(offsets(database).await, ["3 | 10 | 12", "4 | 7 | 9"]);
+        database.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed() {
+    in_a_database(async |database| {
+        let station = station(database);
+        station.bring_in(vec![usage(10, 1)]).await;
+        station.bring_in(vec![usage(12, 3)]).await;
+        assert_eq!(offsets(database).await, ["3 | 10 | 11"], "the record between may have been lost on the way");
+        station.reader.own(&[3]);
+        station.bring_in(vec![usage(12, 3)]).await;
+        assert_eq!(offsets(database).await, ["3 | 10 | 13"], "there is none");
+        assert_eq!(marked(database).await, ["10 | done", "12 | done"]);
     })
     .await;
 }

@@ -10,14 +10,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Config;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// The topics could not be made as the settings want them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The broker cannot be reached or refused.
-    #[error("broker cannot be reached or refused")]
-    Kafka(#[from] KafkaError),
+    #[error("setting `kafka.bootstrap`: kafka at {bootstrap} does not answer or refuses")]
+    Kafka {
+        /// Who was asked.
+        bootstrap: String,
+        /// What came of it.
+        #[source]
+        source: KafkaError,
+    },
     /// One topic was refused.
     #[error("topic {topic} was refused: {code}")]
     Refused {
@@ -43,7 +49,8 @@ pub enum Error {
 /// # Errors
 /// If the broker is away, refuses, or has a topic with another number of partitions.
 pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
-    let admin: AdminClient<DefaultClientContext> = config.client("migrate").create()?;
+    let away = |source| Error::Kafka { bootstrap: config.bootstrap.clone(), source };
+    let admin: AdminClient<DefaultClientContext> = config.client("migrate").create().map_err(away)?;
     let names = Topic::ALL.map(|topic| config.topic(topic));
     let wanted: Vec<NewTopic<'_>> = names
         .iter()
@@ -52,14 +59,15 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
         })
         .collect();
     let mut created = Vec::new();
-    for result in admin.create_topics(&wanted, &AdminOptions::new().operation_timeout(Some(PATIENCE))).await? {
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    for result in admin.create_topics(&wanted, &options).await.map_err(away)? {
         match result {
             Ok(topic) => created.push(topic),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(Error::Refused { topic, code }),
         }
     }
-    let metadata = admin.inner().fetch_metadata(None, PATIENCE)?;
+    let metadata = admin.inner().fetch_metadata(None, PATIENCE).map_err(away)?;
     for topic in metadata.topics() {
         let found = topic.partitions().len();
         if names.iter().any(|name| name == topic.name()) && found != usize::from(config.partitions) {

@@ -49,6 +49,16 @@ pub enum NotDurable {
 }
 
 impl NotDurable {
+    /// Whether the record is larger than any broker of ours takes: trying again cannot help.
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            NotDurable::Unconfirmed(KafkaError::MessageProduction(
+                RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize
+            ))
+        )
+    }
+
     /// A short stable word for counters.
     pub fn class(&self) -> &'static str {
         match self {

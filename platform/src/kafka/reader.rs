@@ -135,6 +135,7 @@ impl Reader {
             read: Vec::new(),
             paused: false,
             pending: Vec::new(),
+            fatal: Fatal::No,
         };
         let thread = std::thread::spawn(move || poller.run());
         Ok(Reader { batches, handbacks, shared, thread: Some(thread) })
@@ -175,6 +176,12 @@ impl Reader {
         self.shared.partitions().keys().copied().collect()
     }
 
+    /// For tests without a broker: as if these partitions had just been assigned to whoever holds [`Record::kept`] ones.
+    #[cfg(test)]
+    pub(crate) fn own(&self, partitions: &[i32]) {
+        self.shared.partitions().extend(partitions.iter().map(|it| (*it, Generation::default())));
+    }
+
     /// Asks the thread to end and waits for it to leave the broker, off the runtime.
     pub async fn stop(mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -204,6 +211,14 @@ where
     read: Batch,
     paused: bool,
     pending: Vec<Handback>,
+    fatal: Fatal,
+}
+
+/// Whether the consumer can ever read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fatal {
+    Yes,
+    No,
 }
 
 impl<P> Poller<P>
@@ -211,7 +226,7 @@ where
     P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
 {
     fn run(mut self) {
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
             self.take_handbacks();
             // A short wait while a batch is due to be handed over, a longer one while there is nothing to do.
             let wait = if self.read.is_empty() { 100 } else { 2 };
@@ -226,6 +241,11 @@ where
     fn poll(&mut self, wait: Duration) -> bool {
         match self.consumer.poll(wait) {
             None => false,
+            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                tracing::error!(topic = self.topic, %code, "kafka consumer is at its end: another one has its group instance id, or it was refused");
+                self.fatal = Fatal::Yes;
+                false
+            }
             Some(Err(problem)) => {
                 tracing::warn!(topic = self.topic, error = %problem, "kafka consumer reports a problem");
                 false

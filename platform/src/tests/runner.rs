@@ -113,15 +113,16 @@ impl Scene {
         tokio::time::timeout(Duration::from_secs(20), self.did.recv()).await.expect("nothing happens").unwrap()
     }
 
-    /// Reads on until something happens; says what happened before it.
+    /// Reads on until something happens, though not for ever; says what happened before it.
     async fn until(&mut self, awaited: &Did) -> Vec<Did> {
         let mut before = Vec::new();
-        loop {
+        while before.len() < 200 {
             match self.next().await {
                 did if did == *awaited => return before,
                 did => before.push(did),
             }
         }
+        panic!("{awaited:?} does not happen: {before:?}");
     }
 
     async fn ends(self) {

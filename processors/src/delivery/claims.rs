@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{CompanyId, EventId, Purpose};
-use platform::postgres::{Db, Failure, Transaction, execute, query};
+use platform::postgres::{Db, Failure, GenericClient, Transaction, execute, query};
 use platform::runner::Claimed;
 use tokio_postgres::Row;
 
@@ -63,14 +63,15 @@ pub(super) async fn claim(db: &Db, most: usize, instance: &str, lease: Duration)
            select h.*
            from owners
            cross join lateral (
-             select d.company_id, d.delivery_id, d.due_at, row_number() over (order by d.due_at) as place
-             from secretaria.deliveries d
-             where d.company_id = owners.company_id and d.state = 'waiting' and d.due_at <= now()
-               and not exists (
-                 select from secretaria.deliveries b
-                 where b.company_id = d.company_id and b.conversation_id = d.conversation_id
-                   and b.position < d.position and b.state <> 'ended')
-             order by d.due_at
+             select w.company_id, w.delivery_id, w.due_at, row_number() over (order by w.due_at) as place
+             from (
+               select distinct on (d.conversation_id) d.company_id, d.delivery_id, d.state, d.due_at
+               from secretaria.deliveries d
+               where d.company_id = owners.company_id and d.state <> 'ended'
+               order by d.conversation_id, d.position
+             ) w
+             where w.state = 'waiting' and w.due_at <= now()
+             order by w.due_at
              limit $1
            ) h
          ), chosen as (
@@ -111,17 +112,30 @@ pub(super) async fn claim(db: &Db, most: usize, instance: &str, lease: Duration)
     })
 }
 
-/// Attempts whose holder is gone: locked, so that one process settles each.
-pub(super) async fn abandoned(tx: &Transaction<'_>) -> Result<Vec<Claim>, Failure> {
+/// Attempts whose holder is gone.
+pub(super) async fn abandoned(client: &impl GenericClient) -> Result<Vec<Claim>, Failure> {
     let sql = format!(
         "select {COLUMNS}
          from secretaria.deliveries d
          where d.state = 'sending' and d.lease_until < now()
          order by d.lease_until
-         limit 100
-         for update skip locked"
+         limit 100"
     );
-    Ok(query(tx, &sql, &[]).await?.iter().map(read_claim).collect())
+    Ok(query(client, &sql, &[]).await?.iter().map(read_claim).collect())
+}
+
+/// Whether an attempt is still abandoned; locks its delivery, and passes by one that somebody else is settling.
+pub(super) async fn is_abandoned(tx: &Transaction<'_>, claim: &Claim) -> Result<bool, Failure> {
+    let rows = query(
+        tx,
+        "select
+         from secretaria.deliveries
+         where company_id = $1 and delivery_id = $2 and attempts = $3 and state = 'sending' and lease_until < now()
+         for update skip locked",
+        &[&claim.company.0, &claim.delivery.0, &claim.attempt],
+    )
+    .await?;
+    Ok(!rows.is_empty())
 }
 
 /// Lets the claims of an earlier life of this instance run out at once.

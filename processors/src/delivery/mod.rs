@@ -27,10 +27,9 @@ use platform::postgres::{Failure, Transaction};
 use platform::runner::{self, Wake};
 use platform::settings;
 use platform::task::{self, Stop};
-use platform::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Ground};
+use crate::{Error, Ground, together};
 
 /// Settings `delivery.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,11 +90,8 @@ pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error
     let work = Arc::new(work::Sending::new(&ground, &config)?);
     let sending = task::spawn("delivery runner", runner::run(work, config.runner, wake.clone(), stop.clone()));
     let desk = Arc::new(Desk { wake });
-    let taken = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop).await;
-    if let Err(problem) = sending.await {
-        tracing::error!(error = chain(&problem), "delivery runner ended without a word");
-    }
-    Ok(taken?)
+    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
+    together(taking, sending, &stop).await
 }
 
 /// Where messages come in.

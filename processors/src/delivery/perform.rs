@@ -6,6 +6,7 @@ use domain::{Mark, ProcessorName};
 use metrics::{counter, gauge};
 use platform::park::{self, Cause};
 use platform::postgres::{Db, Failure, Transaction};
+use platform::telemetry::chain;
 use platform::{marks, metric};
 
 use super::claims::{self, Claim};
@@ -34,19 +35,28 @@ pub(super) async fn finish(db: &Db, claim: &Claim, verdict: &Verdict, waits: &[D
     Ok(finish)
 }
 
-/// Settles attempts whose holder is gone: nobody knows what became of them.
+/// Settles attempts whose holder is gone: nobody knows what became of them. Each in a transaction of its own, so that
+/// one that cannot be settled does not keep the others.
 pub(super) async fn settle_abandoned(db: &Db, waits: &[Duration]) -> Result<(), Failure> {
-    let mut client = db.get().await?;
-    let tx = client.transaction().await?;
-    let abandoned = claims::abandoned(&tx).await?;
     let verdict = Verdict::Unknown { class: "lease_ran_out" };
-    for claim in &abandoned {
-        end(&tx, claim, &verdict, waits).await?;
-    }
-    tx.commit().await?;
-    for claim in &abandoned {
+    let mut client = db.get().await?;
+    for claim in claims::abandoned(&client).await? {
+        let tx = client.transaction().await?;
+        // Somebody else may have settled it, or its holder may have come back, since it was looked up.
+        if !claims::is_abandoned(&tx, &claim).await? {
+            continue;
+        }
+        let (company_id, attempt) = (claim.company.0, claim.attempt);
+        match end(&tx, &claim, &verdict, waits).await {
+            Ok(_) => tx.commit().await?,
+            Err(problem) if problem.blames_the_data() => {
+                tracing::error!(company_id, delivery = %claim.delivery, error = chain(&problem), "attempt cannot be settled");
+                continue;
+            }
+            Err(problem) => return Err(problem),
+        }
         counter!(metric::WHATICKET_ERRORS, "class" => "lease_ran_out").increment(1);
-        tracing::warn!(company_id = claim.company.0, delivery = %claim.delivery, attempt = claim.attempt, "attempt is unknown: its holder is gone");
+        tracing::warn!(company_id, delivery = %claim.delivery, attempt, "attempt is unknown: its holder is gone");
     }
     Ok(())
 }

@@ -135,10 +135,9 @@ pub(super) fn parcel<'a>(claim: &Claim, record: &'a Record) -> Parcel<'a> {
     Parcel { company: claim.company, event: claim.delivery, topic: Topic::OutboundMessages, record }
 }
 
-/// Reads a claimed row; the columns are those of `claims`.
+/// The purpose of that name; the table's own check admits no other.
 pub(super) fn purpose(name: &str) -> Purpose {
-    // The table's own check admits no other name.
-    let _ = name;
+    debug_assert_eq!(name, purpose_name(Purpose::Reply));
     Purpose::Reply
 }
 

@@ -46,7 +46,8 @@ impl Sending {
             Ok(account) => account,
             Err(problem) => {
                 tracing::error!(company_id = claim.company.0, error = chain(&problem), "channel cannot be opened");
-                return Verdict::Permanent { class: "sealed_channel" };
+                // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
+                return Verdict::Temporary { class: "sealed_channel", retry_after: None };
             }
         };
         let began = clock::instant();

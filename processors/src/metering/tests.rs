@@ -114,6 +114,7 @@ async fn the_same_key_at_two_companies_is_two_facts() {
 #[tokio::test]
 async fn the_sums_are_the_ledgers_however_it_was_written() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
         let fact = |it: u128| match it % 4 {
             0 => Fact::MessageIn,

@@ -9,7 +9,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use domain::{CompanyId, EventId, ProcessorName, Topic};
+use domain::{CompanyId, EventId, ProcessorName, Topic, header};
 use jiff::Timestamp;
 use platform::outbox::{self, Entry};
 use platform::park;
@@ -90,6 +90,11 @@ fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
     let topic = Topic::named(&letter.topic)?;
     let origin = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
     let key = letter.key.clone().unwrap_or_default();
+    let mut headers = park::with_history(&letter.headers, &letter.cause, &origin, letter.attempts);
+    if !headers.iter().any(|(name, _)| name == header::EVENT_ID) {
+        // It was named after where it lay; elsewhere it must keep that name.
+        headers.push((header::EVENT_ID.to_owned(), letter.event.to_string().into_bytes()));
+    }
     Some(Entry {
         company: letter.company,
         topic,
@@ -97,7 +102,7 @@ fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
         key,
         spread: letter.spread,
         event: letter.event,
-        headers: park::with_history(&letter.headers, &letter.cause, &origin, letter.attempts),
+        headers,
         payload: letter.payload.clone().unwrap_or_default(),
     })
 }

@@ -121,6 +121,23 @@ async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
 }
 
 #[tokio::test]
+async fn a_replay_goes_to_one_of_the_partitions_its_company_owns() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        room.run("update companies set placement_spread = 5").await;
+        park(room, clinic.0, REPLY, 1, "undecodable").await;
+        park(room, 0, REPLY, 2, "undecodable").await;
+        replay(room.db(), &all(), "ana", Run::Real).await.unwrap();
+        assert_eq!(
+            room.rows("select spread from outbox order by outbox_id").await,
+            ["5", "2"],
+            "nobody's: the usual number"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() {
     in_a_room(async |room| {
         four(room).await;
@@ -138,6 +155,7 @@ async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() 
 #[tokio::test]
 async fn two_people_at_once_settle_a_letter_once() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         for event in 1..=30 {
             park(room, 1, REPLY, event, "undecodable").await;
         }
@@ -153,6 +171,21 @@ async fn two_people_at_once_settle_a_letter_once() {
         let settled = "select count(*) filter (where state = 'replayed'), count(*) filter (where state = 'dropped')
                        from dead_letters";
         assert_eq!(room.rows(settled).await, [format!("{replayed} | {dropped}")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_letter_that_somebody_is_settling_is_nobody_elses() {
+    in_a_room(async |room| {
+        four(room).await;
+        let mut client = room.db().get().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        store::waiting(&tx, &Filter { processor: Some(DELIVERY), ..all() }).await.unwrap();
+        let replayed = replay(room.db(), &all(), "ana", Run::Real).await.unwrap();
+        assert_eq!(replayed.iter().map(|it| it.event.0.as_u128()).collect::<Vec<_>>(), [1, 2]);
+        tx.rollback().await.unwrap();
+        assert_eq!(listed(room, all()).await, [3, 4], "who lets go leaves them as they were");
     })
     .await;
 }

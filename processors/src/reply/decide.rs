@@ -4,6 +4,9 @@ use domain::{Fact, IgnoreReason, InboundMessage};
 
 use super::gemini::{Answer, CallReport, Failure};
 
+/// WhatsApp's own limit for a text message; an answer of a few sentences is far below it.
+const MOST_CHARS: usize = 4_096;
+
 /// How a company stands, as far as answering goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompanyStatus {
@@ -78,16 +81,25 @@ impl Outcome {
 pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> Ending {
     let tokens = calls.iter().filter_map(used).collect();
     match answer {
-        // Postgres holds no NUL in text, and no phone shows one.
-        Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(answer.text.replace('\0', "")), tokens },
+        Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(sayable(&answer.text)), tokens },
         Err(failure) => Ending { outcome: Outcome::Fallback(failure.class()), text: Some(fallback.to_owned()), tokens },
     }
+}
+
+/// As much as one message holds. Postgres holds no NUL in text, and no phone shows one.
+fn sayable(text: &str) -> String {
+    text.chars().filter(|it| *it != '\0').take(MOST_CHARS).collect()
 }
 
 /// An answer that the database refuses to hold is not sent; what it used stays used.
 pub(super) fn on_refusal(refused: Ending, fallback: &str) -> Ending {
     let text = Some(fallback.to_owned());
     Ending { outcome: Outcome::Fallback("refused_by_database"), text, tokens: refused.tokens }
+}
+
+/// A turn that was claimed again and again without coming to an end.
+pub(super) fn on_exhaustion(fallback: &str) -> Ending {
+    Ending { outcome: Outcome::Fallback("too_many_claims"), text: Some(fallback.to_owned()), tokens: Vec::new() }
 }
 
 /// A company that was suspended while a turn was collecting gets no model call.

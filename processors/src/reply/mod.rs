@@ -26,10 +26,9 @@ use platform::postgres::{Failure, Transaction};
 use platform::runner::{self, Wake};
 use platform::settings;
 use platform::task::{self, Stop};
-use platform::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Ground};
+use crate::{Error, Ground, together};
 
 /// Settings `reply.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,6 +75,9 @@ impl Config {
         if self.quiet_cap_ms < self.quiet_ms {
             return Err(settings::Error::senseless("reply.quiet_cap_ms", "must not be below reply.quiet_ms"));
         }
+        if self.deadline_ms < 100 {
+            return Err(settings::Error::senseless("reply.deadline_ms", "must be at least 100"));
+        }
         if self.fallback_text.trim().is_empty() {
             return Err(settings::Error::senseless("reply.fallback_text", "must say something"));
         }
@@ -95,11 +97,8 @@ pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error
     let desk = Arc::new(Desk { quiet: store::Quiet::from(&config), wake: wake.clone() });
     let work = Arc::new(work::Answering::new(&ground, &config)?);
     let answering = task::spawn("reply runner", runner::run(work, config.runner, wake, stop.clone()));
-    let taken = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop).await;
-    if let Err(problem) = answering.await {
-        tracing::error!(error = chain(&problem), "reply runner ended without a word");
-    }
-    Ok(taken?)
+    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
+    together(taking, answering, &stop).await
 }
 
 /// Where messages come in.

@@ -16,6 +16,9 @@ use super::prompt::{self, Scene};
 use super::{Config, gemini};
 use crate::{Error, Ground, patiently};
 
+/// A turn claimed more often than this is one that nobody survives: it ends without another model call.
+const MOST_CLAIMS: i32 = 10;
+
 /// Answers turns.
 pub(super) struct Answering {
     db: Db,
@@ -43,6 +46,9 @@ impl Answering {
     async fn answer(&self, claim: &Claim, context: &Context) -> Ending {
         if !context.active {
             return decide::on_suspension();
+        }
+        if claim.claim > MOST_CLAIMS {
+            return decide::on_exhaustion(self.fallback_of(context));
         }
         let prompt = prompt::build(&Scene {
             company: &context.company_name,

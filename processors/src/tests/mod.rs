@@ -53,6 +53,12 @@ impl Room<'_> {
         &self.service
     }
 
+    /// Opens connections beforehand, so that what is begun together runs together.
+    pub(crate) async fn expect_a_crowd(&self) {
+        let connections = futures_util::future::join_all((0..12).map(|_| self.service.get())).await;
+        assert!(connections.iter().all(Result::is_ok));
+    }
+
     /// A company in São Paulo.
     pub(crate) async fn company(&self, domain: &str) -> CompanyId {
         self.company_in(domain, "America/Sao_Paulo").await

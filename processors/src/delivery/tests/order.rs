@@ -103,6 +103,7 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 #[tokio::test]
 async fn many_claimants_at_once_make_each_attempt_once_and_keep_the_order() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;
         let bodies: Vec<String> = (0..60).map(|it| format!("{:02}/{}", it % 20, it / 20)).collect();
         let messages: Vec<_> =

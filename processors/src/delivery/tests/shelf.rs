@@ -174,6 +174,7 @@ async fn a_replay_goes_out_before_what_was_written_after_it() {
 #[tokio::test]
 async fn many_sweeps_at_once_settle_an_abandoned_attempt_once() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
         claim_for(room, Duration::ZERO).await;

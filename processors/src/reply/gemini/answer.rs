@@ -45,6 +45,9 @@ pub(crate) struct Tokens {
     pub(crate) cached: i64,
 }
 
+/// More tokens than any one call can use; a larger count is not believed.
+const MOST_TOKENS: i64 = 1_000_000_000;
+
 /// Reads one answer. `retry_after` is the header's value, in seconds as far as it is understood.
 ///
 /// # Errors
@@ -81,8 +84,13 @@ pub(crate) fn read_answer(
         let finish = if ending == Ending::Truncated { "MAX_TOKENS" } else { "STOP" };
         return Err(Failure::Empty { finish, tokens });
     }
-    let model = body["modelVersion"].as_str().filter(|name| !name.is_empty()).unwrap_or(asked_model);
+    let model = body["modelVersion"].as_str().filter(|name| is_a_name(name)).unwrap_or(asked_model);
     Ok(Answer { text: text.to_owned(), tokens, model: model.to_owned(), ending })
+}
+
+/// A model's name becomes part of a key: anything else than a short word is not believed.
+fn is_a_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
 }
 
 /// Some errors come wrapped in an array of one.
@@ -155,7 +163,7 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     let count = |key: &str| {
         let value = &usage[key];
         // ProtoJSON writes 64-bit integers as strings.
-        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| *count >= 0)
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| (0..=MOST_TOKENS).contains(count))
     };
     let (input, total) = (count("promptTokenCount"), count("totalTokenCount"));
     let output = match (count("candidatesTokenCount"), count("thoughtsTokenCount")) {

@@ -77,7 +77,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks what makes no sense; the key must be there.
     ///
     /// # Errors
     /// Names the setting.
@@ -87,6 +87,14 @@ impl Config {
             let problem = "must hold the provider's key, on one line";
             return Err(settings::Error::senseless("reply.model.api_key", problem));
         }
+        self.validate_shape()
+    }
+
+    /// Checks everything but the key, which only a process that calls the model needs.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate_shape(&self) -> Result<(), settings::Error> {
         if !self.speaks_http() {
             let problem = "must be an http or https URL without a query";
             return Err(settings::Error::senseless("reply.model.base_url", problem));
@@ -96,6 +104,12 @@ impl Config {
                 "reply.model.model",
                 "must be a model's name, such as gemini-2.5-flash",
             ));
+        }
+        if self.timeout_ms == 0 {
+            return Err(settings::Error::senseless("reply.model.timeout_ms", "must be at least 1"));
+        }
+        if self.max_output_tokens == 0 {
+            return Err(settings::Error::senseless("reply.model.max_output_tokens", "must be at least 1"));
         }
         if !(1..=10).contains(&self.attempts) {
             return Err(settings::Error::senseless("reply.model.attempts", "must be between 1 and 10"));

@@ -96,6 +96,7 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 #[tokio::test]
 async fn many_claimants_at_once_get_each_turn_once() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
         for company in companies {
             hear(room, company, &(0..20).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;

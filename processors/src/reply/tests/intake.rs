@@ -173,6 +173,7 @@ async fn places_in_a_conversation_are_given_once_and_upwards() {
 #[tokio::test]
 async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
     in_a_room(async |room| {
+        room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;
         let batches: Vec<_> = (0..40).map(|it| records(room, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
         let desk = desk();
