@@ -27,7 +27,7 @@ clean: ## stop the stack and delete its data
 dev: ## the whole of secretaria in the foreground, against the stack and the sandbox
 	@dev/stack run all
 
-worker: ## the processors alone in the foreground; ONLY=reply for one
+worker: ## the processors alone in the foreground; ONLY=reply for one; each process needs its own port
 	@dev/stack run process $(if $(ONLY),--only $(ONLY))
 
 migrate: ## bring the database and the topics of the stack up to date

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use secretaria::commands::{company, config, conservation, follow, hook, migrate, parked, token};
+use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, token};
 use secretaria::{Settings, serve};
 
 #[cfg(feature = "mimalloc")]
@@ -58,6 +58,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli).await {
         Ok(code) => code,
+        Err(problem) if commands::is_unread(&problem) => ExitCode::SUCCESS,
         Err(problem) => {
             // The whole chain, once, here.
             eprintln!("secretaria: {problem:#}");

@@ -204,21 +204,15 @@ impl House {
         let companies = ingest::Companies::default();
         let changed =
             postgres::notifications(&self.settings.postgres.service_url, "companies_changed", self.stops.work.clone());
-        let current = companies.clone().keep_current(
-            self.db.clone(),
-            Arc::clone(&self.sealer),
-            changed,
-            self.settings.ingest.refresh_s,
-            self.stops.work.clone(),
-        );
-        self.work.push(task::spawn("company directory", current));
-        Ok(ingest::routes(ingest::Ingest {
-            companies,
-            producer,
+        let source = ingest::Source {
+            db: self.db.clone(),
+            sealer: Arc::clone(&self.sealer),
             partitions: self.settings.kafka.partitions,
-            config: self.settings.ingest.clone(),
-            readiness,
-        }))
+        };
+        let current =
+            companies.clone().keep_current(source, changed, self.settings.ingest.refresh_s, self.stops.work.clone());
+        self.work.push(task::spawn("company directory", current));
+        Ok(ingest::routes(ingest::Ingest { companies, producer, config: self.settings.ingest.clone(), readiness }))
     }
 
     fn api(&self) -> anyhow::Result<Router> {

@@ -89,9 +89,14 @@ impl Settings {
         self.http.validate()?;
         self.kafka.validate()?;
         self.postgres.validate()?;
+        self.outbox.validate()?;
         self.ingest.validate()?;
         self.reply.validate()?;
+        // The key is asked for where `reply` runs, and nowhere else.
+        self.reply.model.validate_shape()?;
+        self.reply.runner.validate("reply.runner")?;
         self.delivery.validate()?;
+        self.delivery.runner.validate("delivery.runner")?;
         self.api.validate()?;
         let instance = &self.process.instance;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

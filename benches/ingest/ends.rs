@@ -1,5 +1,6 @@
 //! What the broker says it holds: the sum of the topic's end offsets, which grows by one per durable record.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,6 +9,8 @@ use platform::kafka;
 use secretaria::Settings;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A topic that was made just now has partitions without a leader for a moment.
+const ATTEMPTS: u32 = 50;
 
 /// The settings by which to ask.
 pub(crate) struct EndOffsets(kafka::Config);
@@ -22,10 +25,17 @@ impl EndOffsets {
     pub(crate) fn sum(&self) -> anyhow::Result<i64> {
         let client = self.0.observer()?;
         let topic = self.0.topic(Topic::InboundMessages);
-        (0..i32::from(self.0.partitions)).try_fold(0, |sum, partition| {
-            let (_, end) = kafka::watermarks(&client, &topic, partition, PATIENCE)
-                .with_context(|| format!("end offset of partition {partition}"))?;
-            Ok(sum + end)
-        })
+        let end = |partition| {
+            let mut asked = 0;
+            loop {
+                asked += 1;
+                match kafka::watermarks(&client, &topic, partition, PATIENCE) {
+                    Ok((_, end)) => return Ok(end),
+                    Err(_) if asked < ATTEMPTS => thread::sleep(Duration::from_millis(100)),
+                    Err(problem) => return Err(problem).with_context(|| format!("end of partition {partition}")),
+                }
+            }
+        };
+        (0..i32::from(self.0.partitions)).try_fold(0, |sum, partition| Ok(sum + end(partition)?))
     }
 }

@@ -16,17 +16,29 @@ pub const DEFAULT_SPREAD: u16 = 2;
 /// `spread` is the number of partitions the company owns; it is held between 1 and `partitions`, and
 /// `partitions` of zero counts as one.
 pub fn partition(company: CompanyId, subject: &str, spread: u16, partitions: u16) -> i32 {
-    let partitions = partitions.max(1);
-    let spread = spread.clamp(1, partitions);
-    let rank = (hash(subject.as_bytes()) % u64::from(spread)) as usize;
-    i32::from(owned(company, partitions)[rank])
+    Share::of(company, spread, partitions).partition(subject)
 }
 
-/// The company's partitions, best first; it owns the first `spread` of them.
-fn owned(company: CompanyId, partitions: u16) -> Vec<u16> {
-    let mut order: Vec<u16> = (0..partitions).collect();
-    order.sort_by_key(|&partition| (std::cmp::Reverse(score(company, partition)), partition));
-    order
+/// The partitions a company owns, worked out once for many records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share(Vec<u16>);
+
+impl Share {
+    /// The company's `spread` partitions among `partitions`, best first; both are held in bounds as in [`partition`].
+    pub fn of(company: CompanyId, spread: u16, partitions: u16) -> Self {
+        let partitions = partitions.max(1);
+        let mut order: Vec<u16> = (0..partitions).collect();
+        order.sort_by_key(|&partition| (std::cmp::Reverse(score(company, partition)), partition));
+        order.truncate(usize::from(spread.clamp(1, partitions)));
+        Share(order)
+    }
+
+    /// The one on which records about `subject` lie.
+    pub fn partition(&self, subject: &str) -> i32 {
+        // At least one partition is owned, so the rank is always there.
+        let rank = (hash(subject.as_bytes()) % self.0.len() as u64) as usize;
+        i32::from(self.0[rank])
+    }
 }
 
 fn score(company: CompanyId, partition: u16) -> u64 {

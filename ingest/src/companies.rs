@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use axum::http::HeaderMap;
 use domain::CompanyId;
+use domain::placement::{DEFAULT_SPREAD, Share};
 use metrics::{Counter, counter};
 use platform::metric;
 use platform::postgres::{self, Db, Failure, Row};
@@ -28,9 +29,17 @@ pub(crate) struct Company {
     pub(crate) id: CompanyId,
     pub(crate) secrets: Secrets,
     pub(crate) token: Option<Token>,
-    pub(crate) spread: u16,
-    pub(crate) epoch: String,
+    pub(crate) share: Share,
+    /// Its id and its placement epoch, as every record says them.
+    pub(crate) written: Written,
     pub(crate) accepted: Counter,
+}
+
+/// What the headers of all its records have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) id: Arc<str>,
+    pub(crate) epoch: Arc<str>,
 }
 
 /// Everyone who may send hooks. Cheap to clone.
@@ -64,9 +73,9 @@ impl Companies {
     }
 
     /// Keeps the snapshot current until stopped.
-    pub async fn keep_current(self, db: Db, sealer: Arc<Sealer>, changed: Arc<Notify>, refresh_s: u64, stop: Stop) {
+    pub async fn keep_current(self, source: Source, changed: Arc<Notify>, refresh_s: u64, stop: Stop) {
         loop {
-            let wait = match load(&db, &sealer).await {
+            let wait = match load(&source).await {
                 Ok(snapshot) => {
                     tracing::debug!(companies = snapshot.by_domain.len(), "directory of companies loaded");
                     self.snapshot.store(Some(Arc::new(snapshot)));
@@ -86,9 +95,19 @@ impl Companies {
     }
 }
 
-async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
+/// Where companies are read from, and what is made of them.
+pub struct Source {
+    /// Postgres as `secretaria_service`.
+    pub db: Db,
+    /// Opens their secrets.
+    pub sealer: Arc<Sealer>,
+    /// Partitions of the topic.
+    pub partitions: u16,
+}
+
+async fn load(source: &Source) -> Result<Snapshot, Failure> {
     let rows = postgres::query(
-        &db.get().await?,
+        &source.db.get().await?,
         "select company_id, domain, webhook_secret_sealed,
            case when webhook_secret_previous_until > now() then webhook_secret_previous_sealed end,
            webhook_token_sha256, placement_spread, placement_epoch
@@ -99,7 +118,7 @@ async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
     .await?;
     let mut by_domain = HashMap::with_capacity(rows.len());
     for row in &rows {
-        match company(row, sealer) {
+        match company(row, source) {
             Ok(company) => drop(by_domain.insert(row.get::<_, String>(1), Arc::new(company))),
             // One company's unreadable secret must not shut the others out.
             Err(problem) => {
@@ -110,9 +129,9 @@ async fn load(db: &Db, sealer: &Sealer) -> Result<Snapshot, Failure> {
     Ok(Snapshot { by_domain, stranger: Arc::new(stranger()) })
 }
 
-fn company(row: &Row, sealer: &Sealer) -> Result<Company, seal::Error> {
+fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
     let id = CompanyId(row.get(0));
-    let open = |column, sealed: &[u8]| sealer.open(Place { table: "companies", column, company: id }, sealed);
+    let open = |column, sealed: &[u8]| source.sealer.open(Place { table: "companies", column, company: id }, sealed);
     let current = open("webhook_secret_sealed", row.get(2))?;
     let previous = row.get::<_, Option<&[u8]>>(3).map(|it| open("webhook_secret_previous_sealed", it)).transpose()?;
     let token = row.get::<_, Option<Vec<u8>>>(4).and_then(|it| it.try_into().ok()).map(Token::of_digest);
@@ -120,8 +139,8 @@ fn company(row: &Row, sealer: &Sealer) -> Result<Company, seal::Error> {
         id,
         secrets: Secrets::new(current.expose_secret(), previous.as_ref().map(|it| it.expose_secret())),
         token,
-        spread: u16::try_from(row.get::<_, i16>(5)).unwrap_or(domain::placement::DEFAULT_SPREAD),
-        epoch: row.get::<_, i32>(6).to_string(),
+        share: Share::of(id, u16::try_from(row.get::<_, i16>(5)).unwrap_or(DEFAULT_SPREAD), source.partitions),
+        written: Written { id: id.to_string().into(), epoch: row.get::<_, i32>(6).to_string().into() },
         accepted: counter!(metric::WEBHOOK_RECEIVED, "company" => metric::company_label(id), "status" => "accepted"),
     })
 }
@@ -132,8 +151,8 @@ fn stranger() -> Company {
         id: CompanyId::NOBODY,
         secrets: Secrets::decoy(),
         token: None,
-        spread: 1,
-        epoch: "0".into(),
+        share: Share::of(CompanyId::NOBODY, 1, 1),
+        written: Written { id: "0".into(), epoch: "0".into() },
         accepted: Counter::noop(),
     }
 }

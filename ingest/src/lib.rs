@@ -9,7 +9,7 @@ mod companies;
 mod publish;
 mod webhook;
 
-pub use companies::Companies;
+pub use companies::{Companies, Source};
 pub use webhook::{Ingest, routes};
 
 use platform::settings;

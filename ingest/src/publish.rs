@@ -1,11 +1,11 @@
 //! A parsed hook as a record: its id, its envelope, its partition.
 
-use domain::{Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header, placement};
+use domain::{Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header};
 use jiff::Timestamp;
 use platform::kafka::{NotDurable, Outgoing, Producer};
 use platform::trace::Traceparent;
 
-use crate::companies::Company;
+use crate::companies::{Company, Written};
 use crate::signature::Proof;
 
 /// Who the event is: the provider's message, else the producer's key, else the signed hook itself.
@@ -33,7 +33,8 @@ pub(crate) struct Ready {
     payload: Vec<u8>,
     key: String,
     partition: i32,
-    headers: [(&'static str, String); 8],
+    company: Written,
+    headers: [(&'static str, String); 4],
 }
 
 /// Writes the record. Pure.
@@ -46,7 +47,6 @@ pub(crate) fn prepare(
     message: InboundMessage,
     (occurred_at, received_at): (Timestamp, Timestamp),
     trace: &Traceparent,
-    partitions: u16,
 ) -> Result<Ready, serde_json::Error> {
     let address = message.address.clone();
     let kind = Kind::InboundMessage;
@@ -61,14 +61,11 @@ pub(crate) fn prepare(
     };
     Ok(Ready {
         payload: envelope.write()?,
-        key: format!("{}/{address}", company.id),
-        partition: placement::partition(company.id, address.as_str(), company.spread, partitions),
+        company: company.written.clone(),
+        key: format!("{}/{address}", company.written.id),
+        partition: company.share.partition(address.as_str()),
         headers: [
-            (header::COMPANY, company.id.to_string()),
             (header::EVENT_ID, event.to_string()),
-            (header::KIND, kind.as_str().to_owned()),
-            (header::SCHEMA, SCHEMA.to_string()),
-            (header::EPOCH, company.epoch.clone()),
             (header::OCCURRED_AT, occurred_at.as_microsecond().to_string()),
             (header::RECEIVED_AT, received_at.as_microsecond().to_string()),
             (header::TRACEPARENT, trace.as_str().to_owned()),
@@ -79,7 +76,19 @@ pub(crate) fn prepare(
 impl Ready {
     /// Hands the record over at once, and resolves to the broker's word.
     pub(crate) fn publish(&self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
-        let headers = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
+        const SCHEMA_TEXT: &str = "1";
+        const { assert!(SCHEMA == 1, "the text says another schema") };
+        let [event, occurred, received, trace] = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
+        let headers = [
+            (header::COMPANY, self.company.id.as_bytes()),
+            event,
+            (header::KIND, Kind::InboundMessage.as_str().as_bytes()),
+            (header::SCHEMA, SCHEMA_TEXT.as_bytes()),
+            (header::EPOCH, self.company.epoch.as_bytes()),
+            occurred,
+            received,
+            trace,
+        ];
         let outgoing = Outgoing {
             topic: Topic::InboundMessages,
             partition: self.partition,

@@ -34,8 +34,6 @@ pub struct Ingest {
     pub companies: Companies,
     /// Where facts go.
     pub producer: Producer,
-    /// Partitions of the topic.
-    pub partitions: u16,
     /// The limits.
     pub config: crate::Config,
     /// Whether this process still takes hooks.
@@ -70,21 +68,19 @@ async fn answer(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Bod
 }
 
 async fn receive(ingest: &Arc<Ingest>, headers: &HeaderMap, body: Body, began: Instant) -> Result<Accepted, Rejection> {
+    if !ingest.readiness.is_open() {
+        return Err(refused(Unavailable::ShuttingDown.into(), None, headers, began));
+    }
     let body = read(body, headers, &ingest.config).await.map_err(|it| refused(it, None, headers, began))?;
     let company = ingest.companies.named_by(headers).map_err(|it| refused(it.into(), None, headers, began))?;
-    match examine(ingest, &company, headers, &body) {
+    match examine(&company, headers, &body) {
         Ok((event, trace, ready)) => ingest.store(company, event, trace, ready, began).await,
         Err(rejection) => Err(refused(rejection, Some(&company), headers, began)),
     }
 }
 
 /// From bytes to a record, without waiting for anything.
-fn examine(
-    ingest: &Ingest,
-    company: &Company,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(EventId, Traceparent, Ready), Rejection> {
+fn examine(company: &Company, headers: &HeaderMap, body: &[u8]) -> Result<(EventId, Traceparent, Ready), Rejection> {
     let now = clock::now();
     let bytes = |name| headers.get(name).map(|it: &axum::http::HeaderValue| it.as_bytes());
     let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
@@ -94,8 +90,8 @@ fn examine(
     let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);
     let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
     let instants = (parsed.occurred_at, now);
-    let ready = publish::prepare(company, event, parsed.message, instants, &trace, ingest.partitions)
-        .map_err(|_| Unavailable::NotDurable)?;
+    let ready =
+        publish::prepare(company, event, parsed.message, instants, &trace).map_err(|_| Unavailable::NotDurable)?;
     Ok((event, trace, ready))
 }
 
@@ -109,9 +105,6 @@ impl Ingest {
         ready: Ready,
         began: Instant,
     ) -> Result<Accepted, Rejection> {
-        if !self.readiness.is_open() {
-            return Err(Unavailable::ShuttingDown.into());
-        }
         let published = ready.publish(&self.producer);
         let stored = task::to_its_end(async move {
             let result = published.await;

@@ -75,6 +75,30 @@ pub async fn park(
     announce(tx, processor, parcel, cause).await
 }
 
+/// Keeps an outbox row that cannot be published. It is not announced: the announcement would be an outbox row too.
+///
+/// # Errors
+/// If Postgres refuses.
+pub(crate) async fn shelve_unpublishable(
+    client: &tokio_postgres::Client,
+    company: i64,
+    outbox_id: i64,
+    detail: &str,
+) -> Result<(), Error> {
+    client
+        .execute(
+            "insert into secretaria.dead_letters
+               (company_id, processor, event_id, cause, detail, topic, partition, record_offset, key, headers, payload)
+             select company_id, 'outbox', event_id, 'unpublishable', $3, topic, -1, outbox_id, key, headers, payload
+             from secretaria.outbox
+             where company_id = $1 and outbox_id = $2
+             on conflict do nothing",
+            &[&company, &outbox_id, &detail],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Tells whoever watches `dead.letters`.
 async fn announce(
     tx: &Transaction<'_>,

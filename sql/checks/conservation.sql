@@ -1,5 +1,6 @@
 -- Rows come back only when something vanished or was doubled: each names the law that was broken.
--- It may be run at any time: what is on its way is allowed for, and is never reported.
+-- It may be run at any time: what is on its way is allowed for. What must have followed something is looked for a
+-- minute later.
 with read as (
   select o.processor, o.topic, o.partition, o.next_offset - o.first_offset as moved, o.next_offset, o.first_offset,
     coalesce(c.records, 0) as records, coalesce(c.fresh, 0) as fresh
@@ -75,7 +76,34 @@ having count(distinct g.message_id) <> 1
           on c.processor = 'delivery' and c.topic = e.topic and c.partition = e.partition
         where e.topic = 'outbound.messages' and e.end_offset > coalesce(c.next_offset, e.start_offset))
       and max(t.ended_at) < (select min(seen_at) from secretaria.topic_ends where topic = 'outbound.messages')
-                            - interval '2 seconds')
+                            - interval '1 minute')
+
+union all
+select 'a turn that spoke is booked',
+  format('company %s: %s turns spoke, %s are booked', t.company_id, t.spoke, coalesce(u.booked, 0))
+from (
+  select company_id, count(*) as spoke
+  from secretaria.turns
+  where outcome in ('replied', 'fallback')
+    and ended_at < (select min(seen_at) from secretaria.topic_ends where topic = 'usage.events') - interval '1 minute'
+  group by company_id
+) t
+left join (
+  select company_id, count(*) as booked
+  from secretaria.usage_events
+  where fact = 'message_out'
+  group by company_id
+) u using (company_id)
+where coalesce(u.booked, 0) < t.spoke
+  and not exists (
+    select from secretaria.outbox o where o.company_id = t.company_id and o.topic = 'usage.events')
+  and not exists (
+    select from secretaria.dead_letters l where l.company_id = t.company_id and l.topic = 'usage.events')
+  and not exists (
+    select from secretaria.topic_ends e
+    left join secretaria.consumer_offsets c
+      on c.processor = 'metering' and c.topic = e.topic and c.partition = e.partition
+    where e.topic = 'usage.events' and e.end_offset > coalesce(c.next_offset, e.start_offset))
 
 union all
 select 'a delivery in flight is a row that has not ended',
@@ -88,10 +116,10 @@ union all
 select 'a delivery done was sent, one given up is parked',
   format('company %s delivery %s: mark %s, outcome %s', m.company_id, m.event_id, m.state, d.outcome)
 from secretaria.event_marks m
-join secretaria.deliveries d on d.company_id = m.company_id and d.delivery_id = m.event_id
+left join secretaria.deliveries d on d.company_id = m.company_id and d.delivery_id = m.event_id
 where m.processor = 'delivery'
   and ((m.state = 'done') <> (d.outcome is not distinct from 'sent')
-       or (m.state = 'parked') <> (d.outcome is not distinct from 'failed_permanent'))
+       or (m.state = 'parked') <> (d.outcome is not distinct from 'failed_permanent') and d.delivery_id is not null)
 
 union all
 select 'whatever is parked is on the shelf',

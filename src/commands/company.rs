@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use api::companies::{self, Auth, Channel, NewCompany};
+use api::companies::{self, Auth, Channel, Listed, NewCompany};
 use clap::{Args, Subcommand};
 use platform::clock;
 use platform::seal::Sealer;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::operator;
+use super::{operator, say};
 use crate::Settings;
 
 /// The subcommands of `company`.
@@ -77,32 +77,48 @@ pub struct Rotate {
 /// # Errors
 /// If Postgres is away, a value makes no sense, or the keys are missing.
 pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
-    let db = operator(settings)?;
+    let db = operator(settings).await?;
     match command {
         Command::Add(args) => {
             let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
             let added = companies::add(&db, &sealer, read(*args)?).await?;
-            println!("company          {}", added.company_id);
-            println!("webhook secret   {}", added.webhook_secret.expose_secret());
+            say(format_args!("company          {}", added.company_id))?;
+            say(format_args!("webhook secret   {}", added.webhook_secret.expose_secret()))?;
         }
         Command::List => {
-            for it in companies::list(&db).await? {
-                let channel = it.channel_url.as_deref().unwrap_or("no channel");
-                println!(
-                    "{:>6}  {:<30} {:<10} {:<20} {channel}  {}",
-                    it.company_id, it.domain, it.status, it.time_zone, it.name
-                );
+            for line in table(&companies::list(&db).await?) {
+                say(line)?;
             }
         }
         Command::RotateSecret(args) => {
             let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
             let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
             let secret = companies::rotate_secret(&db, &sealer, &args.domain, clock::now(), keep).await?;
-            println!("webhook secret   {}", secret.expose_secret());
-            println!("the old one counts for {} h more", args.keep_hours);
+            say(format_args!("webhook secret   {}", secret.expose_secret()))?;
+            say(format_args!("the old one counts for {} h more", args.keep_hours))?;
         }
     }
     Ok(())
+}
+
+/// A head and a line per company, each column as wide as what is in it.
+fn table(companies: &[Listed]) -> Vec<String> {
+    let mut rows = vec![["company", "domain", "status", "time zone", "channel", "name"].map(str::to_owned)];
+    rows.extend(companies.iter().map(|it| {
+        let channel = it.channel_url.clone().unwrap_or_else(|| "none".to_owned());
+        let id = it.company_id.to_string();
+        [id, it.domain.clone(), it.status.clone(), it.time_zone.clone(), channel, it.name.clone()]
+    }));
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 6] = std::array::from_fn(widest);
+    let line = |row: &[String; 6]| {
+        let [company, rest @ ..] = row;
+        let first = format!("{company:>width$}", width = widths[0]);
+        let rest = rest.iter().zip(&widths[1..]).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells: Vec<String> = std::iter::once(first).chain(rest).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }
 
 fn read(args: Add) -> anyhow::Result<NewCompany> {

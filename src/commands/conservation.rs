@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use platform::postgres::query;
 
-use super::operator;
+use super::{operator, say};
 use crate::Settings;
 
 const TABLE: &str = include_str!("../../sql/checks/conservation_table.sql");
@@ -25,15 +25,17 @@ pub struct Args {
 /// # Errors
 /// If Postgres is away.
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
-    let client = operator(settings)?.get().await?;
+    let client = operator(settings).await?.get().await?;
+    // It looks at everything there is; that may take longer than any other statement may.
+    client.batch_execute("set statement_timeout = 0").await?;
     if !args.quiet {
-        println!(
+        say(format_args!(
             "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because",
             "company", "processor", "accepted", "done", "ignored", "parked", "in flight"
-        );
+        ))?;
         for row in query(&client, TABLE, &[]).await? {
             let number = |column: &str| row.get::<_, i64>(column);
-            println!(
+            say(format_args!(
                 "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",
                 row.get::<_, &str>("company"),
                 row.get::<_, &str>("processor"),
@@ -43,15 +45,15 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
                 number("parked"),
                 number("in_flight"),
                 row.get::<_, &str>("reasons"),
-            );
+            ))?;
         }
     }
     let wrong = query(&client, CHECK, &[]).await?;
     for row in &wrong {
-        println!("WRONG  {}  {}", row.get::<_, &str>("law"), row.get::<_, &str>("detail"));
+        say(format_args!("WRONG  {}  {}", row.get::<_, &str>("law"), row.get::<_, &str>("detail")))?;
     }
     if wrong.is_empty() {
-        println!("conserved: nothing vanished, nothing was doubled");
+        say("conserved: nothing vanished, nothing was doubled")?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use platform::postgres::{Row, query};
 use platform::task;
 
-use super::{company_named, operator};
+use super::{company_named, operator, say};
 use crate::Settings;
 
 /// Arguments of `follow`.
@@ -33,7 +33,7 @@ const SHOWN: i64 = 500;
 /// # Errors
 /// If the company is unknown or Postgres goes away.
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
-    let db = operator(settings)?;
+    let db = operator(settings).await?;
     let company = company_named(&db, &args.company).await?;
     let interrupted = task::asked_to_end();
     tokio::pin!(interrupted);
@@ -60,7 +60,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
         // Transactions commit out of order: a little is looked at twice, and shown once.
         for row in &rows {
             if seen.insert(row.get::<_, uuid::Uuid>(0)) {
-                println!("{}", line(row));
+                say(line(row))?;
             }
         }
         if args.once {

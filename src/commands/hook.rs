@@ -11,7 +11,7 @@ use platform::seal::{Place, Sealer};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::json;
 
-use super::{company_named, operator};
+use super::{company_named, operator, say};
 use crate::Settings;
 
 /// The subcommands of `hook`.
@@ -29,8 +29,8 @@ pub struct Args {
     /// The company, by domain or id.
     #[arg(long)]
     company: String,
-    /// What the contact writes.
-    #[arg(long, conflicts_with = "body", required_unless_present = "body")]
+    /// What the contact writes; this or --body.
+    #[arg(long, conflicts_with = "body")]
     text: Option<String>,
     /// Who writes.
     #[arg(long, default_value = "5511999990001")]
@@ -81,27 +81,33 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<ExitCo
     headers.extend(args.idempotency_key.clone().map(|it| (IDEMPOTENCY_HEADER, it)));
     let url = args.url.clone().unwrap_or_else(|| format!("http://{}/webhook/whaticket", settings.http.listen));
     if sends.is_none() {
-        println!("curl -sS -X POST {url} \\");
+        say(format_args!("curl -sS -X POST {url} \\"))?;
         for (name, value) in headers {
-            println!("  -H '{name}: {value}' \\");
+            say(format_args!("  -H '{name}: {value}' \\"))?;
         }
-        println!("  --data-binary '{}'", body.replace('\'', r"'\''"));
+        say(format_args!("  --data-binary '{}'", body.replace('\'', r"'\''")))?;
         return Ok(ExitCode::SUCCESS);
     }
     send(&url, headers, body).await
 }
 
 async fn send(url: &str, headers: Vec<(&'static str, String)>, body: String) -> anyhow::Result<ExitCode> {
+    let example = "such as http://127.0.0.1:8080/webhook/whaticket";
+    let parsed =
+        reqwest::Url::parse(url).with_context(|| format!("--url {url} is malformed: give a whole URL, {example}"))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        bail!("--url {url} is malformed: only http and https are spoken, {example}");
+    }
     let mut request =
-        reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(url).body(body);
+        reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(parsed).body(body);
     for (name, value) in headers {
         request = request.header(name, value);
     }
     let response = request.send().await.with_context(|| format!("{url} does not answer; `make dev` serves there"))?;
     let status = response.status();
     let answer = response.text().await.unwrap_or_default();
-    println!("{status}  {answer}");
-    println!("{}", in_words(status.as_u16()));
+    say(format_args!("{status}  {answer}"))?;
+    say(in_words(status.as_u16()))?;
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -111,6 +117,7 @@ fn in_words(status: u16) -> &'static str {
         400 | 422 => "refused: the body is not one we understand; the field that is wrong is named above",
         401 => "refused: we cannot tell that this company sent it; the reason is named above",
         404 | 405 => "nobody takes hooks at this address",
+        408 => "the body did not arrive whole: send the very same hook again",
         413 => "refused: the body is too large",
         503 => "not stored for certain: send the very same hook again, it will be answered once",
         _ => "not an answer this program knows",
@@ -128,16 +135,22 @@ fn body(args: &Args) -> anyhow::Result<String> {
             }
             Ok(hook.to_string())
         }
-        (None, None) => bail!("say --text or --body"),
+        (None, None) => bail!("nothing to send: give --text TEXT or --body FILE"),
     }
 }
 
 /// The company's domain and a secret of it: the one given, or its own.
 async fn credentials(settings: &Settings, args: &Args) -> anyhow::Result<(String, SecretSlice<u8>)> {
     if let Some(secret) = &args.secret {
+        if args.company.bytes().all(|it| it.is_ascii_digit()) {
+            bail!(
+                "--company {}: with a --secret nothing is looked up, so name the company by its domain",
+                args.company
+            );
+        }
         return Ok((args.company.clone(), SecretSlice::from(secret.as_bytes().to_vec())));
     }
-    let db = operator(settings)?;
+    let db = operator(settings).await?;
     let company = company_named(&db, &args.company).await?;
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
     let sql = "select domain, webhook_secret_sealed from secretaria.companies where company_id = $1";

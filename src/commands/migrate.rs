@@ -1,11 +1,18 @@
 //! `secretaria migrate` — the database, the default company, the topics and the keys. Safe to repeat.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use platform::kafka;
 use platform::seal::Sealer;
 
-use super::operator;
+use super::{operator, say};
 use crate::Settings;
+
+const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
+
+/// How long a broker is silent before a person is told what is waited for.
+const QUIET: Duration = Duration::from_secs(1);
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -22,16 +29,13 @@ pub fn runner() -> refinery::Runner {
 /// If Postgres or the broker is away, or one of them refuses.
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     for path in api::keys::create_missing(&settings.keys.dir)? {
-        println!("key made         {}", path.display());
+        say(format_args!("key made         {}", path.display()))?;
     }
     database(settings).await?;
-    let topics = kafka::create_topics(&settings.kafka)
-        .await
-        .with_context(|| format!("setting `kafka.bootstrap`: {}", settings.kafka.bootstrap))?;
-    for topic in topics {
-        println!("topic made       {topic} ({} partitions)", settings.kafka.partitions);
+    for topic in topics(&settings.kafka).await? {
+        say(format_args!("topic made       {topic} ({} partitions)", settings.kafka.partitions))?;
     }
-    println!("everything is up to date");
+    say("everything is up to date")?;
     Ok(())
 }
 
@@ -40,12 +44,22 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres is away or refuses.
 pub async fn database(settings: &Settings) -> anyhow::Result<()> {
-    let applied =
-        platform::migrate::run(&settings.postgres.owner_url, runner()).await.context("setting `postgres.owner_url`")?;
+    let applied = platform::migrate::run(&settings.postgres.owner_url, runner()).await.context(OWNER)?;
     for migration in applied {
-        println!("migration done   {migration}");
+        say(format_args!("migration done   {migration}"))?;
     }
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
-    api::companies::ensure_default(&operator(settings)?, &sealer).await?;
+    api::companies::ensure_default(&operator(settings).await?, &sealer).await?;
     Ok(())
+}
+
+/// The topics, and a word to whoever watches while the broker does not answer.
+async fn topics(config: &kafka::Config) -> anyhow::Result<Vec<String>> {
+    let made = kafka::create_topics(config);
+    tokio::pin!(made);
+    if let Ok(topics) = tokio::time::timeout(QUIET, &mut made).await {
+        return Ok(topics?);
+    }
+    say(format_args!("waiting for kafka at {}", config.bootstrap))?;
+    Ok(made.await?)
 }

@@ -8,22 +8,28 @@ pub mod hook;
 pub mod follow;
 pub mod parked;
 pub mod conservation;
+mod say;
+
+pub use say::is_unread;
 
 use anyhow::{Context, bail};
 use domain::CompanyId;
 use platform::postgres::{Db, query};
 
 use crate::Settings;
+use say::say;
 
-/// The operator's pool.
-fn operator(settings: &Settings) -> anyhow::Result<Db> {
-    Ok(Db::new(&settings.postgres.operator_url, &settings.postgres, "operator")?)
+/// The operator's pool, with a connection in it: every command that needs Postgres learns here that it is away.
+async fn operator(settings: &Settings) -> anyhow::Result<Db> {
+    let db = Db::new(&settings.postgres.operator_url, &settings.postgres, "operator")?;
+    db.get().await.map(drop).context("is the stack running? `make up` starts it")?;
+    Ok(db)
 }
 
 /// The company a person named by its domain or its id.
 async fn company_named(db: &Db, name: &str) -> anyhow::Result<CompanyId> {
     let rows = query(
-        &db.get().await.context("is the stack running? `make up` starts it")?,
+        &db.get().await?,
         "select company_id from secretaria.companies where domain = lower($1) or company_id::text = $1",
         &[&name],
     )

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use platform::postgres::Db;
 use processors::parked::{self, Letter, Run};
 
-use super::{company_named, operator};
+use super::{company_named, operator, say};
 use crate::Settings;
 
 /// The subcommands of `parked`.
@@ -61,26 +61,34 @@ pub struct Change {
 /// # Errors
 /// If Postgres is away or a filter names something unknown; then nothing is changed.
 pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
+    let operator = operator(settings).await?;
     let db = Db::new(&settings.postgres.service_url, &settings.postgres, "parked")?;
-    let operator = operator(settings)?;
     match command {
         Command::List(filter) => {
             let letters = parked::list(&db, &read(&operator, &filter).await?).await?;
-            letters.iter().for_each(|it| println!("{}", line(it)));
-            println!("{} parked", letters.len());
+            for letter in &letters {
+                say(line(letter))?;
+            }
+            say(format_args!("{} parked", letters.len()))?;
         }
         Command::Show(filter) => {
-            parked::list(&db, &read(&operator, &filter).await?).await?.iter().for_each(show);
+            let letters = parked::list(&db, &read(&operator, &filter).await?).await?;
+            for letter in &letters {
+                show(letter)?;
+            }
+            if letters.is_empty() {
+                say("0 parked")?;
+            }
         }
         Command::Replay(change) => {
             let filter = read(&operator, &change.filter).await?;
             let letters = parked::replay(&db, &filter, "secretaria parked replay", meant(&change)).await?;
-            report(&letters, &change, "replayed");
+            report(&letters, &change, "replayed")?;
         }
         Command::Drop(change) => {
             let filter = read(&operator, &change.filter).await?;
             let letters = parked::drop(&db, &filter, "secretaria parked drop", meant(&change)).await?;
-            report(&letters, &change, "dropped");
+            report(&letters, &change, "dropped")?;
         }
     }
     Ok(())
@@ -113,21 +121,28 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> 
 
 fn line(letter: &Letter) -> String {
     let Letter { company, processor, event, cause, detail, attempts, parked_at, .. } = letter;
-    format!("{parked_at:.0}  company {company}  {processor}  {event}  {cause}  after {attempts}  {detail}")
+    let attempts = if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    // A detail may end with the cause, or be nothing else.
+    let detail = detail.strip_suffix(&format!("({cause})")).unwrap_or(detail);
+    let detail = if detail == cause { "" } else { detail };
+    let line = format!("{parked_at:.0}  company {company}  {processor}  {event}  {cause}  after {attempts}  {detail}");
+    line.trim_end().to_owned()
 }
 
-fn show(letter: &Letter) {
-    println!("{}", line(letter));
-    println!("  lay at   {}/{}/{}", letter.topic, letter.partition, letter.offset);
-    println!("  key      {}", String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default()));
+fn show(letter: &Letter) -> std::io::Result<()> {
+    say(line(letter))?;
+    say(format_args!("  lay at   {}/{}/{}", letter.topic, letter.partition, letter.offset))?;
+    say(format_args!("  key      {}", String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default())))?;
     for (name, value) in &letter.headers {
-        println!("  header   {name}: {}", String::from_utf8_lossy(value));
+        say(format_args!("  header   {name}: {}", String::from_utf8_lossy(value)))?;
     }
-    println!("  payload  {}\n", String::from_utf8_lossy(letter.payload.as_deref().unwrap_or_default()));
+    say(format_args!("  payload  {}\n", String::from_utf8_lossy(letter.payload.as_deref().unwrap_or_default())))
 }
 
-fn report(letters: &[Letter], change: &Change, done: &str) {
-    letters.iter().for_each(|it| println!("{}", line(it)));
+fn report(letters: &[Letter], change: &Change, done: &str) -> std::io::Result<()> {
+    for letter in letters {
+        say(line(letter))?;
+    }
     let would = if change.dry_run { "would be " } else { "" };
-    println!("{} {would}{done}", letters.len());
+    say(format_args!("{} {would}{done}", letters.len()))
 }

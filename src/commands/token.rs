@@ -7,7 +7,7 @@ use api::auth::{Keys, Scope};
 use clap::{Args as ClapArgs, ValueEnum};
 use platform::clock;
 
-use super::{company_named, operator};
+use super::{company_named, operator, say};
 use crate::Settings;
 
 /// Arguments of `token`.
@@ -38,13 +38,13 @@ enum ScopeName {
 /// # Errors
 /// If the company is unknown or the signing key is missing.
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
-    let company = company_named(&operator(settings)?, &args.company).await?;
+    let company = company_named(&operator(settings).await?, &args.company).await?;
     let keys = Keys::from_pkcs8_file(&settings.keys.signing_key()).context("`secretaria migrate` makes the key")?;
     let scope = match args.scope {
         ScopeName::Company => Scope::Company,
         ScopeName::Operator => Scope::Operator,
     };
     let ttl = args.ttl.map_or_else(|| settings.api.token_ttl(), Duration::from_secs);
-    println!("{}", keys.issue(company, scope, clock::now(), ttl)?);
+    say(keys.issue(company, scope, clock::now(), ttl)?)?;
     Ok(())
 }

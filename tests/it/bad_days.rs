@@ -173,3 +173,27 @@ async fn a_topic_made_anew_under_an_old_database_stops_instead_of_skipping() {
     app.comes_to("select count(*)::text from messages where direction = 'in'", "4").await;
     app.settles().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_away_for_longer_than_a_lease_repeats_no_send_that_is_under_way() {
+    let change = |settings: &mut secretaria::Settings| {
+        settings.delivery.timeout_ms = 10_000;
+        settings.delivery.runner.lease_ms = 1_000;
+    };
+    let Some(app) = TestApp::start_with(change).await else { return };
+    let clinic = app.company("clinica.test").await;
+    let latency = sandbox::SettingsChange { send_latency_ms: Some(4_000), ..Default::default() };
+    app.sandbox.settings(latency);
+    for n in 0..20 {
+        app.accept(&clinic.text(&format!("551198888{n:04}"), "M1", "oi")).await;
+    }
+    app.comes_to("select count(*)::text from deliveries where state = 'sending'", "20").await;
+    app.database.go_away().await;
+    // The absence itself is what is tested: it outlasts the leases, and the calls end in it.
+    tokio::time::sleep(Duration::from_millis(5_000)).await;
+    app.database.come_back().await;
+    let app = app.reconnected().await;
+    app.settles().await;
+    assert_eq!(app.one("select string_agg(distinct result, ' ') from delivery_attempts").await, "SENT");
+    assert_eq!(app.sandbox.count(&sandbox::Filter::of(sandbox::Target::Send)), 20);
+}

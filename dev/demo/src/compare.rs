@@ -116,7 +116,7 @@ fn hooks(compared: &mut Compared, who: Who, expected: &Expected, played: &Played
     }
 }
 
-/// Accepted = done + ignored + parked, per processor.
+/// Read = done + ignored + parked, per processor.
 fn river(compared: &mut Compared, who: Who, expected: &Expected, found: &OfCompany) {
     let ignored: i64 = expected.ignored.values().sum();
     let rows = [
@@ -124,10 +124,10 @@ fn river(compared: &mut Compared, who: Who, expected: &Expected, found: &OfCompa
         ("delivery", expected.turns, expected.turns - expected.parked, 0, expected.parked, 0),
         ("metering", expected.facts(), expected.facts(), 0, 0, 0),
     ];
-    for (processor, accepted, done, ignored, parked, repeats) in rows {
+    for (processor, read, done, ignored, parked, repeats) in rows {
         let what = |word: &str| format!("{}: {processor}: {word}", who.name());
         let (records, duplicates) = found.records(processor);
-        compared.same(what("accepted"), accepted, records);
+        compared.same(what("read"), read, records);
         compared.same(what("done"), done, found.marked(processor, "done", None));
         compared.same(what("ignored"), ignored, found.marked(processor, "ignored", None));
         compared.same(what("parked"), parked, found.marked(processor, "parked", None));
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(
             doubled,
             [
-                "Salão Bela: reply: accepted: expected 10, found 11",
+                "Salão Bela: reply: read: expected 10, found 11",
                 "Salão Bela: reply: ignored as duplicates: expected 1, found 2"
             ]
         );

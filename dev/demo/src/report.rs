@@ -104,8 +104,8 @@ fn hooks(script: &Script, played: &Played) {
 fn usage(found: &Found) {
     println!("\nUsage of this run, from /api/usage\n");
     println!(
-        "  {:<18} {:>8} {:>9}  {:<18} {:>6} {:>10} {:>11}",
-        "company", "messages", "answers", "model", "calls", "tokens in", "tokens out"
+        "  {:<18} {:>8} {:>9}  {:<18} {:>12} {:>10} {:>11}",
+        "company", "messages", "answers", "model", "calls billed", "tokens in", "tokens out"
     );
     for who in Who::BOTH {
         let OfCompany { counted, ledger, .. } = found.of(who);
@@ -113,7 +113,7 @@ fn usage(found: &Found) {
         let calls = ledger.get("model_tokens").map_or(0, |(calls, ..)| *calls);
         for model in counted.usage.models() {
             println!(
-                "  {:<18} {:>8} {:>9}  {:<18} {calls:>6} {:>10} {:>11}",
+                "  {:<18} {:>8} {:>9}  {:<18} {calls:>12} {:>10} {:>11}",
                 who.name(),
                 totals.messages_in,
                 totals.messages_out,
@@ -126,10 +126,10 @@ fn usage(found: &Found) {
 }
 
 fn conservation(found: &Found) {
-    println!("\nConservation: accepted = done + ignored + parked, and nothing is in flight\n");
+    println!("\nConservation: read = done + ignored + parked, and nothing is in flight\n");
     println!(
-        "  {:<18} {:<10} {:>8} = {:>4} + {:>7} + {:>6}  ignored because",
-        "company", "processor", "accepted", "done", "ignored", "parked"
+        "  {:<18} {:<10} {:>5} = {:>4} + {:>7} + {:>6}  ignored because",
+        "company", "processor", "read", "done", "ignored", "parked"
     );
     for who in Who::BOTH {
         let of = found.of(who);
@@ -138,10 +138,11 @@ fn conservation(found: &Found) {
             let marked = |state| of.marked(processor, state, None);
             let because = reasons(of, processor, duplicates);
             let (done, ignored, parked) = (marked("done"), marked("ignored") + duplicates, marked("parked"));
-            let sum = format!("{records:>8} = {done:>4} + {ignored:>7} + {parked:>6}  {}", list(&because));
+            let sum = format!("{records:>5} = {done:>4} + {ignored:>7} + {parked:>6}  {}", list(&because));
             println!("  {:<18} {processor:<10} {}", who.name(), sum.trim_end());
         }
     }
+    println!("\n  Metering reads a fact for each message, each answer and each billed call: the usage, summed.");
     match found.broken.as_slice() {
         [] => println!("\n  sql/checks/conservation.sql: no row, so nothing vanished and nothing was doubled"),
         broken => broken.iter().for_each(|it| println!("\n  sql/checks/conservation.sql: {it}")),

@@ -1,13 +1,14 @@
 //! Waits for conditions, each bounded: what is still missing when the time is up is said in words.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
 use anyhow::bail;
-use domain::EventId;
-use platform::clock;
+use domain::{EventId, Topic};
 use platform::postgres::query;
+use platform::{clock, kafka};
 use uuid::Uuid;
 
 use crate::cast::{Cast, Company};
@@ -60,19 +61,50 @@ pub(crate) async fn until_ingest_knows(stage: &Stage, cast: &Cast) -> anyhow::Re
     Ok(())
 }
 
-/// What an earlier run left behind, cut short perhaps, is not counted as this one's.
+/// What an earlier run left behind, cut short perhaps, is not counted as this one's: every record is read, nothing read
+/// is under way, and nothing waits to be published.
 pub(crate) async fn until_quiet(stage: &Stage, cast: &Cast) -> anyhow::Result<()> {
-    let missing = until(Duration::from_secs(20), || async {
+    let missing = until(Duration::from_secs(30), || async {
+        // One statement, and only then the broker: a log that ends where this snapshot says it was read to had nothing
+        // unread at that instant.
         let sql = "
             select (select count(*) from secretaria.event_marks where company_id = any($1) and state = 'in_flight'),
-              (select count(*) from secretaria.outbox where company_id = any($1))";
+              (select count(*) from secretaria.outbox where company_id = any($1)),
+              array(select topic from secretaria.consumer_offsets order by processor, topic, partition),
+              array(select partition from secretaria.consumer_offsets order by processor, topic, partition),
+              array(select next_offset from secretaria.consumer_offsets order by processor, topic, partition)";
         let rows = query(&stage.db.get().await?, sql, &[&cast.ids()]).await?;
-        Ok(missing(&[(left(&rows, 0), "events of an earlier run in flight"), (left(&rows, 1), "records to publish")]))
+        let mut read = HashMap::new();
+        for row in &rows {
+            let at = row.get::<_, Vec<String>>(2).into_iter().zip(row.get::<_, Vec<i32>>(3));
+            read.extend(at.zip(row.get::<_, Vec<i64>>(4)));
+        }
+        let config = stage.settings.kafka.clone();
+        let unread = tokio::task::spawn_blocking(move || unread(&config, &read)).await??;
+        Ok(missing(&[
+            (left(&rows, 0), "events of an earlier run in flight"),
+            (left(&rows, 1), "records to publish"),
+            (unread, "records on the broker that nobody has read"),
+        ]))
     });
     match missing.await? {
         None => Ok(()),
         Some(missing) => bail!("the companies are not at rest: {missing}"),
     }
+}
+
+/// Records on the broker beyond what was read of each partition.
+fn unread(config: &kafka::Config, read: &HashMap<(String, i32), i64>) -> anyhow::Result<i64> {
+    let client = config.observer()?;
+    let mut unread = 0;
+    for topic in [Topic::InboundMessages, Topic::OutboundMessages, Topic::UsageEvents] {
+        for partition in 0..i32::from(config.partitions) {
+            let (start, end) = kafka::watermarks(&client, &config.topic(topic), partition, Duration::from_secs(5))?;
+            let next = read.get(&(topic.as_str().to_owned(), partition)).copied().unwrap_or(start);
+            unread += (end - next).max(0);
+        }
+    }
+    Ok(unread)
 }
 
 /// The turn of these messages has ended, and so has the delivery of its answer.

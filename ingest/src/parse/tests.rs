@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::whaticket;
 use crate::rejection::Rejection;
 
-const RECEIVED_AT: i64 = 1_770_000_000;
+const RECEIVED_AT: i64 = 1_760_086_400;
 
 fn parsed(body: &[u8]) -> Result<super::Parsed, Rejection> {
     whaticket(body, Timestamp::from_second(RECEIVED_AT).unwrap())

@@ -2,7 +2,7 @@
 //! message that Whaticket forks pass on (`key`, `messageTimestamp`, `message`). One reader takes both.
 
 use domain::{Author, Channel, Content, IgnoreReason, InboundMessage};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::content::{Message, Said};
@@ -180,7 +180,15 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
         quotes: said.quotes,
         ignore: ignore.or(said.ignore),
     };
-    Ok(Parsed { message, occurred_at: hook.written_at().unwrap_or(received_at) })
+    let occurred_at = hook.written_at().filter(|at| is_plausible(*at, received_at)).unwrap_or(received_at);
+    Ok(Parsed { message, occurred_at })
+}
+
+/// A message can come late, after an outage of days, and a clock can be off by hours. What claims more than that would
+/// be booked in another month, or stand first in a list for years.
+fn is_plausible(written: Timestamp, received: Timestamp) -> bool {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    received.duration_since(written) <= DAY * 30 && written.duration_since(received) <= DAY
 }
 
 fn not_json(error: serde_json::Error) -> Rejection {

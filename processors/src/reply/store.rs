@@ -39,7 +39,8 @@ pub(super) async fn company_statuses(
 }
 
 /// Who wrote: the contact that any of the aliases names, or a new one. Aliases that meet become one contact, the one
-/// known by phone; the aliases are locked in order, so two messages cannot make two contacts of one person.
+/// known by phone. Known aliases are locked in order; two first messages at once, each under another alias, make two
+/// contacts until a message comes that carries both names.
 pub(super) async fn contact(
     tx: &Transaction<'_>,
     company: CompanyId,

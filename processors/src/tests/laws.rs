@@ -35,14 +35,16 @@ const SOUND: &str = "
     insert into topic_ends (topic, partition, start_offset, end_offset, seen_at)
     values
       ('inbound.messages', 3, 0, 9, now() + interval '1 hour'),
-      ('outbound.messages', 3, 0, 8, now() + interval '1 hour');
+      ('outbound.messages', 3, 0, 8, now() + interval '1 hour'),
+      ('usage.events', 3, 0, 0, now() + interval '1 hour');
     insert into usage_events (company_id, idempotency_key, fact, model, amount, tokens_in, tokens_out, occurred_at, day)
     values
       (1, 'a', 'message_in', '', 1, 0, 0, now(), '2026-03-15'),
+      (1, 'c', 'message_out', '', 1, 0, 0, now(), '2026-03-15'),
       (1, 'b', 'model_tokens', 'm', 110, 100, 10, now(), '2026-03-15');
     insert into usage_totals (company_id, metric, model, day, amount)
     values
-      (1, 'message_in', '', '2026-03-15', 1), (1, 'tokens_in', 'm', '2026-03-15', 100),
+      (1, 'message_in', '', '2026-03-15', 1), (1, 'message_out', '', '2026-03-15', 1), (1, 'tokens_in', 'm', '2026-03-15', 100),
       (1, 'tokens_out', 'm', '2026-03-15', 10);";
 
 /// What somebody, or a bug, might do, and the law it breaks.
@@ -86,6 +88,10 @@ const CRIMES: &[(&str, &str)] = &[
     (
         "update delivery_attempts set result = 'SENT' where attempt = 1",
         "a second send follows only an attempt that failed for a time or is unknown",
+    ),
+    (
+        "delete from usage_events where fact = 'message_out'; delete from usage_totals where metric = 'message_out'",
+        "a turn that spoke is booked",
     ),
     ("update usage_totals set amount = 2 where metric = 'message_in'", "the sums of usage are the ledger's"),
     ("delete from usage_totals where metric = 'tokens_out'", "the sums of usage are the ledger's"),
