@@ -15,7 +15,7 @@ cd "$ROOT"
 name=${1:?usage: dev/bench.sh NAME [ARGUMENT…]}
 shift
 # The settings of a stack somebody sourced are not for the benchmark, except for what it logs.
-for setting in $(compgen -v SECRETARIA__ | grep -v ^SECRETARIA__TELEMETRY__) SANDBOX_LISTEN; do unset "$setting"; done
+for setting in $(compgen -v SECRETARIA__ | grep -vE "^SECRETARIA__(TELEMETRY|KAFKA__LINGER)_") SANDBOX_LISTEN; do unset "$setting"; done
 
 mkdir -p "$LOCAL"
 exec 7>"$LOCAL/bench-$SHIFT.lock"

@@ -13,7 +13,7 @@ ensure_state
 install_rust_check
 install_missing install_stack_needs install_build_needs
 "$ROOT/dev/stack" up
-say "building   (the first time takes a few minutes)"
+say "building   (the first time takes ten minutes or so on two cores)"
 app_build
 app_settings
 app_migrate
