@@ -3,6 +3,7 @@
 //! Stopping: not ready → no new connections, requests end → intakes stop, calls under way end → the relay stops →
 //! the producers are flushed. Whatever is still open after that is a row or a record, and is taken up again.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,42 +37,62 @@ fn processor(name: &str) -> Result<ProcessorName, String> {
     known.ok_or_else(|| "there are reply, delivery and metering".to_owned())
 }
 
-/// What a process does.
-#[derive(Debug, Clone, Default)]
-pub struct Roles {
-    ingest: Option<Ingest>,
-    processors: Vec<ProcessorName>,
-    api: Option<Api>,
+/// One thing a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Takes hooks.
+    Ingest,
+    /// Runs a processor.
+    Process(ProcessorName),
+    /// Answers people.
+    Api,
 }
 
-/// The role of taking hooks.
-#[derive(Debug, Clone, Copy)]
-struct Ingest;
-
-/// The role of answering people.
-#[derive(Debug, Clone, Copy)]
-struct Api;
+/// What a process does.
+#[derive(Debug, Clone)]
+pub struct Roles(Vec<Role>);
 
 impl Roles {
     /// Hooks alone.
     pub fn ingest() -> Self {
-        Roles { ingest: Some(Ingest), ..Roles::default() }
+        Roles(vec![Role::Ingest])
     }
 
     /// Processors alone, all or some.
     pub fn process(args: &ProcessArgs) -> Self {
-        let processors = if args.only.is_empty() { ProcessorName::ALL.to_vec() } else { args.only.clone() };
-        Roles { processors, ..Roles::default() }
+        let names = if args.only.is_empty() { ProcessorName::ALL.to_vec() } else { args.only.clone() };
+        Roles(names.into_iter().map(Role::Process).collect())
     }
 
     /// People alone.
     pub fn api() -> Self {
-        Roles { api: Some(Api), ..Roles::default() }
+        Roles(vec![Role::Api])
     }
 
     /// Everything.
     pub fn all() -> Self {
-        Roles { ingest: Some(Ingest), processors: ProcessorName::ALL.to_vec(), api: Some(Api) }
+        let processors = ProcessorName::ALL.into_iter().map(Role::Process);
+        Roles([Role::Ingest, Role::Api].into_iter().chain(processors).collect())
+    }
+
+    fn processors(&self) -> Vec<ProcessorName> {
+        let name = |role: &Role| if let Role::Process(name) = role { Some(*name) } else { None };
+        self.0.iter().filter_map(name).collect()
+    }
+
+    fn includes(&self, role: Role) -> bool {
+        self.0.contains(&role)
+    }
+}
+
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|role| match role {
+            Role::Ingest => "ingest",
+            Role::Process(name) => name.as_str(),
+            Role::Api => "api",
+        });
+        f.write_str(&names.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -125,7 +146,7 @@ pub async fn start(
     roles: Roles,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
 ) -> anyhow::Result<Running> {
-    if roles.processors.contains(&ProcessorName::Reply) {
+    if roles.includes(Role::Process(ProcessorName::Reply)) {
         settings.reply.model.validate()?;
     }
     let listener = TcpListener::bind(settings.http.listen)
@@ -141,18 +162,19 @@ pub async fn start(
     }
     let readiness = Readiness::default();
     let mut routes = house.health(&roles, readiness.clone(), metrics);
-    if roles.ingest.is_some() {
+    if roles.includes(Role::Ingest) {
         routes = routes.merge(house.ingest(readiness.clone())?);
     }
-    if roles.api.is_some() {
+    if roles.includes(Role::Api) {
         routes = routes.merge(house.api()?);
     }
-    let relay = if roles.processors.is_empty() { None } else { Some(house.processors(&roles.processors)?) };
+    let processors = roles.processors();
+    let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     let drain_ms = house.settings.http.drain_ms;
     let work_drain_ms = house.settings.reply.runner.drain_ms.max(house.settings.delivery.runner.drain_ms);
     let server = task::spawn("http", http::serve(listener, routes, drain_ms, house.stops.http.clone()));
     readiness.open();
-    tracing::info!(%address, ?roles, "serving");
+    tracing::info!(%address, %roles, "serving");
     Ok(Running {
         address,
         readiness,
@@ -190,11 +212,9 @@ impl House {
             metrics,
             metrics_token: self.settings.http.metrics_token.clone(),
             // A process without processors still says whether they live elsewhere.
-            processors: if roles.processors.is_empty() {
-                ProcessorName::ALL.to_vec()
-            } else {
-                roles.processors.clone()
-            },
+            processors: Some(roles.processors())
+                .filter(|names| !names.is_empty())
+                .unwrap_or_else(|| ProcessorName::ALL.to_vec()),
         })
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Standing {
 
 /// What is written down for the attempt, by the names of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Result {
+pub(super) enum AttemptResult {
     /// The provider took it.
     Sent,
     /// It was not sent, and will be tried again.
@@ -30,14 +30,14 @@ pub(super) enum Result {
     Unknown,
 }
 
-impl Result {
+impl AttemptResult {
     /// The name in `delivery_attempts.result`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Result::Sent => "SENT",
-            Result::FailedTemporary => "FAILED_TEMPORARY",
-            Result::FailedPermanent => "FAILED_PERMANENT",
-            Result::Unknown => "UNKNOWN",
+            AttemptResult::Sent => "SENT",
+            AttemptResult::FailedTemporary => "FAILED_TEMPORARY",
+            AttemptResult::FailedPermanent => "FAILED_PERMANENT",
+            AttemptResult::Unknown => "UNKNOWN",
         }
     }
 }
@@ -56,17 +56,18 @@ pub(super) enum Next {
 /// Judges an attempt.
 ///
 /// After an attempt whose end nobody saw, a reply is sent once more in all: the first may have arrived.
-pub(super) fn after(standing: Standing, verdict: &Verdict, waits: &[Duration]) -> (Result, Next) {
+pub(super) fn after(standing: Standing, verdict: &Verdict, waits: &[Duration]) -> (AttemptResult, Next) {
     let wait = standing.attempts.checked_sub(1).and_then(|it| waits.get(it)).copied();
+    // The one purpose there is; another one may allow no second send, and then says so here.
     let Purpose::Reply = standing.purpose;
     match (verdict, wait) {
-        (Verdict::Sent, _) => (Result::Sent, Next::Sent),
-        (Verdict::Permanent { .. }, _) => (Result::FailedPermanent, Next::GiveUp),
-        (Verdict::Unknown { .. }, Some(wait)) if standing.unknowns == 0 => (Result::Unknown, Next::Again(wait)),
-        (Verdict::Unknown { .. }, _) => (Result::Unknown, Next::GiveUp),
+        (Verdict::Sent, _) => (AttemptResult::Sent, Next::Sent),
+        (Verdict::Permanent { .. }, _) => (AttemptResult::FailedPermanent, Next::GiveUp),
+        (Verdict::Unknown { .. }, Some(wait)) if standing.unknowns == 0 => (AttemptResult::Unknown, Next::Again(wait)),
+        (Verdict::Unknown { .. }, _) => (AttemptResult::Unknown, Next::GiveUp),
         (Verdict::Temporary { retry_after, .. }, Some(wait)) if standing.unknowns == 0 => {
-            (Result::FailedTemporary, Next::Again(retry_after.unwrap_or_default().max(wait)))
+            (AttemptResult::FailedTemporary, Next::Again(retry_after.unwrap_or_default().max(wait)))
         }
-        (Verdict::Temporary { .. }, _) => (Result::FailedPermanent, Next::GiveUp),
+        (Verdict::Temporary { .. }, _) => (AttemptResult::FailedPermanent, Next::GiveUp),
     }
 }

@@ -10,7 +10,7 @@ use platform::telemetry::chain;
 use platform::{marks, metric};
 
 use super::claims::{self, Claim};
-use super::decide::{self, Next, Result as AttemptResult, Standing};
+use super::decide::{self, AttemptResult, Next, Standing};
 use super::store::{self, Move};
 use super::whaticket::Verdict;
 

@@ -138,7 +138,7 @@ async fn the_sums_are_the_ledgers_however_it_was_written() {
 }
 
 #[tokio::test]
-async fn a_day_is_the_companys_own() {
+async fn a_day_is_that_of_the_company() {
     in_a_room(async |room| {
         let here = room.company("clinica.test").await;
         let (west, east) = (

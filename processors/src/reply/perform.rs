@@ -72,24 +72,15 @@ pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &E
     let answered = store::messages_of(&tx, claim.company, claim.turn).await?;
     let mut entries = Vec::new();
     if let (Some(text), Some(message)) = (&ending.text, reply) {
-        let outbound = say(&tx, claim, message, text, now).await?;
-        if let Some(outbound) = outbound {
-            let subject = claim.conversation.to_string();
-            entries.push(envelop(
-                claim,
-                context,
-                EventId::from(message),
-                Topic::OutboundMessages,
-                &subject,
-                now,
-                outbound,
-            ));
-            entries.extend(usage(claim, context, ending, &answered, now));
-        }
+        // Without its conversation nothing is committed: a turn never ends as answered with nothing said.
+        let Some(outbound) = say(&tx, claim, message, text, now).await? else { return Ok(Finish::Lost) };
+        let (event, subject) = (EventId::from(message), claim.conversation.to_string());
+        entries.push(envelop(claim, context, event, Topic::OutboundMessages, &subject, now, outbound));
+        entries.extend(usage(claim, context, ending, &answered, now));
     } else {
         entries.extend(usage(claim, context, ending, &[], now));
     }
-    let entries: Vec<Entry> = entries.into_iter().flatten().collect();
+    let Some(entries) = entries.into_iter().collect::<Option<Vec<Entry>>>() else { return Ok(Finish::Lost) };
     outbox::push(&tx, &entries).await?;
     let mark = match ending.outcome {
         Outcome::Replied | Outcome::Fallback(_) => Mark::Done,
@@ -160,7 +151,7 @@ fn usage(
         .collect()
 }
 
-/// `None` cannot happen for our types; a record that cannot be written would be logged and its turn still ends.
+/// `None` if the record cannot be written, which our types always can; its turn then does not end.
 fn envelop<T: serde::Serialize>(
     claim: &Claim,
     context: &Context,

@@ -14,7 +14,7 @@ use platform::runner::Wake;
 use uuid::Uuid;
 
 use super::claims::{self, Claim};
-use super::decide::{Next, Result as AttemptResult};
+use super::decide::{AttemptResult, Next};
 use super::perform::{self, Finish};
 use super::whaticket::Verdict;
 use super::{Config, Desk};
