@@ -36,6 +36,7 @@ tests() {
     SECRETARIA_TEST=all \
         SECRETARIA_TEST_POSTGRES=postgres://postgres@127.0.0.1:$POSTGRES_PORT/postgres \
         SECRETARIA_TEST_KAFKA=127.0.0.1:$KAFKA_PORT \
+        SECRETARIA_TEST_KAFKA_PID=$(awk '{ print $1; exit }' "$STATE/kafka.pid") \
         cargo test ${CI:+--locked} --workspace </dev/null 2>&1 | tee "$LOCAL/test.log"
 }
 
