@@ -6,7 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 2000))
 # A broker as it is run for load: compiled code, room for it, and a collector for a server.
-export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
+export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseParallelGC -XX:ParallelGCThreads=2 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
 for part in ../versions ports processes postgres kafka install; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"

@@ -91,6 +91,8 @@ impl Producer {
             .client(id)
             .set("acks", "all")
             .set("enable.idempotence", "true")
+            // While two requests are under way the next records gather: fewer and larger requests than with five.
+            .set("max.in.flight.requests.per.connection", "2")
             .set("linger.ms", config.linger_ms.to_string())
             .set("message.timeout.ms", timeout_ms.to_string())
             .set("request.timeout.ms", timeout_ms.min(10_000).to_string())
