@@ -31,7 +31,7 @@ use servers::Server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Hooks sent to each server before anything is measured: the broker compiles its hot paths meanwhile.
-const WARM_UP: usize = 120_000;
+const WARM_UP: usize = 250_000;
 
 /// Signed hooks against the real ingest and against a bare handler.
 #[derive(Parser)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::Router;
 use bytes::Bytes;
 use domain::EventId;
 use metrics::{counter, histogram};
@@ -19,7 +19,6 @@ use platform::health::Readiness;
 use platform::kafka::Producer;
 use platform::trace::Traceparent;
 use platform::{clock, metric, task};
-use serde_json::json;
 
 use crate::companies::{Companies, Company};
 use crate::parse;
@@ -56,13 +55,15 @@ struct Accepted {
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
-        (StatusCode::ACCEPTED, Json(json!({ "queued": true, "id": self.event.to_string() }))).into_response()
+        let body = format!(r#"{{"id":"{}","queued":true}}"#, self.event);
+        (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 
-async fn answer(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
+async fn answer(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
     let began = clock::instant();
-    let result = receive(&ingest, &headers, body, began).await;
+    let (head, body) = request.into_parts();
+    let result = receive(&ingest, &head.headers, body, began).await;
     histogram!(metric::WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
     result.into_response()
 }

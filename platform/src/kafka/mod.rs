@@ -1,6 +1,7 @@
 //! Kafka: settings, a producer whose word is the broker's, a reader that never blocks a rebalance, topics.
 
 mod admin;
+mod gather;
 mod producer;
 mod reader;
 #[cfg(test)]

@@ -5,16 +5,16 @@ use std::time::Duration;
 use domain::Topic;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Config;
+use super::gather::{self, Held};
+use crate::task;
 
 /// A producer with `acks=all` and idempotence. Cheap to clone.
 #[derive(Clone)]
-pub struct Producer {
-    inner: FutureProducer,
-    topics: [String; Topic::ALL.len()],
-}
+pub struct Producer(mpsc::Sender<Held>);
 
 /// A header to write: its name and its bytes.
 pub type Header<'a> = (&'a str, &'a [u8]);
@@ -87,7 +87,7 @@ impl Producer {
     }
 
     fn new(config: &Config, id: &str, timeout_ms: u32) -> Result<Self, KafkaError> {
-        let inner = config
+        let client = config
             .client(id)
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -99,35 +99,38 @@ impl Producer {
             .set("queue.buffering.max.messages", config.queue_records.to_string())
             .set("queue.buffering.max.kbytes", "262144")
             .set("allow.auto.create.topics", "false")
-            .create()?;
-        Ok(Producer { inner, topics: Topic::ALL.map(|topic| config.topic(topic)) })
+            .create_with_context(gather::Acknowledge)?;
+        let (hold, held) = mpsc::channel(config.queue_records as usize);
+        let topics = Topic::ALL.map(|topic| config.topic(topic));
+        task::spawn("producer", gather::hand_over(held, client, topics));
+        Ok(Producer(hold))
     }
 
     /// Hands the record over at once and returns what resolves when the broker has spoken.
     ///
-    /// Dropping the returned future does not take the record back.
+    /// Records handed over one after another lie on their partition in that order. Dropping the returned future does
+    /// not take the record back.
     pub fn publish(&self, record: Outgoing<'_>) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers {
             headers = headers.insert(rdkafka::message::Header { key, value: Some(*value) });
         }
-        let queued = self.inner.send_result(
-            FutureRecord::to(&self.topics[record.topic as usize])
-                .partition(record.partition)
-                .key(record.key)
-                .payload(record.payload)
-                .headers(headers),
-        );
-        let queued = queued.map_err(|(error, _)| match error {
-            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => NotDurable::QueueFull,
-            error => NotDurable::Unconfirmed(error),
+        let (acknowledge, acknowledged) = oneshot::channel();
+        let held = Held::Record {
+            topic: record.topic,
+            partition: record.partition,
+            key: record.key.into(),
+            payload: record.payload.into(),
+            headers,
+            acknowledge: Box::new(acknowledge),
+        };
+        let queued = self.0.try_send(held).map_err(|refused| match refused {
+            TrySendError::Full(_) => NotDurable::QueueFull,
+            TrySendError::Closed(_) => NotDurable::Closed,
         });
         async move {
-            match queued?.await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err((error, _))) => Err(NotDurable::Unconfirmed(error)),
-                Err(_) => Err(NotDurable::Closed),
-            }
+            queued?;
+            acknowledged.await.unwrap_or(Err(NotDurable::Closed))
         }
     }
 
@@ -135,7 +138,9 @@ impl Producer {
     ///
     /// # Errors
     /// If that takes longer than `patience`; dropping the producer then loses what is left.
-    pub fn flush(&self, patience: Duration) -> Result<(), KafkaError> {
-        self.inner.flush(patience)
+    pub fn flush(&self, patience: Duration) -> Result<(), NotDurable> {
+        let (say, said) = oneshot::channel();
+        self.0.blocking_send(Held::Flush { patience, say }).map_err(|_| NotDurable::Closed)?;
+        said.blocking_recv().unwrap_or(Err(NotDurable::Closed))
     }
 }

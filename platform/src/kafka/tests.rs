@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::{ProcessorName, Topic};
+use futures_util::future::join_all;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
@@ -73,6 +74,39 @@ async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
     assert_eq!(read, ["0/1 1", "0/2 2", "1/0 0", "1/1 1"]);
     assert_eq!(records[0].header_text("kind"), Some("usage"));
     reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_handed_over_without_waiting_lie_in_that_order() {
+    let (_broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    let publish = |number: u32| producer.publish(numbered(0, number.to_string().as_bytes()));
+    // More than are ever held back together.
+    let published = join_all((0..2_000).map(publish).collect::<Vec<_>>()).await;
+    assert!(published.iter().all(Result::is_ok));
+    let mut reader = read_from(&config, HashMap::new());
+    let expected: Vec<String> = (0..2_000).map(|n| format!("0/{n} {n}")).collect();
+    assert_eq!(take(&mut reader, 2_000).await.0, expected);
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushing_waits_for_what_is_held_back() {
+    let (broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..1).await;
+    let first = producer.publish(numbered(0, b"1"));
+    let flush = |patience| {
+        let producer = producer.clone();
+        tokio::task::spawn_blocking(move || producer.flush(Duration::from_millis(patience)))
+    };
+    flush(10_000).await.unwrap().unwrap();
+    assert!(matches!(futures_util::FutureExt::now_or_never(first), Some(Ok(()))));
+    broker.broker_down(1).unwrap();
+    let second = producer.publish(numbered(0, b"2"));
+    assert!(flush(100).await.unwrap().is_err());
+    broker.broker_up(1).unwrap();
+    assert!(second.await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
