@@ -18,7 +18,7 @@ use super::NotDurable;
 use crate::clock;
 
 /// Longest that a record is held back for others to come.
-const AT_MOST: Duration = Duration::from_millis(5);
+const AT_MOST: Duration = Duration::from_millis(10);
 /// Most records held back together.
 const GROUP: usize = 512;
 
