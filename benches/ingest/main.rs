@@ -31,7 +31,9 @@ use servers::Server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Hooks sent to each server before anything is measured: the broker compiles its hot paths meanwhile.
-const WARM_UP: usize = 250_000;
+const WARM_UP: usize = 200_000;
+/// Hooks sent before each further number of connections is measured.
+const WARM_UP_AGAIN: usize = 40_000;
 
 /// Signed hooks against the real ingest and against a bare handler.
 #[derive(Parser)]
@@ -81,6 +83,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
 
     let mut accepted = 1;
     let mut report = Report::default();
+    let mut warm_up = WARM_UP;
     let mut both = |hooks: Hooks, connections| {
         let hooks = Arc::new(hooks);
         accepted += hooks.len();
@@ -88,7 +91,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         anyhow::Ok(Pair { bare, real: client::run(&real, &hooks, connections)? })
     };
     for &connections in &args.connections {
-        both(producers.sign(WARM_UP), connections)?;
+        both(producers.sign(std::mem::replace(&mut warm_up, WARM_UP_AGAIN)), connections)?;
         for number in 1..=args.rounds {
             let pair = both(producers.sign(args.requests), connections)?;
             println!("{connections:>4} connections, round {number} of {}: {pair}", args.rounds);

@@ -75,7 +75,7 @@ pub(crate) fn prepare(
 
 impl Ready {
     /// Hands the record over at once, and resolves to the broker's word.
-    pub(crate) fn publish(&self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
+    pub(crate) fn publish(self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         const SCHEMA_TEXT: &str = "1";
         const { assert!(SCHEMA == 1, "the text says another schema") };
         let [event, occurred, received, trace] = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
@@ -92,8 +92,8 @@ impl Ready {
         let outgoing = Outgoing {
             topic: Topic::InboundMessages,
             partition: self.partition,
-            key: self.key.as_bytes(),
-            payload: &self.payload,
+            key: self.key.into_bytes(),
+            payload: self.payload,
             headers: &headers,
         };
         producer.publish(outgoing)

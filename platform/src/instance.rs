@@ -46,3 +46,42 @@ async fn try_hold(db: &Db, processor: ProcessorName, instance: &str) -> Result<O
     let row = connection.query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&name]).await?;
     Ok(row.get::<_, bool>(0).then_some(Held { _connection: connection }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task;
+    use crate::tests::database::in_a_database;
+
+    const REPLY: ProcessorName = ProcessorName::Reply;
+
+    #[tokio::test]
+    async fn a_second_process_of_one_name_waits_for_as_long_as_the_first_lives() {
+        in_a_database(async |database| {
+            let (db, stop) = (&database.service, Stop::new());
+            let first = hold(db, REPLY, "one", &stop).await.unwrap();
+            assert!(try_hold(db, REPLY, "one").await.unwrap().is_none());
+            assert!(try_hold(db, REPLY, "two").await.unwrap().is_some(), "another instance is not concerned");
+            assert!(try_hold(db, ProcessorName::Delivery, "one").await.unwrap().is_some(), "nor is another processor");
+            assert!(try_hold(db, REPLY, "one").await.unwrap().is_none(), "being refused frees nothing");
+
+            let (there, patience) = (db.clone(), stop.clone());
+            let second = task::spawn("second", async move { hold(&there, REPLY, "one", &patience).await });
+            drop(first);
+            assert!(second.await.unwrap().is_some());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_is_stopped_while_waiting_holds_nothing() {
+        in_a_database(async |database| {
+            let (db, stop) = (&database.service, Stop::new());
+            let first = hold(db, REPLY, "one", &stop).await;
+            assert!(first.is_some());
+            stop.cancel();
+            assert!(hold(db, REPLY, "one", &stop).await.is_none());
+        })
+        .await;
+    }
+}

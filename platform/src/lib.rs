@@ -9,6 +9,7 @@ pub mod secret;
 pub mod seal;
 pub mod task;
 pub mod telemetry;
+mod json_line;
 pub mod lines;
 pub mod trace;
 pub mod metric;

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use crate::json_line::JsonLine;
 use crate::lines::Lines;
 use crate::task::Stop;
 
@@ -72,7 +73,7 @@ pub fn start(config: &Config) -> Result<Telemetry, Error> {
     let written = Lines::to(std::io::stderr()).map_err(Error::Thread)?;
     let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(written.gate());
     match config.format {
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Json => lines.event_format(JsonLine).try_init(),
         Format::Text => lines.compact().try_init(),
     }
     .map_err(|_| Error::Twice)?;

@@ -1,4 +1,5 @@
-//! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there.
+//! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there
+//! except where two members meet.
 
 use domain::{CompanyId, EventId, Fact, SCHEMA, UsageEvent, header};
 use serde_json::json;
@@ -6,8 +7,9 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::*;
-use crate::kafka::Config;
+use crate::kafka::{self, Config, Outgoing, Producer};
 use crate::marks::Replay;
+use crate::task;
 use crate::tests::database::{Database, in_a_database};
 
 const TOPIC: Topic = Topic::UsageEvents;
@@ -296,6 +298,52 @@ async fn of_two_members_that_hold_the_same_batch_one_commits_it() {
         assert_eq!(counts(database).await, ["1 | 3 | 20 | 20 | 0 | 0"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 30"]);
         database.conserves().await;
+    })
+    .await;
+}
+
+/// Where the tests' Kafka is; missing is allowed unless everything is to be tested.
+#[expect(clippy::disallowed_methods, reason = "how a test run is told where its servers are")]
+fn kafka() -> Option<Config> {
+    let bootstrap = std::env::var("SECRETARIA_TEST_KAFKA").ok();
+    if bootstrap.is_none() {
+        assert_ne!(std::env::var("SECRETARIA_TEST").as_deref(), Ok("all"), "SECRETARIA_TEST_KAFKA is missing");
+        println!("left out: needs Kafka (make test)");
+    }
+    let prefix = format!("intake_test_{}_{}.", std::process::id(), clock::now().as_microsecond());
+    Some(Config { bootstrap: bootstrap?, prefix, partitions: 1, session_timeout_ms: 6_000, ..Config::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_reads_on() {
+    let Some(kafka) = kafka() else { return };
+    in_a_database(async |database| {
+        kafka::create_topics(&kafka).await.unwrap();
+        let producer = Producer::impatient(&kafka, "test").unwrap();
+        let publish = |record: Record| {
+            let headers: Vec<_> =
+                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            let (key, payload) = (record.key.unwrap(), record.payload.unwrap());
+            producer.publish(Outgoing { topic: TOPIC, partition: 0, key, payload, headers: &headers })
+        };
+        let taken_in = async |count: usize| while marked(database).await.len() < count {};
+        let member = |stop: &Stop| {
+            let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
+            task::spawn("member", async move { run(Arc::new(Till), db, &kafka, "one", stop).await })
+        };
+        let patience = Duration::from_secs(60);
+        let (never, stop) = (Stop::new(), Stop::new());
+        let first = member(&never);
+        publish(usage(0, 1)).await.unwrap();
+        tokio::time::timeout(patience, taken_in(1)).await.expect("the first takes in");
+        let second = member(&stop);
+        let ended = tokio::time::timeout(patience, first).await.expect("the first hears of it").unwrap();
+        assert!(matches!(ended, Err(super::Error::Ended { processor: Till::PROCESSOR })), "{ended:?}");
+        publish(usage(1, 2)).await.unwrap();
+        tokio::time::timeout(patience, taken_in(2)).await.expect("the second takes in");
+        stop.cancel();
+        second.await.unwrap().unwrap();
+        assert_eq!(marked(database).await, ["0 | done", "1 | done"]);
     })
     .await;
 }

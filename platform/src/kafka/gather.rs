@@ -28,14 +28,7 @@ type Waiting = Box<oneshot::Sender<Result<(), NotDurable>>>;
 /// What a producer was given.
 pub(super) enum Held {
     /// A record to publish.
-    Record {
-        topic: Topic,
-        partition: i32,
-        key: Box<[u8]>,
-        payload: Box<[u8]>,
-        headers: OwnedHeaders,
-        acknowledge: Waiting,
-    },
+    Record { topic: Topic, partition: i32, key: Vec<u8>, payload: Vec<u8>, headers: OwnedHeaders, acknowledge: Waiting },
     /// Somebody who waits until everything before this has been confirmed or has failed.
     Flush { patience: Duration, say: oneshot::Sender<Result<(), NotDurable>> },
 }
@@ -93,8 +86,8 @@ impl Held {
             Held::Record { topic, partition, key, payload, headers, acknowledge } => {
                 let record = BaseRecord::with_opaque_to(&topics[topic as usize], acknowledge)
                     .partition(partition)
-                    .key(&*key)
-                    .payload(&*payload)
+                    .key(&key)
+                    .payload(&payload)
                     .headers(headers);
                 if let Err((error, refused)) = client.send(record) {
                     let _ = refused.delivery_opaque.send(Err(match error {

@@ -19,17 +19,17 @@ pub struct Producer(mpsc::Sender<Held>);
 /// A header to write: its name and its bytes.
 pub type Header<'a> = (&'a str, &'a [u8]);
 
-/// One record to publish.
-#[derive(Debug, Clone, Copy)]
+/// One record to publish. Its key and value are handed over, never copied.
+#[derive(Debug)]
 pub struct Outgoing<'a> {
     /// Where to.
     pub topic: Topic,
     /// On which partition; placement has decided.
     pub partition: i32,
     /// Its key.
-    pub key: &'a [u8],
+    pub key: Vec<u8>,
     /// Its value.
-    pub payload: &'a [u8],
+    pub payload: Vec<u8>,
     /// Its headers, in order.
     pub headers: &'a [Header<'a>],
 }
@@ -119,8 +119,8 @@ impl Producer {
         let held = Held::Record {
             topic: record.topic,
             partition: record.partition,
-            key: record.key.into(),
-            payload: record.payload.into(),
+            key: record.key,
+            payload: record.payload,
             headers,
             acknowledge: Box::new(acknowledge),
         };

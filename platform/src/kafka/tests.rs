@@ -7,6 +7,7 @@ use domain::{ProcessorName, Topic};
 use futures_util::future::join_all;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record};
 
@@ -28,8 +29,9 @@ fn broker() -> (Broker, Config) {
     (broker, config)
 }
 
-fn numbered<'a>(partition: i32, payload: &'a [u8]) -> Outgoing<'a> {
-    Outgoing { topic: Topic::UsageEvents, partition, key: b"1", payload, headers: &[("kind", b"usage")] }
+fn numbered(partition: i32, payload: &[u8]) -> Outgoing<'static> {
+    let (key, payload) = (b"1".to_vec(), payload.to_vec());
+    Outgoing { topic: Topic::UsageEvents, partition, key, payload, headers: &[("kind", b"usage")] }
 }
 
 async fn publish(producer: &Producer, partition: i32, numbers: std::ops::Range<u32>) {
@@ -145,4 +147,16 @@ async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
     assert!(matches!(answer, Ok(Err(NotDurable::Unconfirmed(_)))), "{answer:?}");
     broker.broker_up(1).unwrap();
     publish(&producer, 0, 2..3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_place_in_the_group_is_taken_ends() {
+    let (broker, config) = broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..1).await;
+    let mut reader = read_from(&config, HashMap::new());
+    take(&mut reader, 1).await;
+    broker.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+    let next = tokio::time::timeout(Duration::from_secs(40), reader.next()).await.expect("it does not go on silently");
+    assert!(next.is_none());
 }

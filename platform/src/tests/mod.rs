@@ -4,4 +4,5 @@ pub(crate) mod database;
 mod marks;
 mod outbox;
 mod park;
+mod relay;
 mod runner;
