@@ -1,7 +1,7 @@
 # The verbs of this project. Each is one line; the work is in dev/. Every port moves with SECRETARIA_PORT_SHIFT.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit bench-ingest
+.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,3 +47,9 @@ audit: ## licences, advisories, bans and sources of the dependencies
 
 bench-ingest: ## how many signed hooks a second one ingest makes durable
 	@dev/bench.sh ingest
+
+bench-quota: ## what a check and an increment cost inside PostgreSQL, beside PL/pgSQL and beside no work
+	@dev/bench.sh quota
+
+install-extension: ## build the PostgreSQL extension and put it where `create extension secretaria` finds it
+	@dev/install-extension.sh

@@ -36,6 +36,11 @@ trap 'exit 143' TERM HUP
 install_rust_check
 ensure_state
 install_missing install_build_needs
+if [[ $name == quota ]]; then
+    "$ROOT/dev/install-extension.sh" </dev/null
+    SECRETARIA_PGBENCH=$(pg_bin)/pgbench
+    export SECRETARIA_PGBENCH
+fi
 # Built before the servers start, so that they do not wait for the compiler.
 cargo bench ${CI:+--locked} --bench "$name" --no-run </dev/null
 stack clean >/dev/null

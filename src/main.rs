@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, token};
+use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, quota, token};
 use secretaria::{Settings, serve};
 
 #[cfg(feature = "mimalloc")]
@@ -51,6 +51,8 @@ enum Command {
     Parked(parked::Command),
     /// Compare what was accepted with what became of it; fails if anything vanished or was doubled.
     Conservation(conservation::Args),
+    /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
+    Quota(quota::Args),
 }
 
 #[tokio::main]
@@ -82,6 +84,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Follow(args) => follow::run(&settings, &args).await?,
         Command::Parked(command) => parked::run(&settings, command).await?,
         Command::Conservation(args) => return conservation::run(&settings, &args).await,
+        Command::Quota(args) => return quota::run(&settings, &args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

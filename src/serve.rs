@@ -22,7 +22,7 @@ use processors::Ground;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::Settings;
+use crate::{Settings, quota};
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -259,6 +259,8 @@ impl House {
                 broken.cancel();
             }
         }));
+        let said = quota::say_who_decides(self.db.clone(), self.stops.work.clone());
+        self.work.push(task::spawn("quota functions", said));
         let watch = watermarks::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
         self.work.push(task::spawn("watermarks", watch));
         let (partitions, config) = (self.settings.kafka.partitions, self.settings.outbox.clone());

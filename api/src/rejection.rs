@@ -86,7 +86,7 @@ impl Rejection {
             Rejection::Postgres(failure) => {
                 let sqlstate = match failure {
                     postgres::Failure::Statement(error) => error.code().map(|it| it.code()),
-                    postgres::Failure::Pool(_) | postgres::Failure::Build(_) => None,
+                    postgres::Failure::Pool(_) | postgres::Failure::Build(_) | postgres::Failure::Refused(_) => None,
                 };
                 tracing::error!(error = %failure, sqlstate, "a request could not be answered");
             }
@@ -131,7 +131,7 @@ impl IntoResponse for Rejection {
 fn is_passing(failure: &postgres::Failure) -> bool {
     match failure {
         postgres::Failure::Pool(_) => true,
-        postgres::Failure::Build(_) => false,
+        postgres::Failure::Build(_) | postgres::Failure::Refused(_) => false,
         postgres::Failure::Statement(error) => match error.code() {
             Some(code) => ["08", "40", "53", "57", "25P03"].iter().any(|class| code.code().starts_with(class)),
             None => error.is_closed() || std::error::Error::source(error).is_some_and(|it| it.is::<std::io::Error>()),

@@ -47,6 +47,8 @@ pub enum Kind {
     OutboundMessage,
     /// A [`crate::UsageEvent`].
     Usage,
+    /// Something a company should know.
+    Alert,
     /// Any record that was parked; its payload is the original bytes.
     DeadLetter,
 }
@@ -58,6 +60,7 @@ impl Kind {
             Kind::InboundMessage => "inbound_message",
             Kind::OutboundMessage => "outbound_message",
             Kind::Usage => "usage",
+            Kind::Alert => "alert",
             Kind::DeadLetter => "dead_letter",
         }
     }

@@ -9,6 +9,7 @@
 //! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`] — the facts that travel.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
 //! - [`Mark`] — how the handling of one event ended.
+//! - [`billing`] — what a company may do, until when, and what a change of plan costs.
 
 mod company;
 mod address;
@@ -20,6 +21,7 @@ mod envelope;
 mod topic;
 pub mod placement;
 mod mark;
+pub mod billing;
 
 pub use address::{Address, Alias, Channel};
 pub use company::CompanyId;

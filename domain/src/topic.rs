@@ -11,6 +11,8 @@ pub enum Topic {
     OutboundMessages,
     /// What was used. Written by the outbox relay, read by metering.
     UsageEvents,
+    /// What a company should know: a threshold crossed, a plan changed. Written by the outbox relay.
+    Alerts,
     /// What could not be handled, for watchers; the shelf itself is rows. Written by the outbox relay.
     DeadLetters,
 }
@@ -30,8 +32,8 @@ pub enum KeyScheme {
 
 impl Topic {
     /// Every topic, in river order.
-    pub const ALL: [Topic; 4] =
-        [Topic::InboundMessages, Topic::OutboundMessages, Topic::UsageEvents, Topic::DeadLetters];
+    pub const ALL: [Topic; 5] =
+        [Topic::InboundMessages, Topic::OutboundMessages, Topic::UsageEvents, Topic::Alerts, Topic::DeadLetters];
 
     /// The name on the broker.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Topic {
             Topic::InboundMessages => "inbound.messages",
             Topic::OutboundMessages => "outbound.messages",
             Topic::UsageEvents => "usage.events",
+            Topic::Alerts => "alerts",
             Topic::DeadLetters => "dead.letters",
         }
     }
@@ -53,7 +56,7 @@ impl Topic {
         match self {
             Topic::InboundMessages => KeyScheme::Address,
             Topic::OutboundMessages => KeyScheme::Conversation,
-            Topic::UsageEvents => KeyScheme::Company,
+            Topic::UsageEvents | Topic::Alerts => KeyScheme::Company,
             Topic::DeadLetters => KeyScheme::Origin,
         }
     }

@@ -87,6 +87,9 @@ pub enum Failure {
     /// A pool could not be made.
     #[error("pool cannot be built")]
     Build(#[from] deadpool_postgres::BuildError),
+    /// A function took the statement and said no to what it was given.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Failure {
@@ -102,6 +105,7 @@ impl Failure {
                     !error.is_closed() && std::error::Error::source(error).is_some_and(|it| !it.is::<std::io::Error>())
                 }
             },
+            Failure::Refused(_) => true,
             Failure::Pool(_) | Failure::Build(_) => false,
         }
     }

@@ -7,6 +7,7 @@ pub mod reply;
 pub mod delivery;
 pub mod metering;
 pub mod parked;
+mod ledger;
 mod queues;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::Context;
 use platform::kafka;
 use platform::seal::Sealer;
+use platform::task;
+use tokio_postgres::NoTls;
 
-use super::{operator, say};
+use super::{operator, reference, say};
 use crate::Settings;
 
 const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
@@ -48,8 +50,24 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     for migration in applied {
         say(format_args!("migration done   {migration}"))?;
     }
+    replace_reference(settings).await.context("reference functions")?;
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
-    api::companies::ensure_default(&operator(settings).await?, &sealer).await?;
+    let operator = operator(settings).await?;
+    api::companies::ensure_default(&operator, &sealer).await?;
+    let subscribed = api::companies::subscribe_all(&operator).await?;
+    if subscribed > 0 {
+        say(format_args!("plan given       {} to {subscribed} companies", api::companies::FIRST_PLAN))?;
+    }
+    Ok(())
+}
+
+/// The functions that go with the tables.
+async fn replace_reference(settings: &Settings) -> anyhow::Result<()> {
+    let (mut client, connection) = tokio_postgres::connect(settings.postgres.owner_url.expose(), NoTls).await?;
+    let connection = task::spawn("reference", connection);
+    reference::apply(&mut client).await?;
+    drop(client);
+    connection.abort();
     Ok(())
 }
 

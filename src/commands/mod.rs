@@ -1,6 +1,7 @@
 //! What a person at a shell asks for, one command a file.
 
 pub mod migrate;
+pub mod reference;
 pub mod config;
 pub mod token;
 pub mod company;
@@ -8,6 +9,7 @@ pub mod hook;
 pub mod follow;
 pub mod parked;
 pub mod conservation;
+pub mod quota;
 mod say;
 
 pub use say::is_unread;

@@ -200,3 +200,20 @@ async fn postgres_away_for_longer_than_a_lease_repeats_no_send_that_is_under_way
     assert_eq!(app.one("select string_agg(distinct result, ' ') from delivery_attempts").await, "SENT");
     assert_eq!(app.sandbox.count(&sandbox::Filter::of(sandbox::Target::Send)), 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_place_in_a_group_is_taken_says_that_it_cannot_go_on() {
+    let Some(mut app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    app.accept(&clinic.text(ANA, "A1", "oi")).await;
+    app.settles().await;
+    app.broker.fence();
+    app.broke().await;
+    // It still takes hooks, until whoever watches it has heard: they are for its successor.
+    app.accept(&clinic.text(ANA, "A2", "tem horário?")).await;
+    app.stop().await;
+    assert_eq!(app.sent_to(ANA).len(), 1);
+    app.run().await;
+    app.settles().await;
+    assert_eq!(app.sent_to(ANA).len(), 2);
+}

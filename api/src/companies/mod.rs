@@ -19,6 +19,9 @@ use serde::Serialize;
 /// The company that exists after the migrations.
 pub const DEFAULT_DOMAIN: &str = "default.local";
 
+/// The plan that a company begins with.
+pub const FIRST_PLAN: &str = "starter";
+
 const TABLE: &str = "companies";
 const SECRET: &str = "webhook_secret_sealed";
 const PREVIOUS_SECRET: &str = "webhook_secret_previous_sealed";
@@ -151,8 +154,24 @@ pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<Added,
     if let Some(channel) = &company.channel {
         store::put_channel(&transaction, sealer, known.company_id, channel).await?;
     }
+    store::subscribe(&transaction, known.company_id, FIRST_PLAN).await?;
     transaction.commit().await?;
     Ok(Added { company_id: known.company_id, webhook_secret })
+}
+
+/// Puts every company that has never had a subscription on [`FIRST_PLAN`]; says how many there were.
+///
+/// # Errors
+/// If Postgres is away or refuses.
+pub async fn subscribe_all(db: &Db) -> Result<usize, Error> {
+    let mut client = db.get().await?;
+    let companies = store::without_subscription(&client).await?;
+    for &company in &companies {
+        let transaction = client.transaction().await?;
+        store::subscribe(&transaction, company, FIRST_PLAN).await?;
+        transaction.commit().await?;
+    }
+    Ok(companies.len())
 }
 
 /// Makes [`DEFAULT_DOMAIN`], with a random secret, if it is missing; returns it only if it was made.

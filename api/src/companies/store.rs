@@ -77,6 +77,36 @@ pub(super) async fn update(
     Ok(())
 }
 
+/// Gives the newest version of a plan to a company that has never had a subscription.
+pub(super) async fn subscribe(
+    client: &impl GenericClient,
+    company: CompanyId,
+    plan: &str,
+) -> Result<(), postgres::Error> {
+    let sql = "
+        select create_subscription($1, v.plan_version_id)
+        from plan_versions v
+        join plans p using (plan_id)
+        where p.code = $2
+          and v.state = 'published'
+          and not exists (select from subscriptions s where s.company_id = $1)
+        order by v.version desc
+        limit 1";
+    execute(client, sql, &[&company.0, &plan]).await?;
+    Ok(())
+}
+
+/// Companies that have never had a subscription.
+pub(super) async fn without_subscription(client: &impl GenericClient) -> Result<Vec<CompanyId>, postgres::Error> {
+    let sql = "
+        select company_id
+        from companies c
+        where not exists (select from subscriptions s where s.company_id = c.company_id)
+        order by company_id";
+    let rows = query(client, sql, &[]).await?;
+    rows.iter().map(|row| Ok(CompanyId(row.try_get("company_id")?))).collect()
+}
+
 /// Writes the present secret, sealed.
 pub(super) async fn set_secret(
     client: &impl GenericClient,

@@ -103,6 +103,7 @@ pub(crate) fn all(
     }
     compared.same("scripted faults that never struck", none(), words(&provider.unused));
     compared.same("laws of conservation that are broken", none(), words(&found.broken));
+    compared.same("counters and decisions that differ from what they are made of", none(), words(&found.drift));
     compared
 }
 
@@ -158,6 +159,9 @@ fn usage(compared: &mut Compared, who: Who, expected: &Expected, found: &OfCompa
     let by_model = |of: fn(&crate::found::Model) -> i64| found.counted.usage.models().iter().map(of).sum::<i64>();
     compared.same(what("tokens in, by model"), tokens_in, by_model(|it| it.tokens_in));
     compared.same(what("tokens out, by model"), tokens_out, by_model(|it| it.tokens_out));
+    let used = |feature: &str| found.counted.plan.iter().find(|it| it.feature == feature).map_or(0, |it| it.used);
+    compared.same(what("messages that the plan has counted"), totals.messages_out, used("whatsapp_messages"));
+    compared.same(what("tokens that the plan has counted"), tokens_in + tokens_out, used("ai_tokens"));
     // An answer of no tokens would be no answer.
     compared.same(
         what("calls without tokens"),

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::cast::{Cast, Who};
+use crate::plan::{self, Metered};
 use crate::play::Played;
 use crate::script::Script;
 use crate::stage::Stage;
@@ -23,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) turns: Vec<Turn>,
     /// Laws of conservation that are broken, for all companies and all time.
     pub(crate) broken: Vec<String>,
+    /// Counters that are not their ledger's sums, decisions that are not what they are made of.
+    pub(crate) drift: Vec<String>,
 }
 
 /// One company's part of the run.
@@ -42,6 +45,8 @@ pub(crate) struct Counted {
     /// Per processor: records read from its topic, and how many of them were repeats.
     pub(crate) records: BTreeMap<String, (i64, i64)>,
     pub(crate) usage: Usage,
+    /// What the plan's counters say; only `used` is a difference.
+    pub(crate) plan: Vec<Metered>,
 }
 
 /// What `/api/usage` says.
@@ -147,6 +152,11 @@ impl Sub for Counted {
                 it.tokens_out -= earlier.tokens_out;
             }
         }
+        for it in &mut self.plan {
+            if let Some(earlier) = before.plan.iter().find(|earlier| earlier.feature == it.feature) {
+                it.used -= earlier.used;
+            }
+        }
         self
     }
 }
@@ -169,7 +179,7 @@ async fn counted(stage: &Stage, cast: &Cast, who: Who) -> anyhow::Result<Counted
     let today = stage.run.began.to_zoned(jiff::tz::TimeZone::UTC).date();
     let (from, to) = (today.saturating_sub(2.days()), today.saturating_add(2.days()));
     let usage = stage.ask(company, &format!("/api/usage?company_id={company}&from={from}&to={to}")).await?;
-    Ok(Counted { records, usage })
+    Ok(Counted { records, usage, plan: plan::of(stage, company).await? })
 }
 
 /// Reads everything; what only grows, since it was counted before.
@@ -188,6 +198,7 @@ pub(crate) async fn read(
         clinic: of_company(stage, cast, Who::Clinic, played, &turns, clinic).await?,
         salon: of_company(stage, cast, Who::Salon, played, &turns, salon).await?,
         turns,
+        drift: plan::drift(stage).await?,
         broken: rows.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect(),
     })
 }

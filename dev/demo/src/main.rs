@@ -15,6 +15,7 @@ mod play;
 mod watch;
 mod found;
 mod people;
+mod plan;
 mod compare;
 mod report;
 mod paragraph;

@@ -34,6 +34,7 @@ pub(crate) fn print(
     deliveries(script, found);
     hooks(script, played);
     usage(found);
+    plan(found);
     conservation(found);
     addresses(stage, cast);
     verdict(compared);
@@ -122,6 +123,22 @@ fn usage(found: &Found) {
                 model.tokens_out
             );
         }
+    }
+}
+
+fn plan(found: &Found) {
+    println!("\nWhat the plan says now, from entitlements()\n");
+    println!("  {:<18} {:<18} {:>13} {:>11} {:>11}", "company", "feature", "used this run", "remaining", "limit");
+    let shown = |figure: Option<i64>| figure.map_or_else(|| "no limit".to_owned(), |it| it.to_string());
+    for who in Who::BOTH {
+        for it in &found.of(who).counted.plan {
+            let (remaining, limit) = (shown(it.remaining), shown(it.limit));
+            println!("  {:<18} {:<18} {:>13} {remaining:>11} {limit:>11}", who.name(), it.feature, it.used);
+        }
+    }
+    match found.drift.as_slice() {
+        [] => println!("\n  verify_usage(), verify_entitlements(): no row, so every counter is the sum of its ledger"),
+        drift => drift.iter().for_each(|it| println!("\n  {it}")),
     }
 }
 

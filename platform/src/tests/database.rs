@@ -160,8 +160,14 @@ async fn rename(admin: &Client, draft: &str, name: &str) {
     admin.batch_execute(&sql).await.unwrap();
 }
 
+/// The migrations, and after them the reference functions.
 fn migrations() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/migrations");
+    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql");
+    let folders = ["migrations", "reference"].map(|it| sql.join(it));
+    folders.iter().flat_map(|it| files_of(it)).collect()
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
     files.retain(|it| it.extension().is_some_and(|it| it == "sql"));
     files.sort();

@@ -7,8 +7,9 @@ use platform::kafka::Record;
 use platform::marks::Standing;
 use uuid::Uuid;
 
-use super::decide::{Line, line};
-use super::{Meter, store};
+use super::Meter;
+use super::decide::line;
+use crate::ledger::{self, Line};
 use crate::tests::{Room, in_a_room, noon};
 
 fn envelope(company: CompanyId, event: u128, at: Timestamp, fact: Fact) -> Envelope<UsageEvent> {
@@ -27,35 +28,10 @@ fn tokens(model: &str, input: i64, output: i64, cached: i64) -> Fact {
     Fact::ModelTokens { model: model.into(), input, output, cached }
 }
 
-/// What a fact comes to in the ledger: its name, model, amount, and tokens read, written and cached.
-fn booked_as(fact: Fact) -> (&'static str, String, i64, [i64; 3]) {
-    let line = line(&envelope(CompanyId(7), 5, noon(), fact));
-    assert_eq!((line.company, line.occurred_at), (CompanyId(7), noon()));
-    assert_eq!(line.idempotency_key, "00000000-0000-0000-0000-000000000005");
-    (line.fact, line.model, line.amount, [line.tokens_in, line.tokens_out, line.tokens_cached])
-}
-
-#[test]
-fn a_message_counts_one_and_no_tokens() {
-    assert_eq!(booked_as(Fact::MessageIn), ("message_in", String::new(), 1, [0; 3]));
-    assert_eq!(booked_as(Fact::MessageOut), ("message_out", String::new(), 1, [0; 3]));
-}
-
-#[test]
-fn a_model_call_counts_what_was_read_and_written_and_cached_ones_are_among_the_read() {
-    assert_eq!(booked_as(tokens("m", 207, 22, 128)), ("model_tokens", "m".into(), 229, [207, 22, 128]));
-    assert_eq!(booked_as(tokens("m", 0, 0, 0)), ("model_tokens", "m".into(), 0, [0; 3]));
-}
-
-#[test]
-fn absurd_figures_stop_at_the_largest() {
-    assert_eq!(booked_as(tokens("m", i64::MAX, 1, 0)).2, i64::MAX);
-}
-
 async fn book(room: &Room<'_>, lines: &[Line]) {
     let mut client = room.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    store::book(&tx, lines).await.unwrap();
+    ledger::book(&tx, lines).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -89,11 +65,25 @@ async fn a_fact_that_is_told_twice_is_booked_once() {
 
         let batch = records(
             room,
-            &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), Fact::MessageIn)],
+            &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), tokens("m", 100, 10, 4))],
         );
         assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Fresh; 2]);
         assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Duplicate; 2]);
         assert_eq!(ledger(room).await.len(), 2, "the key of the first is spent");
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        book(room, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
+        let batch = records(room, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
+        let refusal = room.take_in(&Meter, &batch).await.unwrap_err();
+        assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
+        assert_eq!(ledger(room).await, ["message_out |  | 1 | 2026-03-15"]);
         room.conserves().await;
     })
     .await;

@@ -1,6 +1,7 @@
 //! What to do with a message, and how a turn ends. No I/O, no clock, no chance.
 
 use domain::{Fact, IgnoreReason, InboundMessage};
+use uuid::Uuid;
 
 use super::gemini::{Answer, CallReport, Failure};
 
@@ -44,6 +45,8 @@ pub(super) struct Ending {
     pub(super) text: Option<String>,
     /// What the model calls used.
     pub(super) tokens: Vec<Fact>,
+    /// What was reserved for them.
+    pub(super) reservation: Option<Uuid>,
 }
 
 /// The outcomes of a turn; each turn has exactly one.
@@ -51,7 +54,7 @@ pub(super) struct Ending {
 pub(super) enum Outcome {
     /// The model's answer is sent.
     Replied,
-    /// The fallback text is sent, because of this class of failure.
+    /// A text of ours is sent instead, because of this class of failure or refusal.
     Fallback(&'static str),
     /// Nothing is sent.
     Ignored(IgnoreReason),
@@ -77,12 +80,31 @@ impl Outcome {
     }
 }
 
+impl Ending {
+    /// Says a text of ours, without a model call.
+    fn with_our_text(class: &'static str, text: &str) -> Self {
+        Ending { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), tokens: Vec::new(), reservation: None }
+    }
+}
+
 /// Ends a turn with what the model said, or with the fallback: a contact is never left without a word.
 pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> Ending {
     let tokens = calls.iter().filter_map(used).collect();
-    match answer {
-        Ok(answer) => Ending { outcome: Outcome::Replied, text: Some(sayable(&answer.text)), tokens },
-        Err(failure) => Ending { outcome: Outcome::Fallback(failure.class()), text: Some(fallback.to_owned()), tokens },
+    let (outcome, text) = match answer {
+        Ok(answer) => (Outcome::Replied, sayable(&answer.text)),
+        Err(failure) => (Outcome::Fallback(failure.class()), fallback.to_owned()),
+    };
+    Ending { outcome, text: Some(text), tokens, reservation: None }
+}
+
+/// A company that may not ask the model: at its limit a text says so, for any other reason the usual fallback does.
+pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> Ending {
+    match reason {
+        "usage_limit_reached" => Ending::with_our_text("usage_limit_reached", at_limit),
+        "no_subscription" => Ending::with_our_text("no_subscription", fallback),
+        "subscription_inactive" => Ending::with_our_text("subscription_inactive", fallback),
+        "trial_expired" => Ending::with_our_text("trial_expired", fallback),
+        _ => Ending::with_our_text("feature_unavailable", fallback),
     }
 }
 
@@ -93,18 +115,18 @@ fn sayable(text: &str) -> String {
 
 /// An answer that the database refuses to hold is not sent; what it used stays used.
 pub(super) fn on_refusal(refused: Ending, fallback: &str) -> Ending {
-    let text = Some(fallback.to_owned());
-    Ending { outcome: Outcome::Fallback("refused_by_database"), text, tokens: refused.tokens }
+    Ending { outcome: Outcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
 }
 
 /// A turn that was claimed again and again without coming to an end.
 pub(super) fn on_exhaustion(fallback: &str) -> Ending {
-    Ending { outcome: Outcome::Fallback("too_many_claims"), text: Some(fallback.to_owned()), tokens: Vec::new() }
+    Ending::with_our_text("too_many_claims", fallback)
 }
 
 /// A company that was suspended while a turn was collecting gets no model call.
 pub(super) fn on_suspension() -> Ending {
-    Ending { outcome: Outcome::Ignored(IgnoreReason::CompanyInactive), text: None, tokens: Vec::new() }
+    let outcome = Outcome::Ignored(IgnoreReason::CompanyInactive);
+    Ending { outcome, text: None, tokens: Vec::new(), reservation: None }
 }
 
 /// A call is metered when the provider said what it used, whether or not the answer was of use: it is billed.

@@ -6,10 +6,12 @@
 //! repeats  safe: one mark per event, one reply per turn, a result counts only while its claim holds
 //!
 //! The intake stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
-//! the turn with one model call. Failure ends in a polite fallback text, never in silence.
+//! the turn with one model call, for which the company's plan must have tokens left. Failure ends in a polite fallback
+//! text, never in silence.
 
 mod decide;
 mod perform;
+mod allowance;
 mod store;
 mod claims;
 mod work;
@@ -44,6 +46,8 @@ pub struct Config {
     pub memory_messages: u16,
     /// What is said when no answer could be had, unless the company has a text of its own.
     pub fallback_text: String,
+    /// What is said instead of an answer while the company is at the limit of its plan.
+    pub limit_text: String,
     /// The model.
     pub model: gemini::Config,
     /// The runner.
@@ -59,6 +63,9 @@ impl Default for Config {
             memory_messages: 12,
             fallback_text: "Recebemos sua mensagem! No momento não consigo responder por aqui, \
                             mas nossa equipe já vai falar com você."
+                .into(),
+            limit_text: "Recebemos sua mensagem! Nosso atendimento automático está pausado no momento, \
+                         e nossa equipe responde assim que puder."
                 .into(),
             model: gemini::Config::default(),
             runner: runner::Config::default(),
@@ -80,6 +87,9 @@ impl Config {
         }
         if self.fallback_text.trim().is_empty() {
             return Err(settings::Error::senseless("reply.fallback_text", "must say something"));
+        }
+        if self.limit_text.trim().is_empty() {
+            return Err(settings::Error::senseless("reply.limit_text", "must say something"));
         }
         if !(1..=100).contains(&self.memory_messages) {
             return Err(settings::Error::senseless("reply.memory_messages", "must be between 1 and 100"));

@@ -12,9 +12,11 @@ use platform::postgres::{Db, Failure, Transaction};
 use platform::telemetry::chain;
 use platform::{clock, marks, metric};
 
+use super::allowance;
 use super::claims::{Claim, Context};
 use super::decide::{Ending, Outcome, Step};
 use super::store::{self, Stored};
+use crate::ledger::{self, Line};
 
 /// Stores a message in its conversation and turn, or leaves it; says how its event stands.
 pub(super) async fn take_in(
@@ -82,6 +84,7 @@ pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &E
     }
     let Some(entries) = entries.into_iter().collect::<Option<Vec<Entry>>>() else { return Ok(Finish::Lost) };
     outbox::push(&tx, &entries).await?;
+    settle(&tx, claim, ending, now).await?;
     let mark = match ending.outcome {
         Outcome::Replied | Outcome::Fallback(_) => Mark::Done,
         Outcome::Ignored(reason) => Mark::Ignored(reason),
@@ -90,6 +93,26 @@ pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &E
     marks::end(&tx, ProcessorName::Reply, &ended).await?;
     tx.commit().await?;
     Ok(Finish::Done)
+}
+
+/// Gives back what was reserved and books what was used, under the keys of the events that metering will be told.
+async fn settle(tx: &Transaction<'_>, claim: &Claim, ending: &Ending, now: Timestamp) -> Result<(), Failure> {
+    if let Some(reservation) = ending.reservation {
+        allowance::give_back(tx, claim.company, reservation).await?;
+    }
+    let lines = calls(claim, ending).map(|(event, fact)| Line {
+        company: claim.company,
+        idempotency_key: event.to_string(),
+        fact,
+        occurred_at: now,
+    });
+    ledger::book(tx, &lines.collect::<Vec<_>>()).await
+}
+
+/// Every model call that reported its tokens, and what it is booked under.
+fn calls(claim: &Claim, ending: &Ending) -> impl Iterator<Item = (EventId, Fact)> {
+    let event = |call| EventId::of_model_call(claim.company, claim.turn, claim.claim, call);
+    ending.tokens.iter().zip(0..).map(move |(tokens, call)| (event(call), tokens.clone()))
 }
 
 async fn say(
@@ -141,10 +164,7 @@ fn usage(
     let read = answered.iter().map(|(it, at)| (Fact::MessageIn.event_id(company, it.0), Fact::MessageIn, *at));
     let written =
         (!answered.is_empty()).then(|| (Fact::MessageOut.event_id(company, claim.turn.0), Fact::MessageOut, now));
-    let calls =
-        ending.tokens.iter().zip(0..).map(|(tokens, call)| {
-            (EventId::of_model_call(company, claim.turn, claim.claim, call), tokens.clone(), now)
-        });
+    let calls = calls(claim, ending).map(|(event, fact)| (event, fact, now));
     read.chain(written)
         .chain(calls)
         .map(|(event, fact, at)| envelop(claim, context, event, Topic::UsageEvents, "", at, UsageEvent { fact }))

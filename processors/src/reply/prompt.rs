@@ -31,6 +31,14 @@ pub(crate) struct Prompt {
     pub(crate) turns: Vec<(Role, String)>,
 }
 
+impl Prompt {
+    /// What it costs to read, on the high side: no tokenizer makes more than one token of two bytes of text like ours.
+    pub(crate) fn estimated_tokens(&self) -> i64 {
+        let bytes = self.system.len() + self.turns.iter().map(|(_, text)| text.len()).sum::<usize>();
+        i64::try_from(bytes / 2).unwrap_or(i64::MAX / 2)
+    }
+}
+
 /// What a prompt is built from.
 #[derive(Debug, Clone)]
 pub(crate) struct Scene<'a> {

@@ -9,6 +9,7 @@ use platform::runner::{Claimed, Work};
 use platform::telemetry::chain;
 use platform::{clock, metric};
 
+use super::allowance::{self, Allowance};
 use super::claims::{self, Claim, Context};
 use super::decide::{self, Ending, Outcome};
 use super::perform::{self, Finish};
@@ -28,6 +29,8 @@ pub(super) struct Answering {
     deadline: Duration,
     lease: Duration,
     fallback: String,
+    limit_text: String,
+    most_output: u32,
 }
 
 impl Answering {
@@ -40,6 +43,8 @@ impl Answering {
             deadline: Duration::from_millis(config.deadline_ms),
             lease: Duration::from_millis(config.runner.lease_ms),
             fallback: config.fallback_text.clone(),
+            limit_text: config.limit_text.clone(),
+            most_output: config.model.max_output_tokens,
         })
     }
 
@@ -58,9 +63,21 @@ impl Answering {
             time_zone: &context.time_zone,
             memory: context.memory.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
         });
+        let most = prompt.estimated_tokens() + i64::from(self.most_output);
+        let allowed = patiently("reply", || allowance::reserve(&self.db, claim, most, self.deadline)).await;
+        let reservation = match allowed {
+            Ok(Allowance::Granted(reservation)) => reservation,
+            Ok(Allowance::Refused(reason)) => {
+                return decide::on_denial(&reason, &self.limit_text, self.fallback_of(context));
+            }
+            Err(problem) => {
+                tracing::error!(turn = %claim.turn, error = chain(&problem), "tokens cannot be reserved");
+                return decide::on_denial("", &self.limit_text, self.fallback_of(context));
+            }
+        };
         let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
         count(&calls);
-        decide::on_answer(answer, &calls, self.fallback_of(context))
+        Ending { reservation, ..decide::on_answer(answer, &calls, self.fallback_of(context)) }
     }
 
     /// What is said when no answer could be had.

@@ -85,6 +85,12 @@ impl TestApp {
         self.running.take().unwrap().stop().await.unwrap();
     }
 
+    /// Waits until it says that it cannot go on by itself.
+    pub(crate) async fn broke(&self) {
+        let broke = tokio::time::timeout(super::PATIENCE, self.running.as_ref().unwrap().broke());
+        broke.await.expect("a process that cannot go on says so");
+    }
+
     /// The same, with a new connection for the test itself.
     pub(crate) async fn reconnected(mut self) -> Self {
         self.sql = self.database.connect().await;
@@ -211,6 +217,10 @@ impl TestApp {
         let wrong: Vec<String> =
             wrong.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect();
         assert!(wrong.is_empty(), "conservation is broken: {wrong:#?}");
+        let drift = "select (select count(*) from verify_usage()) + (select count(*) from verify_entitlements())
+                       + (select count(*) from usage_reservations where state = 'held')";
+        let drift: i64 = self.sql.query_one(drift, &[]).await.unwrap().get(0);
+        assert_eq!(drift, 0, "a counter is not the sum of its ledger, or something is still reserved");
     }
 
     /// What contacts were really sent, in order: the text after its number.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use domain::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 /// A broker whose fate a test decides.
 pub(crate) struct MockCluster {
@@ -18,6 +19,7 @@ enum Order {
     Down,
     Up,
     RoundTrip(std::time::Duration),
+    Fence,
     End,
 }
 
@@ -44,6 +46,10 @@ impl MockCluster {
                     Order::Down => cluster.broker_down(1).unwrap(),
                     Order::Up => cluster.broker_up(1).unwrap(),
                     Order::RoundTrip(time) => cluster.broker_round_trip_time(1, time).unwrap(),
+                    Order::Fence => {
+                        let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+                        cluster.request_errors(RDKafkaApiKey::Heartbeat, &[fenced]);
+                    }
                     Order::End => break,
                 }
             }
@@ -64,6 +70,11 @@ impl MockCluster {
     /// Every answer takes so long.
     pub(crate) fn round_trip(&self, time: std::time::Duration) {
         self.orders.send(Order::RoundTrip(time)).unwrap();
+    }
+
+    /// The next member that gives a sign of life is told that another one has its group instance id.
+    pub(crate) fn fence(&self) {
+        self.orders.send(Order::Fence).unwrap();
     }
 }
 

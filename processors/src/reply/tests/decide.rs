@@ -61,8 +61,22 @@ fn an_answer_is_sent_as_the_model_gave_it() {
     };
     let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
     let text = Some("Temos horário às 14h.".to_owned());
-    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)] });
+    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)], reservation: None });
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("replied", None));
+}
+
+#[test]
+fn an_answer_longer_than_a_message_is_cut_after_its_4096th_character() {
+    let said = |text: String| {
+        let answer = Answer { text, tokens: None, model: "gemini-test".into(), ending: AnswerEnding::Whole };
+        on_answer(Ok(answer), &[], "Já voltamos.").text.unwrap()
+    };
+    // Characters of one, two and four bytes, so that no limit in bytes would hit the same place.
+    let long = |count: usize| "aé🦷".chars().cycle().take(count).collect::<String>();
+    assert_eq!(said(long(4_096)), long(4_096));
+    assert_eq!(said(long(4_097)), long(4_096), "and nothing is put in the place of the rest");
+    assert_eq!(said(long(100_000)), long(4_096));
+    assert_eq!(said(long(4_096).replace('a', "\0a\0")), long(4_096), "what cannot be sent does not count");
 }
 
 #[test]

@@ -41,6 +41,30 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
 }
 
 #[tokio::test]
+async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        hear(room, clinic, &[text(MARIA, "oi")]).await;
+        let turn = claim_one(room).await;
+        let long = gemini::Answer {
+            text: "🦷".repeat(5_000),
+            tokens: None,
+            model: "gemini-test".into(),
+            ending: gemini::AnswerEnding::Whole,
+        };
+        let ending = decide::on_answer(Ok(long), &[], "Já voltamos.");
+        assert_eq!(finish(room, &turn, &ending).await, Finish::Done);
+        let cut = "🦷".repeat(4_096);
+        assert_eq!(room.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
+        let outbound = room.publish(Topic::OutboundMessages).await;
+        let said: Envelope<OutboundMessage> =
+            Envelope::read(outbound[0].payload.as_deref().unwrap(), Kind::OutboundMessage).unwrap();
+        assert!(said.payload.body == cut, "{} characters", said.payload.body.chars().count());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;

@@ -1,0 +1,147 @@
+//! What a check and an increment cost inside Postgres, beside the same functions in PL/pgSQL and beside no work at all.
+//!
+//! All variants run in one process of Postgres, on the same rows, in turns, and the medians of the rounds are compared.
+//! *twin* is the PL/pgSQL reference, *waterfall* resolves plan, override and usage at each call, *noop* is a function
+//! of the extension that returns a constant of the same type.
+//!
+//! Needs the stack of `dev/bench.sh` and its variables. Without the extension its variants are left out, and the line
+//! says so. The last line printed is JSON.
+
+mod cpu;
+mod pgbench;
+mod rows;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use platform::task;
+use secretaria::Settings;
+use secretaria::commands::migrate;
+use serde_json::{Map, Value, json};
+use tokio_postgres::{Client, NoTls};
+
+/// Checks and increments, variant against variant.
+#[derive(Parser)]
+struct Args {
+    /// Rounds; medians are reported.
+    #[arg(long, env = "SECRETARIA_BENCH_ROUNDS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Seconds of each pgbench run.
+    #[arg(long, env = "SECRETARIA_BENCH_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Companies, each with twenty features.
+    #[arg(long, env = "SECRETARIA_BENCH_COMPANIES", default_value_t = 10_000)]
+    companies: u32,
+    /// Clients of pgbench.
+    #[arg(long, default_value_t = 8)]
+    clients: u32,
+    /// Where its random keys begin.
+    #[arg(long, default_value_t = 42)]
+    seed: u32,
+    /// The program `pgbench` of the server's version.
+    #[arg(long, env = "SECRETARIA_PGBENCH", default_value = "pgbench")]
+    pgbench: PathBuf,
+    /// What cargo calls every benchmark with.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Figures by name, one per round.
+type Figures = BTreeMap<&'static str, Vec<f64>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match measure(&Args::parse()).await {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("bench quota: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<Value> {
+    ensure!((100..=100_000).contains(&args.companies), "--companies must be from 100 to 100000");
+    let settings = Settings::load(None)?;
+    let url = settings.postgres.owner_url.expose();
+    migrate::database(&settings).await.context("is this dev/bench.sh quota?")?;
+    let client = connect(url).await?;
+    let flush_ms = rows::flush_latency_ms()?;
+    let has_extension = rows::make(&client, args.companies).await?;
+    if !has_extension {
+        println!("the extension is not installed: its variants are left out");
+    }
+
+    let mut tps = Figures::new();
+    let mut cpu = Figures::new();
+    for round in 1..=args.rounds {
+        for variant in pgbench::CHECKS.iter().filter(|it| has_extension || !it.of_extension) {
+            let figure = pgbench::run(url, variant, args)?;
+            println!("round {round} of {}: {:<16} {figure:>9.0} tps", args.rounds, variant.name);
+            tps.entry(variant.name).or_default().push(figure);
+        }
+        for variant in cpu::CALLS.iter().filter(|it| has_extension || !it.of_extension) {
+            let figure = cpu::per_call_us(&client, variant).await?;
+            println!("round {round} of {}: {:<16} {figure:>9.2} CPU µs per call", args.rounds, variant.name);
+            cpu.entry(variant.name).or_default().push(figure);
+        }
+    }
+    let writes = writes::measure(&client, url, args).await?;
+
+    let mut line = Map::new();
+    let ratio = |figures: &Figures, over: &str, under: &str| {
+        Some(rounded(median(figures.get(over)?) / median(figures.get(under)?)))
+    };
+    for (name, over, under) in [
+        ("check_vs_noop", "check", "check_noop"),
+        ("has_vs_noop", "has", "has_noop"),
+        ("check_vs_waterfall", "check", "check_waterfall"),
+        ("check_vs_twin", "check", "check_twin"),
+        ("has_vs_twin", "has", "has_twin"),
+        ("twin_vs_waterfall", "check_twin", "check_waterfall"),
+    ] {
+        line.extend(ratio(&tps, over, under).map(|it| (name.to_owned(), json!(it))));
+    }
+    for (name, over, under) in [("check_cpu_vs_twin", "check", "check_twin"), ("has_cpu_vs_twin", "has", "has_twin")] {
+        line.extend(ratio(&cpu, over, under).map(|it| (name.to_owned(), json!(it))));
+    }
+    let medians = |figures: &Figures| -> Map<String, Value> {
+        figures.iter().map(|(name, rounds)| ((*name).to_owned(), json!(rounded(median(rounds))))).collect()
+    };
+    line.insert("tps".into(), medians(&tps).into());
+    line.insert("cpu_us".into(), medians(&cpu).into());
+    line.extend(writes);
+    line.insert("flush_ms".into(), json!(rounded(flush_ms)));
+    for (name, value) in
+        [("clients", args.clients), ("threads", pgbench::THREADS), ("seed", args.seed), ("rounds", args.rounds)]
+    {
+        line.insert(name.into(), json!(value));
+    }
+    line.insert("cores".into(), json!(std::thread::available_parallelism()?.get()));
+    Ok(line.into())
+}
+
+/// A connection of the superuser.
+async fn connect(url: &str) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    task::spawn("bench connection", connection);
+    Ok(client)
+}
+
+/// The middle one; of two middle ones the upper.
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn rounded(figure: f64) -> f64 {
+    (figure * 1_000.0).round() / 1_000.0
+}

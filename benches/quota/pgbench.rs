@@ -1,0 +1,73 @@
+//! One check per transaction from eight connections, as `pgbench` drives it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use crate::Args;
+
+/// Threads of pgbench.
+pub(crate) const THREADS: u32 = 2;
+
+/// A statement that is measured.
+pub(crate) struct Variant {
+    /// Its name in the report.
+    pub(crate) name: &'static str,
+    /// Whether it needs the extension.
+    pub(crate) of_extension: bool,
+    statement: &'static str,
+}
+
+const fn reads(name: &'static str, of_extension: bool, statement: &'static str) -> Variant {
+    Variant { name, of_extension, statement }
+}
+
+/// The checks, each with the same target list as the ones it is compared with.
+pub(crate) const CHECKS: [Variant; 7] = [
+    reads(
+        "check",
+        true,
+        "select allowed, reason, limit_value, used from secretaria.check_feature_access(:c, 'f' || :f)",
+    ),
+    reads("check_noop", true, "select allowed, reason, limit_value, used from secretaria._noop_check(:c, 'f' || :f)"),
+    reads(
+        "check_twin",
+        false,
+        "select allowed, reason, limit_value, used from secretaria_reference.check_feature_access(:c, 'f' || :f)",
+    ),
+    reads(
+        "check_waterfall",
+        false,
+        "select allowed, reason, limit_value, used from bench.check_waterfall(:c, 'f' || :f)",
+    ),
+    reads("has", true, "select secretaria.has_feature(:c, 'f' || :f)"),
+    reads("has_noop", true, "select secretaria._noop_has(:c, 'f' || :f)"),
+    reads("has_twin", false, "select secretaria_reference.has_feature(:c, 'f' || :f)"),
+];
+
+/// Transactions per second of a statement on companies chosen by a Zipf law.
+pub(crate) fn run(url: &str, variant: &Variant, args: &Args) -> anyhow::Result<f64> {
+    let script =
+        format!("\\set c random_zipfian(1, {}, 1.07)\n\\set f random(1, 20)\n{};\n", args.companies, variant.statement);
+    tps(url, &script, args.clients, args)
+}
+
+/// Transactions per second of a script, connections not counted.
+pub(crate) fn tps(url: &str, script: &str, clients: u32, args: &Args) -> anyhow::Result<f64> {
+    let mut process = Command::new(&args.pgbench)
+        .args(["-M", "prepared", "-n", "-f", "/dev/stdin"])
+        .args(["-c", &clients.to_string(), "-j", &THREADS.min(clients).to_string()])
+        .args(["-T", &args.seconds.to_string(), &format!("--random-seed={}", args.seed), url])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("pgbench cannot be started")?;
+    process.stdin.take().context("pgbench has no ear")?.write_all(script.as_bytes())?;
+    let output = process.wait_with_output()?;
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "pgbench failed on\n{script}{complained}");
+    let tps = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    tps.with_context(|| format!("pgbench did not say how many transactions it made: {said}"))
+}

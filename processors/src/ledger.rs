@@ -1,0 +1,80 @@
+//! Booking what was used: the quota functions keep the ledger, its sums and the counters, each fact once.
+//!
+//! Whoever books a fact books it under its event's id, so that it counts once however often and by whomever it is told.
+//! The functions are found by the search path: the extension's where it is installed, else those of the reference.
+
+use domain::{CompanyId, Fact};
+use jiff::Timestamp;
+use platform::postgres::{Failure, Row, Transaction, query};
+
+/// One line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) company: CompanyId,
+    /// The event's id: the same fact told twice is one line.
+    pub(crate) idempotency_key: String,
+    pub(crate) fact: Fact,
+    pub(crate) occurred_at: Timestamp,
+}
+
+const MESSAGES: &str = "\
+select ord, reason
+from record_message_facts_bulk($1, $2, $3, $4)
+where not accepted";
+
+const TOKENS: &str = "\
+select ord, reason
+from increment_ai_usage_bulk($1, $2, $3, $4, $5, $6, $7)
+where not accepted";
+
+/// Books facts. A line whose key is in the ledger already changes nothing.
+///
+/// A fact is never refused for a limit: what was used is recorded.
+///
+/// # Errors
+/// If Postgres refuses the statement, or the functions refuse a line, because its key stands for something else or its
+/// figure makes no sense: that one blames the data, and nothing of the transaction should be kept.
+pub(crate) async fn book(tx: &Transaction<'_>, lines: &[Line]) -> Result<(), Failure> {
+    let (tokens, messages): (Vec<&Line>, Vec<&Line>) =
+        lines.iter().partition(|it| matches!(it.fact, Fact::ModelTokens { .. }));
+    if !messages.is_empty() {
+        let facts: Vec<&str> = messages.iter().map(|it| it.fact.name()).collect();
+        let rows =
+            query(tx, MESSAGES, &[&companies(&messages), &facts, &keys(&messages), &instants(&messages)]).await?;
+        none_refused(&rows, &messages)?;
+    }
+    if !tokens.is_empty() {
+        let (mut models, mut read, mut written, mut of_cache) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for line in &tokens {
+            if let Fact::ModelTokens { model, input, output, cached } = &line.fact {
+                models.push(model.as_str());
+                read.push(*input);
+                written.push(*output);
+                of_cache.push(*cached);
+            }
+        }
+        let (companies, keys, instants) = (companies(&tokens), keys(&tokens), instants(&tokens));
+        let rows = query(tx, TOKENS, &[&companies, &models, &read, &written, &of_cache, &keys, &instants]).await?;
+        none_refused(&rows, &tokens)?;
+    }
+    Ok(())
+}
+
+fn companies(lines: &[&Line]) -> Vec<i64> {
+    lines.iter().map(|it| it.company.0).collect()
+}
+
+fn keys<'a>(lines: &[&'a Line]) -> Vec<&'a str> {
+    lines.iter().map(|it| it.idempotency_key.as_str()).collect()
+}
+
+fn instants(lines: &[&Line]) -> Vec<Timestamp> {
+    lines.iter().map(|it| it.occurred_at).collect()
+}
+
+fn none_refused(refused: &[Row], lines: &[&Line]) -> Result<(), Failure> {
+    let Some(row) = refused.first() else { return Ok(()) };
+    let place = usize::try_from(row.get::<_, i32>(0)).unwrap_or_default();
+    let event = place.checked_sub(1).and_then(|it| lines.get(it)).map_or("", |it| it.idempotency_key.as_str());
+    Err(Failure::Refused(format!("event {event} cannot be booked: {}", row.get::<_, &str>(1))))
+}

@@ -1,0 +1,259 @@
+-- What was used is booked once, in a ledger and a counter, and a limit cannot be passed by racing for it.
+
+create or replace function secretaria_reference._line(
+  p_company bigint,
+  p_feature text,
+  p_amount bigint,
+  p_key text,
+  p_at timestamptz,
+  p_now timestamptz
+)
+returns secretaria.usage_events
+language plpgsql
+as $$
+declare
+  line secretaria.usage_events;
+begin
+  if length(p_key) not between 1 and 255 then
+    raise exception 'an idempotency key has 1 to 255 characters' using errcode = 'invalid_parameter_value';
+  end if;
+  if p_at < p_now - interval '35 days' or p_at > p_now + interval '5 minutes' then
+    raise exception 'occurred_at % is not within 35 days before and 5 minutes after now', p_at
+      using errcode = 'invalid_parameter_value';
+  end if;
+  line.company_id := p_company;
+  line.feature := p_feature;
+  line.amount := p_amount;
+  line.idempotency_key := coalesce(p_key, gen_random_uuid()::text);
+  line.occurred_at := coalesce(p_at, p_now);
+  line.day := (line.occurred_at at time zone coalesce((
+    select c.time_zone
+    from secretaria.companies c
+    where c.company_id = p_company
+  ), 'UTC'))::date;
+  line.recorded_at := statement_timestamp();
+  line.model := '';
+  line.tokens_in := 0;
+  line.tokens_out := 0;
+  line.tokens_cached := 0;
+  return line;
+end
+$$;
+comment on function secretaria_reference._line(bigint, text, bigint, text, timestamptz, timestamptz) is
+  'Volatile; no locks. A line of the ledger to fill in and book. 22023 for a bad key, or an instant that is not within
+35 days before and 5 minutes after now.';
+
+create or replace function secretaria_reference._stored(
+  p_line secretaria.usage_events,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+stable
+as $$
+#variable_conflict use_column
+declare
+  known secretaria.usage_events;
+begin
+  select e.*
+  into known
+  from secretaria.usage_events e
+  where e.company_id = p_line.company_id
+    and e.idempotency_key = p_line.idempotency_key;
+  if not found then
+    return;
+  end if;
+  if known.payload_hash <> p_line.payload_hash then
+    raise exception 'idempotency key "%" was used for something else', p_line.idempotency_key
+      using errcode = 'unique_violation', schema = 'secretaria', table = 'usage_events',
+        constraint = 'usage_events_pkey';
+  end if;
+  accepted := true;
+  reason := 'duplicate';
+  duplicate := true;
+  used_before := known.used_before;
+  used_after := known.used_after;
+  limit_value := known.limit_value;
+  thresholds_crossed := coalesce(known.thresholds, '{}');
+  period_start := known.period_start;
+  period_end := known.period_end;
+  event_id := known.idempotency_key;
+  select coalesce(sum(u.reserved), 0)
+  into reserved
+  from secretaria.feature_usage u
+  where u.company_id = known.company_id
+    and u.feature = known.feature;
+  remaining := greatest(known.limit_value - known.used_after - reserved, 0);
+  overage := greatest(known.used_after - known.limit_value, 0);
+  if known.limit_value is null then
+    remaining := null;
+    overage := 0;
+  end if;
+end
+$$;
+comment on function secretaria_reference._stored(secretaria.usage_events) is
+  'Stable; no locks. What was answered when this key was booked (used is null where it came in bulk), with what is
+reserved now; nulls for an unknown key. 23505 when the key stands for another payload.';
+
+create or replace function secretaria_reference._refresh(p_company bigint, p_feature text, p_now timestamptz)
+returns void
+language plpgsql
+as $$
+begin
+  if not exists (select from secretaria.companies c where c.company_id = p_company) then
+    raise exception 'company % does not exist', p_company using errcode = 'undefined_object';
+  end if;
+  if not exists (
+    select from secretaria.features_catalog f where f.feature = p_feature and f.status <> 'archived'
+  ) then
+    raise exception 'feature "%" does not exist', p_feature using errcode = 'undefined_object';
+  end if;
+  perform secretaria_reference._materialise(p_company, p_now);
+end
+$$;
+comment on function secretaria_reference._refresh(bigint, text, timestamptz) is
+  'Volatile; locks the company''s epoch row, then its rows. Resolves a company whose row is missing or out of date, and
+closes periods that are over. 42704 for an unknown company or feature.';
+
+create or replace function secretaria_reference.increment_feature_usage(
+  company_id bigint,
+  feature text,
+  amount bigint,
+  idempotency_key text default null,
+  occurred_at timestamptz default null,
+  on_exceed text default 'reject',
+  properties jsonb default null,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  at timestamptz := secretaria_reference._now();
+  line secretaria.usage_events;
+begin
+  perform secretaria_reference._authorise(company_id, 'use');
+  if feature is null or amount is null then
+    raise exception 'feature and amount cannot be null' using errcode = 'null_value_not_allowed';
+  end if;
+  if amount < 0 then
+    raise exception 'amount % is negative', amount
+      using errcode = 'invalid_parameter_value', hint = 'adjust_feature_usage takes back';
+  end if;
+  if on_exceed is null or on_exceed not in ('reject', 'cap', 'allow') then
+    raise exception 'on_exceed is "%"', on_exceed
+      using errcode = 'invalid_parameter_value', hint = 'reject, cap or allow';
+  end if;
+  if on_exceed = 'allow' then
+    perform secretaria_reference._authorise(company_id, 'manage');
+  end if;
+  line := secretaria_reference._line(company_id, feature, amount, idempotency_key, occurred_at, at);
+  line.payload_hash := sha256(convert_to(concat_ws('|', feature, amount, on_exceed), 'UTF8'));
+  line.properties := properties;
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria_reference._book(line, at, on_exceed, 0) b;
+end
+$$;
+comment on function secretaria_reference.increment_feature_usage(
+  bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; locks the key''s ledger line, then the counter''s row, until the transaction ends: call it last. A refusal
+is an answer (accepted = false) and leaves nothing. on_exceed: reject, cap (books what fits), allow (books all; needs
+manage). 22004 nulls, 22023 a bad amount, on_exceed, key or instant, 42704 an unknown company or feature, 42501 another
+company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
+
+create or replace function secretaria_reference.increment_feature_usage_or_raise(
+  company_id bigint,
+  feature text,
+  amount bigint,
+  idempotency_key text default null,
+  occurred_at timestamptz default null,
+  on_exceed text default 'reject',
+  properties jsonb default null,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria_reference.increment_feature_usage(
+    company_id, feature, amount, idempotency_key, occurred_at, on_exceed, properties) b;
+  if not accepted then
+    raise exception 'feature "%": %', feature, reason
+      using errcode = 'configuration_limit_exceeded', detail = json_build_object(
+        'feature', feature, 'limit', limit_value, 'used', used_before, 'requested', amount,
+        'resets_at', case when isfinite(period_end) then period_end end)::text;
+  end if;
+end
+$$;
+comment on function secretaria_reference.increment_feature_usage_or_raise(
+  bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; as increment_feature_usage, but a refusal is 53400 and undoes the caller''s statement. Its detail is JSON:
+feature, limit, used, requested, resets_at.';
+
+do $$
+declare
+  callable text;
+  internal text;
+begin
+  foreach internal in array array[
+    '_line(bigint, text, bigint, text, timestamptz, timestamptz)',
+    '_stored(secretaria.usage_events)',
+    '_refresh(bigint, text, timestamptz)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+  -- These ask for themselves who calls them.
+  foreach callable in array array[
+    'increment_feature_usage(bigint, text, bigint, text, timestamptz, text, jsonb)',
+    'increment_feature_usage_or_raise(bigint, text, bigint, text, timestamptz, text, jsonb)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
+    execute format('grant execute on function secretaria_reference.%s to public', callable);
+  end loop;
+end
+$$;

@@ -1,0 +1,122 @@
+-- An alert leaves through the outbox, in the transaction that crossed the threshold: once, whoever else crosses it too.
+
+create or replace function secretaria_reference._micros(p_at timestamptz)
+returns bigint
+language sql
+immutable
+parallel safe
+as $$
+  select case when isfinite(p_at) then (extract(epoch from p_at) * 1000000)::bigint end
+$$;
+comment on function secretaria_reference._micros(timestamptz) is
+  'Immutable; no locks. UTC microseconds, null for the infinities.';
+
+create or replace function secretaria_reference._announce(p_company bigint, p_kind text, p_payload jsonb)
+returns uuid
+language plpgsql
+as $$
+declare
+  at_micros bigint := (extract(epoch from secretaria_reference._now()) * 1000000)::bigint;
+  -- Length-prefixed parts, as in every derived id of the river; SHA-256 and version 8, since SHA-1 is not built in.
+  digest bytea := substr(sha256(
+    int4send(5) || 'alert'::bytea
+    || int4send(8) || int8send(p_company)
+    || int4send(octet_length(p_kind)) || convert_to(p_kind, 'UTF8')
+    || convert_to(p_payload::text, 'UTF8')), 1, 16);
+  event uuid;
+  placed record;
+begin
+  digest := set_byte(digest, 6, get_byte(digest, 6) & 15 | 128);
+  digest := set_byte(digest, 8, get_byte(digest, 8) & 63 | 128);
+  event := encode(digest, 'hex')::uuid;
+  select c.placement_spread, c.placement_epoch
+  into placed
+  from secretaria.companies c
+  where c.company_id = p_company;
+  insert into secretaria.outbox (company_id, topic, key, placed_by, spread, event_id, headers, payload)
+  select p_company, 'alerts', convert_to(p_company::text, 'UTF8'), '', coalesce(placed.placement_spread, 1), event,
+    (
+      select jsonb_agg(jsonb_build_array(h.name, encode(convert_to(h.value, 'UTF8'), 'base64')) order by h.place)
+      from (values
+        (1, 'company', p_company::text),
+        (2, 'event_id', event::text),
+        (3, 'kind', p_kind),
+        (4, 'schema', '1'),
+        (5, 'epoch', coalesce(placed.placement_epoch, 1)::text),
+        (6, 'occurred_at', at_micros::text),
+        (7, 'received_at', at_micros::text)
+      ) as h (place, name, value)
+    ),
+    convert_to(jsonb_build_object(
+      'schema', 1, 'event_id', event, 'company_id', p_company, 'kind', p_kind,
+      'occurred_at', at_micros, 'received_at', at_micros, 'payload', p_payload)::text, 'UTF8');
+  return event;
+end
+$$;
+comment on function secretaria_reference._announce(bigint, text, jsonb) is
+  'Volatile; adds one row to the outbox for topic alerts, under the company''s key, and answers its event id: the same
+company, kind and payload always have the same id.';
+
+create or replace function secretaria_reference._fire(
+  p_company bigint,
+  p_feature text,
+  p_before bigint,
+  p_after bigint
+)
+returns smallint[]
+language plpgsql
+as $$
+declare
+  threshold smallint;
+  crossed smallint[] := '{}';
+  counter record;
+begin
+  select u.limit_value, u.fired_threshold, u.arming, u.period_start, u.period_end
+  into counter
+  from secretaria.feature_usage u
+  where u.company_id = p_company
+    and u.feature = p_feature
+    and u.slot = 0;
+  foreach threshold in array array[80, 100]::smallint[]
+  loop
+    if counter.limit_value > 0
+      and threshold > counter.fired_threshold
+      and p_before::numeric * 100 < threshold * counter.limit_value::numeric
+      and p_after::numeric * 100 >= threshold * counter.limit_value::numeric
+    then
+      crossed := crossed || threshold;
+      perform secretaria_reference._announce(p_company, 'usage_threshold', jsonb_build_object(
+        'feature', p_feature, 'threshold', threshold, 'limit', counter.limit_value, 'used', p_after,
+        'arming', counter.arming, 'period_start', secretaria_reference._micros(counter.period_start),
+        'period_end', secretaria_reference._micros(counter.period_end)));
+    end if;
+  end loop;
+  if crossed <> '{}' then
+    update secretaria.feature_usage u
+    set fired_threshold = crossed[array_length(crossed, 1)]
+    where u.company_id = p_company
+      and u.feature = p_feature
+      and u.slot = 0;
+  end if;
+  return crossed;
+end
+$$;
+comment on function secretaria_reference._fire(bigint, text, bigint, bigint) is
+  'Volatile; the caller holds the counter''s row. Announces the thresholds (80, 100) that used has just passed on its
+way up, each once per arming, and answers them.';
+
+do $$
+declare
+  internal text;
+begin
+  foreach internal in array array[
+    '_micros(timestamptz)',
+    '_announce(bigint, text, jsonb)',
+    '_fire(bigint, text, bigint, bigint)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+end
+$$;

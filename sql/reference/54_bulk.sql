@@ -1,0 +1,282 @@
+-- Thousands of facts in one call: deduplicated, summed by counter, and booked in the order every writer uses.
+-- Plans are made for each call, since the length of its arrays decides; compiling them takes longer than they run.
+
+create or replace function secretaria_reference._prepare_bulk(
+  p_companies bigint[],
+  p_features text[],
+  p_now timestamptz,
+  p_resolve boolean
+)
+returns void
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+declare
+  asked record;
+begin
+  for asked in
+    select a.company
+    from (
+      select distinct b.company, b.feature
+      from unnest(p_companies, p_features) as b (company, feature)
+      where b.company is not null
+        and b.feature is not null
+    ) a
+    left join secretaria.feature_usage u
+      on u.company_id = a.company
+      and u.feature = a.feature
+      and u.slot = 0
+    where p_now >= least(u.valid_until, u.period_end)
+      or p_resolve and u.company_id is null and exists (
+        select
+        from secretaria.companies c
+        join secretaria.features_catalog f
+          on f.feature = a.feature
+          and f.status <> 'archived'
+        where c.company_id = a.company
+      )
+    group by a.company
+    order by a.company
+  loop
+    perform secretaria_reference._materialise(asked.company, p_now);
+  end loop;
+end
+$$;
+comment on function secretaria_reference._prepare_bulk(bigint[], text[], timestamptz, boolean) is
+  'Volatile; locks as _materialise does, company by company. Brings rows that are out of date up to now, and
+resolves companies that have none (p_resolve).';
+
+create or replace function secretaria_reference._count_bulk(
+  p_companies bigint[],
+  p_features text[],
+  p_periods timestamptz[],
+  p_amounts bigint[],
+  p_now timestamptz
+)
+returns void
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+declare
+  row record;
+begin
+  for row in
+    with due as materialized (
+      select b.company, b.feature, b.period, sum(b.amount)::bigint as amount
+      from unnest(p_companies, p_features, p_periods, p_amounts) as b (company, feature, period, amount)
+      where b.feature is not null
+      group by b.company, b.feature, b.period
+    ),
+    counted as (
+      insert into secretaria.feature_usage as u
+        (company_id, feature, slot, used, period_start, period_end, allowed, soft, kind, reason, source)
+      select d.company, d.feature, 0, d.amount, d.period, d.period, false, false, '', '', ''
+      from due d
+      order by d.company, d.feature, d.period
+      on conflict (company_id, feature, slot) do update
+      set used = u.used + excluded.used,
+        ceiling = case when u.ceiling is not null then greatest(u.ceiling, u.used + excluded.used + u.reserved) end
+      where u.period_start = excluded.period_start
+      returning u.company_id, u.feature, u.period_start, u.used, u.limit_value, u.fired_threshold
+    )
+    select d.company, d.feature, d.period, d.amount, c.company_id is not null as current, c.used, c.limit_value,
+      c.fired_threshold
+    from due d
+    left join counted c
+      on c.company_id = d.company
+      and c.feature = d.feature
+      and c.period_start = d.period
+    where c.company_id is null
+      or c.limit_value is not null and (
+        exists (
+          select
+          from secretaria.usage_grants g
+          where g.company_id = d.company
+            and g.feature = d.feature
+        )
+        or c.fired_threshold < 100 and c.used::numeric * 100 >= c.limit_value::numeric * 80
+      )
+    order by d.company, d.feature, d.period
+  loop
+    if not row.current then
+      -- The period is over, or was closed a moment ago by somebody else: the event is late and amends it.
+      insert into secretaria.feature_usage_periods as p
+        (company_id, feature, period_start, period_end, limit_value, used)
+      select u.company_id, u.feature, row.period, u.period_start, u.limit_value, row.amount
+      from secretaria.feature_usage u
+      where u.company_id = row.company
+        and u.feature = row.feature
+        and u.slot = 0
+      on conflict (company_id, feature, period_start) do update
+      set used = p.used + excluded.used;
+    else
+      perform secretaria_reference._consume(row.company, row.feature, row.used, row.limit_value, p_now);
+      perform secretaria_reference._fire(row.company, row.feature, row.used - row.amount, row.used);
+    end if;
+  end loop;
+end
+$$;
+comment on function secretaria_reference._count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz) is
+  'Volatile; locks counters in key order. Adds booked amounts to the counters of the periods they were booked in, closed
+ones too, takes from credits and announces thresholds.';
+
+create or replace function secretaria_reference._record(
+  p_companies bigint[],
+  p_features text[],
+  p_facts text[],
+  p_models text[],
+  p_amounts bigint[],
+  p_read bigint[],
+  p_written bigint[],
+  p_cached bigint[],
+  p_keys text[],
+  p_payloads text[],
+  p_at timestamptz[],
+  p_refused text[],
+  p_now timestamptz,
+  out fresh integer[],
+  out periods timestamptz[]
+)
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  b record;
+begin
+  with asked as materialized (
+    select a.*
+    from unnest(p_companies, p_features, p_facts, p_models, p_amounts, p_read, p_written, p_cached, p_keys, p_payloads,
+        p_at, p_refused)
+      with ordinality
+      as a (company, feature, fact, model, amount, read, written, cached, key, payload, at, refused, ord)
+    where a.refused is null
+  ),
+  booked as (
+    insert into secretaria.usage_events as e
+      (company_id, idempotency_key, fact, feature, model, amount, tokens_in, tokens_out, tokens_cached, occurred_at,
+        day, payload_hash, limit_value, period_start, period_end)
+    select distinct on (a.company, a.key collate "C")
+      a.company, a.key, a.fact, u.feature, coalesce(a.model, ''), a.amount, coalesce(a.read, 0), coalesce(a.written, 0),
+      coalesce(a.cached, 0), a.at, (a.at at time zone coalesce(c.time_zone, 'UTC'))::date,
+      sha256(convert_to(a.payload, 'UTF8')), u.limit_value,
+      case
+        when a.at >= u.period_start then u.period_start
+        when u.feature is not null then secretaria_reference._closed_period(a.company, a.feature, a.at)
+      end,
+      case when a.at >= u.period_start then u.period_end end
+    from asked a
+    left join secretaria.companies c
+      on c.company_id = a.company
+    left join secretaria.feature_usage u
+      on u.company_id = a.company
+      and u.feature = a.feature
+      and u.slot = 0
+      and u.reason <> 'feature_not_found'
+    order by a.company, a.key collate "C", a.ord
+    on conflict do nothing
+    returning e.company_id, e.idempotency_key, e.fact, e.feature, e.model, e.day, e.amount, e.tokens_in, e.tokens_out,
+      e.tokens_cached, e.period_start
+  )
+  select array_agg(a.ord) as ords, array_agg(e.company_id) as companies, array_agg(e.fact) as facts,
+    array_agg(e.feature) as features, array_agg(e.model) as models, array_agg(e.day) as days,
+    array_agg(e.amount) as amounts, array_agg(e.tokens_in) as read, array_agg(e.tokens_out) as written,
+    array_agg(e.tokens_cached) as cached, array_agg(e.period_start) as periods
+  into b
+  from booked e
+  join (
+    select a.company, a.key, min(a.ord)::integer as ord
+    from asked a
+    group by a.company, a.key
+  ) a
+    on a.company = e.company_id
+    and a.key = e.idempotency_key;
+  fresh := coalesce(b.ords, '{}');
+  periods := coalesce(b.periods, '{}');
+  if fresh <> '{}' then
+    perform secretaria_reference._count_bulk(b.companies, b.features, b.periods, b.amounts, p_now);
+    if p_facts is not null then
+      perform secretaria_reference._sum_up(
+        b.companies, b.facts, b.models, b.days, b.amounts, b.read, b.written, b.cached);
+    end if;
+  end if;
+end
+$$;
+comment on function secretaria_reference._record(
+  bigint[], text[], text[], text[], bigint[], bigint[], bigint[], bigint[], text[], text[], timestamptz[], text[],
+  timestamptz) is
+  'Volatile; locks ledger lines, counters, daily totals and monthly sums, in this order and each in key order. Books
+what is not refused and not known yet; answers the places (from 1)
+of what it booked, and the periods.';
+
+create or replace function secretaria_reference._answers(
+  p_companies bigint[],
+  p_keys text[],
+  p_payloads text[],
+  p_refused text[],
+  p_fresh integer[]
+)
+returns table (ord integer, accepted boolean, reason text, duplicate boolean)
+language plpgsql
+stable
+rows 10000
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with item as materialized (
+    select a.ord::integer as ord, a.company, a.payload, a.refused, f.ord is not null as booked,
+      -- No key, no look: most items are not in question.
+      case when f.ord is null and a.refused is null then a.key end as known_key
+    from unnest(p_companies, p_keys, p_payloads, p_refused) with ordinality as a (company, key, payload, refused, ord)
+    left join unnest(p_fresh) as f (ord)
+      on f.ord = a.ord
+  ),
+  compared as (
+    select i.*,
+      e.company_id is not null
+        and coalesce(e.payload_hash = sha256(convert_to(i.payload, 'UTF8')), true) as same
+    from item i
+    left join secretaria.usage_events e
+      on e.company_id = i.company
+      and e.idempotency_key = i.known_key
+  )
+  select
+    c.ord,
+    c.booked or c.same,
+    case
+      when c.refused is not null then c.refused
+      when c.booked then 'ok'
+      when c.same then 'duplicate'
+      else 'key_conflict'
+    end,
+    c.same
+  from compared c
+  order by c.ord;
+end
+$$;
+comment on function secretaria_reference._answers(bigint[], text[], text[], text[], integer[]) is
+  'Stable; no locks. What became of each item: refused for a reason, booked now, booked before, or its key taken.';
+
+do $$
+declare
+  internal text;
+begin
+  foreach internal in array array[
+    '_prepare_bulk(bigint[], text[], timestamptz, boolean)',
+    '_count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz)',
+    '_record(bigint[], text[], text[], text[], bigint[], bigint[], bigint[], bigint[], text[], text[], timestamptz[],
+      text[], timestamptz)',
+    '_answers(bigint[], text[], text[], text[], integer[])'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+end
+$$;

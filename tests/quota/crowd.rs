@@ -1,0 +1,193 @@
+//! Many clients at once: a hard limit is exact, an alert is one, a key is one, whatever is rolled back or cut off.
+
+use futures_util::future::join_all;
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Error};
+
+use crate::increments::{alerts, assert_verifies, increment, limited};
+use crate::support::{Database, record, refused};
+
+/// One crowd after another: the server has room for one of them.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Where the call has to be made again: a conflict, a deadlock, or a connection that was cut before it answered.
+fn retryable(problem: &Error) -> bool {
+    problem.is_closed() || problem.code().is_none_or(|it| ["40001", "40P01", "57P01"].contains(&it.code()))
+}
+
+/// One transaction with one call; `None` if it was rolled back on purpose.
+async fn attempt(client: &Client, level: &str, call: &str, roll_back: bool) -> Result<Option<bool>, Error> {
+    client.batch_execute(&format!("begin isolation level {level}")).await?;
+    let accepted: bool = client.query_one(call, &[]).await?.get(0);
+    client.batch_execute(if roll_back { "rollback" } else { "commit" }).await?;
+    Ok((!roll_back).then_some(accepted))
+}
+
+/// Calls under its own keys until each has an answer; the sum of what was accepted.
+async fn spend(database: &Database, level: &str, company: i64, who: i64, calls: i64) -> i64 {
+    let mut client = database.connect_as("secretaria_service").await;
+    let mut accepted = 0;
+    for n in 0..calls {
+        let call =
+            format!("select accepted from increment_feature_usage({company}, 'whatsapp_messages', 1, 'key {who} {n}')");
+        let mut roll_back = (who * 7 + n * 3) % 10 < 3;
+        loop {
+            match attempt(&client, level, &call, roll_back).await {
+                Ok(Some(answer)) => break accepted += i64::from(answer),
+                Ok(None) => roll_back = false,
+                Err(problem) => {
+                    assert!(retryable(&problem), "{problem:?}");
+                    if client.is_closed() || client.batch_execute("rollback").await.is_err() {
+                        client = database.connect_as("secretaria_service").await;
+                    }
+                }
+            }
+        }
+    }
+    accepted
+}
+
+/// Cuts connections of the crowd off, one after another, until it is done.
+async fn cut_off(client: &Client, times: usize) {
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and usename = 'secretaria_service' and state <> 'idle' limit 1";
+    for _ in 0..times {
+        client.query(cut, &[]).await.unwrap();
+    }
+}
+
+async fn a_hard_limit_is_exact(level: &str, limit: i64) {
+    let _turn = TURN.lock().await;
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, limit).await;
+    let crowd = join_all((0..64).map(|who| spend(&database, level, c, who, limit / 32)));
+    let (accepted, ()) = tokio::join!(crowd, cut_off(&client, 20));
+    assert_eq!(accepted.iter().sum::<i64>(), limit, "what the clients were told");
+    let lines = format!("select count(*), sum(amount) from secretaria.usage_events where company_id = {c}");
+    assert_eq!(record(&client, &lines).await, format!("({limit},{limit})"));
+    assert_eq!(alerts(&client, c).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
+async fn sixty_four_clients_get_exactly_the_limit_at_read_committed() {
+    a_hard_limit_is_exact("read committed", 160).await;
+}
+
+#[tokio::test]
+async fn sixty_four_clients_get_exactly_the_limit_at_repeatable_read() {
+    a_hard_limit_is_exact("repeatable read", 64).await;
+}
+
+#[tokio::test]
+async fn thresholds_fire_once_under_thirty_two_writers() {
+    let _turn = TURN.lock().await;
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, 100).await;
+    join_all((0..32).map(|who| spend(&database, "read committed", c, who, 4))).await;
+    assert_eq!(alerts(&client, c).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
+    let crossed = "select used_after, thresholds from secretaria.usage_events where thresholds <> '{}' order by 1";
+    assert_eq!(crate::support::records(&client, crossed).await, ["(80,{80})", "(100,{100})"]);
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
+async fn one_key_from_sixteen_clients_is_booked_once() {
+    let _turn = TURN.lock().await;
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    // The limit is the amount: whoever comes second must be told of the first, not of the limit.
+    let c = limited(&client, 5).await;
+    let calls = join_all((0..16).map(async |_| {
+        let client = database.connect_as("secretaria_service").await;
+        increment(&client, &format!("{c}, 'whatsapp_messages', 5, 'key'")).await
+    }));
+    let answers = calls.await;
+    assert_eq!(answers.iter().filter(|it| it.starts_with("(t,ok,f,0,5")).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|it| it.starts_with("(t,duplicate,t,0,5")).count(), 15, "{answers:?}");
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
+async fn a_conflict_above_read_committed_is_to_be_tried_again() {
+    let Some(database) = Database::create().await else { return };
+    let (one, other) = (database.connect().await, database.connect().await);
+    let c = limited(&one, 100).await;
+    for level in ["repeatable read", "serializable"] {
+        for (n, arguments) in ["1", "1, 'KEY'", "1, '1 minute'"].iter().enumerate() {
+            let key = format!("{level} {n}");
+            let function = if n == 2 { "reserve" } else { "increment" };
+            let arguments = arguments.replace("KEY", &key);
+            let call = format!("select {function}_feature_usage({c}, 'whatsapp_messages', {arguments})");
+            one.batch_execute(&format!("begin isolation level {level}; select 1 from secretaria.companies"))
+                .await
+                .unwrap();
+            other
+                .query(&format!("select increment_feature_usage({c}, 'whatsapp_messages', 1, '{key}')"), &[])
+                .await
+                .unwrap();
+            assert_eq!(refused(&one, &call, &[]).await, "40001", "{level}: {call}");
+            one.batch_execute("rollback").await.unwrap();
+        }
+    }
+    assert_verifies(&one).await;
+}
+
+#[tokio::test]
+async fn room_is_held_no_more_often_than_there_is_of_it() {
+    let _turn = TURN.lock().await;
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, 100).await;
+    let held = join_all((0..32).map(async |who: i64| {
+        let client = database.connect_as("secretaria_service").await;
+        let reserve = format!("select reservation_id from reserve_feature_usage({c}, 'whatsapp_messages', 10)");
+        let id: Option<uuid::Uuid> = client.query_one(&reserve, &[]).await.unwrap().get(0);
+        let id = id?;
+        let (settle, amount) = match who % 3 {
+            0 => (format!("select release_reservation({c}, '{id}')"), 0),
+            1 => (format!("select commit_reservation({c}, '{id}')"), 10),
+            _ => (format!("select commit_reservation({c}, '{id}', 4)"), 4),
+        };
+        client.query(&settle, &[]).await.unwrap();
+        Some(amount)
+    }));
+    let used: i64 = held.await.into_iter().flatten().sum();
+    assert!(used > 0 && used <= 100, "{used}");
+    let counter = format!(
+        "select used, reserved from secretaria.feature_usage where feature = 'whatsapp_messages' and company_id = {c}"
+    );
+    assert_eq!(record(&client, &counter).await, format!("({used},0)"));
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
+async fn bulk_calls_that_share_companies_and_keys_book_each_key_once() {
+    let _turn = TURN.lock().await;
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let (a, b) = (limited(&client, 10).await, limited(&client, 1000).await);
+    let rounds = join_all((0..8).map(async |shift: i64| {
+        let client = database.connect_as("secretaria_service").await;
+        let call = format!(
+            "select count(*) filter (where reason = 'ok') from record_message_facts_bulk(
+              array(select case n % 2 when 0 then {a} else {b} end::bigint from generate_series(0, 199) n),
+              array_fill('message_out'::text, array[200]),
+              array(select 'key ' || ((n * 7 + {shift} * 50) % 400) / 2 from generate_series(0, 199) n),
+              array_fill(now(), array[200]))"
+        );
+        loop {
+            match client.query_one(&call, &[]).await {
+                Ok(row) => break row.get::<_, i64>(0),
+                Err(problem) => assert!(retryable(&problem), "{problem:?}"),
+            }
+        }
+    }));
+    let booked: i64 = rounds.await.into_iter().sum();
+    let lines = "select count(*), (select sum(amount) from secretaria.usage_totals) from secretaria.usage_events";
+    assert_eq!(record(&client, lines).await, format!("({booked},{booked})"));
+    assert_eq!(alerts(&client, a).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
+    assert_verifies(&client).await;
+}

@@ -1,0 +1,15 @@
+//! The quota heart on a real Postgres: rights, usage and periods as the reference functions answer them.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+mod periods;
+mod checks;
+mod resolution;
+mod editors;
+mod increments;
+mod reservations;
+mod corrections;
+mod crowd;
+mod lifecycle;
+mod roles;
