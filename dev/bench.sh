@@ -37,7 +37,8 @@ install_rust_check
 ensure_state
 install_missing install_build_needs
 if [[ $name == quota ]]; then
-    "$ROOT/dev/install-extension.sh" </dev/null
+    install_missing install_extension_needs
+    PG_CONFIG=$(pg_bin)/pg_config "$ROOT/dev/install-extension.sh" </dev/null
     SECRETARIA_PGBENCH=$(pg_bin)/pgbench
     export SECRETARIA_PGBENCH
 fi

@@ -19,7 +19,7 @@ flock -n 7 || die "another 'make test' is running in this clone"
 stack() { "$ROOT/dev/stack" "$@" 7>&- </dev/null; }
 
 # A run that was killed may have left its servers: every run begins with none. Chained, because `phase` sees the last status only.
-begin() { stack clean >/dev/null && stack install && stack up; }
+begin() { stack clean >/dev/null && stack install && install_missing install_extension_needs && stack up; }
 
 finish() {
     local code=$?
@@ -28,6 +28,23 @@ finish() {
     stack clean >/dev/null || say "the test servers could not be stopped: SECRETARIA_PORT_SHIFT=$SHIFT make clean"
     if [[ $code == 0 ]]; then summary; else say "make test FAILED"; fi
     exit "$code"
+}
+
+# Rules inside PostgreSQL, as a workspace of its own. Its library goes where the server looks, which is root's.
+extension() {
+    local config
+    config=$(pg_bin)/pg_config
+    if [[ ! -w $("$config" --pkglibdir) ]] && ! sudo -n true 2>/dev/null; then
+        say "LEFT OUT: installing the extension needs root or passwordless sudo"
+        return
+    fi
+    PG_CONFIG=$config "$ROOT/dev/install-extension.sh" </dev/null || return
+    (
+        cd "$ROOT/pg_extension" || exit
+        export PGRX_PG_CONFIG_PATH=$config SECRETARIA_TEST=all
+        export SECRETARIA_TEST_POSTGRES=postgres://postgres@127.0.0.1:$POSTGRES_PORT/postgres
+        cargo fmt --check && cargo clippy --release --locked --all-targets -- -D warnings && cargo test --release --locked
+    ) </dev/null
 }
 
 build() { cargo build ${CI:+--locked} --workspace --bins </dev/null; }
@@ -58,3 +75,4 @@ phase typos check_typos
 phase compose check_compose
 phase build build
 phase tests tests
+phase extension extension

@@ -71,6 +71,7 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     ensure!((100..=100_000).contains(&args.companies), "--companies must be from 100 to 100000");
     let settings = Settings::load(None)?;
     let url = settings.postgres.owner_url.expose();
+    api::keys::create_missing(&settings.keys.dir)?;
     migrate::database(&settings).await.context("is this dev/bench.sh quota?")?;
     let client = connect(url).await?;
     let flush_ms = rows::flush_latency_ms()?;

@@ -16,6 +16,24 @@ install_build_needs() {
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
+# For the extension: the server's headers, of the very release that is installed, because a newer one would bring its
+# server along and take the ground from under one that runs; and the library that reads headers.
+install_extension_needs() {
+    local config major installed package
+    config=$(pg_bin)/pg_config || return 0
+    major=$("$config" --version | grep -oE '[0-9]+' | head -n 1)
+    if [[ ! -e $("$config" --includedir-server 2>/dev/null)/postgres.h ]]; then
+        package=postgresql-server-dev-$major
+        installed=$(dpkg-query -W -f '${Version}' "postgresql-$major" 2>/dev/null || true)
+        if [[ -n $installed ]] && apt-cache madison "$package" 2>/dev/null | grep -qF " $installed "; then
+            echo "$package=$installed"
+        else
+            echo "$package"
+        fi
+    fi
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || echo libclang-dev
+}
+
 # A newer Debian no longer has our major: then its own.
 first_available() {
     local package

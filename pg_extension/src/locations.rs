@@ -1,0 +1,123 @@
+//! Where rows were found last: a bounded hash from (company, feature) to a place in the table.
+//!
+//! It only ever guesses. Whoever uses a place compares the whole key in the row that is there, so an entry may be
+//! stale, and two keys may share a hash: the cost is a search of the index, never a wrong answer. Pure; no server.
+
+/// A line pointer: block and offset (from 1). For rows that were updated in place, the root of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) block: u32,
+    pub(crate) offset: u16,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u64,
+    block: u32,
+    /// 0: empty.
+    offset: u16,
+}
+
+const EMPTY: Entry = Entry { hash: 0, block: 0, offset: 0 };
+const WAYS: usize = 4;
+
+/// One cache line: a look-up touches no other.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Set([Entry; WAYS]);
+
+/// The hash. Doubles when half full, up to its limit; then a new entry may cost an old one of its set.
+pub(crate) struct Locations {
+    sets: Vec<Set>,
+    limit: usize,
+    entries: usize,
+}
+
+impl Locations {
+    /// Empty, without memory of its own yet.
+    pub(crate) const fn new() -> Self {
+        Self { sets: Vec::new(), limit: 0, entries: 0 }
+    }
+
+    /// Sets how many entries it may hold; another number than before forgets everything.
+    pub(crate) fn bound(&mut self, limit: usize) {
+        if limit != self.limit {
+            *self = Self { sets: Vec::new(), limit, entries: 0 };
+        }
+    }
+
+    /// How many places are remembered.
+    pub(crate) const fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.sets.fill(Set([EMPTY; WAYS]));
+        self.entries = 0;
+    }
+
+    /// Where a key of this hash was found last.
+    #[inline]
+    pub(crate) fn get(&self, hash: u64) -> Option<Place> {
+        let set = self.sets.get(self.index(hash))?;
+        let entry = set.0.iter().find(|entry| entry.hash == hash && entry.offset != 0)?;
+        Some(Place { block: entry.block, offset: entry.offset })
+    }
+
+    /// Remembers a place, instead of what was remembered for this hash.
+    pub(crate) fn put(&mut self, hash: u64, place: Place) {
+        if self.entries * 2 >= self.sets.len() * WAYS {
+            self.grow();
+        }
+        let index = self.index(hash);
+        let Some(set) = self.sets.get_mut(index) else { return };
+        let same = set.0.iter().position(|entry| entry.hash == hash && entry.offset != 0);
+        let free = || set.0.iter().position(|entry| entry.offset == 0);
+        // The hash's top bits did not choose the set, so they choose fairly who leaves it.
+        let way = same.or_else(free).unwrap_or((hash >> 62) as usize);
+        self.entries += usize::from(set.0[way].offset == 0);
+        set.0[way] = Entry { hash, block: place.block, offset: place.offset };
+    }
+
+    #[inline]
+    fn index(&self, hash: u64) -> usize {
+        hash as usize & self.sets.len().wrapping_sub(1)
+    }
+
+    fn grow(&mut self) {
+        let most = (self.limit / WAYS).max(1);
+        let wanted = if self.sets.is_empty() { 64 } else { self.sets.len() * 2 };
+        let wanted = wanted.min(1 << most.ilog2());
+        if wanted <= self.sets.len() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.sets, vec![Set([EMPTY; WAYS]); wanted]);
+        self.entries = 0;
+        for entry in old.iter().flat_map(|set| set.0).filter(|entry| entry.offset != 0) {
+            // A set of the old size splits in two, so there is always room.
+            self.put(entry.hash, Place { block: entry.block, offset: entry.offset });
+        }
+    }
+}
+
+/// Mixes company and feature. Not for keeping: it may differ between releases.
+#[inline]
+pub(crate) fn hash(company: i64, feature: &[u8]) -> u64 {
+    let mut state = fold(company as u64 ^ 0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f ^ feature.len() as u64);
+    let mut rest = feature;
+    while let Some((word, tail)) = rest.split_first_chunk::<8>() {
+        state = fold(state ^ u64::from_le_bytes(*word), 0xe703_7ed1_a0b4_28db);
+        rest = tail;
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    fold(state ^ u64::from_le_bytes(last), 0x8ebc_6af0_9c88_c6e3)
+}
+
+/// Multiplies to 128 bits and folds the halves together.
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = (a as u128) * (b as u128);
+    (product as u64) ^ ((product >> 64) as u64)
+}

@@ -1,0 +1,54 @@
+//! What can be set: `secretaria.location_cache`, `secretaria.location_cache_entries`, `secretaria.test_now`.
+
+use std::ffi::CString;
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static LOCATION_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(131_072);
+static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Tells the server about them; a value that was set before the library was loaded is taken over.
+pub(crate) fn define() {
+    GucRegistry::define_bool_guc(
+        c"secretaria.location_cache",
+        c"Remembers where rows of secretaria.feature_usage were found.",
+        c"Off: every check searches the index. The answers are the same.",
+        &LOCATION_CACHE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"secretaria.location_cache_entries",
+        c"How many places each session remembers at most, 16 bytes each.",
+        c"Rounded down to a power of two. A change forgets what was remembered.",
+        &LOCATION_CACHE_ENTRIES,
+        64,
+        16_777_216,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"secretaria.test_now",
+        c"The time that checks take for now. For tests.",
+        c"Only a superuser can set it; empty means the statement's time.",
+        &TEST_NOW,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// Whether places are remembered.
+pub(crate) fn location_cache() -> bool {
+    LOCATION_CACHE.get()
+}
+
+/// How many places are remembered at most.
+pub(crate) fn location_cache_entries() -> usize {
+    usize::try_from(LOCATION_CACHE_ENTRIES.get()).unwrap_or(64)
+}
+
+/// Whether somebody moved the clock; what it then says is the reference's business.
+pub(crate) fn clock_is_moved() -> bool {
+    TEST_NOW.get().is_some_and(|time| !time.is_empty())
+}

@@ -1,0 +1,214 @@
+//! Reading one row by its whole key: from the place it was found last, or through the index.
+//!
+//! Reads heap pages past the executor: no privileges and no row-level security apply, so `caller` asks first. Every
+//! row is judged by the snapshot of the calling statement, and the whole key is compared in the row that is found.
+
+use pgrx::pg_sys;
+
+use crate::backend;
+use crate::locations::{Locations, Place};
+use crate::row::Row;
+use crate::shape::{Known, Shape};
+use crate::versions;
+
+/// A table, as this backend knows it.
+pub(crate) struct Table {
+    shape: &'static Shape,
+    known: Option<Known>,
+    /// The relation and the file that the remembered places are in.
+    file: Option<(pg_sys::Oid, u32)>,
+    /// The transaction and subtransaction in which the lock was taken. While both go on, it is held.
+    tenure: Option<(u32, u32)>,
+    /// How many blocks the table had since then. Nobody can make it shorter while the lock is held.
+    blocks: u32,
+}
+
+/// An open table, in the calling statement's snapshot.
+pub(crate) struct Open {
+    relation: pg_sys::Relation,
+    known: Known,
+    snapshot: pg_sys::Snapshot,
+    key: usize,
+}
+
+/// One column of a key, with its value.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) equal: u32,
+    pub(crate) value: pg_sys::Datum,
+}
+
+impl Table {
+    pub(crate) const fn new(shape: &'static Shape) -> Self {
+        Self { shape, known: None, file: None, tenure: None, blocks: 0 }
+    }
+
+    /// Forgets what was learned, except where the remembered places are.
+    pub(crate) fn forget(&mut self) {
+        self.known = None;
+        self.tenure = None;
+    }
+
+    /// Opens the table and keeps its lock to the end of the transaction, as a query does. None if it is missing, has
+    /// another shape, or there is no snapshot to read with. The places are cleared if they are in another file.
+    ///
+    /// # Safety
+    /// Inside a transaction.
+    pub(crate) unsafe fn open(&mut self, places: &mut Locations) -> Option<Open> {
+        // SAFETY: plain calls of the server; the relation is used only while it is open and locked.
+        unsafe {
+            if !pg_sys::ActiveSnapshotSet() {
+                return None;
+            }
+            let now = (versions::local_transaction(), pg_sys::GetCurrentSubTransactionId());
+            // A few turns: definitions may change until the lock is held.
+            for _ in 0..4 {
+                let relation = match &self.known {
+                    Some(known) => known.relation,
+                    None => self.named()?,
+                };
+                let held = self.tenure == Some(now) && self.known.is_some();
+                let lock = if held { pg_sys::NoLock } else { pg_sys::AccessShareLock };
+                let open = pg_sys::try_relation_open(relation, lock as i32);
+                if open.is_null() || backend::definitions_changed() {
+                    if !open.is_null() {
+                        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+                    }
+                    self.forget();
+                    continue;
+                }
+                if !held {
+                    self.blocks = 0;
+                    self.tenure = Some(now);
+                }
+                if self.known.is_none() {
+                    self.known = self.shape.learn(open);
+                    let file = Some((relation, versions::file_of(open)));
+                    if self.file != file {
+                        places.clear();
+                        self.file = file;
+                    }
+                }
+                let Some(known) = self.known else {
+                    pg_sys::relation_close(open, pg_sys::NoLock as i32);
+                    return None;
+                };
+                return Some(Open {
+                    relation: open,
+                    known,
+                    snapshot: pg_sys::GetActiveSnapshot(),
+                    key: self.shape.key,
+                });
+            }
+            None
+        }
+    }
+
+    /// The row at a place, if the snapshot sees one there.
+    ///
+    /// # Safety
+    /// `open` is this table.
+    pub(crate) unsafe fn read_remembered(&mut self, open: &Open, place: Place) -> Option<Row> {
+        if place.block >= self.blocks {
+            // SAFETY: open and locked, so that the table does not become shorter after this.
+            self.blocks =
+                unsafe { pg_sys::RelationGetNumberOfBlocksInFork(open.relation, pg_sys::ForkNumber::MAIN_FORKNUM) };
+            if place.block >= self.blocks {
+                return None;
+            }
+        }
+        // SAFETY: the block exists.
+        unsafe { open.read(place) }
+    }
+
+    unsafe fn named(&self) -> Option<pg_sys::Oid> {
+        // SAFETY: look-ups of names in the catalogue's caches.
+        unsafe {
+            let schema = pg_sys::get_namespace_oid(c"secretaria".as_ptr(), true);
+            if schema == pg_sys::InvalidOid {
+                return None;
+            }
+            let relation = pg_sys::get_relname_relid(self.shape.name.as_ptr(), schema);
+            backend::watch(self.shape.position, relation);
+            (relation != pg_sys::InvalidOid).then_some(relation)
+        }
+    }
+}
+
+impl Open {
+    /// Searches the index for the key; also says where the row was found.
+    ///
+    /// # Safety
+    /// The key's values have the types of the shape's first columns.
+    pub(crate) unsafe fn search(&self, key: &[Key]) -> Option<(Place, Row)> {
+        debug_assert_eq!(key.len(), self.key);
+        // SAFETY: the index is on this table and its columns are the key's (`learn`); the scan is ended before it is
+        // closed, and the row that is found keeps a pin of its own.
+        unsafe {
+            let index = pg_sys::index_open(self.known.index, pg_sys::AccessShareLock as i32);
+            let mut keys = [pg_sys::ScanKeyData::default(); 4];
+            for (position, (key, scan_key)) in key.iter().zip(&mut keys).enumerate() {
+                pg_sys::ScanKeyEntryInitialize(
+                    scan_key,
+                    0,
+                    position as i16 + 1,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::InvalidOid,
+                    *(*index).rd_indcollation.add(position),
+                    key.equal.into(),
+                    key.value,
+                );
+            }
+            let count = key.len() as i32;
+            let scan = versions::begin_scan(self.relation, index, self.snapshot, count);
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+            let mut found = None;
+            while found.is_none() {
+                let pointer = pg_sys::index_getnext_tid(scan, pg_sys::ScanDirection::ForwardScanDirection);
+                if pointer.is_null() {
+                    break;
+                }
+                let (block, offset) = pgrx::itemptr::item_pointer_get_both(*pointer);
+                let place = Place { block, offset };
+                found = self.read(place).map(|row| (place, row));
+            }
+            pg_sys::index_endscan(scan);
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            found
+        }
+    }
+
+    /// Closes the table; its lock stays to the end of the transaction.
+    pub(crate) fn close(self) {
+        // SAFETY: `Table::open` opened it, once.
+        unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as i32) }
+    }
+
+    /// The version of the row under this root that the snapshot sees.
+    unsafe fn read(&self, place: Place) -> Option<Row> {
+        // SAFETY: the block exists; the page is locked while the chain is followed and stays pinned afterwards, which
+        // keeps the row's bytes where they are.
+        unsafe {
+            let mut pointer = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::item_pointer_set_all(&mut pointer, place.block, place.offset);
+            let mut tuple = pg_sys::HeapTupleData::default();
+            let buffer = pg_sys::ReadBuffer(self.relation, place.block);
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let found = pg_sys::heap_hot_search_buffer(
+                &mut pointer,
+                self.relation,
+                buffer,
+                self.snapshot,
+                &mut tuple,
+                std::ptr::null_mut(),
+                true,
+            );
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            if !found {
+                pg_sys::ReleaseBuffer(buffer);
+                return None;
+            }
+            Some(Row::of(tuple, self.relation, &self.known, buffer))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Where the releases of PostgreSQL differ.
+
+use pgrx::pg_sys;
+
+/// Which transaction this backend is in, as a number that it does not use again.
+///
+/// # Safety
+/// Only in a backend, whose entry in the process array exists.
+pub(crate) unsafe fn local_transaction() -> u32 {
+    // SAFETY: `MyProc` is set before any function can be called.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+        return (*pg_sys::MyProc).lxid;
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return (*pg_sys::MyProc).vxid.lxid;
+    }
+}
+
+/// The file a relation lives in: another one after `truncate`, `vacuum full` or `cluster`.
+///
+/// # Safety
+/// The relation is open.
+pub(crate) unsafe fn file_of(relation: pg_sys::Relation) -> u32 {
+    // SAFETY: open, says the caller.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return (*relation).rd_node.relNode.to_u32();
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        return (*relation).rd_locator.relNumber.to_u32();
+    }
+}
+
+/// Begins a scan of an index that is not instrumented.
+///
+/// # Safety
+/// Both relations are open and locked, and the snapshot is registered or active.
+pub(crate) unsafe fn begin_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: as the caller says.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, keys, 0);
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), keys, 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! What needs no server: the hash of places, and the arithmetic of an answer.
+
+#[path = "../src/decision.rs"]
+mod decision;
+#[path = "../src/locations.rs"]
+mod locations;
+
+use decision::{Reading, Verdict};
+use locations::{Locations, Place, hash};
+
+#[test]
+fn places_are_found_again_and_the_bound_holds() {
+    for limit in [64, 1000, 100_000] {
+        let mut places = Locations::new();
+        places.bound(limit);
+        for key in 0..50_000_i64 {
+            let place = Place { block: key as u32, offset: 1 + (key % 200) as u16 };
+            places.put(hash(key, b"agents"), place);
+            assert_eq!(places.get(hash(key, b"agents")), Some(place));
+        }
+        assert!(places.entries() <= limit);
+        assert!(places.entries() >= limit.min(50_000) / 3, "{} of {limit}", places.entries());
+        places.clear();
+        assert_eq!((places.entries(), places.get(hash(7, b"agents"))), (0, None));
+    }
+}
+
+#[test]
+fn a_place_that_is_put_again_takes_the_older_ones_room() {
+    let mut places = Locations::new();
+    places.bound(64);
+    for offset in 1..=9 {
+        places.put(42, Place { block: 1, offset });
+    }
+    assert_eq!((places.entries(), places.get(42)), (1, Some(Place { block: 1, offset: 9 })));
+}
+
+#[test]
+fn hashes_tell_companies_and_features_apart() {
+    let mut seen = std::collections::HashSet::new();
+    for company in -500..500_i64 {
+        for feature in ["", "a", "b", "agents", "agent", "a_feature_with_a_name_that_is_long", "aaaaaaaa", "aaaaaaaaa"]
+        {
+            assert!(seen.insert(hash(company, feature.as_bytes())), "{company} {feature}");
+        }
+    }
+}
+
+#[test]
+fn answers_stay_in_range_at_the_ends() {
+    let reading = |limit, used, reserved| Reading { metered: true, allowed: true, soft: false, limit, used, reserved };
+    let most = i64::MAX;
+    let answer = reading(Some(0), most, most).answer(0);
+    assert_eq!((answer.allowed, answer.remaining, answer.overage), (true, Some(0), Some(most)));
+    let answer = reading(Some(most), 0, 0).answer(most);
+    assert_eq!((answer.allowed, answer.remaining, answer.overage), (true, Some(most), Some(0)));
+    let answer = reading(Some(10), 10, 0).answer(1);
+    assert_eq!((answer.allowed, answer.verdict), (false, Verdict::UsageLimitReached));
+    let answer = Reading { soft: true, ..reading(Some(10), 12, 0) }.answer(1);
+    assert_eq!((answer.allowed, answer.verdict, answer.overage), (true, Verdict::SoftLimitExceeded, Some(2)));
+    let answer = reading(None, most, most).answer(most);
+    assert_eq!((answer.allowed, answer.remaining, answer.overage), (true, None, Some(0)));
+}

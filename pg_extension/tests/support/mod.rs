@@ -1,0 +1,196 @@
+//! Databases of their own for tests: all migrations, the reference functions, the extension, three companies.
+//!
+//! Needs `SECRETARIA_TEST_POSTGRES`, a superuser's address of a server on which the extension is installed
+//! (`dev/install-extension.sh`). Without it the tests say so and pass.
+
+#![expect(clippy::expect_used, clippy::disallowed_methods, reason = "a test's own settings, and its own failures")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+/// A database that is dropped with its value.
+pub(crate) struct Database {
+    name: String,
+    server: Config,
+    _template: Option<Arc<Database>>,
+}
+
+static TEMPLATE: Mutex<Weak<Database>> = Mutex::new(Weak::new());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A new database, or none where there is no server to test with.
+pub(crate) fn database() -> Option<Database> {
+    let Ok(address) = std::env::var("SECRETARIA_TEST_POSTGRES") else {
+        eprintln!("SKIPPED: set SECRETARIA_TEST_POSTGRES to a superuser's address to run the tests of the extension");
+        return None;
+    };
+    let server: Config = address.parse().expect("SECRETARIA_TEST_POSTGRES is an address");
+    let available = connect(&server, "postgres")
+        .query_one("select exists (select from pg_available_extensions where name = 'secretaria')", &[])
+        .expect("the server answers")
+        .get::<_, bool>(0);
+    if !available {
+        assert!(
+            std::env::var_os("SECRETARIA_TEST").is_none(),
+            "the extension is not installed: dev/install-extension.sh"
+        );
+        eprintln!("SKIPPED: the extension is not installed on this server: dev/install-extension.sh");
+        return None;
+    }
+    let template = {
+        let mut template = TEMPLATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        template.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Database::create(&server, None));
+            new.fill();
+            *template = Arc::downgrade(&new);
+            new
+        })
+    };
+    Some(Database::create(&server, Some(template)))
+}
+
+impl Database {
+    fn create(server: &Config, template: Option<Arc<Database>>) -> Self {
+        let name = format!("reads_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let from = template.as_ref().map_or("template0", |template| &template.name);
+        connect(server, "postgres").batch_execute(&format!("create database {name} template {from}")).expect("created");
+        Self { name, server: server.clone(), _template: template }
+    }
+
+    /// A session of the superuser.
+    pub(crate) fn session(&self) -> Client {
+        connect(&self.server, &self.name)
+    }
+
+    fn fill(&self) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("sql");
+        let mut session = self.session();
+        for folder in ["migrations", "reference"] {
+            let mut files: Vec<_> = std::fs::read_dir(root.join(folder))
+                .expect("the folder is there")
+                .map(|entry| entry.expect("it can be listed").path())
+                .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
+                .collect();
+            files.sort();
+            for file in files {
+                let text = std::fs::read_to_string(&file).expect("it can be read");
+                session
+                    .batch_execute(&format!("begin; {text}; commit;"))
+                    .unwrap_or_else(|error| panic!("{file:?}: {error:?}"));
+            }
+        }
+        session.batch_execute(COMPANIES).expect("companies");
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = connect(&self.server, "postgres").batch_execute(&format!("drop database {} with (force)", self.name));
+    }
+}
+
+fn connect(server: &Config, database: &str) -> Client {
+    server.clone().dbname(database).connect(NoTls).expect("the server can be reached")
+}
+
+/// Companies 1 and 2 subscribe, with an override, a flag and some use; company 3 does not.
+const COMPANIES: &str = "
+create extension secretaria;
+insert into secretaria.companies (company_id, domain, name)
+overriding system value
+select n, 'company-' || n || '.test', 'Company ' || n
+from generate_series(1, 3) n;
+insert into secretaria.subscriptions (company_id, subscription_id, plan_version_id, status, anchor_at, time_zone)
+select n, gen_random_uuid(), 1, 'active', now() - interval '100 days', 'America/Sao_Paulo'
+from generate_series(1, 2) n;
+insert into secretaria.company_overrides (company_id, feature, mode, limit_value, soft, reason)
+values (1, 'ai_tokens', 'replace', 10, true, 'test'), (1, 'agents', 'replace', null, false, 'test');
+insert into secretaria.feature_flags (company_id, feature, enabled)
+values (2, 'ai_replies', false), (2, 'agents', false);
+update secretaria.feature_usage
+set used = 20
+where feature = 'ai_tokens' and company_id = 1;
+";
+
+/// Asks the extension and the reference everything, and returns what they disagree about, a line each.
+pub(crate) fn disagreements(session: &mut Client) -> Vec<String> {
+    let rows = session
+        .simple_query(
+            "
+with companies as (select unnest(array[1, 2, 3, 999]::bigint[]) as company),
+features as (select feature from secretaria.features_catalog union all select 'no_such_feature'),
+asked as (
+  select *
+  from companies
+  cross join features
+  cross join (values (0::bigint), (1), (100000000)) as r (required)
+  cross join (values (null::timestamptz), (now() - interval '40 days'), (now() + interval '40 days')) as t (at)
+)
+select format('check %s: %s instead of %s', a, x, y)
+from asked a
+cross join lateral secretaria.check_feature_access(a.company, a.feature, a.required, a.at) x
+cross join lateral secretaria_reference.check_feature_access(a.company, a.feature, a.required, a.at) y
+where x is distinct from y
+union all
+select format('has %s %s', company, feature)
+from companies
+cross join features
+where secretaria.has_feature(company, feature) is distinct from secretaria_reference.has_feature(company, feature)
+union all
+select format('many %s: %s instead of %s', c.company, x.answer, y.answer)
+from companies c
+cross join lateral (
+  select array_agg(m.*::text) as answer
+  from secretaria.check_feature_access_many(c.company, (select array_agg(feature) from features)) m
+) x
+cross join lateral (
+  select array_agg(m.*::text) as answer
+  from secretaria_reference.check_feature_access_many(c.company, (select array_agg(feature) from features)) m
+) y
+where x.answer is distinct from y.answer",
+        )
+        .expect("both answer");
+    lines(rows)
+}
+
+/// The first column of each row.
+pub(crate) fn lines(messages: Vec<SimpleQueryMessage>) -> Vec<String> {
+    messages
+        .into_iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("null").to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a statement answers: its first column's lines, or the SQLSTATE it fails with.
+pub(crate) fn outcome(session: &mut Client, statement: &str) -> Result<Vec<String>, String> {
+    session
+        .simple_query(statement)
+        .map(lines)
+        .map_err(|error| error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned()))
+}
+
+/// One column of the session's cache statistics.
+pub(crate) fn stat(session: &mut Client, column: &str) -> i64 {
+    session
+        .query_one(&format!("select {column} from secretaria.location_cache_stats()"), &[])
+        .expect("statistics")
+        .get(0)
+}
+
+/// Asserts that both answer alike: as things are, from remembered places, and without them.
+#[track_caller]
+pub(crate) fn agree(session: &mut Client) {
+    assert_eq!(disagreements(session), Vec::<String>::new(), "as things are");
+    let before = stat(session, "hits");
+    assert_eq!(disagreements(session), Vec::<String>::new(), "from remembered places");
+    assert!(stat(session, "hits") > before, "no answer came from a remembered place");
+    session.batch_execute("set secretaria.location_cache = off").expect("set");
+    assert_eq!(disagreements(session), Vec::<String>::new(), "by the index");
+    session.batch_execute("set secretaria.location_cache = on").expect("set");
+}
