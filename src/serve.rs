@@ -259,8 +259,8 @@ impl House {
                 broken.cancel();
             }
         }));
-        let said = quota::say_who_decides(self.db.clone(), self.stops.work.clone());
-        self.work.push(task::spawn("quota functions", said));
+        let house = quota::keep_house(self.db.clone(), self.stops.work.clone());
+        self.work.push(task::spawn("quota", house));
         let watch = watermarks::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
         self.work.push(task::spawn("watermarks", watch));
         let (partitions, config) = (self.settings.kafka.partitions, self.settings.outbox.clone());

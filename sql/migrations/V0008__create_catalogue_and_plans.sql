@@ -76,6 +76,8 @@ create function secretaria.keep_published_versions()
 returns trigger
 language plpgsql
 as $$
+declare
+  touched bigint[];
 begin
   if tg_table_name = 'plan_versions' then
     if old.state <> 'draft' and (tg_op = 'DELETE' or new.state = 'draft'
@@ -85,16 +87,24 @@ begin
       raise exception 'plan version % is published and never changes', old.plan_version_id
         using errcode = 'object_not_in_prerequisite_state', hint = 'create the next version of the plan';
     end if;
-  elsif exists (
-    select
+  else
+    touched := array[
+      case when tg_op <> 'INSERT' then old.plan_version_id end, case when tg_op <> 'DELETE' then new.plan_version_id end];
+    -- Locked whatever its state is, so that publishing waits for this edit, and this edit for a publishing under way.
+    perform
     from secretaria.plan_versions v
-    where v.plan_version_id in (
-        case when tg_op <> 'INSERT' then old.plan_version_id end, case when tg_op <> 'DELETE' then new.plan_version_id end)
-      and v.state <> 'draft'
-    for share
-  ) then
-    raise exception 'the features of a published plan version never change'
-      using errcode = 'object_not_in_prerequisite_state', hint = 'create the next version of the plan';
+    where v.plan_version_id = any (touched)
+    order by v.plan_version_id
+    for share;
+    if exists (
+      select
+      from secretaria.plan_versions v
+      where v.plan_version_id = any (touched)
+        and v.state <> 'draft'
+    ) then
+      raise exception 'the features of a published plan version never change'
+        using errcode = 'object_not_in_prerequisite_state', hint = 'create the next version of the plan';
+    end if;
   end if;
   return case when tg_op = 'DELETE' then old else new end;
 end

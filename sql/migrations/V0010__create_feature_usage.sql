@@ -28,7 +28,7 @@ create table secretaria.feature_usage (
   source text not null,
   value jsonb,
   primary key (company_id, feature, slot),
-  check (used + reserved <= ceiling)
+  check (used <= ceiling - reserved)
 ) with (fillfactor = 50);
 comment on table secretaria.feature_usage is
   'What a company may do now, feature by feature. Resolved whenever a plan, an override, a flag or a status changes;

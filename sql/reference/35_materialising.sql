@@ -1,5 +1,20 @@
 -- Rights are resolved at each edit and stored, so that a check is one read; no two edits overwrite each other.
 
+create or replace function secretaria_reference._held_in(p_company bigint, p_feature text, p_period timestamptz)
+returns bigint
+language sql
+stable
+as $$
+  select coalesce(sum(r.amount), 0)::bigint
+  from secretaria.usage_reservations r
+  where r.company_id = p_company
+    and r.feature = p_feature
+    and r.period_start = p_period
+    and r.state = 'held'
+$$;
+comment on function secretaria_reference._held_in(bigint, text, timestamptz) is
+  'Stable; no locks. What reservations hold of a period: a period that comes back has them again.';
+
 create or replace function secretaria_reference._store(p_company bigint, p_at timestamptz)
 returns void
 language plpgsql
@@ -62,11 +77,15 @@ begin
     reason = excluded.reason, source = excluded.source, value = excluded.value,
     used = case when u.period_start = excluded.period_start then u.used else excluded.used end,
     -- What is held belongs to the period it was held in.
-    reserved = case when u.period_start = excluded.period_start then u.reserved else 0 end,
+    reserved = case
+      when u.period_start = excluded.period_start then u.reserved
+      else secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start)
+    end,
     ceiling = case
       when excluded.ceiling is null then null
       when u.period_start = excluded.period_start then greatest(excluded.limit_value, u.used + u.reserved)
-      else excluded.ceiling
+      else greatest(
+        excluded.ceiling, excluded.used + secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start))
     end,
     arming = u.arming + case when u.period_start <> excluded.period_start
       or u.limit_value is distinct from excluded.limit_value then 1 else 0 end,
@@ -230,8 +249,8 @@ declare
   edited text;
 begin
   foreach internal in array array[
-    '_store(bigint, timestamptz)', '_materialise(bigint, timestamptz)', '_company_edited()', '_grant_edited()',
-    '_catalogue_edited()'
+    '_held_in(bigint, text, timestamptz)', '_store(bigint, timestamptz)', '_materialise(bigint, timestamptz)',
+    '_company_edited()', '_grant_edited()', '_catalogue_edited()'
   ]
   loop
     execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);

@@ -17,6 +17,9 @@ begin
   if length(p_key) not between 1 and 255 then
     raise exception 'an idempotency key has 1 to 255 characters' using errcode = 'invalid_parameter_value';
   end if;
+  if p_amount not between -100000000000000 and 100000000000000 then
+    raise exception 'an amount is at most 10^14, not %', p_amount using errcode = 'numeric_value_out_of_range';
+  end if;
   if p_at < p_now - interval '35 days' or p_at > p_now + interval '5 minutes' then
     raise exception 'occurred_at % is not within 35 days before and 5 minutes after now', p_at
       using errcode = 'invalid_parameter_value';
@@ -40,7 +43,7 @@ begin
 end
 $$;
 comment on function secretaria_reference._line(bigint, text, bigint, text, timestamptz, timestamptz) is
-  'Volatile; no locks. A line of the ledger to fill in and book. 22023 for a bad key, or an instant that is not within
+  'Volatile; no locks. A line of the ledger to fill in and book. 22003 beyond 10^14, 22023 for a bad key, or an instant that is not within
 35 days before and 5 minutes after now.';
 
 create or replace function secretaria_reference._stored(

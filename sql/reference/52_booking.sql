@@ -105,7 +105,10 @@ begin
   end if;
   booked := p_line.amount;
   if p_on_exceed = 'cap' then
-    select case when u.soft then p_line.amount else least(p_line.amount, u.limit_value - u.used - u.reserved) end
+    select case
+      when u.soft then p_line.amount
+      else greatest(least(p_line.amount, u.limit_value - u.used - u.reserved), 0)
+    end
     into booked
     from secretaria.feature_usage u
     where u.company_id = p_line.company_id
@@ -115,7 +118,7 @@ begin
   end if;
   update secretaria.feature_usage u
   set used = u.used + booked,
-    reserved = u.reserved - p_held,
+    reserved = greatest(u.reserved - p_held, 0),
     ceiling = case
       when booked <= p_held or p_on_exceed not in ('allow', 'record') then u.ceiling
       when u.ceiling is not null then greatest(u.ceiling, u.used + booked + u.reserved - p_held)

@@ -218,7 +218,8 @@ begin
     array_agg(
       case
         when a.company is null or a.model is null or a.key is null or a.at is null or a.input is null
-          or a.output is null or a.cached is null or length(a.key) not between 1 and 255 then 'invalid_argument'
+          or a.output is null or a.cached is null or length(a.key) not between 1 and 255
+          or length(a.model) > 255 then 'invalid_argument'
         when a.input < 0 or a.output < 0 or a.cached not between 0 and a.input then 'invalid_amount'
         when a.input > 100000000000000 or a.output > 100000000000000 then 'overflow'
         when not isfinite(a.at) then 'invalid_time'

@@ -31,7 +31,7 @@ begin
   ),
   counted as (
     update secretaria.feature_usage u
-    set reserved = u.reserved - g.amount
+    set reserved = greatest(u.reserved - g.amount, 0)
     from given_back g
     where u.company_id = p_company
       and u.feature = p_feature
@@ -113,7 +113,7 @@ begin
     into refused, period
     from secretaria_reference._reservable(p_company, p_feature, p_amount, p_now) a;
     -- After the counter was read, so that a refusal cannot overlook a reservation that the counter already has.
-    select r.reservation_id, r.feature, r.amount
+    select r.reservation_id, r.feature, r.amount, r.state, r.expires_at
     into known
     from secretaria.usage_reservations r
     where r.company_id = p_company
@@ -124,8 +124,9 @@ begin
           using errcode = 'unique_violation', schema = 'secretaria', table = 'usage_reservations',
             constraint = 'usage_reservations_company_id_idempotency_key_key';
       end if;
-      reservation_id := known.reservation_id;
-      refused := null;
+      -- What was settled or has run out holds nothing any more.
+      refused := case when known.state <> 'held' or known.expires_at <= p_now then 'reservation_ended' end;
+      reservation_id := case when refused is null then known.reservation_id end;
       return;
     end if;
     if refused is not null then
@@ -198,6 +199,9 @@ begin
   if amount <= 0 then
     raise exception 'amount % is not above zero', amount using errcode = 'invalid_parameter_value';
   end if;
+  if amount > 100000000000000 then
+    raise exception 'an amount is at most 10^14, not %', amount using errcode = 'numeric_value_out_of_range';
+  end if;
   if at + ttl <= at or at + ttl > at + interval '24 hours' then
     raise exception 'ttl % is not within 24 hours', ttl using errcode = 'invalid_parameter_value';
   end if;
@@ -217,9 +221,10 @@ end
 $$;
 comment on function secretaria_reference.reserve_feature_usage(bigint, text, bigint, interval, text) is
   'Volatile; locks the key''s reservation, then the counter''s row, until the transaction ends. Holds an amount for a
-while (at most 24 hours); reservation_id is null where there is no room. The same key answers the same reservation.
+while (at most 24 hours); reservation_id is null where there is no room. The same key answers the same reservation while
+it holds, and reservation_ended after that.
 22004 nulls, 22023 a bad amount, ttl or key, 42704 an unknown company or feature, 42501 another company, 23505 the key
-with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
+with another payload, 22003 an amount above 10^14, 40001 and 40P01 to be tried again.';
 
 do $$
 declare

@@ -31,7 +31,7 @@ returns void
 language sql
 as $$
   update secretaria.feature_usage u
-  set reserved = u.reserved - p_held.amount
+  set reserved = greatest(u.reserved - p_held.amount, 0)
   where u.company_id = p_held.company_id
     and u.feature = p_held.feature
     and u.slot = 0
@@ -233,7 +233,7 @@ begin
   ),
   counted as (
     update secretaria.feature_usage u
-    set reserved = u.reserved - l.amount
+    set reserved = greatest(u.reserved - l.amount, 0)
     from locked l
     where u.company_id = l.company_id
       and u.feature = l.feature

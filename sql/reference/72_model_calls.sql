@@ -46,6 +46,9 @@ begin
     raise exception 'tokens cannot be negative, and cached ones are part of the input'
       using errcode = 'invalid_parameter_value';
   end if;
+  if length(model) > 255 then
+    raise exception 'a model''s name has at most 255 characters' using errcode = 'invalid_parameter_value';
+  end if;
   if counted is null then
     raise exception 'no feature counts tokens' using errcode = 'undefined_object';
   end if;

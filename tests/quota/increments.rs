@@ -91,20 +91,21 @@ async fn each_mistake_has_its_code() {
 }
 
 #[tokio::test]
-async fn a_sum_that_is_no_bigint_is_refused_by_code() {
+async fn no_single_amount_can_bring_a_counter_near_the_largest_number() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 10).await;
-    let all = i64::MAX;
+    let most = 100_000_000_000_000_i64;
+    for call in [
+        format!("select * from increment_feature_usage({c}, 'ai_tokens', {})", i64::MAX),
+        format!("select * from increment_feature_usage({c}, 'ai_tokens', {})", most + 1),
+        format!("select * from reserve_feature_usage({c}, 'ai_tokens', {})", most + 1),
+    ] {
+        assert_eq!(refused(&client, &call, &[]).await, "22003", "{call}");
+    }
     assert_eq!(
-        increment(&client, &format!("{c}, 'ai_tokens', {all}")).await,
-        format!("(t,soft_limit_exceeded,f,0,{all},0,{},\"{{80,100}}\")", all - 10)
-    );
-    let call = format!("select * from increment_feature_usage({c}, 'ai_tokens', 1)");
-    assert_eq!(refused(&client, &call, &[]).await, "22003");
-    assert_eq!(
-        increment(&client, &format!("{c}, 'whatsapp_messages', {all}")).await,
-        "(f,usage_limit_reached,f,0,0,10,0,{})"
+        increment(&client, &format!("{c}, 'ai_tokens', {most}")).await,
+        format!("(t,soft_limit_exceeded,f,0,{most},0,{},\"{{80,100}}\")", most - 10)
     );
 }
 

@@ -176,3 +176,32 @@ async fn each_mistake_has_its_code() {
         assert_eq!(refused(&api, &format!("select * from {call}"), &[]).await, "42501", "{call}");
     }
 }
+
+#[tokio::test]
+async fn a_key_whose_reservation_ended_holds_nothing_and_says_so() {
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, 10).await;
+    let id = reserve(&client, &format!("{c}, 'whatsapp_messages', 4, '1 minute', 'key'")).await.unwrap();
+    assert_eq!(record(&client, &format!("select release_reservation({c}, '{id}')")).await, "(t)");
+    let again = format!(
+        "select reservation_id, allowed, reason
+         from reserve_feature_usage({c}, 'whatsapp_messages', 4, '1 minute', 'key')"
+    );
+    assert_eq!(record(&client, &again).await, "(,f,reservation_ended)");
+    assert_eq!(counter(&client, c).await, "(0,0)");
+}
+
+#[tokio::test]
+async fn a_period_that_goes_and_comes_back_has_its_reservations_again() {
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, 10).await;
+    let id = reserve(&client, &format!("{c}, 'whatsapp_messages', 4")).await.unwrap();
+    client.execute("update secretaria.subscriptions set ended_at = now()", &[]).await.unwrap();
+    assert_eq!(counter(&client, c).await, "(0,0)");
+    client.execute("update secretaria.subscriptions set ended_at = null", &[]).await.unwrap();
+    assert_eq!(counter(&client, c).await, "(0,4)");
+    assert_eq!(commit(&client, &format!("{c}, '{id}', 3")).await, "(t,ok,f,0,3,0,7)");
+    assert_verifies(&client).await;
+}

@@ -29,7 +29,7 @@ const RESERVE: &str = "\
 select r.reservation_id, r.allowed, r.reason
 from secretaria.features_catalog f
 cross join lateral reserve_feature_usage($1, f.feature, $2, make_interval(secs => $3), $4) r
-where f.fact = 'model_tokens'";
+where f.fact = 'model_tokens' and f.status <> 'archived'";
 
 /// Reserves tokens for a claim; asked again for the same claim it finds the same reservation.
 ///
