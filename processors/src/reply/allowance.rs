@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use domain::CompanyId;
+use domain::TurnId;
 use platform::postgres::{Db, Failure, Transaction, execute, query};
 use tokio_postgres::Error;
-use uuid::Uuid;
 
 use super::claims::Claim;
 
@@ -19,38 +18,49 @@ const SPARE: Duration = Duration::from_secs(60);
 /// What the quota functions said about one model call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Allowance {
-    /// It may be made. There is no reservation where tokens are not counted.
-    Granted(Option<Uuid>),
+    /// It may be made.
+    Granted,
     /// It may not, for this reason.
     Refused(String),
 }
 
 const RESERVE: &str = "\
-select r.reservation_id, r.allowed, r.reason
+select r.allowed, r.reason
 from secretaria.features_catalog f
 cross join lateral reserve_feature_usage($1, f.feature, $2, make_interval(secs => $3), $4) r
 where f.fact = 'model_tokens' and f.status <> 'archived'";
 
-/// Reserves tokens for a claim; asked again for the same claim it finds the same reservation.
+const GIVE_BACK: &str = "\
+select release_reservation(r.company_id, r.reservation_id)
+from secretaria.usage_reservations r
+where r.company_id = $1 and r.idempotency_key = any($2) and r.state = 'held'";
+
+/// Reserves tokens for a claim; asked again for the same claim it finds the same reservation. Where nothing counts
+/// tokens there is nothing to reserve.
 ///
 /// # Errors
 /// If Postgres is away or refuses.
 pub(super) async fn reserve(db: &Db, claim: &Claim, tokens: i64, deadline: Duration) -> Result<Allowance, Failure> {
-    let key = format!("turn/{}/{}", claim.turn, claim.claim);
     let lives_s = (deadline + SPARE).as_secs_f64();
+    let key = key(claim.turn, claim.claim);
     let rows = query(&db.get().await?, RESERVE, &[&claim.company.0, &tokens, &lives_s, &key]).await?;
     Ok(match rows.first() {
-        None => Allowance::Granted(None),
-        Some(row) if row.get(1) => Allowance::Granted(row.get(0)),
-        Some(row) => Allowance::Refused(row.get(2)),
+        Some(row) if !row.get::<_, bool>(0) => Allowance::Refused(row.get(1)),
+        Some(_) | None => Allowance::Granted,
     })
 }
 
-/// Gives back what is still reserved; what was used is booked beside it.
+/// Gives back what this claim of a turn and those before it, whose holders died, still hold; what was used is booked
+/// beside it.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub(super) async fn give_back(tx: &Transaction<'_>, company: CompanyId, reservation: Uuid) -> Result<(), Error> {
-    execute(tx, "select release_reservation($1, $2)", &[&company.0, &reservation]).await?;
+pub(super) async fn give_back(tx: &Transaction<'_>, claim: &Claim) -> Result<(), Error> {
+    let keys: Vec<String> = (1..=claim.claim).map(|it| key(claim.turn, it)).collect();
+    execute(tx, GIVE_BACK, &[&claim.company.0, &keys]).await?;
     Ok(())
+}
+
+fn key(turn: TurnId, claim: i32) -> String {
+    format!("turn/{turn}/{claim}")
 }

@@ -1,7 +1,6 @@
 //! What to do with a message, and how a turn ends. No I/O, no clock, no chance.
 
 use domain::{Fact, IgnoreReason, InboundMessage};
-use uuid::Uuid;
 
 use super::gemini::{Answer, CallReport, Failure};
 
@@ -45,8 +44,6 @@ pub(super) struct Ending {
     pub(super) text: Option<String>,
     /// What the model calls used.
     pub(super) tokens: Vec<Fact>,
-    /// What was reserved for them.
-    pub(super) reservation: Option<Uuid>,
 }
 
 /// The outcomes of a turn; each turn has exactly one.
@@ -83,7 +80,7 @@ impl Outcome {
 impl Ending {
     /// Says a text of ours, without a model call.
     fn with_our_text(class: &'static str, text: &str) -> Self {
-        Ending { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), tokens: Vec::new(), reservation: None }
+        Ending { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), tokens: Vec::new() }
     }
 }
 
@@ -94,7 +91,7 @@ pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], f
         Ok(answer) => (Outcome::Replied, sayable(&answer.text)),
         Err(failure) => (Outcome::Fallback(failure.class()), fallback.to_owned()),
     };
-    Ending { outcome, text: Some(text), tokens, reservation: None }
+    Ending { outcome, text: Some(text), tokens }
 }
 
 /// A company that may not ask the model: at its limit a text says so, for any other reason the usual fallback does.
@@ -126,7 +123,7 @@ pub(super) fn on_exhaustion(fallback: &str) -> Ending {
 /// A company that was suspended while a turn was collecting gets no model call.
 pub(super) fn on_suspension() -> Ending {
     let outcome = Outcome::Ignored(IgnoreReason::CompanyInactive);
-    Ending { outcome, text: None, tokens: Vec::new(), reservation: None }
+    Ending { outcome, text: None, tokens: Vec::new() }
 }
 
 /// A call is metered when the provider said what it used, whether or not the answer was of use: it is billed.

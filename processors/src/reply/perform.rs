@@ -97,9 +97,7 @@ pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &E
 
 /// Gives back what was reserved and books what was used, under the keys of the events that metering will be told.
 async fn settle(tx: &Transaction<'_>, claim: &Claim, ending: &Ending, now: Timestamp) -> Result<(), Failure> {
-    if let Some(reservation) = ending.reservation {
-        allowance::give_back(tx, claim.company, reservation).await?;
-    }
+    allowance::give_back(tx, claim).await?;
     let lines = calls(claim, ending).map(|(event, fact)| Line {
         company: claim.company,
         idempotency_key: event.to_string(),

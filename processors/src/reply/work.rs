@@ -65,8 +65,8 @@ impl Answering {
         });
         let most = prompt.estimated_tokens() + i64::from(self.most_output);
         let allowed = patiently("reply", || allowance::reserve(&self.db, claim, most, self.deadline)).await;
-        let reservation = match allowed {
-            Ok(Allowance::Granted(reservation)) => reservation,
+        match allowed {
+            Ok(Allowance::Granted) => {}
             Ok(Allowance::Refused(reason)) => {
                 return decide::on_denial(&reason, &self.limit_text, self.fallback_of(context));
             }
@@ -74,10 +74,10 @@ impl Answering {
                 tracing::error!(turn = %claim.turn, error = chain(&problem), "tokens cannot be reserved");
                 return decide::on_denial("", &self.limit_text, self.fallback_of(context));
             }
-        };
+        }
         let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
         count(&calls);
-        Ending { reservation, ..decide::on_answer(answer, &calls, self.fallback_of(context)) }
+        decide::on_answer(answer, &calls, self.fallback_of(context))
     }
 
     /// What is said when no answer could be had.

@@ -61,7 +61,7 @@ fn an_answer_is_sent_as_the_model_gave_it() {
     };
     let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
     let text = Some("Temos horário às 14h.".to_owned());
-    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)], reservation: None });
+    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)] });
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("replied", None));
 }
 

@@ -97,7 +97,7 @@ async fn context(room: &Room<'_>, claim: &Claim) -> Context {
 /// An answer that cost one model call.
 fn answer(text: &str) -> Ending {
     let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
-    Ending { outcome: Outcome::Replied, text: Some(text.to_owned()), tokens: vec![tokens], reservation: None }
+    Ending { outcome: Outcome::Replied, text: Some(text.to_owned()), tokens: vec![tokens] }
 }
 
 async fn finish(room: &Room<'_>, claim: &Claim, ending: &Ending) -> Finish {
