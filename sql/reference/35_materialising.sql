@@ -127,6 +127,7 @@ begin
   where u.company_id = p_company
   order by u.feature, u.slot
   for update;
+  perform secretaria_reference._end_sharing(p_company);
   perform secretaria_reference._store(p_company, at);
   delete from secretaria.feature_usage u
   using secretaria.features_catalog c

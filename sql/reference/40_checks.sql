@@ -30,16 +30,17 @@ declare
   counted_from timestamptz;
 begin
   checked_at := coalesce(p_at, secretaria_reference._now());
-  -- The first slot decides; the others hold shares of its limit.
-  select u.allowed, u.reason, u.kind, sum(u.limit_value) over (), sum(u.used) over (), sum(u.reserved) over (), u.soft,
+  -- The first slot decides; what the others have used counts.
+  select u.allowed, u.reason, u.kind, u.limit_value,
+    u.used + case when u.slots = 0 then 0 else secretaria_reference._used_in_slots(p_company, p_feature) end,
+    u.reserved, u.soft,
     u.period_start, u.period_end, u.source, u.valid_until, u.value
   into allowed, reason, feature_kind, limit_value, used, reserved, soft_limit,
     period_start, period_end, source, valid_until, value
   from secretaria.feature_usage u
   where u.company_id = p_company
     and u.feature = p_feature
-  order by u.slot
-  limit 1;
+    and u.slot = 0;
   if not found or checked_at >= valid_until or checked_at < period_start or checked_at >= period_end then
     -- Time has passed the row by, or there is none: the sources are asked.
     counted_from := period_start;
@@ -81,6 +82,62 @@ $$;
 comment on function secretaria_reference._check(bigint, text, bigint, timestamptz) is
   'Stable; no locks. What check_feature_access answers once its caller is authorised, and what a static feature says.';
 
+create or replace function secretaria_reference._asks_plainly()
+returns boolean
+language sql
+stable
+parallel safe
+as $$
+  select (current_setting('is_superuser') = 'on'
+      or secretaria.outer_role() in ('secretaria_service', 'secretaria_operator', 'secretaria_owner', 'secretaria_quota'))
+    and coalesce(current_setting('secretaria.test_now', true), '') = ''
+$$;
+comment on function secretaria_reference._asks_plainly() is
+  'Stable; no locks. Whether the caller may ask for every company, and the clock is not moved: no more is to be looked
+up. The server''s is_superuser is that of the outer role. Small enough to be put in place of its call.';
+
+create or replace function secretaria_reference._check_slowly(
+  p_company bigint,
+  p_feature text,
+  p_required bigint,
+  p_at timestamptz,
+  out allowed boolean,
+  out reason text,
+  out feature_kind text,
+  out limit_value bigint,
+  out used bigint,
+  out reserved bigint,
+  out remaining bigint,
+  out overage bigint,
+  out soft_limit boolean,
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out source text,
+  out checked_at timestamptz,
+  out value jsonb
+)
+language plpgsql
+stable
+parallel safe
+as $$
+begin
+  if p_company is null or p_feature is null or p_required is null then
+    raise exception 'company_id, feature and required must be given' using errcode = 'null_value_not_allowed';
+  end if;
+  if p_required < 0 then
+    raise exception 'required is negative: %', p_required using errcode = 'invalid_parameter_value';
+  end if;
+  perform secretaria_reference._authorise(p_company, 'read');
+  select c.*
+  into allowed, reason, feature_kind, limit_value, used, reserved, remaining, overage, soft_limit, period_start,
+    period_end, source, checked_at, value
+  from secretaria_reference._check(p_company, p_feature, p_required, p_at) c;
+end
+$$;
+comment on function secretaria_reference._check_slowly(bigint, text, bigint, timestamptz) is
+  'Stable; no locks. What check_feature_access answers where one read is not enough: everything is looked at.
+22004, 22023, 42501.';
+
 create or replace function secretaria_reference.check_feature_access(
   company_id bigint,
   feature text,
@@ -106,33 +163,52 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  answer record;
+#variable_conflict use_variable
 begin
-  if company_id is null or feature is null or required is null then
-    raise exception 'company_id, feature and required must be given' using errcode = 'null_value_not_allowed';
+  -- One statement, since each expression of a function is set up again in each transaction. It finds nothing where
+  -- the caller, the arguments, the clock or the row ask for more than one read.
+  select
+    u.allowed and (u.kind <> 'metered' or u.limit_value is null or u.soft
+      or required <= greatest(u.limit_value - u.used - u.reserved, 0)),
+    case
+      when not u.allowed or u.kind <> 'metered' or u.limit_value is null
+        or required <= greatest(u.limit_value - u.used - u.reserved, 0) then u.reason
+      when u.soft then 'soft_limit_exceeded'
+      else 'usage_limit_reached'
+    end,
+    u.kind,
+    case when u.kind = 'metered' then u.limit_value end,
+    case when u.kind = 'metered' then u.used end,
+    case when u.kind = 'metered' then u.reserved end,
+    case
+      when u.kind <> 'metered' then null
+      when not u.allowed then 0
+      when u.limit_value is not null then greatest(u.limit_value - u.used - u.reserved, 0)
+    end,
+    case
+      when u.kind <> 'metered' then null
+      when not u.allowed or u.limit_value is null then 0
+      else greatest(u.used - u.limit_value, 0)
+    end,
+    u.soft, u.period_start, u.period_end, u.source, coalesce(at, statement_timestamp())
+  into allowed, reason, feature_kind, limit_value, used, reserved, remaining, overage, soft_limit, period_start,
+    period_end, source, checked_at
+  from secretaria.feature_usage u
+  where u.company_id = check_feature_access.company_id
+    and u.feature = check_feature_access.feature
+    and u.slot = 0
+    and u.slots = 0
+    and u.valid_until > coalesce(at, statement_timestamp())
+    and u.period_start <= coalesce(at, statement_timestamp())
+    and u.period_end > coalesce(at, statement_timestamp())
+    and required >= 0
+    and secretaria_reference._asks_plainly();
+  if not found then
+    select c.*
+    into allowed, reason, feature_kind, limit_value, used, reserved, remaining, overage, soft_limit, period_start,
+      period_end, source, checked_at
+    from secretaria_reference._check_slowly(company_id, feature, required, at) c;
   end if;
-  if required < 0 then
-    raise exception 'required is negative: %', required using errcode = 'invalid_parameter_value';
-  end if;
-  if not secretaria_reference._may(company_id, 'read') then
-    perform secretaria_reference._authorise(company_id, 'read');
-  end if;
-  -- Assigned one by one: a query that spreads the answer out would cost as much again as the answer.
-  answer := secretaria_reference._check(company_id, feature, required, at);
-  allowed := answer.allowed;
-  reason := answer.reason;
-  feature_kind := answer.feature_kind;
-  limit_value := answer.limit_value;
-  used := answer.used;
-  reserved := answer.reserved;
-  remaining := answer.remaining;
-  overage := answer.overage;
-  soft_limit := answer.soft_limit;
-  period_start := answer.period_start;
-  period_end := answer.period_end;
-  source := answer.source;
-  checked_at := answer.checked_at;
 end
 $$;
 comment on function secretaria_reference.check_feature_access(bigint, text, bigint, timestamptz) is
@@ -149,7 +225,25 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
+declare
+  has boolean;
 begin
+  select u.allowed and (u.kind <> 'metered' or u.limit_value is null or u.soft
+    or u.limit_value - u.used - u.reserved >= 1)
+  into has
+  from secretaria.feature_usage u
+  where u.company_id = has_feature.company_id
+    and u.feature = has_feature.feature
+    and u.slot = 0
+    and u.slots = 0
+    and u.valid_until > statement_timestamp()
+    and u.period_start <= statement_timestamp()
+    and u.period_end > statement_timestamp()
+    and secretaria_reference._asks_plainly();
+  if found then
+    return has;
+  end if;
   if company_id is null or feature is null then
     raise exception 'company_id and feature must be given' using errcode = 'null_value_not_allowed';
   end if;
@@ -162,144 +256,12 @@ comment on function secretaria_reference.has_feature(bigint, text) is
   'Stable; no locks. Whether at least one unit of a feature may be used now; false for another company''s, so that
 row-level policies can ask it. 22004 for nulls.';
 
-create or replace function secretaria_reference.check_feature_access_many(company_id bigint, features text[])
-returns table (
-  feature text,
-  allowed boolean,
-  reason text,
-  feature_kind text,
-  limit_value bigint,
-  used bigint,
-  reserved bigint,
-  remaining bigint,
-  overage bigint,
-  soft_limit boolean,
-  period_start timestamptz,
-  period_end timestamptz,
-  source text,
-  checked_at timestamptz
-)
-language plpgsql
-stable
-parallel safe
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  if company_id is null or features is null or array_position(features, null) is not null then
-    raise exception 'company_id and every feature must be given' using errcode = 'null_value_not_allowed';
-  end if;
-  perform secretaria_reference._authorise(company_id, 'read');
-  return query
-  select f.feature, c.allowed, c.reason, c.feature_kind, c.limit_value, c.used, c.reserved, c.remaining, c.overage,
-    c.soft_limit, c.period_start, c.period_end, c.source, c.checked_at
-  from unnest(features) with ordinality as f (feature, place)
-  cross join lateral secretaria_reference._check(check_feature_access_many.company_id, f.feature, 1, null) c
-  order by f.place;
-end
-$$;
-comment on function secretaria_reference.check_feature_access_many(bigint, text[]) is
-  'Stable; no locks. The answers of check_feature_access for one unit each, in the order asked.
-22004 for nulls, also within the array; 42501 for another company.';
-
-create or replace function secretaria_reference.entitlements(company_id bigint)
-returns table (
-  feature text,
-  allowed boolean,
-  reason text,
-  feature_kind text,
-  limit_value bigint,
-  used bigint,
-  reserved bigint,
-  remaining bigint,
-  overage bigint,
-  soft_limit boolean,
-  period_start timestamptz,
-  period_end timestamptz,
-  source text,
-  checked_at timestamptz
-)
-language plpgsql
-stable
-parallel safe
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  perform secretaria_reference._authorise(company_id, 'read');
-  return query
-  select f.feature, c.allowed, c.reason, c.feature_kind, c.limit_value, c.used, c.reserved, c.remaining, c.overage,
-    c.soft_limit, c.period_start, c.period_end, c.source, c.checked_at
-  from secretaria.features_catalog f
-  cross join lateral secretaria_reference._check(entitlements.company_id, f.feature, 1, null) c
-  where f.status <> 'archived'
-  order by f.feature;
-end
-$$;
-comment on function secretaria_reference.entitlements(bigint) is
-  'Stable; no locks. The answers of check_feature_access for one unit of every feature of the catalogue, by name.
-22004 for null, 42501 for another company.';
-
-create or replace function secretaria_reference.get_static_entitlement(company_id bigint, feature text)
-returns jsonb
-language plpgsql
-stable
-parallel safe
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  answer record;
-begin
-  if company_id is null or feature is null then
-    raise exception 'company_id and feature must be given' using errcode = 'null_value_not_allowed';
-  end if;
-  perform secretaria_reference._authorise(company_id, 'read');
-  answer := secretaria_reference._check(company_id, feature, 1, null);
-  return case when answer.allowed and answer.feature_kind = 'static' then answer.value end;
-end
-$$;
-comment on function secretaria_reference.get_static_entitlement(bigint, text) is
-  'Stable; no locks. What a static feature says for the company; null where it is not allowed or not static.
-22004 for nulls, 42501 for another company.';
-
-create or replace function secretaria_reference.require_feature()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  written jsonb := to_jsonb(case when tg_op = 'DELETE' then old else new end);
-  answer record;
-begin
-  if tg_level <> 'ROW' or tg_when <> 'BEFORE' or tg_nargs <> 2 or not written ? tg_argv[1] then
-    raise exception 'require_feature is for each row, before, with a feature and the name of the column of the company'
-      using errcode = 'invalid_parameter_value';
-  end if;
-  answer := secretaria_reference.check_feature_access((written ->> tg_argv[1])::bigint, tg_argv[0]);
-  if not answer.allowed then
-    raise exception 'feature % is not allowed: %', tg_argv[0], answer.reason
-      using errcode = 'insufficient_privilege', table = tg_table_name, schema = tg_table_schema;
-  end if;
-  return case when tg_op = 'DELETE' then old else new end;
-end
-$$;
-comment on function secretaria_reference.require_feature() is
-  'Volatile; no locks. Lets a row through only while its company may use a feature; 42501 with the reason otherwise.
-create trigger … before insert on reports for each row
-execute function require_feature(''analytics_export'', ''company_id'')';
-
 do $$
 declare
   asked text;
 begin
   foreach asked in array array[
-    'check_feature_access(bigint, text, bigint, timestamptz)', 'has_feature(bigint, text)',
-    'check_feature_access_many(bigint, text[])', 'entitlements(bigint)', 'get_static_entitlement(bigint, text)',
-    'require_feature()'
+    'check_feature_access(bigint, text, bigint, timestamptz)', 'has_feature(bigint, text)'
   ]
   loop
     execute format('alter function secretaria_reference.%s owner to secretaria_quota', asked);
@@ -308,7 +270,16 @@ begin
 end
 $$;
 
-alter function secretaria_reference._check(bigint, text, bigint, timestamptz) owner to secretaria_quota;
-revoke all
-on function secretaria_reference._check(bigint, text, bigint, timestamptz)
-from public;
+do $$
+declare
+  internal text;
+begin
+  foreach internal in array array[
+    '_check(bigint, text, bigint, timestamptz)', '_asks_plainly()', '_check_slowly(bigint, text, bigint, timestamptz)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+end
+$$;

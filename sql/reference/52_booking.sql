@@ -126,6 +126,7 @@ begin
   where u.company_id = p_line.company_id
     and u.feature = p_line.feature
     and u.slot = 0
+    and u.lent = 0
     and u.period_start = p_line.period_start
     and u.valid_until > p_now
     and secretaria_reference._refusal(
@@ -195,12 +196,19 @@ declare
   seen record;
   counted record;
   refused text;
+  done boolean;
+  sharing constant text := secretaria_reference._sharing();
 begin
   for attempt in 1..20
   loop
     -- The counter and the key from one snapshot: a refusal cannot overlook a line that the counter already has.
-    select u.allowed, u.soft, u.limit_value, u.used, u.reserved, u.period_start, u.period_end, u.valid_until, u.kind,
-      u.reason, e.idempotency_key
+    select u as counter, u.allowed, u.soft, u.limit_value, u.reserved, u.period_start, u.period_end, u.valid_until,
+      u.kind, u.reason, u.slots, e.idempotency_key,
+      u.used + case when u.slots = 0 then 0
+        else secretaria_reference._used_in_slots(u.company_id, u.feature) end as used,
+      -- Somebody has it who had not committed when this statement began.
+      u.xmax <> '0' and u.xmax::text::bigint
+        >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295 as contended
     into seen
     from (values (1)) as one (row)
     left join secretaria.feature_usage u
@@ -247,10 +255,28 @@ begin
       continue;
     end if;
     if refused is null then
-      select c.*
-      into counted
-      from secretaria_reference._count(line, p_now, p_on_exceed, p_held) c;
-      continue when not counted.done;
+      done := false;
+      if seen.slots > 0 then
+        if sharing <> 'off' and p_on_exceed = 'reject' and p_held = 0 and line.amount > 0 then
+          select c.*
+          into counted
+          from secretaria_reference._count_in_slot(line, p_now, seen.counter) c;
+          done := counted.done;
+        end if;
+        if not done then
+          perform secretaria_reference._gather(line.company_id, line.feature);
+        end if;
+      end if;
+      if not done then
+        select c.*
+        into counted
+        from secretaria_reference._count(line, p_now, p_on_exceed, p_held) c;
+        continue when not counted.done;
+        -- Not at the first meeting: rows that are seldom written at once are better off without.
+        if seen.slots = 0 and (sharing = 'on' or sharing = 'auto' and seen.contended and random() < 0.1) then
+          perform secretaria_reference._share(line.company_id, line.feature);
+        end if;
+      end if;
     elsif p_line.amount < 0 and refused = 'below_zero' then
       raise exception 'used would fall below zero' using errcode = 'numeric_value_out_of_range';
     end if;

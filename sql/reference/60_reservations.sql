@@ -63,7 +63,7 @@ as $$
 declare
   seen record;
 begin
-  for attempt in 1..3
+  for attempt in 1..6
   loop
     select u.*
     into seen
@@ -77,6 +77,11 @@ begin
     end if;
     if seen.kind <> 'metered' then
       raise exception 'feature "%" is not metered', p_feature using errcode = 'invalid_parameter_value';
+    end if;
+    if seen.lent is distinct from 0 then
+      -- What is held stays in the first row, which has to know how much there is.
+      perform secretaria_reference._gather(p_company, p_feature);
+      continue;
     end if;
     period_start := seen.period_start;
     refused := secretaria_reference._refusal(
@@ -144,6 +149,7 @@ begin
     where u.company_id = p_company
       and u.feature = p_feature
       and u.slot = 0
+      and u.lent = 0
       and u.period_start = period
       and u.valid_until > p_now
       and secretaria_reference._refusal(

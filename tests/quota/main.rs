@@ -11,5 +11,6 @@ mod increments;
 mod reservations;
 mod corrections;
 mod crowd;
+mod slots;
 mod lifecycle;
 mod roles;

@@ -26,7 +26,15 @@ impl Database {
         let admin = open(&admin_url).await;
         admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
         set_path(&admin, &name).await;
+        // Tests that look at rows know how many there are; where counters are shared, a test says so.
+        admin.batch_execute(&format!("alter database {name} set secretaria.slots = 'off'")).await.unwrap();
         Some(Database { name, admin_url })
+    }
+
+    /// What `secretaria.slots` says to every connection from now on.
+    pub(crate) async fn share(&self, slots: &str) {
+        let statement = format!("alter database {} set secretaria.slots = '{slots}'", self.name);
+        open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
     }
 
     /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.

@@ -1,0 +1,174 @@
+-- What callers of their own count in bulk: recorded like the facts, and each item answered like a call of its own.
+
+create or replace function secretaria_reference._book_bulk(
+  p_companies bigint[],
+  p_features text[],
+  p_amounts bigint[],
+  p_keys text[],
+  p_at timestamptz[],
+  p_now timestamptz,
+  p_counter_companies bigint[],
+  p_counter_features text[],
+  p_kinds text[],
+  p_used bigint[],
+  p_limits bigint[],
+  p_starts timestamptz[],
+  p_ends timestamptz[],
+  p_zones text[],
+  out booked bigint,
+  out booked_companies bigint[],
+  out booked_keys text[],
+  out companies bigint[],
+  out features text[],
+  out periods timestamptz[],
+  out amounts bigint[]
+)
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  oldest constant timestamptz := p_now - interval '35 days';
+  newest constant timestamptz := p_now + interval '5 minutes';
+begin
+  with booked as (
+    insert into secretaria.usage_events as e
+      (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, limit_value, period_start,
+        period_end)
+    select distinct on (a.company, a.key collate "C")
+      a.company, a.key, a.feature, a.amount, coalesce(a.at, p_now),
+      (coalesce(a.at, p_now) at time zone coalesce(c.zone, 'UTC'))::date,
+      sha256(convert_to(concat_ws('|', a.feature, a.amount, 'allow'), 'UTF8')), c.limit_value,
+      case
+        when coalesce(a.at, p_now) >= c.period_start then c.period_start
+        else secretaria_reference._closed_period(a.company, a.feature, a.at)
+      end,
+      case when coalesce(a.at, p_now) >= c.period_start then c.period_end end
+    from unnest(p_companies, p_features, p_amounts, p_keys, p_at) with ordinality
+      as a (company, feature, amount, key, at, ord)
+    join unnest(
+        p_counter_companies, p_counter_features, p_kinds, p_used, p_limits, p_starts, p_ends, p_zones)
+      as c (company, feature, kind, used, limit_value, period_start, period_end, zone)
+      on c.company = a.company
+      and c.feature = a.feature
+    where secretaria_reference._refused_in_bulk(
+      a.company, a.feature, a.amount, a.key, a.at, c.kind, c.used, oldest, newest) is null
+    order by a.company, a.key collate "C", a.ord
+    on conflict do nothing
+    returning e.company_id, e.idempotency_key, e.feature, e.period_start, e.amount
+  )
+  select (select array_agg(b.company_id) from booked b), (select array_agg(b.idempotency_key) from booked b),
+    sum(d.events), array_agg(d.company_id), array_agg(d.feature), array_agg(d.period_start), array_agg(d.amount)
+  into booked_companies, booked_keys, booked, companies, features, periods, amounts
+  from (
+    select b.company_id, b.feature, b.period_start, sum(b.amount)::bigint as amount, count(*) as events
+    from booked b
+    group by b.company_id, b.feature, b.period_start
+  ) d;
+end
+$$;
+comment on function secretaria_reference._book_bulk(
+  bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[],
+  timestamptz[], timestamptz[], text[]) is
+  'Volatile; locks ledger lines in key order. Books what is not refused and not known yet, and answers the keys of what
+it booked and what that comes to for each counter and period.';
+
+create or replace function secretaria_reference.increment_feature_usage_bulk(
+  company_ids bigint[],
+  features text[],
+  amounts bigint[],
+  idempotency_keys text[],
+  occurred_at timestamptz[]
+)
+returns table (
+  ord integer,
+  accepted boolean,
+  reason text,
+  duplicate boolean,
+  used_before bigint,
+  used_after bigint,
+  reserved bigint,
+  limit_value bigint,
+  remaining bigint,
+  overage bigint,
+  thresholds_crossed smallint[],
+  period_start timestamptz,
+  period_end timestamptz,
+  event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  asked_at timestamptz := secretaria_reference._now();
+  items integer;
+  keys text[] := idempotency_keys;
+  counters record;
+  done record;
+  counted record;
+begin
+  perform secretaria_reference._authorise(0, 'manage');
+  items := secretaria_reference._same_length(
+    cardinality(company_ids), cardinality(features), cardinality(amounts), cardinality(idempotency_keys),
+    cardinality(occurred_at));
+  if array_position(keys, null) is not null then
+    keys := array(
+      select coalesce(a.key, gen_random_uuid()::text)
+      from unnest(keys) with ordinality as a (key, ord)
+      order by a.ord);
+  end if;
+  counters := secretaria_reference._prepare_bulk(company_ids, features, asked_at, true);
+  done := secretaria_reference._book_bulk(
+    company_ids, features, amounts, keys, occurred_at, asked_at, counters.companies, counters.features, counters.kinds,
+    counters.used, counters.limits, counters.starts, counters.ends, counters.zones);
+  counted := secretaria_reference._count_bulk(done.companies, done.features, done.periods, done.amounts, asked_at);
+  if done.booked = items and cardinality(counted.companies) = cardinality(done.companies) then
+    return query
+    select r.*
+    from secretaria_reference._answers_plain(
+      company_ids, features, amounts, keys, counted.companies, counted.features, counted.periods, counted.ends,
+      counted.limits, counted.used, counted.reserved, counted.added) r;
+  else
+    return query
+    select r.*
+    from secretaria_reference._answers_counted(
+      company_ids, features, amounts, keys, occurred_at, asked_at, counters.companies, counters.features,
+      counters.kinds, counters.used, done.booked_companies, done.booked_keys) r;
+  end if;
+end
+$$;
+comment on function secretaria_reference.increment_feature_usage_bulk(
+  bigint[], text[], bigint[], text[], timestamptz[]) is
+  'Volatile; locks ledger lines, then counters, until the transaction ends, each in key order. Records what was used, on
+beyond the limit, one answer an item: ok, duplicate, feature_not_found, invalid_amount, invalid_argument, invalid_time,
+key_conflict, overflow (above 10^14). Needs manage. 22004 a null array, 22023 unequal lengths, 40001 and 40P01 to be
+tried again.';
+
+do $$
+declare
+  callable text;
+  internal text;
+begin
+  foreach internal in array array[
+    '_book_bulk(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[],
+      bigint[], timestamptz[], timestamptz[], text[])'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+  -- This asks for itself who calls it.
+  foreach callable in array array[
+    'increment_feature_usage_bulk(bigint[], text[], bigint[], text[], timestamptz[])'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
+    execute format('grant execute on function secretaria_reference.%s to public', callable);
+  end loop;
+end
+$$;
