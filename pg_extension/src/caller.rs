@@ -95,7 +95,7 @@ unsafe fn own_company(state: &mut Backend, role: pg_sys::Oid) -> Option<Option<i
         pg_sys::namestrcpy(&mut name, spelled);
         let spelled = CStr::from_ptr(name.data.as_ptr()).to_bytes();
         role_places.bound(64);
-        let hash = locations::hash(0, spelled);
+        let hash = locations::hash(0, spelled, 0);
         let open = roles.open(role_places)?;
         let mut company = None;
         if let Some(place) = role_places.get(hash)

@@ -72,10 +72,7 @@ unsafe fn has_feature_by_row(company: i64, feature: pg_sys::Datum) -> Option<boo
         if !caller::may_read(&mut backend::state(), company)? {
             return Some(false);
         }
-        with_row(company, feature, |row| {
-            let reading = current(row, at)?;
-            Some(reading.answer(1).allowed)
-        })
+        decide(company, feature, at, |_, reading| reading.answer(1).allowed)
     }
 }
 
@@ -122,11 +119,10 @@ pub(crate) unsafe fn answered_by_row<T>(
         if !caller::may_read(&mut backend::state(), company)? {
             return None;
         }
-        with_row(company, feature, |row| {
-            let reading = current(row, at)?;
+        decide(company, feature, at, |row, reading| {
             let answer = reading.answer(required);
-            let (mut values, mut nulls) = result::columns(row, &reading, &answer, at);
-            Some(build(&mut values, &mut nulls))
+            let (mut values, mut nulls) = result::columns(row, reading, &answer, at);
+            build(&mut values, &mut nulls)
         })
     }
 }
@@ -146,8 +142,48 @@ unsafe fn current(row: &Row, at: i64) -> Option<Reading> {
     if speaks { unsafe { result::read(row) } } else { None }
 }
 
-/// Finds the row of (company, feature) in the statement's snapshot and lets `take` read it. None if there is none.
-unsafe fn with_row<T>(company: i64, feature: pg_sys::Datum, take: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
+/// Reads what a counter says, with what its further rows have used, and lets `answer` use it while its row is there.
+/// None if the rows do not speak of this instant.
+unsafe fn decide<T>(
+    company: i64,
+    feature: pg_sys::Datum,
+    at: i64,
+    answer: impl FnOnce(&Row, &Reading) -> T,
+) -> Option<T> {
+    let mut answer = Some(answer);
+    // SAFETY: `feature` is a text.
+    unsafe {
+        let slots = match with_row(company, feature, 0, |row| {
+            let reading = current(row, at)?;
+            Some(match row.value(usage::SLOTS).value() as i16 {
+                0 => Ok(answer.take()?(row, &reading)),
+                slots => Err(slots),
+            })
+        })? {
+            Ok(answered) => return Some(answered),
+            Err(slots) => slots,
+        };
+        // Every read is of the statement's snapshot, so the sum is of one moment.
+        let mut elsewhere: i64 = 0;
+        for slot in 1..=slots {
+            elsewhere =
+                elsewhere.checked_add(with_row(company, feature, slot, |row| Some(row.integer(usage::USED)))?)?;
+        }
+        with_row(company, feature, 0, |row| {
+            let mut reading = current(row, at)?;
+            reading.used = reading.used.checked_add(elsewhere)?;
+            Some(answer.take()?(row, &reading))
+        })
+    }
+}
+
+/// Finds a row of (company, feature) in the statement's snapshot and lets `take` read it. None if there is none.
+unsafe fn with_row<T>(
+    company: i64,
+    feature: pg_sys::Datum,
+    slot: i16,
+    take: impl FnOnce(&Row) -> Option<T>,
+) -> Option<T> {
     let remember = settings::location_cache();
     let mut state = backend::state();
     let Backend { usage: table, usage_places: places, hits, misses, mismatches, .. } = &mut *state;
@@ -159,12 +195,12 @@ unsafe fn with_row<T>(company: i64, feature: pg_sys::Datum, take: impl FnOnce(&R
         };
         let spelled = plain_text(feature)?;
         let open = table.open(places)?;
-        let hash = locations::hash(company, spelled);
+        let hash = locations::hash(company, spelled, slot);
         if remember {
             places.bound(settings::location_cache_entries());
             if let Some(place) = places.get(hash) {
                 if let Some(row) = table.read_remembered(&open, place) {
-                    if is_of(&row, company, spelled) {
+                    if is_of(&row, company, spelled, slot) {
                         *hits += 1;
                         let taken = take(&row);
                         row.release();
@@ -180,7 +216,7 @@ unsafe fn with_row<T>(company: i64, feature: pg_sys::Datum, take: impl FnOnce(&R
         let found = open.search(&[
             Key { equal: pg_sys::F_INT8EQ, value: pg_sys::Datum::from(company) },
             Key { equal: pg_sys::F_TEXTEQ, value: feature },
-            Key { equal: pg_sys::F_INT2EQ, value: pg_sys::Datum::from(0_i16) },
+            Key { equal: pg_sys::F_INT2EQ, value: pg_sys::Datum::from(slot) },
         ]);
         let taken = found.and_then(|(place, row)| {
             if remember {
@@ -195,10 +231,10 @@ unsafe fn with_row<T>(company: i64, feature: pg_sys::Datum, take: impl FnOnce(&R
     }
 }
 
-unsafe fn is_of(row: &Row, company: i64, feature: &[u8]) -> bool {
+unsafe fn is_of(row: &Row, company: i64, feature: &[u8], slot: i16) -> bool {
     // SAFETY: the key's columns are not null, and the pin is held.
     row.integer(usage::COMPANY) == company
-        && row.value(usage::SLOT).value() as i16 == 0
+        && row.value(usage::SLOT).value() as i16 == slot
         && unsafe { row.text(usage::FEATURE) } == Some(feature)
 }
 

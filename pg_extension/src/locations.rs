@@ -101,10 +101,11 @@ impl Locations {
     }
 }
 
-/// Mixes company and feature. Not for keeping: it may differ between releases.
+/// Mixes company, feature and slot. Not for keeping: it may differ between releases.
 #[inline]
-pub(crate) fn hash(company: i64, feature: &[u8]) -> u64 {
-    let mut state = fold(company as u64 ^ 0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f ^ feature.len() as u64);
+pub(crate) fn hash(company: i64, feature: &[u8], slot: i16) -> u64 {
+    let length_and_slot = feature.len() as u64 ^ ((slot as u64) << 48);
+    let mut state = fold(company as u64 ^ 0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f ^ length_and_slot);
     let mut rest = feature;
     while let Some((word, tail)) = rest.split_first_chunk::<8>() {
         state = fold(state ^ u64::from_le_bytes(*word), 0xe703_7ed1_a0b4_28db);

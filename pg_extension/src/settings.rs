@@ -1,11 +1,23 @@
-//! What can be set: `secretaria.location_cache`, `secretaria.location_cache_entries`, `secretaria.test_now`.
+//! What can be set: `secretaria.location_cache`, `secretaria.location_cache_entries`, `secretaria.slots`,
+//! `secretaria.test_now`.
 
 use std::ffi::CString;
 
+use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+/// When a counter is given further rows. The writers of the reference read it by its name.
+#[derive(Clone, Copy, PostgresGucEnum)]
+#[expect(non_camel_case_types, reason = "the server shows these names")]
+enum Slots {
+    auto,
+    on,
+    off,
+}
 
 static LOCATION_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(131_072);
+static SLOTS: GucSetting<Slots> = GucSetting::<Slots>::new(Slots::auto);
 static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Tells the server about them; a value that was set before the library was loaded is taken over.
@@ -25,6 +37,14 @@ pub(crate) fn define() {
         &LOCATION_CACHE_ENTRIES,
         64,
         16_777_216,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"secretaria.slots",
+        c"When a counter is spread over several rows.",
+        c"auto: once its writers meet. on: at its first increment. off: never. The answers are the same.",
+        &SLOTS,
         GucContext::Userset,
         GucFlags::default(),
     );

@@ -38,6 +38,7 @@ pub(crate) mod usage {
     pub(crate) const KIND: usize = 11;
     pub(crate) const REASON: usize = 12;
     pub(crate) const SOURCE: usize = 13;
+    pub(crate) const SLOTS: usize = 14;
 }
 
 pub(crate) static FEATURE_USAGE: Shape = Shape {
@@ -58,6 +59,7 @@ pub(crate) static FEATURE_USAGE: Shape = Shape {
         (c"kind", pg_sys::TEXTOID),
         (c"reason", pg_sys::TEXTOID),
         (c"source", pg_sys::TEXTOID),
+        (c"slots", pg_sys::INT2OID),
     ],
     key: 3,
 };
