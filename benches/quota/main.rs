@@ -80,21 +80,23 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         println!("the extension is not installed: its variants are left out");
     }
 
-    let mut tps = Figures::new();
-    let mut cpu = Figures::new();
+    let schema = if has_extension { "secretaria" } else { "secretaria_reference" };
+    let (mut tps, mut cpu, mut writes) = (Figures::new(), Figures::new(), Figures::new());
     for round in 1..=args.rounds {
+        println!("round {round} of {}", args.rounds);
+        writes::reset(&client, args.companies).await?;
         for variant in pgbench::CHECKS.iter().filter(|it| has_extension || !it.of_extension) {
             let figure = pgbench::run(url, variant, args)?;
-            println!("round {round} of {}: {:<16} {figure:>9.0} tps", args.rounds, variant.name);
+            println!("  {:<16} {figure:>9.0} tps", variant.name);
             tps.entry(variant.name).or_default().push(figure);
         }
         for variant in cpu::CALLS.iter().filter(|it| has_extension || !it.of_extension) {
             let figure = cpu::per_call_us(&client, variant).await?;
-            println!("round {round} of {}: {:<16} {figure:>9.2} CPU µs per call", args.rounds, variant.name);
+            println!("  {:<16} {figure:>9.2} CPU µs per call", variant.name);
             cpu.entry(variant.name).or_default().push(figure);
         }
+        writes::measure(&client, url, schema, args, &mut writes).await?;
     }
-    let writes = writes::measure(&client, url, args).await?;
 
     let mut line = Map::new();
     let ratio = |figures: &Figures, over: &str, under: &str| {
@@ -113,12 +115,21 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     for (name, over, under) in [("check_cpu_vs_twin", "check", "check_twin"), ("has_cpu_vs_twin", "has", "has_twin")] {
         line.extend(ratio(&cpu, over, under).map(|it| (name.to_owned(), json!(it))));
     }
+    for (name, over, under) in [
+        ("hot_vs_twin", "hot", "hot_twin"),
+        ("hot_vs_spread", "hot", "spread"),
+        ("spread_vs_twin", "spread", "spread_twin"),
+        ("bulk_vs_single", "bulk", "single"),
+    ] {
+        line.extend(ratio(&writes, over, under).map(|it| (name.to_owned(), json!(it))));
+    }
+    line.extend(writes.get("bulk").map(|it| ("bulk_events_per_s".to_owned(), json!(median(it).round()))));
     let medians = |figures: &Figures| -> Map<String, Value> {
         figures.iter().map(|(name, rounds)| ((*name).to_owned(), json!(rounded(median(rounds))))).collect()
     };
     line.insert("tps".into(), medians(&tps).into());
     line.insert("cpu_us".into(), medians(&cpu).into());
-    line.extend(writes);
+    line.insert("increments_per_s".into(), medians(&writes).into());
     line.insert("flush_ms".into(), json!(rounded(flush_ms)));
     for (name, value) in
         [("clients", args.clients), ("threads", pgbench::THREADS), ("seed", args.seed), ("rounds", args.rounds)]

@@ -69,4 +69,10 @@ create table bench.keys as
 select 1 + floor(random() * :companies)::bigint as company_id, 'f' || (1 + floor(random() * 20)::int) as feature
 from generate_series(1, 400000);
 
+-- The law of the checks' keys, to draw others from.
+create table bench.zipf as
+select n::bigint as company, sum(n ^ -1.07::float) over (order by n) / sum(n ^ -1.07::float) over () as upto
+from generate_series(1, :companies) n;
+create unique index zipf_upto on bench.zipf (upto) include (company);
+
 set session_replication_role = origin;
