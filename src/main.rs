@@ -28,7 +28,7 @@ enum Command {
     Migrate,
     /// Take hooks: POST /webhook/whaticket, onto Kafka.
     Ingest,
-    /// Run the processors: reply, delivery, metering and the outbox relay.
+    /// Run the processors: reply, delivery, metering, alerts and the outbox relay.
     Process(serve::ProcessArgs),
     /// Answer people: /api/usage, /api/conversations.
     Api,

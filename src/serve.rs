@@ -27,14 +27,14 @@ use crate::{Settings, quota};
 /// Arguments of `process`.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
-    /// Only this processor: reply, delivery or metering. May be given more than once.
+    /// Only this processor: reply, delivery, metering or alerts. May be given more than once.
     #[arg(long, value_name = "NAME", value_parser = processor)]
     only: Vec<ProcessorName>,
 }
 
 fn processor(name: &str) -> Result<ProcessorName, String> {
     let known = ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
-    known.ok_or_else(|| "there are reply, delivery and metering".to_owned())
+    known.ok_or_else(|| "there are reply, delivery, metering and alerts".to_owned())
 }
 
 /// One thing a process does.
@@ -149,6 +149,9 @@ pub async fn start(
     if roles.includes(Role::Process(ProcessorName::Reply)) {
         settings.reply.model.validate()?;
     }
+    if roles.includes(Role::Process(ProcessorName::Alerts)) {
+        settings.alerts.validate_operator()?;
+    }
     let listener = TcpListener::bind(settings.http.listen)
         .await
         .with_context(|| format!("setting `http.listen`: {} cannot be bound", settings.http.listen))?;
@@ -171,7 +174,8 @@ pub async fn start(
     let processors = roles.processors();
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     let drain_ms = house.settings.http.drain_ms;
-    let work_drain_ms = house.settings.reply.runner.drain_ms.max(house.settings.delivery.runner.drain_ms);
+    let Settings { reply, delivery, alerts, .. } = &house.settings;
+    let work_drain_ms = reply.runner.drain_ms.max(delivery.runner.drain_ms).max(alerts.runner.drain_ms);
     let server = task::spawn("http", http::serve(listener, routes, drain_ms, house.stops.http.clone()));
     readiness.open();
     tracing::info!(%address, %roles, "serving");
@@ -250,8 +254,11 @@ impl House {
             sealer: Arc::clone(&self.sealer),
             instance: self.settings.process.instance.clone(),
         };
-        let config =
-            processors::Config { reply: self.settings.reply.clone(), delivery: self.settings.delivery.clone() };
+        let config = processors::Config {
+            reply: self.settings.reply.clone(),
+            delivery: self.settings.delivery.clone(),
+            alerts: self.settings.alerts.clone(),
+        };
         let (names, stop, broken) = (names.to_vec(), self.stops.work.clone(), self.stops.broken.clone());
         self.work.push(task::spawn("processors", async move {
             if let Err(problem) = processors::run(&names, ground, config, stop.clone()).await {

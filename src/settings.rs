@@ -30,6 +30,8 @@ pub struct Settings {
     pub reply: processors::reply::Config,
     /// The delivery processor.
     pub delivery: processors::delivery::Config,
+    /// The alerts processor.
+    pub alerts: processors::alerts::Config,
     /// Room 4.
     pub api: api::Config,
 }
@@ -97,6 +99,8 @@ impl Settings {
         self.reply.runner.validate("reply.runner")?;
         self.delivery.validate()?;
         self.delivery.runner.validate("delivery.runner")?;
+        self.alerts.validate()?;
+        self.alerts.runner.validate("alerts.runner")?;
         self.api.validate()?;
         let instance = &self.process.instance;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -3,7 +3,7 @@
 
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/debug
 
-# The settings of a laptop, the same for `make demo`, `make dev` and `make worker`. Time runs fifty times faster in delivery.
+# The settings of a laptop, the same for `make demo`, `make dev` and `make worker`. Time runs fifty times faster in delivery and alerts.
 app_settings() {
     # shellcheck source=/dev/null
     source "$STATE/env"
@@ -11,6 +11,8 @@ app_settings() {
     export SECRETARIA__REPLY__MODEL__API_KEY=sandbox
     export SECRETARIA__REPLY__QUIET_MS=500
     export SECRETARIA__DELIVERY__TIME_SCALE=0.02
+    # The sandbox receives webhooks too, on this machine and without TLS.
+    export SECRETARIA__ALERTS__TIME_SCALE=0.02 SECRETARIA__ALERTS__ALLOW_PRIVATE=true
     # The sandbox is on this machine; a proxy meant for the world could not reach it.
     export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}
 }

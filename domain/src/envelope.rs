@@ -47,20 +47,53 @@ pub enum Kind {
     OutboundMessage,
     /// A [`crate::UsageEvent`].
     Usage,
-    /// Something a company should know.
-    Alert,
+    /// An [`crate::Alert`]: usage has passed a threshold.
+    UsageThreshold,
+    /// An [`crate::Alert`]: a subscription began.
+    SubscriptionCreated,
+    /// An [`crate::Alert`]: the plan will change at the end of the term.
+    SubscriptionPlanChangeScheduled,
+    /// An [`crate::Alert`]: the plan is another one now.
+    SubscriptionPlanChanged,
+    /// An [`crate::Alert`]: the subscription will end with its period.
+    SubscriptionCancelScheduled,
+    /// An [`crate::Alert`]: the subscription is over.
+    SubscriptionCanceled,
+    /// An [`crate::Alert`]: a cancellation was taken back.
+    SubscriptionResumed,
+    /// An [`crate::Alert`]: the subscription has another status.
+    SubscriptionStatusChanged,
     /// Any record that was parked; its payload is the original bytes.
     DeadLetter,
 }
 
 impl Kind {
+    /// What `alerts` holds.
+    pub const ALERTS: &[Kind] = &[
+        Kind::UsageThreshold,
+        Kind::SubscriptionCreated,
+        Kind::SubscriptionPlanChangeScheduled,
+        Kind::SubscriptionPlanChanged,
+        Kind::SubscriptionCancelScheduled,
+        Kind::SubscriptionCanceled,
+        Kind::SubscriptionResumed,
+        Kind::SubscriptionStatusChanged,
+    ];
+
     /// The name in headers and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::InboundMessage => "inbound_message",
             Kind::OutboundMessage => "outbound_message",
             Kind::Usage => "usage",
-            Kind::Alert => "alert",
+            Kind::UsageThreshold => "usage_threshold",
+            Kind::SubscriptionCreated => "subscription_created",
+            Kind::SubscriptionPlanChangeScheduled => "subscription_plan_change_scheduled",
+            Kind::SubscriptionPlanChanged => "subscription_plan_changed",
+            Kind::SubscriptionCancelScheduled => "subscription_cancel_scheduled",
+            Kind::SubscriptionCanceled => "subscription_canceled",
+            Kind::SubscriptionResumed => "subscription_resumed",
+            Kind::SubscriptionStatusChanged => "subscription_status_changed",
             Kind::DeadLetter => "dead_letter",
         }
     }
@@ -100,12 +133,12 @@ pub enum Unreadable {
         schema: u32,
     },
     /// A known envelope on the wrong topic.
-    #[error("kind {found} where {expected} belongs", found = found.as_str(), expected = expected.as_str())]
+    #[error("kind {found} where {expected} belongs", found = found.as_str(), expected = names(expected))]
     WrongKind {
         /// What it is.
         found: Kind,
         /// What the topic holds.
-        expected: Kind,
+        expected: &'static [Kind],
     },
     /// There is nothing in the record.
     #[error("record has no payload")]
@@ -124,12 +157,16 @@ impl Unreadable {
     }
 }
 
+fn names(kinds: &[Kind]) -> String {
+    kinds.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(" or ")
+}
+
 impl<T: DeserializeOwned> Envelope<T> {
     /// Reads a record's payload.
     ///
     /// # Errors
     /// Says why the record cannot be handled; the schema is looked at before the rest is.
-    pub fn read(bytes: &[u8], expected: Kind) -> Result<Self, Unreadable> {
+    pub fn read(bytes: &[u8], expected: &'static [Kind]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
@@ -142,7 +179,7 @@ impl<T: DeserializeOwned> Envelope<T> {
             return Err(Unreadable::UnknownSchema { schema });
         }
         let envelope: Envelope<T> = serde_json::from_slice(bytes).map_err(Unreadable::Undecodable)?;
-        if envelope.kind != expected {
+        if !expected.contains(&envelope.kind) {
             return Err(Unreadable::WrongKind { found: envelope.kind, expected });
         }
         Ok(envelope)
@@ -177,7 +214,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Envelope<crate::UsageEvent>, Unreadable> {
-        Envelope::read(json.as_bytes(), Kind::Usage)
+        Envelope::read(json.as_bytes(), &[Kind::Usage])
     }
 
     const GOOD: &str = r#"{"schema":1,"event_id":"00000000-0000-0000-0000-000000000001","company_id":7,"kind":"usage",

@@ -6,7 +6,7 @@
 //! - [`CompanyId`] — the tenant; everything belongs to exactly one.
 //! - [`Address`] — who writes to a company, in the one form that is compared and hashed.
 //! - [`EventId`] — an id derived from what an event *is*, so that a repeat lands on the same row.
-//! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`] — the facts that travel.
+//! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that travel.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
 //! - [`Mark`] — how the handling of one event ended.
 //! - [`billing`] — what a company may do, until when, and what a change of plan costs.
@@ -17,6 +17,7 @@ mod identity;
 mod message;
 mod outbound;
 mod usage;
+mod alert;
 mod envelope;
 mod topic;
 pub mod placement;
@@ -24,6 +25,7 @@ mod mark;
 pub mod billing;
 
 pub use address::{Address, Alias, Channel};
+pub use alert::{Alert, Step, Threshold};
 pub use company::CompanyId;
 pub use envelope::{Envelope, Kind, SCHEMA, Unreadable, header};
 pub use identity::{Author, ContactId, ConversationId, EventId, MessageId, TurnId};

@@ -61,6 +61,8 @@ pub enum IgnoreReason {
     Reaction,
     /// The company is not served.
     CompanyInactive,
+    /// Neither the company nor the operator wants to be told.
+    NoWebhook,
 }
 
 impl IgnoreReason {
@@ -76,6 +78,7 @@ impl IgnoreReason {
             IgnoreReason::Stub => "stub",
             IgnoreReason::Reaction => "reaction",
             IgnoreReason::CompanyInactive => "company_inactive",
+            IgnoreReason::NoWebhook => "no_webhook",
         }
     }
 }
@@ -95,11 +98,14 @@ pub enum ProcessorName {
     Delivery,
     /// Books usage.
     Metering,
+    /// Tells companies and the operator.
+    Alerts,
 }
 
 impl ProcessorName {
     /// Every processor, in river order.
-    pub const ALL: [ProcessorName; 3] = [ProcessorName::Reply, ProcessorName::Delivery, ProcessorName::Metering];
+    pub const ALL: [ProcessorName; 4] =
+        [ProcessorName::Reply, ProcessorName::Delivery, ProcessorName::Metering, ProcessorName::Alerts];
 
     /// The name.
     pub fn as_str(self) -> &'static str {
@@ -107,6 +113,7 @@ impl ProcessorName {
             ProcessorName::Reply => "reply",
             ProcessorName::Delivery => "delivery",
             ProcessorName::Metering => "metering",
+            ProcessorName::Alerts => "alerts",
         }
     }
 }

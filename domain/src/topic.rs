@@ -11,7 +11,7 @@ pub enum Topic {
     OutboundMessages,
     /// What was used. Written by the outbox relay, read by metering.
     UsageEvents,
-    /// What a company should know: a threshold crossed, a plan changed. Written by the outbox relay.
+    /// What a company should know: a threshold crossed, a plan changed. Written by the outbox relay, read by alerts.
     Alerts,
     /// What could not be handled, for watchers; the shelf itself is rows. Written by the outbox relay.
     DeadLetters,

@@ -7,6 +7,8 @@ pub mod clock;
 pub mod settings;
 pub mod secret;
 pub mod seal;
+pub mod webhook;
+pub mod outward;
 pub mod task;
 pub mod telemetry;
 mod json_line;

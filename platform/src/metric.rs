@@ -34,6 +34,12 @@ pub const WHATICKET_ERRORS: &str = "secretaria_whaticket_errors_total";
 pub const WHATICKET_SUCCESS: &str = "secretaria_whaticket_send_success_total";
 /// Sends that will be tried again.
 pub const WHATICKET_RETRY: &str = "secretaria_whaticket_send_retry_total";
+/// Webhooks about alerts, by endpoint and outcome.
+pub const ALERT_WEBHOOKS: &str = "secretaria_alert_webhooks_total";
+/// One call of a receiver.
+pub const ALERT_WEBHOOK_LATENCY: &str = "secretaria_alert_webhook_latency_seconds";
+/// Calls of receivers that failed, by class.
+pub const ALERT_WEBHOOK_ERRORS: &str = "secretaria_alert_webhook_errors_total";
 /// Successes among all ended deliveries since start.
 pub const WHATICKET_RATIO: &str = "secretaria_whaticket_delivery_success_ratio";
 /// One model call.
@@ -95,6 +101,9 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(WHATICKET_ERRORS, "sends that failed, by class");
     describe_counter!(WHATICKET_SUCCESS, "sends that succeeded");
     describe_counter!(WHATICKET_RETRY, "sends that will be tried again");
+    describe_counter!(ALERT_WEBHOOKS, "webhooks about alerts, by endpoint and outcome");
+    describe_histogram!(ALERT_WEBHOOK_LATENCY, "one call of a webhook's receiver");
+    describe_counter!(ALERT_WEBHOOK_ERRORS, "calls of webhooks' receivers that failed, by class");
     describe_gauge!(WHATICKET_RATIO, "successes among all ended deliveries since start");
     describe_histogram!(LLM_LATENCY, "one model call");
     describe_counter!(LLM_ERRORS, "model calls that failed, by class");

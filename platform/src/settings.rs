@@ -8,6 +8,10 @@ use serde::de::DeserializeOwned;
 /// The prefix of every variable; rooms and keys follow, joined by two underscores.
 pub const ENV_PREFIX: &str = "SECRETARIA";
 
+/// Variables that people have set since before there were settings, and the setting each of them stands for. It counts
+/// where nothing else says anything.
+const OLDER_NAMES: [(&str, &str); 1] = [("BILLING_ALERT_WEBHOOK_URL", "alerts.operator_webhook_url")];
+
 /// The settings could not be read; nothing has been started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,9 +52,20 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
         .separator("__")
         .list_separator(",")
         .with_list_parse_key("delivery.retry_after_s")
+        .with_list_parse_key("alerts.retry_after_s")
         .try_parsing(true);
+    for (key, value) in older() {
+        let value = sources.set_default(key, value).map_err(|it| Error::Unreadable { problem: in_words(&it) });
+        sources = value?;
+    }
     let sources = sources.add_source(environment).build();
     sources.and_then(config::Config::try_deserialize).map_err(|it| Error::Unreadable { problem: in_words(&it) })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where settings are read")]
+fn older() -> impl Iterator<Item = (&'static str, String)> {
+    let said = |variable| std::env::var(variable).ok().filter(|it| !it.is_empty());
+    OLDER_NAMES.into_iter().filter_map(move |(variable, key)| Some((key, said(variable)?)))
 }
 
 /// Settings that take one word of a few. The reader only says that another was no variant.

@@ -6,6 +6,7 @@
 pub mod reply;
 pub mod delivery;
 pub mod metering;
+pub mod alerts;
 pub mod parked;
 mod ledger;
 mod queues;
@@ -20,7 +21,7 @@ use platform::postgres::{Db, Failure};
 use platform::seal::Sealer;
 use platform::task::Stop;
 use platform::telemetry::chain;
-use platform::{heartbeat, instance, intake, kafka, task};
+use platform::{heartbeat, instance, intake, kafka, settings, task};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 /// What every processor needs.
@@ -43,6 +44,8 @@ pub struct Config {
     pub reply: reply::Config,
     /// `delivery.*`.
     pub delivery: delivery::Config,
+    /// `alerts.*`.
+    pub alerts: alerts::Config,
 }
 
 /// A processor could not start, or ended by itself.
@@ -57,6 +60,9 @@ pub enum Error {
     /// A task panicked.
     #[error("task broke off")]
     Broke(#[from] JoinError),
+    /// The settings make no sense; whoever starts a processor has looked at them before.
+    #[error("settings cannot be used")]
+    Settings(#[from] settings::Error),
     /// The HTTP client for a provider cannot be made.
     #[error("HTTP client cannot be made")]
     Http(#[from] reqwest::Error),
@@ -97,6 +103,7 @@ async fn run_one(name: ProcessorName, ground: Ground, config: Config, stop: Stop
         ProcessorName::Reply => reply::run(ground, config.reply, stop).await,
         ProcessorName::Delivery => delivery::run(ground, config.delivery, stop).await,
         ProcessorName::Metering => metering::run(ground, stop).await,
+        ProcessorName::Alerts => alerts::run(ground, config.alerts, stop).await,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::gemini;
 use crate::journal::{Entry, Journal, Target};
 use crate::server::Line;
 use crate::settings::{Settings, SettingsChange};
+use crate::webhooks::Receivers;
 use crate::whaticket::Sessions;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -36,6 +37,7 @@ pub(crate) struct Desk {
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     pub(crate) sessions: Sessions,
+    pub(crate) receivers: Receivers,
     /// Texts generated so far; makes every `responseId` its own.
     pub(crate) generated: AtomicU64,
     pub(crate) stop: CancellationToken,
@@ -48,6 +50,7 @@ impl Desk {
             faults: Faults::default(),
             journal: Journal::new(),
             sessions: Sessions::default(),
+            receivers: Receivers::default(),
             generated: AtomicU64::new(0),
             stop: CancellationToken::new(),
             settings: Mutex::new(settings),
@@ -77,7 +80,7 @@ pub(crate) struct Request {
     pub(crate) token: Option<String>,
     pub(crate) model: Option<String>,
     trace: Option<String>,
-    message_key: Option<String>,
+    pub(crate) message_key: Option<String>,
 }
 
 impl Request {
@@ -125,6 +128,12 @@ impl Outcome {
     /// The effect took place.
     pub(crate) fn performed(body: &Value, answer: impl Into<String>) -> Self {
         Self { performed: true, answer: Some(answer.into()), ..Self::json(StatusCode::OK, body) }
+    }
+
+    /// The effect took place, and there is nothing to say about it.
+    pub(crate) fn taken(status: StatusCode) -> Self {
+        let headers = HeaderMap::new();
+        Self { performed: true, status, headers, body: Bytes::new(), answer: None, token: None }
     }
 
     /// Nothing took place; `answer` is the provider's reason.

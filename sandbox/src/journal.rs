@@ -23,6 +23,8 @@ pub enum Target {
     Send,
     /// Whaticket's `/auth/login`.
     Login,
+    /// A receiver of webhooks.
+    Webhook,
 }
 
 /// One request and what became of it.
@@ -34,9 +36,9 @@ pub struct Entry {
     pub at: i64,
     /// Which surface was called.
     pub target: Target,
-    /// The number a message goes to.
+    /// The number a message goes to, or the name of the webhook's receiver.
     pub number: Option<String>,
-    /// The message, the user's last words to the model (a burst is joined by line breaks), or the e-mail of a login.
+    /// The message, the user's last words to the model (a burst is joined by line breaks), the e-mail of a login, or a webhook's body.
     pub text: Option<String>,
     /// Bearer token or API key presented; for a login, the token issued.
     pub token: Option<String>,
@@ -46,11 +48,11 @@ pub struct Entry {
     pub status: Option<u16>,
     /// Kind of the scripted fault that met it.
     pub fault: Option<&'static str>,
-    /// Whether the effect took place: message sent, text generated, token issued.
+    /// Whether the effect took place: message sent, text generated, token issued, webhook verified and taken.
     pub performed: bool,
     /// Value of `traceparent`.
     pub trace: Option<String>,
-    /// Value of `x-secretaria-delivery`.
+    /// Value of `x-secretaria-delivery`, or of a webhook's `webhook-id`.
     pub message_key: Option<String>,
     /// The text answered: the model's words, Whaticket's message, or the error's.
     pub answer: Option<String>,
@@ -68,7 +70,7 @@ pub struct Filter {
     pub text: Option<String>,
     /// Whole bearer token or API key.
     pub token: Option<String>,
-    /// Whole `x-secretaria-delivery`.
+    /// Whole `x-secretaria-delivery` or `webhook-id`.
     pub message_key: Option<String>,
     /// Only what took place, or only what did not.
     pub performed: Option<bool>,
@@ -91,7 +93,13 @@ impl Filter {
         Self { performed: Some(true), ..Self::of(Target::Send) }
     }
 
-    /// Only to this number.
+    /// Webhooks verified and taken.
+    #[must_use]
+    pub fn taken() -> Self {
+        Self { performed: Some(true), ..Self::of(Target::Webhook) }
+    }
+
+    /// Only to this number, or to the receiver of this name.
     #[must_use]
     pub fn number(mut self, number: impl Into<String>) -> Self {
         self.number = Some(number.into());

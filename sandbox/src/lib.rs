@@ -1,4 +1,5 @@
-//! The outside world in one program: Gemini and Whaticket, in their real wire formats, with faults on demand.
+//! The outside world in one program: Gemini, Whaticket and receivers of webhooks, in their real wire formats, with
+//! faults on demand.
 //!
 //! For development, tests and the demo; never part of a production image. Nothing leaves this process: a "sent"
 //! message is a line in a log. Point the real clients' base URLs here and nothing else changes.
@@ -7,7 +8,7 @@
 //! |---|---|
 //! | `server.rs` | routes, connections, how a connection is cut |
 //! | `exchange.rs` | the way of every request: fault → effect → log → wait → answer |
-//! | `gemini.rs`, `whaticket.rs` | the wire formats, with their sources |
+//! | `gemini.rs`, `whaticket.rs`, `webhooks.rs` | the wire formats, with their sources |
 //! | `secretary/`, `structured.rs` | the stand-in model: rules, facts of a business, JSON answers |
 //! | `faults/`, `journal.rs`, `settings.rs` | what is scripted, what happened, what can be tuned |
 //! | `control.rs` | the same three over HTTP, under `/_sandbox` |
@@ -21,6 +22,7 @@ mod secretary;
 mod server;
 mod settings;
 mod structured;
+mod webhooks;
 mod whaticket;
 
 use std::io;
@@ -34,6 +36,7 @@ use tokio::task::JoinHandle;
 pub use faults::{Fault, FaultRule, Match, RuleRefused, Standing};
 pub use journal::{Entry, Filter, Target};
 pub use settings::{Settings, SettingsChange};
+pub use webhooks::{Receiver, ReceiverRefused};
 
 use exchange::Desk;
 
@@ -87,6 +90,14 @@ impl Sandbox {
         self.desk.change(change)
     }
 
+    /// Makes a receiver of webhooks under `/webhooks/{name}`, or gives it other secrets.
+    ///
+    /// # Errors
+    /// A secret is no secret, or there are too many receivers.
+    pub fn receive(&self, name: &str, receiver: &Receiver) -> Result<(), ReceiverRefused> {
+        self.desk.receivers.put(name, receiver)
+    }
+
     /// Refuses every login token issued so far.
     pub fn revoke_tokens(&self) {
         self.desk.sessions.revoke();
@@ -109,7 +120,7 @@ impl Sandbox {
         self.desk.journal.seen(filter, at_least, within).await
     }
 
-    /// Forgets the log and the faults; settings and tokens stay.
+    /// Forgets the log and the faults; settings, tokens and receivers stay.
     pub fn clear(&self) {
         self.desk.journal.clear();
         self.desk.faults.clear();

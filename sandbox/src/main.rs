@@ -10,7 +10,7 @@ use sandbox::{Sandbox, SettingsChange};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Gemini and Whaticket on one port, for development. Steer it through /_sandbox.
+/// Gemini, Whaticket and receivers of webhooks on one port, for development. Steer it through /_sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "secretaria-sandbox", version)]
 struct Arguments {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::exchange::Desk;
-use crate::{control, gemini, whaticket};
+use crate::{control, gemini, webhooks, whaticket};
 
 /// Gemini takes requests up to 20 MB; nothing here is larger.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
@@ -37,6 +37,7 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/v1beta/models/{call}", post(gemini::generate))
         .route("/api/messages/send", post(whaticket::send))
         .route("/auth/login", post(whaticket::login))
+        .route("/webhooks/{name}", post(webhooks::receive))
         .route("/livez", get(|| async { "ok" }))
         .nest("/_sandbox", control::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({"error": "no such route in the sandbox"}))) })

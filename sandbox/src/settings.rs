@@ -28,7 +28,7 @@ impl Settings {
         match target {
             Target::Model => Duration::from_millis(self.model_latency_ms),
             Target::Send => Duration::from_millis(self.send_latency_ms),
-            Target::Login => Duration::ZERO,
+            Target::Login | Target::Webhook => Duration::ZERO,
         }
     }
 }

@@ -122,6 +122,38 @@ where m.processor = 'delivery'
        or (m.state = 'parked') <> (d.outcome is not distinct from 'failed_permanent') and d.delivery_id is not null)
 
 union all
+select 'an alert in flight has a webhook that has not ended',
+  format('company %s event %s', m.company_id, m.event_id)
+from secretaria.event_marks m
+where m.processor = 'alerts'
+  and m.state = 'in_flight'
+  and not exists (
+    select from secretaria.webhook_deliveries d
+    where d.company_id = m.company_id and d.event_id = m.event_id and d.state <> 'ended')
+
+union all
+select 'an alert done was delivered, one given up is parked',
+  format('company %s event %s: mark %s, outcomes %s', d.company_id, d.event_id, m.state, d.outcomes)
+from (
+  select company_id, event_id, string_agg(coalesce(outcome, 'none'), ' ' order by endpoint) as outcomes,
+    case
+      when not bool_and(state = 'ended') then 'in_flight'
+      when bool_or(outcome = 'failed_permanent') then 'parked'
+      when bool_or(outcome = 'delivered') then 'done'
+      else 'ignored'
+    end as due_state
+  from secretaria.webhook_deliveries
+  group by company_id, event_id
+) d
+full join (
+  select company_id, event_id, state from secretaria.event_marks where processor = 'alerts'
+) m using (company_id, event_id)
+where case
+    when d.event_id is null then m.state = 'done'
+    else m.state is distinct from d.due_state
+  end
+
+union all
 select 'whatever is parked is on the shelf',
   format('company %s %s event %s', m.company_id, m.processor, m.event_id)
 from secretaria.event_marks m

@@ -32,4 +32,4 @@ left join marked m using (company_id, processor)
 left join reasons r using (company_id, processor)
 left join secretaria.companies p using (company_id)
 group by p.domain, c.company_id, c.processor, c.records, c.reopened, c.duplicates, r.reasons
-order by c.company_id, array_position(array['reply', 'delivery', 'metering'], c.processor);
+order by c.company_id, array_position(array['reply', 'delivery', 'metering', 'alerts'], c.processor);

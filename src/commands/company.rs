@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use api::companies::{self, Auth, Channel, Listed, NewCompany};
+use api::companies::{self, Auth, ChangeWebhook, Channel, Listed, NewCompany};
 use clap::{Args, Subcommand};
 use platform::clock;
+use platform::postgres::Db;
 use platform::seal::Sealer;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -21,6 +22,8 @@ pub enum Command {
     List,
     /// Give a company a new webhook secret; the one it had counts for a while longer.
     RotateSecret(Rotate),
+    /// Show or change where a company's alerts are sent; prints the signing secret once, when it is made.
+    Webhook(Webhook),
 }
 
 /// What to know about a company. Secrets are read from the environment, so that no process list shows them.
@@ -72,6 +75,26 @@ pub struct Rotate {
     keep_hours: u32,
 }
 
+/// Where a company's alerts are sent.
+#[derive(Debug, Args)]
+pub struct Webhook {
+    /// The company, by domain.
+    #[arg(long, visible_alias = "domain")]
+    company: String,
+    /// The receiver: https:// and a public host. Turns the webhook on.
+    #[arg(long, conflicts_with = "off")]
+    url: Option<String>,
+    /// Give it a new secret; calls are signed with the one it had, too, for a while longer.
+    #[arg(long)]
+    rotate: bool,
+    /// How long that while is, in hours.
+    #[arg(long, default_value_t = 24, requires = "rotate")]
+    keep_hours: u32,
+    /// Send nothing any more; URL and secret are kept.
+    #[arg(long)]
+    off: bool,
+}
+
 /// Adds, lists or rotates.
 ///
 /// # Errors
@@ -97,6 +120,24 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
             say(format_args!("webhook secret   {}", secret.expose_secret()))?;
             say(format_args!("the old one counts for {} h more", args.keep_hours))?;
         }
+        Command::Webhook(args) => webhook(settings, &db, args).await?,
+    }
+    Ok(())
+}
+
+async fn webhook(settings: &Settings, db: &Db, args: Webhook) -> anyhow::Result<()> {
+    let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
+    let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
+    let change = ChangeWebhook { url: args.url, rotate: args.rotate.then_some(keep), off: args.off };
+    let reach = settings.alerts.reach();
+    let webhook = companies::change_webhook(db, &sealer, &args.company, change, clock::now(), reach).await?;
+    let state = if webhook.enabled { "" } else { "   (off)" };
+    say(format_args!("url              {}{state}", webhook.url))?;
+    if let Some(secret) = webhook.new_secret {
+        say(format_args!("signing secret   {}", secret.expose_secret()))?;
+    }
+    if let Some(until) = webhook.previous_secret_until {
+        say(format_args!("the old one counts until {until}"))?;
     }
     Ok(())
 }

@@ -107,7 +107,9 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> 
     let named = |name: &str| ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
     let processor = match filter.processor.as_deref() {
         None => None,
-        Some(name) => Some(named(name).with_context(|| format!("no processor `{name}`: reply, delivery, metering"))?),
+        Some(name) => {
+            Some(named(name).with_context(|| format!("no processor `{name}`: reply, delivery, metering, alerts"))?)
+        }
     };
     Ok(parked::Filter {
         company,

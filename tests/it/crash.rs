@@ -18,13 +18,13 @@ use crate::support::hook::{Hook, Producer};
 use crate::support::{eventually, server, unique, variable};
 
 /// The tests here stop and starve a broker that they share.
-static BROKER: Mutex<()> = Mutex::const_new(());
+pub(crate) static BROKER: Mutex<()> = Mutex::const_new(());
 
 const KILLS: usize = 20;
 const IN_FLIGHT: usize = 200;
 
 /// A river on the real broker, not yet running; `None` when this run has none.
-async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option<TestApp> {
+pub(crate) async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option<TestApp> {
     let bootstrap = server("SECRETARIA_TEST_KAFKA", "Kafka")?;
     let mut app = TestApp::prepare(change).await?;
     app.settings.kafka.bootstrap = bootstrap;
@@ -35,12 +35,12 @@ async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option
 }
 
 /// The binary as a process of its own, at an address of its own.
-struct Life {
+pub(crate) struct Life {
     child: Child,
 }
 
 impl Life {
-    fn begin(app: &TestApp) -> Self {
+    pub(crate) fn begin(app: &TestApp) -> Self {
         let settings = &app.settings;
         let child = Command::new(env!("CARGO_BIN_EXE_secretaria"))
             .arg("all")
@@ -57,6 +57,9 @@ impl Life {
             .env("SECRETARIA__REPLY__RUNNER__SWEEP_MS", "50")
             .env("SECRETARIA__DELIVERY__TIME_SCALE", settings.delivery.time_scale.to_string())
             .env("SECRETARIA__DELIVERY__RUNNER__SWEEP_MS", "50")
+            .env("SECRETARIA__ALERTS__ALLOW_PRIVATE", settings.alerts.allow_private.to_string())
+            .env("SECRETARIA__ALERTS__TIMEOUT_MS", settings.alerts.timeout_ms.to_string())
+            .env("SECRETARIA__ALERTS__RUNNER__SWEEP_MS", "50")
             .env("SECRETARIA__TELEMETRY__LOG", "error")
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -65,7 +68,7 @@ impl Life {
         Life { child }
     }
 
-    async fn ready(&self, app: &TestApp) {
+    pub(crate) async fn ready(&self, app: &TestApp) {
         eventually("the process is ready", || async {
             let answer = reqwest::Client::new().get(format!("{}/readyz", app.url())).send().await;
             answer.map_err(|problem| problem.to_string())?.error_for_status().map(drop).map_err(|it| it.to_string())
@@ -74,13 +77,13 @@ impl Life {
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.
-    async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -12,8 +12,10 @@ mod deliveries;
 mod bad_days;
 mod shelf;
 mod limits;
+mod alerts;
 mod people;
 mod crash;
 
 mod tidy;
 mod producers;
+mod receivers;

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
 use domain::IgnoreReason;
 use ingest::rejection::{Rejection, Unauthenticated, Unavailable};
 use ingest::signature::{self, Secrets};
 use serde::Deserialize;
+
+use crate::support::recipe::{Language, said};
 
 const DOCUMENT: &str = include_str!("../../docs/PRODUCERS.md");
 const VECTORS: &str = include_str!("../../fixtures/hooks/signature_vectors.json");
@@ -28,23 +29,13 @@ struct Vector {
     expect: String,
 }
 
-/// A language the document has a recipe in.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Language {
-    Shell,
-    Python,
-    Node,
-}
-
-use Language::{Node, Python, Shell};
-
 #[test]
 fn every_recipe_signs_as_the_vectors_say() {
-    for language in [Shell, Python, Node].into_iter().filter(|it| it.is_here()) {
-        let (signing, _) = language.recipe();
-        let script = format!("{signing}\n{}", language.signs_what_it_is_given());
+    for language in Language::here() {
+        let (signing, _) = recipe(language);
+        let script = format!("{signing}\n{}", signs_what_it_is_given(language));
         for Signed { case, secret, timestamp, body, signature } in signed() {
-            let mut command = language.command("sign", &script);
+            let mut command = language.command(&language.folder("producers"), "sign", &script);
             command.env("SECRET", &secret).env("TIMESTAMP", &timestamp);
             assert_eq!(said(command, body.as_bytes()), signature, "{language:?}: {case}");
         }
@@ -53,13 +44,14 @@ fn every_recipe_signs_as_the_vectors_say() {
 
 #[test]
 fn every_recipe_sends_a_hook_that_is_accepted() {
-    for language in [Shell, Python, Node].into_iter().filter(|it| it.is_here()) {
+    for language in Language::here() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/webhook/whaticket", listener.local_addr().unwrap());
         let server = thread::spawn(move || Request::taken_from(&listener));
-        let (signing, sending) = language.recipe();
-        let mut command = language.command("send", &format!("{signing}\n{sending}"));
-        fs::write(folder(language).join("body.json"), HOOK).unwrap();
+        let (signing, sending) = recipe(language);
+        let folder = language.folder("producers");
+        let mut command = language.command(&folder, "send", &format!("{signing}\n{sending}"));
+        fs::write(folder.join("body.json"), HOOK).unwrap();
         command.env("WEBHOOK_URL", url).env("COMPANY_DOMAIN", "clinica.example").env("WEBHOOK_SECRET", "s3cret");
         let printed = said(command, b"");
         let request = server.join().unwrap();
@@ -165,89 +157,21 @@ fn signed() -> Vec<Signed> {
     signed
 }
 
-impl Language {
-    fn programs(self) -> &'static [&'static str] {
-        match self {
-            Shell => &["bash", "openssl", "curl"],
-            Python => &["python3"],
-            Node => &["node"],
+/// The recipe in the document: how it signs, and how it sends.
+fn recipe(language: Language) -> (&'static str, &'static str) {
+    let comment = if language == Language::Node { "// Send.\n" } else { "# Send.\n" };
+    language.recipe(DOCUMENT).split_once(comment).unwrap()
+}
+
+/// A line that calls the recipe's `sign` with what the environment and standard input say.
+fn signs_what_it_is_given(language: Language) -> &'static str {
+    match language {
+        Language::Shell => "sign \"$SECRET\" \"$TIMESTAMP\"",
+        Language::Python => {
+            "import sys\nprint(sign(os.environ['SECRET'], os.environ['TIMESTAMP'], sys.stdin.buffer.read()))"
         }
+        Language::Node => "console.log(sign(process.env.SECRET, process.env.TIMESTAMP, readFileSync(0)));",
     }
-
-    /// Whether its programs are on this machine. Only Node may be missing where nothing is to be left out.
-    fn is_here(self) -> bool {
-        let missing = self.programs().iter().find(|it| !answers(it));
-        if let Some(program) = missing {
-            assert!(self == Node || !leaves_nothing_out(), "SECRETARIA_TEST=all needs {program}");
-            eprintln!("left out: needs {program}");
-        }
-        missing.is_none()
-    }
-
-    /// The recipe in the document: how it signs, and how it sends.
-    fn recipe(self) -> (&'static str, &'static str) {
-        let (fence, comment) = match self {
-            Shell => ("```bash recipe\n", "# Send.\n"),
-            Python => ("```python recipe\n", "# Send.\n"),
-            Node => ("```js recipe\n", "// Send.\n"),
-        };
-        let (_, after) = DOCUMENT.split_once(fence).unwrap();
-        let (recipe, _) = after.split_once("```").unwrap();
-        recipe.split_once(comment).unwrap()
-    }
-
-    /// A line that calls the recipe's `sign` with what the environment and standard input say.
-    fn signs_what_it_is_given(self) -> &'static str {
-        match self {
-            Shell => "sign \"$SECRET\" \"$TIMESTAMP\"",
-            Python => "import sys\nprint(sign(os.environ['SECRET'], os.environ['TIMESTAMP'], sys.stdin.buffer.read()))",
-            Node => "console.log(sign(process.env.SECRET, process.env.TIMESTAMP, readFileSync(0)));",
-        }
-    }
-
-    /// Runs a script in a folder of its own.
-    fn command(self, name: &str, script: &str) -> Command {
-        let (program, ending) = match self {
-            Shell => ("bash", "sh"),
-            Python => ("python3", "py"),
-            Node => ("node", "mjs"),
-        };
-        let folder = folder(self);
-        let file = format!("{name}.{ending}");
-        fs::write(folder.join(&file), script).unwrap();
-        let mut command = Command::new(program);
-        // A proxy of whoever runs the tests is not for a listener on this machine.
-        command.current_dir(folder).arg(file).env("no_proxy", "*").env("NO_PROXY", "*");
-        command
-    }
-}
-
-fn folder(language: Language) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("producers-{language:?}"));
-    fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
-fn answers(program: &str) -> bool {
-    let version = if program == "openssl" { "version" } else { "--version" };
-    let tried = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    tried.is_ok_and(|it| it.success())
-}
-
-#[expect(clippy::disallowed_methods, reason = "what a test run may leave out is no setting of the program")]
-fn leaves_nothing_out() -> bool {
-    std::env::var("SECRETARIA_TEST").as_deref() == Ok("all")
-}
-
-/// What a program prints when it is given something to read; it must succeed.
-fn said(mut command: Command, input: &[u8]) -> String {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // One that reads nothing may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// A request as it came over the wire.

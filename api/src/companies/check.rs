@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use platform::outward::Reach;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Auth, Channel, Error, NewCompany};
@@ -55,6 +56,19 @@ pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<Secret
     match (16..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(secret),
         false => Err(senseless(field, "must have 16 to 512 visible ASCII characters, without spaces")),
+    }
+}
+
+/// A URL that alerts may be sent to. What its name stands for is looked at at every call.
+pub(super) fn webhook_url(text: &str, reach: Reach) -> Result<String, Error> {
+    let url = text.trim();
+    let plain = url.parse().is_ok_and(|it: Uri| {
+        it.authority().is_some_and(|it| !it.as_str().contains('@'))
+            && it.scheme_str().zip(it.host()).is_some_and(|(scheme, host)| reach.admits_host(scheme, host))
+    });
+    match plain && url.len() <= 2_048 && !url.contains('#') {
+        true => Ok(url.to_owned()),
+        false => Err(senseless("url", "must be https:// and a public host, without user, password or fragment")),
     }
 }
 
@@ -154,6 +168,22 @@ mod tests {
         }
         let nobody = Auth::Login { email: "ana".into(), password: SecretString::from("p") };
         assert!(problem(channel(Channel { base_url: "http://a.example".into(), auth: nobody })).starts_with("email:"));
+    }
+
+    #[test]
+    fn alerts_are_sent_to_public_hosts_over_tls_alone() {
+        let at = |url: &str| webhook_url(url, Reach::Public);
+        for right in ["https://clinica.example/alerts?k=v", "https://8.8.8.8:8443/"] {
+            assert_eq!(at(&format!(" {right}")).unwrap(), right);
+        }
+        let long = format!("https://clinica.example/{}", "a".repeat(2_048));
+        let wrong =
+            ["", "clinica.example", "http://clinica.example", "https://u:p@a.example", "https://10.0.0.1/", &long];
+        for it in wrong {
+            assert!(problem(at(it)).starts_with("url:"), "{it}");
+        }
+        assert!(webhook_url("http://127.0.0.1:8090/webhooks/a", Reach::Anywhere).is_ok());
+        assert!(webhook_url("http://clinica.example/", Reach::Anywhere).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The one writing module of the tables `companies` and `channels`: what the operator changes about tenants.
+//! The one writing module of the tables `companies`, `channels` and `company_webhooks`: what the operator changes about
+//! tenants.
 //!
 //! Uses the pool of `secretaria_operator`. Every secret is sealed for its own row and column before it is written, and
 //! `companies_changed` is announced by the database itself. Adding, setting and ensuring are safe to repeat; rotating
@@ -6,6 +7,7 @@
 
 mod check;
 mod store;
+mod webhook;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use platform::postgres::{self, Db};
 use platform::seal::{self, Place, Sealer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+
+pub use webhook::{ChangeWebhook, Webhook, change_webhook};
 
 /// The company that exists after the migrations.
 pub const DEFAULT_DOMAIN: &str = "default.local";

@@ -6,5 +6,6 @@
 
 mod database;
 mod companies;
+mod webhooks;
 mod isolation;
 mod requests;

@@ -24,7 +24,7 @@ impl Compared {
         self.off.is_empty()
     }
 
-    fn same<T: PartialEq + Display>(&mut self, what: impl Display, expected: T, found: T) {
+    pub(crate) fn same<T: PartialEq + Display>(&mut self, what: impl Display, expected: T, found: T) {
         self.numbers += 1;
         if expected != found {
             self.off.push(format!("{what}: expected {expected}, found {found}"));

@@ -10,6 +10,7 @@ mod hook;
 mod script;
 mod dialogues;
 mod sandbox;
+mod alerts;
 mod send;
 mod play;
 mod watch;
@@ -59,13 +60,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let faults = sandbox::script(&stage, &script).await?;
 
     println!("\nRun {}: {} hooks to two companies, each contact waits for the answer.", stage.run, script.hooks());
+    let crossing = alerts::provoke(&stage, &cast).await?;
     let played = play::all(&stage, &cast, &script).await?;
     let late = watch::until_settled(&stage, &cast, &script, &played).await?;
 
     let found = found::read(&stage, &cast, &script, &played, before).await?;
     let provider = sandbox::seen(&stage, &script, &faults).await?;
+    let told = alerts::told(&stage, &cast, crossing).await?;
     let people = people::conversations(&stage, &cast, &found).await?;
-    let compared = compare::all(&script, &played, &found, &provider, &people, late);
-    report::print(&stage, &cast, &script, &played, &found, &people, &compared);
+    let mut compared = compare::all(&script, &played, &found, &provider, &people, late);
+    alerts::compare(&told, &mut compared);
+    report::print(&cast, &script, &played, &found, &people);
+    alerts::print(&told);
+    report::close(&stage, &cast, &compared);
     Ok(if compared.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

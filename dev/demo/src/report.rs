@@ -13,16 +13,8 @@ use crate::play::Played;
 use crate::script::Script;
 use crate::stage::Stage;
 
-/// Prints all of it.
-pub(crate) fn print(
-    stage: &Stage,
-    cast: &Cast,
-    script: &Script,
-    played: &Played,
-    found: &Found,
-    people: &[Conversation],
-    compared: &Compared,
-) {
+/// Prints what came of the hooks.
+pub(crate) fn print(cast: &Cast, script: &Script, played: &Played, found: &Found, people: &[Conversation]) {
     for who in Who::BOTH {
         println!("\n{}   company {}, times in {}\n", who.name(), cast.of(who).id, who.zone());
         for (at, _) in script.dialogues.iter().enumerate().filter(|(_, it)| it.who == who) {
@@ -36,6 +28,10 @@ pub(crate) fn print(
     usage(found);
     plan(found);
     conservation(found);
+}
+
+/// Prints where to look further, and whether all is well.
+pub(crate) fn close(stage: &Stage, cast: &Cast, compared: &Compared) {
     addresses(stage, cast);
     verdict(compared);
 }

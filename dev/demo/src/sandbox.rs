@@ -107,7 +107,15 @@ async fn sends(stage: &Stage, dialogue: &Dialogue, filter: &str) -> anyhow::Resu
     Ok(sends)
 }
 
-async fn get<T: serde::de::DeserializeOwned>(stage: &Stage, path: &str) -> anyhow::Result<T> {
+/// Tells the sandbox something.
+pub(crate) async fn put(stage: &Stage, path: &str, what: &Value) -> anyhow::Result<()> {
+    let url = format!("{}{path}", stage.sandbox);
+    let answer = stage.http.post(&url).json(what).send().await;
+    answer.with_context(|| format!("{url}: is the sandbox running?"))?.error_for_status()?;
+    Ok(())
+}
+
+pub(crate) async fn get<T: serde::de::DeserializeOwned>(stage: &Stage, path: &str) -> anyhow::Result<T> {
     let answer = stage.http.get(format!("{}{path}", stage.sandbox)).send().await?.error_for_status()?;
     Ok(answer.json().await?)
 }

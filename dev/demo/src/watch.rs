@@ -29,7 +29,7 @@ pub(crate) enum Look {
 }
 
 /// Looks until the condition holds; the last thing missing, in words, if it does not within `patience`.
-async fn until<F>(patience: Duration, look: impl Fn() -> F) -> anyhow::Result<Option<String>>
+pub(crate) async fn until<F>(patience: Duration, look: impl Fn() -> F) -> anyhow::Result<Option<String>>
 where
     F: Future<Output = anyhow::Result<Look>>,
 {

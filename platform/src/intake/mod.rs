@@ -36,8 +36,8 @@ pub trait Intake: Send + Sync + 'static {
     const PROCESSOR: ProcessorName;
     /// From where.
     const TOPIC: Topic;
-    /// What the envelopes say they are.
-    const KIND: Kind;
+    /// What the envelopes may say they are.
+    const KINDS: &'static [Kind];
 
     /// Takes fresh events in, inside the poll's transaction, and says of each, in order, how it stands now.
     fn take(
@@ -183,7 +183,7 @@ impl<I: Intake> Station<I> {
 
     async fn commit(&self, batch: &[Record]) -> Result<(), Setback> {
         let began = clock::instant();
-        let sorted = sort::sort::<I::Payload>(batch, I::TOPIC, I::KIND);
+        let sorted = sort::sort::<I::Payload>(batch, I::TOPIC, I::KINDS);
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, batch).await?;

@@ -30,10 +30,14 @@ pub(super) struct Unfit<'a> {
 }
 
 /// Looks at every record, in order.
-pub(super) fn sort<P: DeserializeOwned>(batch: &[Record], topic: Topic, kind: Kind) -> Vec<Sorted<'_, P>> {
+pub(super) fn sort<'a, P: DeserializeOwned>(
+    batch: &'a [Record],
+    topic: Topic,
+    kinds: &'static [Kind],
+) -> Vec<Sorted<'a, P>> {
     batch
         .iter()
-        .map(|record| match Envelope::read(record.payload.as_deref().unwrap_or_default(), kind) {
+        .map(|record| match Envelope::read(record.payload.as_deref().unwrap_or_default(), kinds) {
             Ok(envelope) => Sorted::Fit { envelope, record },
             Err(unreadable) => Sorted::Unfit(Unfit::unreadable(record, topic, &unreadable)),
         })

@@ -47,7 +47,7 @@ fn replayed(mut record: Record) -> Record {
 
 /// What sorting makes of one record: company, event, and the cause if it is unfit.
 fn sorted(record: &Record) -> (CompanyId, EventId, Option<String>) {
-    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, Kind::Usage).remove(0);
+    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, &[Kind::Usage]).remove(0);
     let seen = sorted.seen();
     let cause = match sorted {
         Sorted::Fit { .. } => None,
@@ -109,7 +109,7 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
     let mut odd = record(7, 5, "garbage");
     odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
     let batch = [usage(6, 4), odd, usage(8, 6)];
-    let sorted = sort::sort::<UsageEvent>(&batch, TOPIC, Kind::Usage);
+    let sorted = sort::sort::<UsageEvent>(&batch, TOPIC, &[Kind::Usage]);
     let offsets = sorted.iter().map(|it| it.seen().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), [6, 7, 8]);
     let Sorted::Unfit(unfit) = &sorted[1] else { panic!("garbage is unfit") };
@@ -120,7 +120,8 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
 
 #[test]
 fn only_a_record_that_says_so_is_a_replay() {
-    let replay = |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, Kind::Usage)[0].seen();
+    let replay =
+        |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, &[Kind::Usage])[0].seen();
     assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
     assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
     assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
@@ -134,7 +135,7 @@ impl Intake for Till {
 
     const PROCESSOR: ProcessorName = ProcessorName::Metering;
     const TOPIC: Topic = TOPIC;
-    const KIND: Kind = Kind::Usage;
+    const KINDS: &'static [Kind] = &[Kind::Usage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Vec<Mark>, Failure> {
         for it in fresh {

@@ -40,7 +40,7 @@ fn a_record_says_in_its_headers_all_that_is_needed_to_route_count_and_trace() {
         ]
     );
     assert_eq!((entry.key.as_slice(), entry.spread), (b"42".as_slice(), 3));
-    let read: Envelope<UsageEvent> = Envelope::read(&entry.payload, Kind::Usage).unwrap();
+    let read: Envelope<UsageEvent> = Envelope::read(&entry.payload, &[Kind::Usage]).unwrap();
     assert_eq!(read.payload.fact, Fact::MessageIn);
 }
 

@@ -104,7 +104,7 @@ impl Intake for Desk {
 
     const PROCESSOR: ProcessorName = ProcessorName::Delivery;
     const TOPIC: Topic = Topic::OutboundMessages;
-    const KIND: Kind = Kind::OutboundMessage;
+    const KINDS: &'static [Kind] = &[Kind::OutboundMessage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
         for it in fresh {

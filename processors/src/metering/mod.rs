@@ -38,7 +38,7 @@ impl Intake for Meter {
 
     const PROCESSOR: ProcessorName = ProcessorName::Metering;
     const TOPIC: Topic = Topic::UsageEvents;
-    const KIND: Kind = Kind::Usage;
+    const KINDS: &'static [Kind] = &[Kind::Usage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
         let lines: Vec<Line> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();

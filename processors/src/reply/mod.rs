@@ -122,7 +122,7 @@ impl Intake for Desk {
 
     const PROCESSOR: ProcessorName = ProcessorName::Reply;
     const TOPIC: Topic = Topic::InboundMessages;
-    const KIND: Kind = Kind::InboundMessage;
+    const KINDS: &'static [Kind] = &[Kind::InboundMessage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;

@@ -24,14 +24,22 @@ const SOUND: &str = "
             now(), 2, 3, 7);
     insert into delivery_attempts (company_id, delivery_id, attempt, of_round, ended_at, result, class)
     values (1, md5('out')::uuid, 1, 1, now(), 'FAILED_TEMPORARY', 'busy'), (1, md5('out')::uuid, 2, 2, now(), 'SENT', null);
+    insert into webhook_deliveries
+      (company_id, event_id, endpoint, kind, body, state, outcome, due_at, attempts, record_partition, record_offset)
+    values
+      (1, md5('alert')::uuid, 'company', 'usage_threshold', '{}', 'ended', 'delivered', now(), 1, 3, 7),
+      (1, md5('alert')::uuid, 'operator', 'usage_threshold', '{}', 'ended', 'delivered', now(), 1, 3, 7);
     insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
     values
+      (1, 'alerts', md5('alert')::uuid, 'alerts', 3, 7, 'done'),
       (1, 'reply', md5('in')::uuid, 'inbound.messages', 3, 7, 'done'),
       (1, 'delivery', md5('out')::uuid, 'outbound.messages', 3, 7, 'done');
     insert into intake_counts (company_id, processor, topic, partition, records, fresh, duplicates)
-    values (1, 'reply', 'inbound.messages', 3, 2, 1, 1), (1, 'delivery', 'outbound.messages', 3, 1, 1, 0);
+    values
+      (1, 'reply', 'inbound.messages', 3, 2, 1, 1), (1, 'delivery', 'outbound.messages', 3, 1, 1, 0),
+      (1, 'alerts', 'alerts', 3, 1, 1, 0);
     insert into consumer_offsets (processor, topic, partition, first_offset, next_offset)
-    values ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8);
+    values ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8), ('alerts', 'alerts', 3, 7, 8);
     insert into topic_ends (topic, partition, start_offset, end_offset, seen_at)
     values
       ('inbound.messages', 3, 0, 9, now() + interval '1 hour'),
@@ -81,6 +89,21 @@ const CRIMES: &[(&str, &str)] = &[
         "a delivery in flight is a row that has not ended",
     ),
     ("update deliveries set outcome = 'failed_permanent'", "a delivery done was sent, one given up is parked"),
+    (
+        "update event_marks set state = 'in_flight' where processor = 'alerts'",
+        "an alert in flight has a webhook that has not ended",
+    ),
+    ("delete from webhook_deliveries", "an alert done was delivered, one given up is parked"),
+    (
+        "update webhook_deliveries set outcome = 'failed_permanent', cause = 'gone' where endpoint = 'company'",
+        "an alert done was delivered, one given up is parked",
+    ),
+    ("update webhook_deliveries set outcome = 'withdrawn'", "an alert done was delivered, one given up is parked"),
+    (
+        "update webhook_deliveries set state = 'waiting', outcome = null where endpoint = 'operator'",
+        "an alert done was delivered, one given up is parked",
+    ),
+    ("delete from event_marks where processor = 'alerts'", "an alert done was delivered, one given up is parked"),
     (
         "update deliveries set outcome = 'failed_permanent'; update event_marks set state = 'parked' where processor = 'delivery'",
         "whatever is parked is on the shelf",

@@ -81,7 +81,7 @@ impl Room<'_> {
     pub(crate) async fn take_in<I: Intake>(&self, intake: &I, records: &[Record]) -> Result<Vec<Standing>, Failure> {
         let mut client = self.service.get().await?;
         let tx = client.transaction().await?;
-        let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KIND).unwrap());
+        let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KINDS).unwrap());
         let envelopes: Vec<Envelope<I::Payload>> = envelopes.collect();
         let seen: Vec<Seen> = envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
         let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await?;

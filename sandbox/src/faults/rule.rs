@@ -80,9 +80,9 @@ impl Fault {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
-    /// Part of the message sent, of the user's last words to the model, or of the e-mail of a login.
+    /// Part of the message sent, of the user's last words to the model, of the e-mail of a login, or of a webhook.
     pub text: Option<String>,
-    /// The whole number a message goes to.
+    /// The whole number a message goes to, or the whole name of a webhook's receiver.
     pub number: Option<String>,
     /// The whole bearer token or API key.
     pub token: Option<String>,
@@ -123,7 +123,7 @@ impl FaultRule {
         self
     }
 
-    /// Only messages to `number`.
+    /// Only messages to `number`, or webhooks to the receiver of that name.
     #[must_use]
     pub fn number(mut self, number: impl Into<String>) -> Self {
         self.matching.number = Some(number.into());

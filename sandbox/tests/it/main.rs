@@ -5,6 +5,7 @@
 mod control;
 mod faults;
 mod gemini;
+mod webhooks;
 mod whaticket;
 
 use reqwest::{Client, RequestBuilder, Response};

@@ -66,6 +66,11 @@ impl TestApp {
         settings.delivery.timeout_ms = 1_500;
         settings.delivery.runner.sweep_ms = 50;
         settings.delivery.runner.lease_ms = 2_000;
+        settings.alerts.time_scale = 0.001;
+        settings.alerts.timeout_ms = 1_500;
+        settings.alerts.allow_private = true;
+        settings.alerts.runner.sweep_ms = 50;
+        settings.alerts.runner.lease_ms = 2_000;
         change(&mut settings);
         let broker = MockCluster::start(settings.kafka.partitions);
         settings.kafka.bootstrap = broker.bootstrap.clone();

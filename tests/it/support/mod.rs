@@ -4,6 +4,7 @@ pub(crate) mod mock_cluster;
 pub(crate) mod database;
 pub(crate) mod hook;
 pub(crate) mod app;
+pub(crate) mod recipe;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -20,7 +20,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         let outbound = room.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 1);
         let payload = outbound[0].payload.as_deref().unwrap();
-        let said: Envelope<OutboundMessage> = Envelope::read(payload, Kind::OutboundMessage).unwrap();
+        let said: Envelope<OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
         assert_eq!((said.company_id, said.event_id), (clinic, reply_of(&turn)));
         let OutboundMessage { position, to, body, .. } = said.payload;
         assert_eq!((position, to.as_str(), body.as_str()), (3, MARIA, "Temos às 14h."));
@@ -29,7 +29,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         let used = room.publish(Topic::UsageEvents).await;
         let fact = |record: &Record| -> Fact {
             let envelope: Envelope<UsageEvent> =
-                Envelope::read(record.payload.as_deref().unwrap(), Kind::Usage).unwrap();
+                Envelope::read(record.payload.as_deref().unwrap(), &[Kind::Usage]).unwrap();
             envelope.payload.fact
         };
         let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
@@ -58,7 +58,7 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
         assert_eq!(room.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
         let outbound = room.publish(Topic::OutboundMessages).await;
         let said: Envelope<OutboundMessage> =
-            Envelope::read(outbound[0].payload.as_deref().unwrap(), Kind::OutboundMessage).unwrap();
+            Envelope::read(outbound[0].payload.as_deref().unwrap(), &[Kind::OutboundMessage]).unwrap();
         assert!(said.payload.body == cut, "{} characters", said.payload.body.chars().count());
     })
     .await;

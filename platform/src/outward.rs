@@ -1,0 +1,159 @@
+//! Addresses that strangers give us to call: which of them are on the open internet.
+//!
+//! A service that calls wherever it is told can be sent to the machines beside it. So only addresses that are routed
+//! globally are called, unless a developer's setting says otherwise. The limits: a public address may still lead inward
+//! through somebody's router, and any port may be asked for. Where that matters, the network has to say no as well.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How far a call may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the open internet, over TLS.
+    Public,
+    /// Anywhere, and to this machine without TLS: for development.
+    Anywhere,
+}
+
+impl Reach {
+    /// Whether that address may be called.
+    pub fn admits(self, address: IpAddr) -> bool {
+        self == Reach::Anywhere || is_public(address)
+    }
+
+    /// Whether a URL of that scheme and host may be called, as far as the two say: what a name stands for is known
+    /// only once it is resolved, and is to be looked at then. An IPv6 address may come in its brackets.
+    pub fn admits_host(self, scheme: &str, host: &str) -> bool {
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
+        let literal: Option<IpAddr> = bare.parse().ok();
+        match scheme {
+            "https" => !host.is_empty() && literal.is_none_or(|it| self.admits(it)),
+            "http" => self == Reach::Anywhere && (host == "localhost" || literal.is_some_and(|it| it.is_loopback())),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an address is routed globally, by the IANA special-purpose registries (RFC 6890 and its updates).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = match (a, b, c) {
+        (0 | 10 | 127, ..) => true,
+        // Shared by carriers (RFC 6598).
+        (100, 64..=127, _) => true,
+        (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
+        // Protocol assignments and documentation; the old 6to4 relay.
+        (192, 0, 0 | 2) | (192, 88, 99) | (198, 51, 100) | (203, 0, 113) => true,
+        // Benchmarks (RFC 2544).
+        (198, 18 | 19, _) => true,
+        // Multicast, reserved, broadcast.
+        (224.., ..) => true,
+        _ => false,
+    };
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(w, x, y, z))
+    };
+    match (a, b) {
+        // An IPv4 address in another dress: mapped, or translated (RFC 6052).
+        (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => v4(g, h),
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => v4(g, h),
+        // 6to4.
+        (0x2002, _) => v4(b, c),
+        // Teredo, benchmarks, ORCHID and other assignments; documentation.
+        (0x2001, 0..=0x01ff) | (0x2001, 0x0db8) | (0x3fff, 0..=0x0fff) => false,
+        // What is left of global unicast. Loopback, local, link-local and multicast addresses are outside it.
+        (0x2000..=0x3fff, _) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn public(text: &str) -> bool {
+        is_public(text.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_of_the_open_internet_are_public() {
+        for it in ["1.1.1.1", "8.8.8.8", "100.63.255.255", "172.32.0.1", "192.0.1.1", "198.20.0.1", "223.255.255.254"] {
+            assert!(public(it), "{it}");
+        }
+        for it in ["2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"] {
+            assert!(public(it), "{it}");
+        }
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_called_and_only_by_a_developer() {
+        let admits = |reach: Reach, url: &str| {
+            let (scheme, host) = url.split_once("://").unwrap();
+            reach.admits_host(scheme, host)
+        };
+        for it in ["https://clinica.example", "https://8.8.8.8", "https://[2606:4700::1111]"] {
+            assert!(admits(Reach::Public, it) && admits(Reach::Anywhere, it), "{it}");
+        }
+        for it in ["http://localhost", "http://127.0.0.1", "http://[::1]", "https://10.0.0.1"] {
+            assert!(!admits(Reach::Public, it) && admits(Reach::Anywhere, it), "{it}");
+        }
+        for it in ["http://clinica.example", "http://10.0.0.1", "ftp://127.0.0.1", "https://", "file://localhost"] {
+            assert!(!admits(Reach::Public, it) && !admits(Reach::Anywhere, it), "{it}");
+        }
+    }
+
+    #[test]
+    fn what_is_near_private_reserved_or_dressed_up_is_not() {
+        let near = [
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "100::1",
+        ];
+        for it in near {
+            assert!(!public(it), "{it}");
+            assert!(Reach::Anywhere.admits(it.parse().unwrap()) && !Reach::Public.admits(it.parse().unwrap()));
+        }
+    }
+}

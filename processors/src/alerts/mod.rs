@@ -1,0 +1,202 @@
+//! alerts — tells companies and the operator what they should know, by signed webhooks.
+//!
+//! reads    `alerts`, key company
+//! writes   `dead.letters`, through the outbox
+//! owns     tables `webhook_deliveries`, `webhook_attempts`
+//! repeats  safe to repeat, and repeated when in doubt: every call about an event carries the same `webhook-id` and the
+//!          same body, and whoever is called is told to expect it more than once
+//!
+//! An event goes to the company's own receiver and to the operator's, to whichever there is; it has ended when both
+//! have. Calls are independent of each other: no order is kept, and none waits for another.
+
+mod decide;
+mod verdict;
+mod message;
+mod store;
+mod claims;
+mod perform;
+mod sender;
+mod work;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Alert, IgnoreReason, Kind, Mark, ProcessorName, Topic};
+use platform::intake::{self, Fresh, Intake};
+use platform::marks::Standing;
+use platform::outward::Reach;
+use platform::postgres::{Failure, Transaction};
+use platform::runner::{self, Wake};
+use platform::secret::SecretText;
+use platform::settings;
+use platform::task::{self, Stop};
+use platform::webhook::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Ground, together};
+
+/// Settings `alerts.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The operator's receiver, who is told of every company. Empty: none.
+    pub operator_webhook_url: String,
+    /// What calls to it are signed with: `whsec_` and base64. Required where there is a receiver.
+    pub operator_webhook_secret: SecretText,
+    /// The secret being rotated out; calls are signed with it too.
+    pub operator_webhook_secret_previous: SecretText,
+    /// Waits before the retries, in seconds; their number is the number of retries.
+    pub retry_after_s: Vec<f64>,
+    /// Multiplies every wait: below 1 for tests and demonstrations.
+    pub time_scale: f64,
+    /// The longest one call may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Allows receivers on private addresses, and on this machine without TLS. For development.
+    pub allow_private: bool,
+    /// The runner.
+    pub runner: runner::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            operator_webhook_url: String::new(),
+            operator_webhook_secret: SecretText::default(),
+            operator_webhook_secret_previous: SecretText::default(),
+            retry_after_s: vec![5.0, 30.0, 120.0, 900.0, 3_600.0, 21_600.0],
+            time_scale: 1.0,
+            timeout_ms: 15_000,
+            allow_private: false,
+            // Strangers are called here, and slow ones must not take what the river needs.
+            runner: runner::Config { window: 64, ..runner::Config::default() },
+        }
+    }
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        let sane = |seconds: &f64| (0.0..=604_800.0).contains(seconds);
+        if self.retry_after_s.len() > 20 || !self.retry_after_s.iter().all(sane) {
+            let problem = "at most 20 waits, each between 0 and 604800 seconds";
+            return Err(settings::Error::senseless("alerts.retry_after_s", problem));
+        }
+        if !(0.0..=10.0).contains(&self.time_scale) {
+            return Err(settings::Error::senseless("alerts.time_scale", "must be between 0 and 10"));
+        }
+        if !(100..=60_000).contains(&self.timeout_ms) {
+            return Err(settings::Error::senseless("alerts.timeout_ms", "must be between 100 and 60000"));
+        }
+        self.secrets().map(drop)?;
+        if self.operator_webhook_url.is_empty() { Ok(()) } else { self.operator_address().map(drop) }
+    }
+
+    /// Checks what is asked for where `alerts` runs, and nowhere else.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate_operator(&self) -> Result<(), settings::Error> {
+        self.operator().map(drop)
+    }
+
+    /// How far calls may go.
+    pub fn reach(&self) -> Reach {
+        if self.allow_private { Reach::Anywhere } else { Reach::Public }
+    }
+
+    fn waits(&self) -> Vec<Duration> {
+        self.retry_after_s.iter().map(|seconds| Duration::from_secs_f64(seconds * self.time_scale)).collect()
+    }
+
+    /// The operator's receiver. Without a secret there can be none: a call that is not signed proves nothing.
+    fn operator(&self) -> Result<Option<sender::Receiver>, settings::Error> {
+        if self.operator_webhook_url.is_empty() {
+            return Ok(None);
+        }
+        let (url, secrets) = (self.operator_address()?, self.secrets()?);
+        if self.operator_webhook_secret.is_empty() {
+            return Err(settings::Error::senseless(SECRET, "required with `alerts.operator_webhook_url`"));
+        }
+        Ok(Some(sender::Receiver { url, secrets }))
+    }
+
+    fn operator_address(&self) -> Result<reqwest::Url, settings::Error> {
+        sender::address(&self.operator_webhook_url, self.reach()).map_err(|_| {
+            let problem = "must be https:// and a public host, without user and password; \
+                           with `alerts.allow_private` also http:// on this machine";
+            settings::Error::senseless("alerts.operator_webhook_url", problem)
+        })
+    }
+
+    /// The operator's secrets, as many as there are.
+    fn secrets(&self) -> Result<Vec<Secret>, settings::Error> {
+        let given = [(SECRET, &self.operator_webhook_secret), (PREVIOUS, &self.operator_webhook_secret_previous)];
+        let read = |(key, text): (_, &SecretText)| {
+            Secret::parse(text.expose()).map_err(|problem| settings::Error::senseless(key, problem.to_string()))
+        };
+        given.into_iter().filter(|(_, text)| !text.is_empty()).map(read).collect()
+    }
+}
+
+const SECRET: &str = "alerts.operator_webhook_secret";
+const PREVIOUS: &str = "alerts.operator_webhook_secret_previous";
+
+/// Runs the intake and the runner until stopped.
+///
+/// # Errors
+/// If a client cannot be made, or the settings of the operator's receiver make no sense.
+pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
+    let wake = Wake::default();
+    let operator = config.operator()?;
+    let desk = Arc::new(Desk { operator: operator.is_some(), wake: wake.clone() });
+    let work = Arc::new(work::Calling::new(&ground, &config, operator)?);
+    let calling = task::spawn("alerts runner", runner::run(work, config.runner, wake, stop.clone()));
+    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
+    together(taking, calling, &stop).await
+}
+
+/// Where alerts come in.
+struct Desk {
+    /// Whether the operator wants to be told.
+    operator: bool,
+    wake: Wake,
+}
+
+impl Intake for Desk {
+    type Payload = Alert;
+
+    const PROCESSOR: ProcessorName = ProcessorName::Alerts;
+    const TOPIC: Topic = Topic::Alerts;
+    const KINDS: &'static [Kind] = Kind::ALERTS;
+
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
+        let companies: BTreeSet<_> = fresh.iter().map(|it| it.envelope.company_id).collect();
+        let companies = store::companies(tx, &companies).await?;
+        let mut marks = Vec::with_capacity(fresh.len());
+        for it in fresh {
+            if it.standing == Standing::Reopened && store::reopen(tx, &it.envelope).await? {
+                marks.push(Mark::InFlight);
+                continue;
+            }
+            let company = companies.get(&it.envelope.company_id);
+            let endpoints = decide::endpoints(company.is_some_and(|it| it.has_webhook), self.operator);
+            let body = message::body(&it.envelope, company.map_or("", |it| &it.domain));
+            for &endpoint in &endpoints {
+                store::open(tx, it, endpoint, &body).await?;
+            }
+            let is_for_nobody = endpoints.is_empty();
+            marks.push(if is_for_nobody { Mark::Ignored(IgnoreReason::NoWebhook) } else { Mark::InFlight });
+        }
+        Ok(marks)
+    }
+
+    fn taken(&self) {
+        self.wake.wake();
+    }
+}

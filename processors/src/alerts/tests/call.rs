@@ -1,0 +1,116 @@
+//! The call itself, against a receiver that checks what it gets, and addresses where nobody is called.
+
+use platform::clock;
+use platform::outward::Reach;
+use platform::webhook::Secret;
+use sandbox::{Fault, FaultRule, Filter, Receiver as Knows, Sandbox, Target};
+
+use super::*;
+use crate::alerts::sender::{Call, Receiver, Sender, address};
+use crate::alerts::verdict::{Class, Verdict};
+
+const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+async fn town(secrets: &[&str]) -> (Sandbox, String) {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    sandbox.receive("clinica", &Knows { secrets: secrets.iter().map(|it| (*it).to_owned()).collect() }).unwrap();
+    let url = format!("{}/webhooks/clinica", sandbox.base_url());
+    (sandbox, url)
+}
+
+/// Calls a URL once.
+async fn call(url: &str, secrets: &[&str]) -> Verdict {
+    call_at(url, secrets, clock::now()).await
+}
+
+async fn call_at(url: &str, secrets: &[&str], at: Timestamp) -> Verdict {
+    let secrets = secrets.iter().map(|it| Secret::parse(it).unwrap()).collect();
+    let receiver = Receiver { url: address(url, Reach::Anywhere).unwrap(), secrets };
+    let sender = Sender::new(Duration::from_millis(400), Reach::Anywhere).unwrap();
+    sender.call(&receiver, Call { id: "evt-1", at, body: r#"{"type":"x"}"# }).await
+}
+
+#[tokio::test]
+async fn what_is_sent_can_be_verified_and_keeps_its_id() {
+    let (sandbox, url) = town(&[SECRET]).await;
+    assert_eq!(call(&url, &[SECRET]).await, Verdict::Delivered { status: 204 });
+    let entry = &sandbox.log(&Filter::taken())[0];
+    assert_eq!((entry.message_key.as_deref(), entry.text.as_deref()), (Some("evt-1"), Some(r#"{"type":"x"}"#)));
+}
+
+#[tokio::test]
+async fn while_a_secret_is_rotated_out_a_receiver_may_know_either() {
+    let (_sandbox, url) = town(&[OTHER]).await;
+    assert_eq!(call(&url, &[SECRET, OTHER]).await, Verdict::Delivered { status: 204 });
+    assert_eq!(call(&url, &[SECRET]).await.class(), Some(Class::Refused), "and not neither");
+    assert_eq!(call_at(&url, &[OTHER], at(1_614_265_330)).await.class(), Some(Class::Refused), "nor an old call");
+}
+
+#[tokio::test]
+async fn whatever_a_receiver_does_has_its_verdict() {
+    let (sandbox, url) = town(&[SECRET]).await;
+    let status = |status: u16, headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Fault::Status { status, body: serde_json::Value::Null, headers }
+    };
+    let elsewhere = format!("{}/livez", sandbox.base_url());
+    let asked_to_wait =
+        Verdict::Again { class: Class::RateLimited, status: Some(429), retry_after: Some(Duration::from_secs(7)) };
+    let cases = [
+        (status(410, &[]), Verdict::Never { class: Class::Gone, status: Some(410) }),
+        (status(429, &[("retry-after", "7")]), asked_to_wait),
+        (Fault::Hang { ms: 5_000 }, Verdict::again(Class::Timeout)),
+        (Fault::SilentSuccess, Verdict::again(Class::ConnectionLost)),
+        (Fault::Garbage, Verdict::Delivered { status: 200 }),
+        (Fault::Truncated, Verdict::Delivered { status: 204 }),
+    ];
+    for (fault, expected) in cases {
+        let what = fault.kind();
+        sandbox.fault(FaultRule::new(Target::Webhook, fault)).unwrap();
+        assert_eq!(call(&url, &[SECRET]).await, expected, "{what}");
+    }
+    sandbox.fault(FaultRule::new(Target::Webhook, status(307, &[("location", &elsewhere)]))).unwrap();
+    assert_eq!(call(&url, &[SECRET]).await.class(), Some(Class::Redirected), "and nobody goes there");
+    sandbox.stop().await.unwrap();
+    assert_eq!(call(&url, &[SECRET]).await, Verdict::again(Class::Unreachable));
+}
+
+#[test]
+fn where_nobody_is_called() {
+    let class = |url: &str| address(url, Reach::Public).err();
+    for url in ["", "clinica.example", "https://", "https://ana:senha@clinica.example/", "https://ana@clinica.example/"]
+    {
+        assert_eq!(class(url), Some(Class::BadAddress), "{url}");
+    }
+    let inward = [
+        "http://clinica.example/",
+        "http://127.0.0.1/",
+        "https://127.0.0.1/",
+        "https://127.1/",
+        "https://0x7f000001/",
+        "https://2130706433/",
+        "https://017700000001/",
+        "https://169.254.169.254/latest/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[fd00::1]:8443/",
+        "ftp://clinica.example/",
+    ];
+    for url in inward {
+        assert_eq!(class(url), Some(Class::ForbiddenAddress), "{url}");
+    }
+    assert!(address("https://clinica.example:8443/alerts?k=v", Reach::Public).is_ok());
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inward_is_not_followed() {
+    let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listening.local_addr().unwrap().port());
+    let receiver =
+        Receiver { url: address(&url, Reach::Public).unwrap(), secrets: vec![Secret::parse(SECRET).unwrap()] };
+    let sender = Sender::new(Duration::from_secs(5), Reach::Public).unwrap();
+    let verdict = sender.call(&receiver, Call { id: "evt-1", at: clock::now(), body: "{}" }).await;
+    assert_eq!(verdict, Verdict::never(Class::ForbiddenAddress));
+    let came = tokio::time::timeout(Duration::from_millis(50), listening.accept()).await;
+    assert!(came.is_err(), "nobody has connected");
+}

@@ -1,0 +1,165 @@
+//! The schedule and the bodies as tables, and settings that make no sense.
+
+use super::*;
+use crate::alerts::decide::{AttemptResult, Endpoint, Next, Outcome, after, endpoints, whole};
+use crate::alerts::verdict::{Class, Verdict};
+
+/// What receivers are told about all this.
+const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
+
+fn busy_for(seconds: &str) -> Verdict {
+    Verdict::of_answer(503, Some(seconds))
+}
+
+/// Plays verdicts from the first attempt on, one line per attempt, until it is over.
+fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
+    let waits = Config::default().waits();
+    let mut lines = Vec::new();
+    for (verdict, attempts) in verdicts.into_iter().zip(1..) {
+        let (result, next) = after(attempts, &verdict, &waits);
+        let (next, is_over) = match next {
+            Next::Again(wait) => (format!("again in {} s", wait.as_secs()), false),
+            Next::End(outcome) => (outcome.as_str().to_owned(), true),
+        };
+        lines.push(format!("{attempts} {}, {next}", result.as_str()));
+        if is_over {
+            break;
+        }
+    }
+    lines
+}
+
+#[test]
+fn seven_calls_and_no_more() {
+    let busy = std::iter::repeat(Verdict::of_answer(500, None));
+    assert_eq!(
+        play(busy),
+        [
+            "1 FAILED_TEMPORARY, again in 5 s",
+            "2 FAILED_TEMPORARY, again in 30 s",
+            "3 FAILED_TEMPORARY, again in 120 s",
+            "4 FAILED_TEMPORARY, again in 900 s",
+            "5 FAILED_TEMPORARY, again in 3600 s",
+            "6 FAILED_TEMPORARY, again in 21600 s",
+            "7 FAILED_PERMANENT, failed_permanent",
+        ]
+    );
+}
+
+#[test]
+fn a_call_that_may_have_arrived_is_made_again_like_any_other() {
+    let silent = std::iter::repeat(Verdict::again(Class::Timeout));
+    let heard = play(silent);
+    assert_eq!(heard.len(), 7);
+    assert_eq!((heard[0].as_str(), heard[6].as_str()), ("1 UNKNOWN, again in 5 s", "7 UNKNOWN, failed_permanent"));
+}
+
+#[test]
+fn a_receiver_may_ask_for_a_longer_wait_within_reason_and_for_no_shorter_one() {
+    let asked = [busy_for("1"), busy_for("45"), busy_for("31536000"), busy_for("Wed, 21 Oct 2026 07:28:00 GMT")];
+    assert_eq!(
+        play(asked),
+        [
+            "1 FAILED_TEMPORARY, again in 5 s",
+            "2 FAILED_TEMPORARY, again in 45 s",
+            "3 FAILED_TEMPORARY, again in 21600 s",
+            "4 FAILED_TEMPORARY, again in 900 s",
+        ]
+    );
+}
+
+#[test]
+fn every_status_has_its_verdict() {
+    let taken = |status| Verdict::of_answer(status, None) == Verdict::Delivered { status };
+    assert!([200, 201, 204, 299].into_iter().all(taken));
+    let gone = Verdict::Never { class: Class::Gone, status: Some(410) };
+    assert_eq!(Verdict::of_answer(410, Some("5")), gone);
+    assert_eq!(play([gone]), ["1 FAILED_PERMANENT, failed_permanent"]);
+    let class = |status| Verdict::of_answer(status, None).class();
+    for (status, expected) in [
+        (301, Class::Redirected),
+        (308, Class::Redirected),
+        (400, Class::Refused),
+        (401, Class::Refused),
+        (404, Class::Refused),
+        (429, Class::RateLimited),
+        (500, Class::ServerError),
+        (503, Class::ServerError),
+    ] {
+        assert_eq!(class(status), Some(expected), "{status}");
+        assert!(matches!(Verdict::of_answer(status, None), Verdict::Again { .. }), "{status}");
+    }
+}
+
+#[test]
+fn a_class_is_known_by_the_name_it_is_stored_under() {
+    for class in ["gone", "forbidden_address", "server_error", "lease_ran_out"] {
+        assert_eq!(Class::named(class).map(Class::as_str), Some(class));
+    }
+    assert_eq!(Class::named("sunshine"), None);
+}
+
+#[test]
+fn an_event_ends_with_its_last_receiver_and_is_parked_for_the_one_that_was_given_up() {
+    use Outcome::{Delivered, FailedPermanent, Withdrawn};
+    let no_webhook = Mark::Ignored(IgnoreReason::NoWebhook);
+    assert_eq!(whole(&[Some(Delivered), None]), None);
+    assert_eq!(whole(&[Some(FailedPermanent), None]), None);
+    assert_eq!(whole(&[Some(Delivered)]), Some(Mark::Done));
+    assert_eq!(whole(&[Some(Delivered), Some(Delivered)]), Some(Mark::Done));
+    assert_eq!(whole(&[Some(Withdrawn), Some(Delivered)]), Some(Mark::Done));
+    assert_eq!(whole(&[Some(Delivered), Some(FailedPermanent)]), Some(Mark::Parked));
+    assert_eq!(whole(&[Some(FailedPermanent), Some(Withdrawn)]), Some(Mark::Parked));
+    assert_eq!(whole(&[Some(Withdrawn), Some(Withdrawn)]), Some(no_webhook));
+    assert_eq!(after(1, &Verdict::Withdrawn, &[]), (AttemptResult::Withdrawn, Next::End(Withdrawn)));
+}
+
+#[test]
+fn whoever_wants_to_be_told_is_told() {
+    assert_eq!(endpoints(true, true), [Endpoint::Company, Endpoint::Operator]);
+    assert_eq!(endpoints(true, false), [Endpoint::Company]);
+    assert_eq!(endpoints(false, true), [Endpoint::Operator]);
+    assert_eq!(endpoints(false, false), []);
+}
+
+#[test]
+fn a_receiver_is_told_what_happened_when_and_to_whom() {
+    assert_eq!(
+        message::body(&crossing(CompanyId(7), "a"), "clinica.test"),
+        r#"{"data":{"arming":1,"company":"clinica.test","company_id":7,"feature":"agents","limit":10,"period_end":null,"period_start":"2026-03-01T03:00:00Z","threshold_percent":80,"used":8},"timestamp":"2026-03-15T12:00:00Z","type":"usage.threshold_reached"}"#
+    );
+    assert_eq!(
+        message::body(&step(CompanyId(7)), "clinica.test"),
+        r#"{"data":{"company":"clinica.test","company_id":7,"from":"active","subscription_event_id":"00000000-0000-0000-0000-000000000008","subscription_id":"00000000-0000-0000-0000-000000000007","to":"past_due"},"timestamp":"2026-03-15T12:00:00Z","type":"subscription.status_changed"}"#
+    );
+}
+
+#[test]
+fn every_kind_on_the_topic_has_a_name_of_its_own_and_is_explained() {
+    let names: std::collections::BTreeSet<&str> = Kind::ALERTS.iter().map(|it| message::name(*it)).collect();
+    assert_eq!(names.len(), Kind::ALERTS.len());
+    for name in names {
+        assert!(EXPLAINED.contains(&format!("| `{name}` |")), "docs/WEBHOOKS.md does not explain {name}");
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let problem = |config: Config| config.validate().err().map(|it| it.to_string()).unwrap_or_default();
+    let named = |config: Config, key: &str| assert!(problem(config).contains(&format!("`{key}`")), "{key}");
+    assert_eq!(problem(Config::default()), "");
+    assert_eq!(problem(told_at("http://127.0.0.1:8090/webhooks/operator")), "");
+    named(Config { retry_after_s: vec![-1.0], ..Config::default() }, "alerts.retry_after_s");
+    named(Config { retry_after_s: vec![1.0; 21], ..Config::default() }, "alerts.retry_after_s");
+    named(Config { time_scale: 11.0, ..Config::default() }, "alerts.time_scale");
+    named(Config { timeout_ms: 0, ..Config::default() }, "alerts.timeout_ms");
+    named(Config { allow_private: false, ..told_at("http://127.0.0.1/") }, "alerts.operator_webhook_url");
+    named(Config { allow_private: false, ..told_at("https://10.0.0.1/") }, "alerts.operator_webhook_url");
+    named(told_at("clinica.example"), "alerts.operator_webhook_url");
+    let unsigned = Config { operator_webhook_secret: "".into(), ..told_at("https://clinica.example/") };
+    assert!(unsigned.validate_operator().unwrap_err().to_string().contains("`alerts.operator_webhook_secret`"));
+    assert_eq!(problem(unsigned), "", "where alerts does not run, nobody asks");
+    let odd = Config { operator_webhook_secret_previous: "segredo".into(), ..told_at("https://clinica.example/") };
+    assert!(!problem(odd.clone()).contains("segredo"));
+    named(odd, "alerts.operator_webhook_secret_previous");
+}
