@@ -13,3 +13,5 @@ mod corrections;
 mod crowd;
 mod lifecycle;
 mod roles;
+mod rebind;
+mod starting;

@@ -29,6 +29,11 @@ impl Database {
         Some(Database { name, admin_url })
     }
 
+    /// The address of it for a role.
+    pub(crate) fn url(&self, role: &str) -> String {
+        url(&self.admin_url, role, &self.name)
+    }
+
     /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.
     pub(crate) async fn connect(&self) -> Client {
         self.connect_as("postgres").await
@@ -37,7 +42,7 @@ impl Database {
     /// A connection that logged in as a role; its instants read as UTC. One that is cut off before it is of use is made
     /// again: some tests cut off whom they find.
     pub(crate) async fn connect_as(&self, role: &str) -> Client {
-        let url = url(&self.admin_url, role, &self.name);
+        let url = self.url(role);
         for _ in 0..100 {
             let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await else { continue };
             platform::task::spawn("test connection", connection);
@@ -208,6 +213,17 @@ pub(crate) async fn record(client: &Client, query: &str) -> String {
 pub(crate) async fn records(client: &Client, query: &str) -> Vec<String> {
     let rows = client.query(&format!("select r::text from ({query}) r"), &[]).await;
     rows.unwrap_or_else(|it| panic!("{query}: {it}")).iter().map(|it: &Row| it.get(0)).collect()
+}
+
+/// Whether this server has the extension; said aloud where it has not.
+pub(crate) async fn has_extension(client: &Client) -> bool {
+    let select = "select exists (select from pg_available_extension_versions
+        where name = 'secretaria' and version = '0.2.0')";
+    let found: bool = client.query_one(select, &[]).await.unwrap().get(0);
+    if !found {
+        eprintln!("left out: needs the extension (make install-extension)");
+    }
+    found
 }
 
 /// What is stored is what resolving says, for every company.
