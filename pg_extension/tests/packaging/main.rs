@@ -7,5 +7,6 @@ mod support;
 mod bindings;
 mod errors;
 mod upgrades;
+mod crowds;
 mod dumps;
 mod readme;
