@@ -53,7 +53,7 @@ async fn spelled(client: &Client) -> String {
 
 #[tokio::test]
 async fn rules_move_to_the_extension_and_back_with_nothing_else_changed() {
-    let Some(database) = Database::create().await else { return };
+    let Some(database) = Database::create_plain().await else { return };
     let mut client = database.connect().await;
     let (paying, other) = (subscribed(&client).await, company(&client).await);
     client.batch_execute(RULES).await.unwrap();
@@ -116,7 +116,7 @@ async fn rules_move_to_the_extension_and_back_with_nothing_else_changed() {
 
 #[tokio::test]
 async fn a_table_that_stays_in_use_keeps_everything_where_it_was() {
-    let Some(database) = Database::create().await else { return };
+    let Some(database) = Database::create_plain().await else { return };
     let mut client = database.connect().await;
     if !has_extension(&client).await {
         return;

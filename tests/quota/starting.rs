@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::support::{Database, has_extension};
+use crate::support::{Database, asks_the_extension, has_extension};
 
 /// What was said, a line each: `message field=value`.
 #[derive(Clone, Default)]
@@ -74,14 +74,14 @@ async fn start(database: &Database) -> Vec<String> {
 
 #[tokio::test]
 async fn without_the_extension_the_reference_decides_and_that_is_said() {
-    let Some(database) = Database::create().await else { return };
+    let Some(database) = Database::create_plain().await else { return };
     assert_eq!(decider(&service(&database)).await.unwrap(), Decider::Reference);
     assert_eq!(start(&database).await, ["quota functions are those of the reference, in PL/pgSQL"]);
 }
 
 #[tokio::test]
 async fn with_the_extension_its_version_is_said() {
-    let Some(database) = Database::create().await else { return };
+    let Some(database) = Database::create_plain().await else { return };
     let client = database.connect().await;
     if !has_extension(&client).await {
         return;
@@ -93,4 +93,11 @@ async fn with_the_extension_its_version_is_said() {
     let name: String = client.query_one("select format($1, current_database())", &[&reversed]).await.unwrap().get(0);
     client.batch_execute(&name).await.unwrap();
     assert_eq!(decider(&service(&database)).await.unwrap(), Decider::Reference);
+}
+
+#[tokio::test]
+async fn the_tests_ask_those_they_are_about() {
+    let Some(database) = Database::create().await else { return };
+    let found = decider(&service(&database)).await.unwrap();
+    assert_eq!(found != Decider::Reference, asks_the_extension(), "{found:?}");
 }

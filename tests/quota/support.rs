@@ -29,6 +29,13 @@ impl Database {
         Some(Database { name, admin_url })
     }
 
+    /// A fresh copy in which the reference decides, whatever this run is about.
+    pub(crate) async fn create_plain() -> Option<Self> {
+        let database = Self::create().await?;
+        database.connect().await.batch_execute("drop extension if exists secretaria").await.unwrap();
+        Some(database)
+    }
+
     /// The address of it for a role.
     pub(crate) fn url(&self, role: &str) -> String {
         url(&self.admin_url, role, &self.name)
@@ -85,6 +92,9 @@ async fn make_template(admin_url: String) -> String {
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();
     let mut owner = open(&owner_url).await;
     reference::apply(&mut owner).await.unwrap();
+    if asks_the_extension() {
+        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+    }
     drop(owner);
     // A template that somebody is connected to cannot be copied.
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
@@ -114,6 +124,11 @@ async fn set_path(admin: &Client, name: &str) {
 #[expect(clippy::disallowed_methods, reason = "tests are told by `make test` where the servers are")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
+}
+
+/// Whether this run is about the extension: unqualified calls are then its, and it has to answer the same.
+pub(crate) fn asks_the_extension() -> bool {
+    variable("SECRETARIA_TEST_EXTENSION").is_some()
 }
 
 fn server() -> Option<String> {
