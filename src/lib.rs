@@ -1,7 +1,7 @@
 //! The binary's own rooms: settings, serving, commands. What they do lives in the other crates.
 
 mod settings;
-mod quota;
+pub mod quota;
 pub mod serve;
 pub mod commands;
 

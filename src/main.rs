@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, quota, token};
+use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, quota, rebind, token};
 use secretaria::{Settings, serve};
 
 #[cfg(feature = "mimalloc")]
@@ -53,6 +53,8 @@ enum Command {
     Conservation(conservation::Args),
     /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
     Quota(quota::Args),
+    /// Let policies and triggers that were made before the extension ask it, or the reference again.
+    Rebind(rebind::Args),
 }
 
 #[tokio::main]
@@ -85,6 +87,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parked(command) => parked::run(&settings, command).await?,
         Command::Conservation(args) => return conservation::run(&settings, &args).await,
         Command::Quota(args) => return quota::run(&settings, &args).await,
+        Command::Rebind(args) => rebind::run(&settings, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,9 @@
-//! The `secretaria` extension: the read path of the entitlements, answered without the executor.
+//! The `secretaria` extension: every public function of `secretaria_reference`, and checks without the executor.
 //!
 //! Promise: for every argument, role, snapshot and setting it gives the answer of the function of the same name in
-//! `secretaria_reference`. It reads one row of `secretaria.feature_usage`; whatever that row alone cannot answer is
-//! handed to the reference. It writes nothing, and works without `shared_preload_libraries`.
+//! `secretaria_reference`. A check reads one row of `secretaria.feature_usage`; whatever that row alone cannot answer is
+//! handed to the reference, and so is everything that is no check (`delegate`). It writes nothing itself, and works
+//! without `shared_preload_libraries`.
 //!
 //! Not part of the main workspace: it is loaded by the server, whose symbols it leaves open.
 
@@ -10,6 +11,7 @@ mod backend;
 mod caller;
 mod calls;
 mod decision;
+mod delegate;
 mod locations;
 mod many;
 mod reference;
@@ -29,4 +31,5 @@ use pgrx::prelude::*;
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
     backend::listen();
+    delegate::listen();
 }

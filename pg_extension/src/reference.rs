@@ -37,7 +37,7 @@ pub(crate) unsafe fn call(
     // a panic before it passes this frame.
     unsafe {
         if (*prepared).fn_oid == pg_sys::InvalidOid {
-            pg_sys::fmgr_info_cxt(find(signature), prepared, memory);
+            pg_sys::fmgr_info_cxt(find(signature.name, signature.arguments), prepared, memory);
         }
         let size = std::mem::size_of::<pg_sys::FunctionCallInfoBaseData>() + std::mem::size_of_val(arguments);
         let call = pg_sys::palloc0(size).cast::<pg_sys::FunctionCallInfoBaseData>();
@@ -55,15 +55,19 @@ pub(crate) unsafe fn call(
     }
 }
 
-unsafe fn find(signature: &Signature) -> pg_sys::Oid {
+/// A function of `secretaria_reference` by its name and arguments; raises 0A000 if there is none.
+///
+/// # Safety
+/// Inside a transaction.
+pub(crate) unsafe fn find(name: &CStr, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
     // SAFETY: look-ups in the catalogue's caches.
     let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"secretaria_reference".as_ptr(), true);
-        let arguments = pg_sys::buildoidvector(signature.arguments.as_ptr(), signature.arguments.len() as i32);
+        let arguments = pg_sys::buildoidvector(arguments.as_ptr(), arguments.len() as i32);
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
             pg_sys::Anum_pg_proc_oid as i16,
-            pg_sys::Datum::from(signature.name.as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(arguments),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::from(0),
@@ -72,10 +76,10 @@ unsafe fn find(signature: &Signature) -> pg_sys::Oid {
     if found == pg_sys::InvalidOid {
         ErrorReport::new(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("function secretaria_reference.{} is missing", signature.name.to_string_lossy()),
+            format!("function secretaria_reference.{} is missing", name.to_string_lossy()),
             function_name!(),
         )
-        .set_hint("bring the database up to date with: secretaria migrate")
+        .set_hint("bring the database up to date with: secretaria migrate; then: alter extension secretaria update")
         .report(PgLogLevel::ERROR);
     }
     found

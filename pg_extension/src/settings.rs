@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
 
 /// When a counter is given further rows. The writers of the reference read it by its name.
 #[derive(Clone, Copy, PostgresGucEnum)]
@@ -21,7 +22,13 @@ static SLOTS: GucSetting<Slots> = GucSetting::<Slots>::new(Slots::auto);
 static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Tells the server about them; a value that was set before the library was loaded is taken over.
+///
+/// A session that has loaded an older release of this library defined them with it, and may load this one beside it for
+/// the bindings (see `secretaria--0.2.0.sql`). They stay the older one's, which goes on answering the checks.
 pub(crate) fn define() {
+    if are_defined() {
+        return;
+    }
     GucRegistry::define_bool_guc(
         c"secretaria.location_cache",
         c"Remembers where rows of secretaria.feature_usage were found.",
@@ -56,6 +63,16 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+/// Whether the server knows them as more than names that somebody has set.
+fn are_defined() -> bool {
+    let name = c"secretaria.location_cache".as_ptr();
+    // SAFETY: look-ups in the server's table of settings; the name is a string.
+    unsafe {
+        !pg_sys::GetConfigOption(name, true, false).is_null()
+            && pg_sys::GetConfigOptionFlags(name, true) & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32 == 0
+    }
 }
 
 /// Whether places are remembered.

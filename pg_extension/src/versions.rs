@@ -48,3 +48,19 @@ pub(crate) unsafe fn begin_scan(
         return pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), keys, 0);
     }
 }
+
+/// Whether a role may call a function.
+///
+/// # Safety
+/// Inside a transaction, and the function exists.
+pub(crate) unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogue's caches.
+    let answer = unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let answer = pg_sys::pg_proc_aclcheck(function, role, pg_sys::ACL_EXECUTE);
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let answer = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, pg_sys::ACL_EXECUTE.into());
+        answer
+    };
+    answer == pg_sys::AclResult::ACLCHECK_OK
+}

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod parked;
 pub mod conservation;
 pub mod quota;
+pub mod rebind;
 mod say;
 
 pub use say::is_unread;

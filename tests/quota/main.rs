@@ -14,3 +14,5 @@ mod crowd;
 mod slots;
 mod lifecycle;
 mod roles;
+mod rebind;
+mod starting;

@@ -37,6 +37,18 @@ impl Database {
         open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
     }
 
+    /// A fresh copy in which the reference decides, whatever this run is about.
+    pub(crate) async fn create_plain() -> Option<Self> {
+        let database = Self::create().await?;
+        database.connect().await.batch_execute("drop extension if exists secretaria").await.unwrap();
+        Some(database)
+    }
+
+    /// The address of it for a role.
+    pub(crate) fn url(&self, role: &str) -> String {
+        url(&self.admin_url, role, &self.name)
+    }
+
     /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.
     pub(crate) async fn connect(&self) -> Client {
         self.connect_as("postgres").await
@@ -45,7 +57,7 @@ impl Database {
     /// A connection that logged in as a role; its instants read as UTC. One that is cut off before it is of use is made
     /// again: some tests cut off whom they find.
     pub(crate) async fn connect_as(&self, role: &str) -> Client {
-        let url = url(&self.admin_url, role, &self.name);
+        let url = self.url(role);
         for _ in 0..100 {
             let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await else { continue };
             platform::task::spawn("test connection", connection);
@@ -88,6 +100,9 @@ async fn make_template(admin_url: String) -> String {
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();
     let mut owner = open(&owner_url).await;
     reference::apply(&mut owner).await.unwrap();
+    if asks_the_extension() {
+        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+    }
     drop(owner);
     // A template that somebody is connected to cannot be copied.
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
@@ -117,6 +132,11 @@ async fn set_path(admin: &Client, name: &str) {
 #[expect(clippy::disallowed_methods, reason = "tests are told by `make test` where the servers are")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
+}
+
+/// Whether this run is about the extension: unqualified calls are then its, and it has to answer the same.
+pub(crate) fn asks_the_extension() -> bool {
+    variable("SECRETARIA_TEST_EXTENSION").is_some()
 }
 
 fn server() -> Option<String> {
@@ -216,6 +236,17 @@ pub(crate) async fn record(client: &Client, query: &str) -> String {
 pub(crate) async fn records(client: &Client, query: &str) -> Vec<String> {
     let rows = client.query(&format!("select r::text from ({query}) r"), &[]).await;
     rows.unwrap_or_else(|it| panic!("{query}: {it}")).iter().map(|it: &Row| it.get(0)).collect()
+}
+
+/// Whether this server has the extension; said aloud where it has not.
+pub(crate) async fn has_extension(client: &Client) -> bool {
+    let select = "select exists (select from pg_available_extension_versions
+        where name = 'secretaria' and version = '0.2.0')";
+    let found: bool = client.query_one(select, &[]).await.unwrap().get(0);
+    if !found {
+        eprintln!("left out: needs the extension (make install-extension)");
+    }
+    found
 }
 
 /// What is stored is what resolving says, for every company.

@@ -1,0 +1,28 @@
+//! More keys than a session may remember places for.
+
+use crate::support::{agree, database, outcome, stat};
+
+#[test]
+fn answers_alike_with_more_keys_than_places() {
+    let Some(database) = database() else { return };
+    let mut session = database.session();
+    session
+        .batch_execute(
+            "insert into secretaria.feature_usage
+               (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, period_start, period_end, reason, source)
+             select n, 'ai_tokens', 'metered', n % 3 > 0, n % 5 = 0, n % 7, 7, n % 7, '-infinity', 'infinity', 'ok', 'plan'
+             from generate_series(1000, 3000) n;
+             set secretaria.location_cache_entries = 64",
+        )
+        .expect("filled");
+    let differ = "select count(*)::text from generate_series(1000, 3000) n
+      cross join lateral secretaria.check_feature_access(n, 'ai_tokens', n % 4) x
+      cross join lateral secretaria_reference.check_feature_access(n, 'ai_tokens', n % 4) y
+      where x is distinct from y or secretaria.has_feature(n, 'ai_tokens') is distinct from y.allowed and n % 4 = 1";
+    for round in 0..3 {
+        assert_eq!(outcome(&mut session, differ), Ok(vec!["0".to_owned()]), "round {round}");
+        assert!((1..=64).contains(&stat(&mut session, "entries")));
+    }
+    assert!(stat(&mut session, "mismatches") > 0 || stat(&mut session, "misses") > 6000, "every key had a place");
+    agree(&mut session);
+}
