@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
+mod cluster;
 mod periods;
 mod checks;
 mod resolution;
@@ -11,5 +12,6 @@ mod increments;
 mod reservations;
 mod corrections;
 mod crowd;
+mod crashes;
 mod lifecycle;
 mod roles;
