@@ -15,3 +15,4 @@ mod crowd;
 mod crashes;
 mod lifecycle;
 mod roles;
+mod intrusions;
