@@ -16,3 +16,5 @@ mod crashes;
 mod lifecycle;
 mod roles;
 mod intrusions;
+mod bad_input;
+mod bad_days;
