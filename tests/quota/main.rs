@@ -18,3 +18,4 @@ mod roles;
 mod intrusions;
 mod bad_input;
 mod bad_days;
+mod replays;
