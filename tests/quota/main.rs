@@ -19,3 +19,4 @@ mod intrusions;
 mod bad_input;
 mod bad_days;
 mod replays;
+mod calendars;
