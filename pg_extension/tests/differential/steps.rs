@@ -77,7 +77,7 @@ pub(crate) const STEPS: &[(Step, u64)] = &[
     (Step::Correct, 25),
     (Step::SetUsage, 15),
     (Step::Vacuum, 15),
-    (Step::Rewrite, 8),
+    (Step::Rewrite, 3),
     (Step::Cache, 15),
 ];
 
