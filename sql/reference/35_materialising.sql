@@ -115,9 +115,8 @@ as $$
 declare
   at timestamptz := coalesce(p_at, secretaria_reference._now());
 begin
-  -- Company edits go side by side; edits of the catalogue, which take this lock alone, wait for them.
-  perform pg_advisory_xact_lock_shared(7012, 0);
-  -- One edit of a company after another: whoever comes second resolves in a statement that sees the first.
+  -- One edit of a company after another: whoever comes second resolves in a statement that sees the first. Edits of the
+  -- catalogue lock this table, so that they wait for those of companies, and those for them.
   insert into secretaria.entitlement_epochs as e (company_id, epoch)
   values (p_company, 1)
   on conflict (company_id) do update
@@ -147,8 +146,7 @@ begin
 end
 $$;
 comment on function secretaria_reference._materialise(bigint, timestamptz) is
-  'Volatile. Stores what resolving says now. Locks, in this order: edits of the catalogue (shared), the company''s
-epoch, its rows by feature. 40001 where another edit came first at REPEATABLE READ; 40P01 is as retryable.';
+  'Volatile. Stores what resolving says now. Locks, in this order: the company''s epoch, its rows by feature. 40001 where another edit came first at REPEATABLE READ; 40P01 is as retryable.';
 
 create or replace function secretaria_reference._company_edited()
 returns trigger
@@ -211,7 +209,8 @@ begin
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'the catalogue is edited at READ COMMITTED' using errcode = 'feature_not_supported';
   end if;
-  perform pg_advisory_xact_lock(7012, 0);
+  -- A table's lock and no advisory one, which any login could take, and so hold up every edit.
+  lock table secretaria.entitlement_epochs in share row exclusive mode;
   if tg_table_name = 'plan_features' then
     if tg_op = 'INSERT' then
       versions := array(select n.plan_version_id from new_rows n);
