@@ -60,32 +60,42 @@ begin
     returning c.feature, c.used
   )
   insert into secretaria.feature_usage as u
-    (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, fired_threshold, period_start, period_end,
-      valid_until, reason, source, value)
+    (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, reserved, fired_threshold, period_start,
+      period_end, valid_until, reason, source, value)
   select
     p_company, r.feature, r.kind, r.allowed, r.soft, r.limit_value,
-    case when not r.soft and r.limit_value is not null then greatest(r.limit_value, coalesce(o.used, 0)) end,
-    coalesce(o.used, 0), secretaria_reference._threshold_reached(coalesce(o.used, 0), r.limit_value),
+    case when not r.soft and r.limit_value is not null then greatest(r.limit_value, coalesce(o.used, 0) + h.amount) end,
+    coalesce(o.used, 0), h.amount, secretaria_reference._threshold_reached(coalesce(o.used, 0), r.limit_value),
     r.period_start, r.period_end, r.valid_until, r.reason, r.source, r.value
   from resolved r
   left join reopened o
     on o.feature = r.feature
+  -- What is held belongs to the period it was held in, and is looked up where that begins or comes back: the row of the
+  -- running one knows.
+  cross join lateral (
+    select case
+      when r.kind = 'metered' and not exists (
+        select
+        from secretaria.feature_usage n
+        where n.company_id = p_company
+          and n.feature = r.feature
+          and n.slot = 0
+          and n.period_start = r.period_start
+      ) then secretaria_reference._held_in(p_company, r.feature, r.period_start)
+      else 0
+    end as amount
+  ) h
   order by r.feature
   on conflict (company_id, feature, slot) do update
   set kind = excluded.kind, allowed = excluded.allowed, soft = excluded.soft, limit_value = excluded.limit_value,
     period_start = excluded.period_start, period_end = excluded.period_end, valid_until = excluded.valid_until,
     reason = excluded.reason, source = excluded.source, value = excluded.value,
     used = case when u.period_start = excluded.period_start then u.used else excluded.used end,
-    -- What is held belongs to the period it was held in.
-    reserved = case
-      when u.period_start = excluded.period_start then u.reserved
-      else secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start)
-    end,
+    reserved = case when u.period_start = excluded.period_start then u.reserved else excluded.reserved end,
     ceiling = case
       when excluded.ceiling is null then null
       when u.period_start = excluded.period_start then greatest(excluded.limit_value, u.used + u.reserved)
-      else greatest(
-        excluded.ceiling, excluded.used + secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start))
+      else excluded.ceiling
     end,
     arming = u.arming + case when u.period_start <> excluded.period_start
       or u.limit_value is distinct from excluded.limit_value then 1 else 0 end,

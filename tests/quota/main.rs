@@ -20,3 +20,4 @@ mod bad_input;
 mod bad_days;
 mod replays;
 mod calendars;
+mod boundaries;
