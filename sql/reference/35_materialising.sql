@@ -60,32 +60,42 @@ begin
     returning c.feature, c.used
   )
   insert into secretaria.feature_usage as u
-    (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, fired_threshold, period_start, period_end,
-      valid_until, reason, source, value)
+    (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, reserved, fired_threshold, period_start,
+      period_end, valid_until, reason, source, value)
   select
     p_company, r.feature, r.kind, r.allowed, r.soft, r.limit_value,
-    case when not r.soft and r.limit_value is not null then greatest(r.limit_value, coalesce(o.used, 0)) end,
-    coalesce(o.used, 0), secretaria_reference._threshold_reached(coalesce(o.used, 0), r.limit_value),
+    case when not r.soft and r.limit_value is not null then greatest(r.limit_value, coalesce(o.used, 0) + h.amount) end,
+    coalesce(o.used, 0), h.amount, secretaria_reference._threshold_reached(coalesce(o.used, 0), r.limit_value),
     r.period_start, r.period_end, r.valid_until, r.reason, r.source, r.value
   from resolved r
   left join reopened o
     on o.feature = r.feature
+  -- What is held belongs to the period it was held in, and is looked up where that begins or comes back: the row of the
+  -- running one knows.
+  cross join lateral (
+    select case
+      when r.kind = 'metered' and not exists (
+        select
+        from secretaria.feature_usage n
+        where n.company_id = p_company
+          and n.feature = r.feature
+          and n.slot = 0
+          and n.period_start = r.period_start
+      ) then secretaria_reference._held_in(p_company, r.feature, r.period_start)
+      else 0
+    end as amount
+  ) h
   order by r.feature
   on conflict (company_id, feature, slot) do update
   set kind = excluded.kind, allowed = excluded.allowed, soft = excluded.soft, limit_value = excluded.limit_value,
     period_start = excluded.period_start, period_end = excluded.period_end, valid_until = excluded.valid_until,
     reason = excluded.reason, source = excluded.source, value = excluded.value,
     used = case when u.period_start = excluded.period_start then u.used else excluded.used end,
-    -- What is held belongs to the period it was held in.
-    reserved = case
-      when u.period_start = excluded.period_start then u.reserved
-      else secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start)
-    end,
+    reserved = case when u.period_start = excluded.period_start then u.reserved else excluded.reserved end,
     ceiling = case
       when excluded.ceiling is null then null
       when u.period_start = excluded.period_start then greatest(excluded.limit_value, u.used + u.reserved)
-      else greatest(
-        excluded.ceiling, excluded.used + secretaria_reference._held_in(u.company_id, u.feature, excluded.period_start))
+      else excluded.ceiling
     end,
     arming = u.arming + case when u.period_start <> excluded.period_start
       or u.limit_value is distinct from excluded.limit_value then 1 else 0 end,
@@ -115,9 +125,8 @@ as $$
 declare
   at timestamptz := coalesce(p_at, secretaria_reference._now());
 begin
-  -- Company edits go side by side; edits of the catalogue, which take this lock alone, wait for them.
-  perform pg_advisory_xact_lock_shared(7012, 0);
-  -- One edit of a company after another: whoever comes second resolves in a statement that sees the first.
+  -- One edit of a company after another: whoever comes second resolves in a statement that sees the first. Edits of the
+  -- catalogue lock this table, so that they wait for those of companies, and those for them.
   insert into secretaria.entitlement_epochs as e (company_id, epoch)
   values (p_company, 1)
   on conflict (company_id) do update
@@ -128,6 +137,15 @@ begin
   order by u.feature, u.slot
   for update;
   perform secretaria_reference._end_sharing(p_company);
+  -- Who had to wait asks from before: time has gone on to where the rows are. A clock that was moved is believed.
+  if secretaria_reference._now() = statement_timestamp() then
+    at := greatest(at, (
+      select least(max(u.period_start), clock_timestamp())
+      from secretaria.feature_usage u
+      where u.company_id = p_company
+        and isfinite(u.period_start)
+    ));
+  end if;
   perform secretaria_reference._store(p_company, at);
   delete from secretaria.feature_usage u
   using secretaria.features_catalog c
@@ -148,8 +166,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._materialise(bigint, timestamptz) is
-  'Volatile. Stores what resolving says now. Locks, in this order: edits of the catalogue (shared), the company''s
-epoch, its rows by feature. 40001 where another edit came first at REPEATABLE READ; 40P01 is as retryable.';
+  'Volatile. Stores what resolving says now, and ends sharing. Locks, in this order: the company''s epoch, its rows by
+feature. 40001 where another edit came first at REPEATABLE READ; 40P01 is as retryable.';
 
 create or replace function secretaria_reference._company_edited()
 returns trigger
@@ -212,7 +230,8 @@ begin
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'the catalogue is edited at READ COMMITTED' using errcode = 'feature_not_supported';
   end if;
-  perform pg_advisory_xact_lock(7012, 0);
+  -- A table's lock and no advisory one, which any login could take, and so hold up every edit.
+  lock table secretaria.entitlement_epochs in share row exclusive mode;
   if tg_table_name = 'plan_features' then
     if tg_op = 'INSERT' then
       versions := array(select n.plan_version_id from new_rows n);

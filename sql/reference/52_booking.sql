@@ -235,7 +235,8 @@ begin
       raise exception 'feature "%" is not metered', line.feature using errcode = 'invalid_parameter_value';
     end if;
     if coalesce(p_line.period_start, line.occurred_at) < seen.period_start then
-      if p_line.period_start is null and p_on_exceed <> 'record' then
+      -- Who named no instant writes no past: the period ended while his call was on its way.
+      if p_line.period_start is null and p_on_exceed <> 'record' and line.occurred_at < p_now then
         perform secretaria_reference._authorise(line.company_id, 'manage');
       end if;
       select c.*

@@ -80,7 +80,7 @@ begin
     raise exception 'batch % is not above zero', batch using errcode = 'invalid_parameter_value';
   end if;
   -- One at a time: two would lock the same openings in different orders.
-  perform pg_advisory_xact_lock(7012, 1);
+  lock table secretaria.usage_openings in share row exclusive mode;
   with deleted as (
     delete from secretaria.usage_events e
     using (

@@ -8,11 +8,22 @@ use crate::increments::{alerts, assert_verifies, increment, limited};
 use crate::support::{Database, record, refused};
 
 /// One crowd after another: the server has room for one of them.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Who spends, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Crowd<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) level: &'static str,
+    /// `secretaria.slots`: `on` or `off`.
+    pub(crate) slots: &'static str,
+    pub(crate) company: i64,
+}
 
 /// Where the call has to be made again: a conflict, a deadlock, or a connection that was cut before it answered.
 fn retryable(problem: &Error) -> bool {
-    problem.is_closed() || problem.code().is_none_or(|it| ["40001", "40P01", "57P01"].contains(&it.code()))
+    let codes = ["40001", "40P01", "57P01", "57P02", "57P03"];
+    problem.is_closed() || problem.code().is_none_or(|it| codes.contains(&it.code()))
 }
 
 /// One transaction with one call; `None` if it was rolled back on purpose.
@@ -23,28 +34,53 @@ async fn attempt(client: &Client, level: &str, call: &str, roll_back: bool) -> R
     Ok((!roll_back).then_some(accepted))
 }
 
-/// Calls under its own keys until each has an answer; the sum of what was accepted.
-async fn spend(database: &Database, level: &str, company: i64, who: i64, calls: i64) -> i64 {
-    let mut client = database.connect_as("secretaria_service").await;
-    let mut accepted = 0;
-    for n in 0..calls {
-        let call =
-            format!("select accepted from increment_feature_usage({company}, 'whatsapp_messages', 1, 'key {who} {n}')");
-        let mut roll_back = (who * 7 + n * 3) % 10 < 3;
+impl Crowd<'_> {
+    /// A connection of the crowd, made again until it is of use.
+    async fn member(&self) -> Client {
         loop {
-            match attempt(&client, level, &call, roll_back).await {
-                Ok(Some(answer)) => break accepted += i64::from(answer),
-                Ok(None) => roll_back = false,
-                Err(problem) => {
-                    assert!(retryable(&problem), "{problem:?}");
-                    if client.is_closed() || client.batch_execute("rollback").await.is_err() {
-                        client = database.connect_as("secretaria_service").await;
+            let client = self.database.connect_as("secretaria_service").await;
+            let slots = format!("select set_config('secretaria.slots', '{}', false)", self.slots);
+            match client.batch_execute(&slots).await {
+                Ok(()) => return client,
+                Err(problem) => assert!(retryable(&problem), "{problem:?}"),
+            }
+        }
+    }
+
+    /// Calls under its own keys until each has an answer; the sum of what was accepted.
+    pub(crate) async fn spend(&self, who: i64, calls: i64) -> i64 {
+        let mut client = self.member().await;
+        let (mut accepted, company) = (0, self.company);
+        for n in 0..calls {
+            let call = format!(
+                "select accepted from increment_feature_usage({company}, 'whatsapp_messages', 1, 'key {who} {n}')"
+            );
+            let mut roll_back = (who * 7 + n * 3) % 10 < 3;
+            loop {
+                match attempt(&client, self.level, &call, roll_back).await {
+                    Ok(Some(answer)) => break accepted += i64::from(answer),
+                    Ok(None) => roll_back = false,
+                    Err(problem) => {
+                        assert!(retryable(&problem), "{problem:?}");
+                        if client.is_closed() || client.batch_execute("rollback").await.is_err() {
+                            client = self.member().await;
+                        }
                     }
                 }
             }
         }
+        accepted
     }
-    accepted
+
+    /// What the clients were told is what the ledger says, the limit to the unit, and each alert was raised once.
+    pub(crate) async fn assert_spent(&self, client: &Client, told: Vec<i64>, limit: i64) {
+        let c = self.company;
+        assert_eq!(told.iter().sum::<i64>(), limit, "what the clients were told");
+        let lines = format!("select count(*), sum(amount) from secretaria.usage_events where company_id = {c}");
+        assert_eq!(record(client, &lines).await, format!("({limit},{limit})"));
+        assert_eq!(alerts(client, c).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
+        assert_verifies(client).await;
+    }
 }
 
 /// Cuts connections of the crowd off, one after another, until it is done.
@@ -56,18 +92,16 @@ async fn cut_off(client: &Client, times: usize) {
     }
 }
 
-async fn a_hard_limit_is_exact(level: &str, limit: i64) {
+async fn a_hard_limit_is_exact(level: &'static str, limit: i64) {
     let _turn = TURN.lock().await;
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
-    let c = limited(&client, limit).await;
-    let crowd = join_all((0..64).map(|who| spend(&database, level, c, who, limit / 32)));
-    let (accepted, ()) = tokio::join!(crowd, cut_off(&client, 20));
-    assert_eq!(accepted.iter().sum::<i64>(), limit, "what the clients were told");
-    let lines = format!("select count(*), sum(amount) from secretaria.usage_events where company_id = {c}");
-    assert_eq!(record(&client, &lines).await, format!("({limit},{limit})"));
-    assert_eq!(alerts(&client, c).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
-    assert_verifies(&client).await;
+    for slots in ["off", "on"] {
+        let crowd = Crowd { database: &database, level, slots, company: limited(&client, limit).await };
+        let spending = join_all((0..64).map(|who| crowd.spend(who, limit / 32)));
+        let (told, ()) = tokio::join!(spending, cut_off(&client, 20));
+        crowd.assert_spent(&client, told, limit).await;
+    }
 }
 
 #[tokio::test]
@@ -86,7 +120,8 @@ async fn thresholds_fire_once_under_thirty_two_writers() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 100).await;
-    join_all((0..32).map(|who| spend(&database, "read committed", c, who, 4))).await;
+    let crowd = Crowd { database: &database, level: "read committed", slots: "off", company: c };
+    join_all((0..32).map(|who| crowd.spend(who, 4))).await;
     assert_eq!(alerts(&client, c).await, ["(whatsapp_messages,80)", "(whatsapp_messages,100)"]);
     let crossed = "select used_after, thresholds from secretaria.usage_events where thresholds <> '{}' order by 1";
     assert_eq!(crate::support::records(&client, crossed).await, ["(80,{80})", "(100,{100})"]);

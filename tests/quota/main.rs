@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
+mod cluster;
 mod periods;
 mod checks;
 mod resolution;
@@ -12,7 +13,14 @@ mod reservations;
 mod corrections;
 mod crowd;
 mod slots;
+mod crashes;
 mod lifecycle;
 mod roles;
+mod intrusions;
 mod rebind;
 mod starting;
+mod bad_input;
+mod bad_days;
+mod replays;
+mod calendars;
+mod boundaries;

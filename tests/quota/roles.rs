@@ -6,17 +6,17 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::support::{Database, record, records, starter};
 
 /// Two companies with a login each, and a stranger's. The roles are the whole cluster's, so they are named apart.
-struct Stage {
-    database: Database,
-    owner: Client,
-    ours: i64,
-    theirs: i64,
+pub(crate) struct Stage {
+    pub(crate) database: Database,
+    pub(crate) owner: Client,
+    pub(crate) ours: i64,
+    pub(crate) theirs: i64,
     subscription: String,
     reservation: String,
 }
 
 impl Stage {
-    async fn set(number: i64) -> Option<Stage> {
+    pub(crate) async fn set(number: i64) -> Option<Stage> {
         let database = Database::create().await?;
         let owner = database.connect().await;
         let ours = i64::from(std::process::id()) * 1_000 + number;
@@ -49,7 +49,7 @@ impl Stage {
     }
 
     /// All that could be moved of the other company, and the cluster's word on our role.
-    async fn everything(&self) -> Vec<String> {
+    pub(crate) async fn everything(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in [
             "feature_usage",
@@ -78,7 +78,7 @@ impl Stage {
     }
 
     /// Runs a script as somebody, on a connection of its own; says what it got, if it got anything.
-    async fn attempt(&self, who: Who, script: &str) -> Result<(), String> {
+    pub(crate) async fn attempt(&self, who: Who, script: &str) -> Result<(), String> {
         let (login, before) = match who {
             Who::Company => (format!("tenant_{}", self.ours), String::new()),
             Who::Api => ("secretaria_api".to_owned(), format!("set app.company_id = '{}'", self.ours)),
@@ -106,7 +106,7 @@ impl Stage {
         }
     }
 
-    async fn strike(self) {
+    pub(crate) async fn strike(self) {
         let Stage { owner, ours, theirs, database, .. } = self;
         let roles = format!("tenant_{ours}, tenant_{theirs}, {}", stranger(ours));
         owner.batch_execute(&format!("drop owned by {roles} cascade; drop role {roles}")).await.unwrap();
@@ -124,7 +124,7 @@ fn row(message: &SimpleQueryMessage) -> Option<Vec<String>> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Who {
+pub(crate) enum Who {
     /// The login of a company, which tries for another's.
     Company,
     /// The API, which named one company and tries for another's.

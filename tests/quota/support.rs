@@ -3,6 +3,7 @@
 //! A [`Database`] is dropped with its value. Tests return at once where the run has no Postgres.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use secretaria::commands::{migrate, reference};
 use tokio::sync::OnceCell;
@@ -49,24 +50,20 @@ impl Database {
         url(&self.admin_url, role, &self.name)
     }
 
+    /// The one database of a server that may not answer yet.
+    pub(crate) async fn at(admin_url: String) -> Self {
+        drop(reach(&admin_url).await);
+        Database { name: make_template(admin_url.clone()).await, admin_url }
+    }
+
     /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.
     pub(crate) async fn connect(&self) -> Client {
         self.connect_as("postgres").await
     }
 
-    /// A connection that logged in as a role; its instants read as UTC. One that is cut off before it is of use is made
-    /// again: some tests cut off whom they find.
+    /// A connection that logged in as a role; its instants read as UTC.
     pub(crate) async fn connect_as(&self, role: &str) -> Client {
-        let url = self.url(role);
-        for _ in 0..100 {
-            let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await else { continue };
-            platform::task::spawn("test connection", connection);
-            // Answers are compared as text.
-            if client.batch_execute("set time zone 'UTC'").await.is_ok() {
-                return client;
-            }
-        }
-        panic!("no connection as {role}");
+        reach(&self.url(role)).await
     }
 }
 
@@ -148,7 +145,7 @@ fn server() -> Option<String> {
     found
 }
 
-fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -157,6 +154,23 @@ fn unique(prefix: &str) -> String {
 fn url(admin_url: &str, role: &str, database: &str) -> String {
     let host = admin_url.rsplit_once('/').unwrap().0.rsplit_once('@').unwrap().1;
     format!("postgres://{role}@{host}/{database}")
+}
+
+/// A connection, made again while there is none or it is cut off before it is of use: some tests cut off whom they
+/// find, or the whole server, which then recovers.
+async fn reach(url: &str) -> Client {
+    for _ in 0..6_000 {
+        let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        platform::task::spawn("test connection", connection);
+        // Answers are compared as text.
+        if client.batch_execute("set time zone 'UTC'").await.is_ok() {
+            return client;
+        }
+    }
+    panic!("no connection to {url}");
 }
 
 async fn open(url: &str) -> Client {
