@@ -151,10 +151,20 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     let found = rebind(&mut client, args.to, mode).await?;
     drop(client);
     connection.abort();
-    for (what, statement) in &found.moves {
-        match mode {
-            Mode::Dry => say(format_args!("{statement};"))?,
-            Mode::Real => say(format_args!("moved            {what}"))?,
+    match mode {
+        // As it would be run: the names mean what they mean on this path.
+        Mode::Dry if !found.moves.is_empty() => {
+            say(format_args!("begin;\n{LOCK_WAIT};\n{};", path(&[args.to, args.to.other()])))?;
+            for (_, statement) in &found.moves {
+                say(format_args!("{statement};"))?;
+            }
+            say("commit;")?;
+        }
+        Mode::Dry => {}
+        Mode::Real => {
+            for (what, _) in &found.moves {
+                say(format_args!("moved            {what}"))?;
+            }
         }
     }
     for what in &found.stays {
@@ -216,7 +226,11 @@ async fn bound(transaction: &Transaction<'_>, side: Side) -> anyhow::Result<Vec<
 
 /// Which schemas a name without one is looked for in, until the transaction ends.
 async fn read_as(transaction: &Transaction<'_>, sides: &[Side]) -> anyhow::Result<()> {
-    let path: Vec<_> = sides.iter().map(|side| side.schema()).collect();
-    transaction.batch_execute(&format!("set local search_path = {}, pg_temp", path.join(", "))).await?;
+    transaction.batch_execute(&path(sides)).await?;
     Ok(())
+}
+
+fn path(sides: &[Side]) -> String {
+    let schemas: Vec<_> = sides.iter().map(|side| side.schema()).collect();
+    format!("set local search_path = {}, pg_temp", schemas.join(", "))
 }

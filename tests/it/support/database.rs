@@ -7,7 +7,7 @@ use secretaria::commands::migrate;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-use super::{server, unique};
+use super::{server, unique, variable};
 
 static TEMPLATE: OnceCell<Template> = OnceCell::const_new();
 
@@ -71,6 +71,10 @@ async fn make_template(admin_url: String) -> Template {
     configure(&mut settings, &admin_url, &database, &keys);
     api::keys::create_missing(&keys).unwrap();
     migrate::database(&settings).await.unwrap();
+    if variable("SECRETARIA_TEST_EXTENSION").is_some() {
+        let owner = connect(&url(&admin_url, "postgres", &database)).await;
+        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+    }
     // A template that somebody is connected to cannot be copied.
     let admin = connect(&admin_url).await;
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
