@@ -40,8 +40,10 @@ const REASONS: &[&str] = &[
     "soft_limit_exceeded",
 ];
 
-/// Three more companies that subscribe, and a draft that the last of them is on.
+/// Three more companies that subscribe, and a draft. What was written into a counter by hand is taken out of it, since
+/// the ledger knows nothing of it.
 const STAGE: &str = "
+update secretaria.feature_usage set used = 0;
 insert into secretaria.companies (company_id, domain, name)
 overriding system value
 select n, 'company-' || n || '.test', 'Company ' || n
@@ -101,8 +103,8 @@ fn both_twins_answer_alike_after_every_step_in_every_snapshot() {
         if outcome == Outcome::Done {
             *seen.done.entry(step).or_default() += 1;
         }
-        // Who made the step is asked at once, all of them after every fourth.
-        let asked = if attempt % 4 == 0 { 0..actors.len() } else { acting..acting + 1 };
+        // Who made the step is asked at once, all of them after every fifth.
+        let asked = if attempt % 5 == 0 { 0..actors.len() } else { acting..acting + 1 };
         question(&mut actors[asked.clone()], &asking[asked], &mut chance, &mut seen);
         if seen.outcomes[Outcome::Done as usize] >= WANTED {
             break;
