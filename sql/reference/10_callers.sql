@@ -57,6 +57,23 @@ $$;
 comment on function secretaria_reference._authorise(bigint, text) is
   'Stable; no locks. Nothing where _may says true, 42501 where it says false, 22004 for a null company.';
 
+create or replace function secretaria_reference._own_key(p_company bigint, p_key text)
+returns text
+language plpgsql
+stable
+parallel safe
+as $$
+begin
+  if p_key is null or secretaria_reference._may(p_company, 'manage') then
+    return p_key;
+  end if;
+  return 'own:' || p_key;
+end
+$$;
+comment on function secretaria_reference._own_key(bigint, text) is
+  'Stable; no locks. The key as it is stored: who may only use has a space of keys apart, so that he cannot take one
+that the river will book under.';
+
 create or replace function secretaria_reference._now()
 returns timestamptz
 language plpgsql
@@ -88,7 +105,8 @@ do $$
 declare
   internal text;
 begin
-  foreach internal in array array['_may(bigint, text)', '_authorise(bigint, text)', '_now()']
+  foreach internal in array array['_may(bigint, text)', '_authorise(bigint, text)',
+    '_own_key(bigint, text)', '_now()']
   loop
     execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
     execute format('revoke all on function secretaria_reference.%s from public', internal);

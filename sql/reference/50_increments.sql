@@ -27,7 +27,7 @@ begin
   line.company_id := p_company;
   line.feature := p_feature;
   line.amount := p_amount;
-  line.idempotency_key := coalesce(p_key, gen_random_uuid()::text);
+  line.idempotency_key := coalesce(secretaria_reference._own_key(p_company, p_key), gen_random_uuid()::text);
   line.occurred_at := coalesce(p_at, p_now);
   line.day := (line.occurred_at at time zone coalesce((
     select c.time_zone

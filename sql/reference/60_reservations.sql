@@ -216,7 +216,8 @@ begin
   end if;
   select h.reservation_id, h.refused
   into reservation_id, refused
-  from secretaria_reference._hold(company_id, feature, amount, at + ttl, idempotency_key, at) h;
+  from secretaria_reference._hold(company_id, feature, amount, at + ttl,
+    secretaria_reference._own_key(company_id, idempotency_key), at) h;
   select c.*
   into allowed, reason, feature_kind, limit_value, used, reserved, remaining, overage, soft_limit, period_start,
     period_end, source, checked_at

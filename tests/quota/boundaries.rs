@@ -1,4 +1,5 @@
-//! Calls and edits that are on their way while a period ends, and rows that are made anew.
+//! Calls and edits that are on their way while a period ends, rows that are made anew, and what a login of few rights
+//! cannot take from others: locks and keys.
 
 use std::time::Duration;
 
@@ -108,4 +109,26 @@ async fn a_login_of_no_rights_holds_up_no_edit() {
     api.batch_execute("begin").await.unwrap();
     let lock = "lock table secretaria.entitlement_epochs in share mode";
     assert_eq!(crate::support::refused(&api, lock, &[]).await, "42501");
+}
+
+/// Whoever may only use has keys of his own: the river's are derived from what a company can know.
+#[tokio::test]
+async fn a_company_takes_no_key_that_the_river_will_book_under() {
+    let Some(database) = Database::create().await else { return };
+    let owner = database.connect().await;
+    let c = limited(&owner, 10).await;
+    let api = database.connect_as("secretaria_api").await;
+    api.execute("select set_config('app.company_id', $1, false)", &[&c.to_string()]).await.unwrap();
+    let own = format!("{c}, 'agents', 1, 'event'");
+    assert_eq!(increment(&api, &own).await, "(t,ok,f,0,1,2,0,{})");
+    assert_eq!(increment(&api, &own).await, "(t,duplicate,t,0,1,2,0,{})");
+    let reserve = format!("select allowed from reserve_feature_usage({c}, 'agents', 1, '1 minute', 'turn')");
+    assert_eq!(record(&api, &reserve).await, "(t)");
+    let river = database.connect_as("secretaria_service").await;
+    let fact = format!(
+        "select reason from record_message_facts_bulk(array[{c}], '{{message_out}}', '{{event}}', array[now()])"
+    );
+    assert_eq!(record(&river, &fact).await, "(ok)");
+    assert_eq!(record(&river, &reserve.replace("agents", "whatsapp_messages")).await, "(t)");
+    assert_verifies(&owner).await;
 }

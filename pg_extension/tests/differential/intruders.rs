@@ -61,8 +61,8 @@ struct Logins {
 }
 
 impl Logins {
-    fn make(owner: &mut Client) -> Self {
-        let names = ["ours", "nobody", "gone"].map(|it| format!("intruder_{}_{it}", std::process::id()));
+    fn make(owner: &mut Client, test: &str) -> Self {
+        let names = ["ours", "nobody", "gone"].map(|it| format!("intruder_{}_{test}_{it}", std::process::id()));
         for name in &names {
             let make =
                 format!("create role {name} login; grant usage on schema secretaria, secretaria_reference to {name}");
@@ -104,7 +104,7 @@ fn attempt(session: &mut Client, script: &str) -> Option<String> {
 fn no_login_learns_anything_of_another_company_from_either_twin() {
     let Some(database) = database() else { return };
     let mut owner = database.session();
-    let logins = Logins::make(&mut owner);
+    let logins = Logins::make(&mut owner, "doors");
     let name: String = owner.query_one("select current_database()::text", &[]).expect("answered").get(0);
     let mut succeeded = Vec::new();
     for role in logins.names.iter().map(String::as_str).chain(["secretaria_api"]) {
@@ -135,7 +135,7 @@ fn no_login_learns_anything_of_another_company_from_either_twin() {
 fn a_session_that_becomes_somebody_else_keeps_no_right_of_before() {
     let Some(database) = database() else { return };
     let mut owner = database.session();
-    let logins = Logins::make(&mut owner);
+    let logins = Logins::make(&mut owner, "before");
     let mut session = database.session();
     let statements = ["secretaria", "secretaria_reference"].map(|twin| {
         let check = format!("select ({twin}.check_feature_access($1, 'agents')).allowed is not null");
