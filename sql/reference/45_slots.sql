@@ -52,10 +52,11 @@ begin
     );
   if found then
     insert into secretaria.feature_usage
-      (company_id, feature, slot, limit_value, ceiling, period_start, period_end, valid_until, allowed, soft, kind,
-        reason, source)
-    select u.company_id, u.feature, n, 0, 0, u.period_start, u.period_end, u.valid_until, true, false, u.kind, u.reason,
-      u.source
+      (company_id, feature, slot, limit_value, ceiling, fired_threshold, period_start, period_end, valid_until, allowed,
+        soft, kind, reason, source)
+    -- Thresholds are the first row's business.
+    select u.company_id, u.feature, n, 0, 0, 100, u.period_start, u.period_end, u.valid_until, true, false, u.kind,
+      u.reason, u.source
     from secretaria.feature_usage u
     cross join generate_series(1, rows) n
     where u.company_id = p_company
@@ -243,6 +244,7 @@ create or replace function secretaria_reference._count_in_slot(
   out crossed smallint[]
 )
 language plpgsql
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

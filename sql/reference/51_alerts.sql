@@ -57,6 +57,31 @@ comment on function secretaria_reference._announce(bigint, text, jsonb) is
   'Volatile; adds one row to the outbox for topic alerts, under the company''s key, and answers its event id: the same
 company, kind and payload always have the same id.';
 
+create or replace function secretaria_reference._crossed(
+  p_company bigint,
+  p_feature text,
+  p_before bigint,
+  p_after bigint
+)
+returns smallint[]
+language sql
+stable
+as $$
+  select coalesce(array_agg(t.threshold order by t.threshold), '{}')
+  from secretaria.feature_usage u
+  cross join (values (80::smallint), (100)) as t (threshold)
+  where u.company_id = p_company
+    and u.feature = p_feature
+    and u.slot = 0
+    and u.limit_value > 0
+    and t.threshold > u.fired_threshold
+    and p_before::numeric * 100 < t.threshold * u.limit_value::numeric
+    and p_after::numeric * 100 >= t.threshold * u.limit_value::numeric
+$$;
+comment on function secretaria_reference._crossed(bigint, text, bigint, bigint) is
+  'Stable; the caller holds the counter''s row. The thresholds (80, 100) that use has just passed on its way up and that
+have not fired in this arming.';
+
 create or replace function secretaria_reference._fire(
   p_company bigint,
   p_feature text,
@@ -67,37 +92,25 @@ returns smallint[]
 language plpgsql
 as $$
 declare
+  crossed constant smallint[] := secretaria_reference._crossed(p_company, p_feature, p_before, p_after);
   threshold smallint;
-  crossed smallint[] := '{}';
   counter record;
 begin
-  select u.limit_value, u.fired_threshold, u.arming, u.period_start, u.period_end
-  into counter
-  from secretaria.feature_usage u
-  where u.company_id = p_company
-    and u.feature = p_feature
-    and u.slot = 0;
-  foreach threshold in array array[80, 100]::smallint[]
+  foreach threshold in array crossed
   loop
-    if counter.limit_value > 0
-      and threshold > counter.fired_threshold
-      and p_before::numeric * 100 < threshold * counter.limit_value::numeric
-      and p_after::numeric * 100 >= threshold * counter.limit_value::numeric
-    then
-      crossed := crossed || threshold;
-      perform secretaria_reference._announce(p_company, 'usage_threshold', jsonb_build_object(
-        'feature', p_feature, 'threshold', threshold, 'limit', counter.limit_value, 'used', p_after,
-        'arming', counter.arming, 'period_start', secretaria_reference._micros(counter.period_start),
-        'period_end', secretaria_reference._micros(counter.period_end)));
-    end if;
-  end loop;
-  if crossed <> '{}' then
+    -- The first of them marks them all.
     update secretaria.feature_usage u
     set fired_threshold = crossed[array_length(crossed, 1)]
     where u.company_id = p_company
       and u.feature = p_feature
-      and u.slot = 0;
-  end if;
+      and u.slot = 0
+    returning u.limit_value, u.arming, u.period_start, u.period_end
+    into counter;
+    perform secretaria_reference._announce(p_company, 'usage_threshold', jsonb_build_object(
+      'feature', p_feature, 'threshold', threshold, 'limit', counter.limit_value, 'used', p_after,
+      'arming', counter.arming, 'period_start', secretaria_reference._micros(counter.period_start),
+      'period_end', secretaria_reference._micros(counter.period_end)));
+  end loop;
   return crossed;
 end
 $$;
@@ -112,6 +125,7 @@ begin
   foreach internal in array array[
     '_micros(timestamptz)',
     '_announce(bigint, text, jsonb)',
+    '_crossed(bigint, text, bigint, bigint)',
     '_fire(bigint, text, bigint, bigint)'
   ]
   loop

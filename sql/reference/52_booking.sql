@@ -93,16 +93,15 @@ create or replace function secretaria_reference._count(
   out crossed smallint[]
 )
 language plpgsql
+-- Planning anew for the one partition that is meant would cost more than looking at all of them.
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  line secretaria.usage_events := p_line;
+  raises constant boolean := p_on_exceed in ('allow', 'record');
 begin
   done := false;
-  insert into secretaria.usage_events
-  select p_line.*
-  on conflict do nothing;
-  if not found then
-    return; -- Somebody else's by now: the next read finds it.
-  end if;
   booked := p_line.amount;
   if p_on_exceed = 'cap' then
     select case
@@ -120,7 +119,7 @@ begin
   set used = u.used + booked,
     reserved = greatest(u.reserved - p_held, 0),
     ceiling = case
-      when booked <= p_held or p_on_exceed not in ('allow', 'record') then u.ceiling
+      when booked <= p_held or not raises then u.ceiling
       when u.ceiling is not null then greatest(u.ceiling, u.used + booked + u.reserved - p_held)
     end
   where u.company_id = p_line.company_id
@@ -135,13 +134,36 @@ begin
   returning u.used, u.reserved, u.limit_value, u.soft
   into used, reserved, limit_value, soft;
   if not found then
-    delete from secretaria.usage_events e
-    where e.company_id = p_line.company_id
-      and e.idempotency_key = p_line.idempotency_key;
+    return;
+  end if;
+  line.amount := booked;
+  line.used_before := used - booked;
+  line.used_after := used;
+  line.limit_value := limit_value;
+  line.thresholds := case
+    when booked > 0 and used::numeric * 100 >= limit_value::numeric * 80
+      then secretaria_reference._crossed(p_line.company_id, p_line.feature, used - booked, used)
+    else '{}'
+  end;
+  insert into secretaria.usage_events
+  select line.*
+  on conflict do nothing;
+  if not found then
+    -- Somebody else's by now, who had this row before us: the next read finds the line.
+    update secretaria.feature_usage u
+    set used = u.used - booked,
+      reserved = u.reserved + p_held,
+      ceiling = case
+        when raises and u.ceiling is not null then greatest(u.limit_value, u.used - booked + u.reserved + p_held)
+        else u.ceiling
+      end
+    where u.company_id = p_line.company_id
+      and u.feature = p_line.feature
+      and u.slot = 0;
     return;
   end if;
   done := true;
-  crossed := '{}';
+  crossed := line.thresholds;
   if limit_value is not null and booked > 0 then
     perform secretaria_reference._consume(p_line.company_id, p_line.feature, used, limit_value, p_now)
     where exists (
@@ -150,24 +172,16 @@ begin
       where g.company_id = p_line.company_id
         and g.feature = p_line.feature
     );
-    if used::numeric * 100 >= limit_value::numeric * 80 then
-      crossed := secretaria_reference._fire(p_line.company_id, p_line.feature, used - booked, used);
+    if crossed <> '{}' then
+      perform secretaria_reference._fire(p_line.company_id, p_line.feature, used - booked, used);
     end if;
   end if;
-  update secretaria.usage_events e
-  set amount = booked,
-    used_before = used - booked,
-    used_after = used,
-    limit_value = _count.limit_value,
-    thresholds = crossed
-  where e.company_id = p_line.company_id
-    and e.idempotency_key = p_line.idempotency_key;
 end
 $$;
 comment on function secretaria_reference._count(secretaria.usage_events, timestamptz, text, bigint) is
-  'Volatile; locks the key''s ledger line, then the counter''s row. The guard is evaluated on the row''s latest version,
-so there is no gap between check and act. done is false, and nothing is left, where the key was taken or the guard
-refused.';
+  'Volatile; locks the counter''s row, then the key''s ledger line, which is written once with all it says. The guard is
+evaluated on the row''s latest version, so there is no gap between check and act. done is false, and nothing is left,
+where the guard refused or the key was taken.';
 
 create or replace function secretaria_reference._book(
   p_line secretaria.usage_events,
@@ -189,6 +203,7 @@ create or replace function secretaria_reference._book(
   out event_id text
 )
 language plpgsql
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -259,9 +274,7 @@ begin
       done := false;
       if seen.slots > 0 then
         if sharing <> 'off' and p_on_exceed = 'reject' and p_held = 0 and line.amount > 0 then
-          select c.*
-          into counted
-          from secretaria_reference._count_in_slot(line, p_now, seen.counter) c;
+          counted := secretaria_reference._count_in_slot(line, p_now, seen.counter);
           done := counted.done;
         end if;
         if not done then
@@ -269,9 +282,7 @@ begin
         end if;
       end if;
       if not done then
-        select c.*
-        into counted
-        from secretaria_reference._count(line, p_now, p_on_exceed, p_held) c;
+        counted := secretaria_reference._count(line, p_now, p_on_exceed, p_held);
         continue when not counted.done;
         -- Not at the first meeting: rows that are seldom written at once are better off without.
         if seen.slots = 0 and (sharing = 'on' or sharing = 'auto' and seen.contended and random() < 0.1) then
@@ -312,8 +323,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._book(secretaria.usage_events, timestamptz, text, bigint) is
-  'Volatile; locks the key''s ledger line, then the counter''s row. Duplicate probe, plain refusal from a read, ledger
-line, guarded counter; the line is taken back and all is read again where the guard refused. on_exceed as in
+  'Volatile; locks the counter''s row, then the key''s ledger line. Duplicate probe, plain refusal from a read, guarded
+counter, ledger line; what was counted is taken back and all is read again where the key was taken. on_exceed as in
 increment_feature_usage, or record: what happened is booked whether it was allowed or not. p_held units leave
 reserved.';
 

@@ -115,6 +115,46 @@ async fn no_limit_shared_answers_as_one_row() {
     shared_and_not(5, "('whatsapp_messages', null, false, null), ('agents', 3, false, null)", 200).await;
 }
 
+#[tokio::test]
+async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
+    let (Some(plain), Some(full)) = (Database::create().await, Database::create().await) else { return };
+    plain.share("auto").await;
+    full.share("off").await;
+    let (plain, full) = (plain.connect().await, full.connect().await);
+    // A clock that was set, if only to now, is no plain case.
+    let now: String = full.query_one("select now()::text", &[]).await.unwrap().get(0);
+    at(&full, &now).await;
+    for (index, features) in [
+        "('whatsapp_messages', 700, false, null), ('agents', 3, false, null)",
+        "('whatsapp_messages', 700, true, null), ('agents', 3, false, null)",
+        "('whatsapp_messages', null, false, null), ('agents', 3, false, null)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 10 + index as u64;
+        let mut companies = Vec::new();
+        for client in [&plain, &full] {
+            let c = company(client).await;
+            subscribe(client, c, plan(client, &format!("plan_{index}"), features).await).await;
+            companies.push(c);
+        }
+        assert_eq!(companies[0], companies[1]);
+        for step in 0..250 {
+            let call = call(seed, step, companies[0]);
+            let (one, other) = (records(&plain, &call).await, records(&full, &call).await);
+            assert_eq!(one, other, "seed {seed}, step {step}: {call}");
+        }
+        assert_eq!(alerts(&plain, companies[0]).await, alerts(&full, companies[1]).await);
+    }
+    assert_verifies(&plain).await;
+    let lines = "select company_id, feature, amount, day, used_before, used_after, limit_value, thresholds, period_start,
+          period_end, encode(payload_hash, 'hex'), substring(idempotency_key from '^(?:one|key|bulk).*')
+        from secretaria.usage_events
+        order by company_id, feature, amount, used_before, used_after, payload_hash, 12";
+    assert_eq!(records(&plain, lines).await, records(&full, lines).await);
+}
+
 /// Calls one after another, each with a commit of its own; how many were accepted.
 async fn spend(database: &Database, level: &str, company: i64, who: usize, calls: usize) -> usize {
     let client = database.connect_as("secretaria_service").await;

@@ -1,4 +1,4 @@
--- What was used is booked once, in a ledger and a counter, and a limit cannot be passed by racing for it.
+-- A line of the ledger before it is booked, and what was answered when one was.
 
 create or replace function secretaria_reference._line(
   p_company bigint,
@@ -64,6 +64,7 @@ create or replace function secretaria_reference._stored(
 )
 language plpgsql
 stable
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -129,115 +130,8 @@ comment on function secretaria_reference._refresh(bigint, text, timestamptz) is
   'Volatile; locks the company''s epoch row, then its rows. Resolves a company whose row is missing or out of date, and
 closes periods that are over. 42704 for an unknown company or feature.';
 
-create or replace function secretaria_reference.increment_feature_usage(
-  company_id bigint,
-  feature text,
-  amount bigint,
-  idempotency_key text default null,
-  occurred_at timestamptz default null,
-  on_exceed text default 'reject',
-  properties jsonb default null,
-  out accepted boolean,
-  out reason text,
-  out duplicate boolean,
-  out used_before bigint,
-  out used_after bigint,
-  out reserved bigint,
-  out limit_value bigint,
-  out remaining bigint,
-  out overage bigint,
-  out thresholds_crossed smallint[],
-  out period_start timestamptz,
-  out period_end timestamptz,
-  out event_id text
-)
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  at timestamptz := secretaria_reference._now();
-  line secretaria.usage_events;
-begin
-  perform secretaria_reference._authorise(company_id, 'use');
-  if feature is null or amount is null then
-    raise exception 'feature and amount cannot be null' using errcode = 'null_value_not_allowed';
-  end if;
-  if amount < 0 then
-    raise exception 'amount % is negative', amount
-      using errcode = 'invalid_parameter_value', hint = 'adjust_feature_usage takes back';
-  end if;
-  if on_exceed is null or on_exceed not in ('reject', 'cap', 'allow') then
-    raise exception 'on_exceed is "%"', on_exceed
-      using errcode = 'invalid_parameter_value', hint = 'reject, cap or allow';
-  end if;
-  if on_exceed = 'allow' then
-    perform secretaria_reference._authorise(company_id, 'manage');
-  end if;
-  line := secretaria_reference._line(company_id, feature, amount, idempotency_key, occurred_at, at);
-  line.payload_hash := sha256(convert_to(concat_ws('|', feature, amount, on_exceed), 'UTF8'));
-  line.properties := properties;
-  select b.*
-  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
-    thresholds_crossed, period_start, period_end, event_id
-  from secretaria_reference._book(line, at, on_exceed, 0) b;
-end
-$$;
-comment on function secretaria_reference.increment_feature_usage(
-  bigint, text, bigint, text, timestamptz, text, jsonb) is
-  'Volatile; locks the key''s ledger line, then the counter''s row, until the transaction ends: call it last. A refusal
-is an answer (accepted = false) and leaves nothing. on_exceed: reject, cap (books what fits), allow (books all; needs
-manage). 22004 nulls, 22023 a bad amount, on_exceed, key or instant, 42704 an unknown company or feature, 42501 another
-company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
-
-create or replace function secretaria_reference.increment_feature_usage_or_raise(
-  company_id bigint,
-  feature text,
-  amount bigint,
-  idempotency_key text default null,
-  occurred_at timestamptz default null,
-  on_exceed text default 'reject',
-  properties jsonb default null,
-  out accepted boolean,
-  out reason text,
-  out duplicate boolean,
-  out used_before bigint,
-  out used_after bigint,
-  out reserved bigint,
-  out limit_value bigint,
-  out remaining bigint,
-  out overage bigint,
-  out thresholds_crossed smallint[],
-  out period_start timestamptz,
-  out period_end timestamptz,
-  out event_id text
-)
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  select b.*
-  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
-    thresholds_crossed, period_start, period_end, event_id
-  from secretaria_reference.increment_feature_usage(
-    company_id, feature, amount, idempotency_key, occurred_at, on_exceed, properties) b;
-  if not accepted then
-    raise exception 'feature "%": %', feature, reason
-      using errcode = 'configuration_limit_exceeded', detail = json_build_object(
-        'feature', feature, 'limit', limit_value, 'used', used_before, 'requested', amount,
-        'resets_at', case when isfinite(period_end) then period_end end)::text;
-  end if;
-end
-$$;
-comment on function secretaria_reference.increment_feature_usage_or_raise(
-  bigint, text, bigint, text, timestamptz, text, jsonb) is
-  'Volatile; as increment_feature_usage, but a refusal is 53400 and undoes the caller''s statement. Its detail is JSON:
-feature, limit, used, requested, resets_at.';
-
 do $$
 declare
-  callable text;
   internal text;
 begin
   foreach internal in array array[
@@ -248,15 +142,6 @@ begin
   loop
     execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
     execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'increment_feature_usage(bigint, text, bigint, text, timestamptz, text, jsonb)',
-    'increment_feature_usage_or_raise(bigint, text, bigint, text, timestamptz, text, jsonb)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
   end loop;
 end
 $$;

@@ -1,0 +1,291 @@
+-- What was used is booked once, in a ledger and a counter, and a limit cannot be passed by racing for it.
+
+create or replace function secretaria_reference._stays_plain(
+  p_used bigint,
+  p_reserved bigint,
+  p_limit bigint,
+  p_soft boolean,
+  p_fired smallint
+)
+returns boolean
+language sql
+immutable
+parallel safe
+as $$
+  select p_limit is null
+    or (p_soft or p_used + p_reserved <= p_limit)
+      and (p_fired >= 100 or p_used < case when p_fired >= 80 then p_limit else p_limit / 5 * 4 end)
+$$;
+comment on function secretaria_reference._stays_plain(bigint, bigint, bigint, boolean, smallint) is
+  'Immutable; no locks. Whether a counter that stands like this is within its limit, and below the next threshold.';
+
+create or replace function secretaria_reference._increment_fully(
+  company_id bigint,
+  feature text,
+  amount bigint,
+  idempotency_key text,
+  occurred_at timestamptz,
+  on_exceed text,
+  properties jsonb,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+as $$
+declare
+  at timestamptz := secretaria_reference._now();
+  line secretaria.usage_events;
+begin
+  perform secretaria_reference._authorise(company_id, 'use');
+  if feature is null or amount is null then
+    raise exception 'feature and amount cannot be null' using errcode = 'null_value_not_allowed';
+  end if;
+  if amount < 0 then
+    raise exception 'amount % is negative', amount
+      using errcode = 'invalid_parameter_value', hint = 'adjust_feature_usage takes back';
+  end if;
+  if on_exceed is null or on_exceed not in ('reject', 'cap', 'allow') then
+    raise exception 'on_exceed is "%"', on_exceed
+      using errcode = 'invalid_parameter_value', hint = 'reject, cap or allow';
+  end if;
+  if on_exceed = 'allow' then
+    perform secretaria_reference._authorise(company_id, 'manage');
+  end if;
+  line := secretaria_reference._line(company_id, feature, amount, idempotency_key, occurred_at, at);
+  line.payload_hash := sha256(convert_to(concat_ws('|', feature, amount, on_exceed), 'UTF8'));
+  line.properties := properties;
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria_reference._book(line, at, on_exceed, 0) b;
+end
+$$;
+comment on function secretaria_reference._increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; what increment_feature_usage does where a call is not plain: whoever asks, whatever for, and near a limit.';
+
+create or replace function secretaria_reference.increment_feature_usage(
+  company_id bigint,
+  feature text,
+  amount bigint,
+  idempotency_key text default null,
+  occurred_at timestamptz default null,
+  on_exceed text default 'reject',
+  properties jsonb default null,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+-- Planning anew for the one partition that is meant would cost more than looking at all of them.
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  counter secretaria.feature_usage;
+  key text;
+  mine smallint;
+  contended boolean;
+  on_day date;
+begin
+  -- The plain case in three statements, since each expression of a function is set up again in each transaction: a
+  -- service counts something now, far from the limit and from the next threshold. Else this finds nothing.
+  select u.used + case when u.slots = 0 then 0
+      else secretaria_reference._used_in_slots(u.company_id, u.feature) end,
+    u.reserved, u.limit_value, u.soft, u.slots, u.period_start, u.period_end,
+    case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end,
+    u.xmax <> '0' and u.xmax::text::bigint
+      >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295,
+    (statement_timestamp() at time zone c.time_zone)::date,
+    coalesce(increment_feature_usage.idempotency_key, gen_random_uuid()::text)
+  into counter.used, counter.reserved, counter.limit_value, counter.soft, counter.slots, counter.period_start,
+    counter.period_end, mine, contended, on_day, key
+  from secretaria.feature_usage u
+  join secretaria.companies c
+    on c.company_id = u.company_id
+  where u.company_id = increment_feature_usage.company_id
+    and u.feature = increment_feature_usage.feature
+    and u.slot = 0
+    and u.allowed
+    and u.kind = 'metered'
+    and u.valid_until > statement_timestamp()
+    and u.period_start <= statement_timestamp()
+    and u.period_end > statement_timestamp()
+    and amount between 1 and 100000000000000
+    and on_exceed = 'reject'
+    and occurred_at is null
+    and coalesce(length(increment_feature_usage.idempotency_key) between 1 and 255, true)
+    and secretaria_reference._sharing() = case when u.slots = 0 then 'auto' else secretaria_reference._sharing() end
+    and secretaria_reference._sharing() <> case when u.slots = 0 then '' else 'off' end
+    and secretaria_reference._asks_plainly()
+    and not exists (
+      select
+      from secretaria.usage_events e
+      where e.company_id = increment_feature_usage.company_id
+        and e.idempotency_key = increment_feature_usage.idempotency_key
+    )
+    and not exists (
+      select
+      from secretaria.usage_grants g
+      where g.company_id = increment_feature_usage.company_id
+        and g.feature = increment_feature_usage.feature
+    );
+  if found then
+    update secretaria.feature_usage u
+    set used = u.used + amount
+    where u.company_id = increment_feature_usage.company_id
+      and u.feature = increment_feature_usage.feature
+      and u.slot = mine
+      and u.lent = 0
+      and u.period_start = counter.period_start
+      and u.valid_until > statement_timestamp()
+      and u.allowed
+      and secretaria_reference._stays_plain(u.used + amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
+    returning u.used, u.reserved, u.limit_value, u.soft
+    into used_after, reserved, limit_value, counter.soft;
+  end if;
+  if used_after is not null then
+    if mine > 0 then
+      used_after := counter.used + amount;
+      reserved := counter.reserved;
+      limit_value := counter.limit_value;
+    end if;
+    insert into secretaria.usage_events as e
+      (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, used_before, used_after,
+        limit_value, thresholds, period_start, period_end, properties)
+    values (
+      increment_feature_usage.company_id, key, increment_feature_usage.feature, amount, statement_timestamp(), on_day,
+      sha256(convert_to(concat_ws('|', increment_feature_usage.feature, amount, 'reject'), 'UTF8')),
+      increment_feature_usage.used_after - amount, increment_feature_usage.used_after,
+      increment_feature_usage.limit_value, '{}', counter.period_start, counter.period_end,
+      increment_feature_usage.properties)
+    on conflict do nothing
+    returning true,
+      case when counter.soft and e.used_after + increment_feature_usage.reserved > e.limit_value
+        then 'soft_limit_exceeded' else 'ok' end,
+      false, e.used_before,
+      case when e.limit_value is not null
+        then greatest(e.limit_value - e.used_after - increment_feature_usage.reserved, 0) end,
+      coalesce(greatest(e.used_after - e.limit_value, 0), 0), e.thresholds, e.period_start, e.period_end,
+      e.idempotency_key
+    into accepted, reason, duplicate, used_before, remaining, overage, thresholds_crossed, period_start, period_end,
+      event_id;
+    if found then
+      -- Not at the first meeting: rows that are seldom written at once are better off without.
+      if contended and counter.slots = 0 and random() < 0.1 then
+        perform secretaria_reference._share(company_id, feature);
+      end if;
+      return;
+    end if;
+    -- Somebody else's by now, who had this row before us: the line is found below.
+    update secretaria.feature_usage u
+    set used = u.used - amount
+    where u.company_id = increment_feature_usage.company_id
+      and u.feature = increment_feature_usage.feature
+      and u.slot = mine;
+  end if;
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria_reference._increment_fully(
+    company_id, feature, amount, idempotency_key, occurred_at, on_exceed, properties) b;
+end
+$$;
+comment on function secretaria_reference.increment_feature_usage(
+  bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; locks the counter''s row, then the key''s ledger line, until the transaction ends: call it last. A refusal
+is an answer (accepted = false) and leaves nothing. on_exceed: reject, cap (books what fits), allow (books all; needs
+manage). 22004 nulls, 22023 a bad amount, on_exceed, key or instant, 42704 an unknown company or feature, 42501 another
+company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
+
+create or replace function secretaria_reference.increment_feature_usage_or_raise(
+  company_id bigint,
+  feature text,
+  amount bigint,
+  idempotency_key text default null,
+  occurred_at timestamptz default null,
+  on_exceed text default 'reject',
+  properties jsonb default null,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria_reference.increment_feature_usage(
+    company_id, feature, amount, idempotency_key, occurred_at, on_exceed, properties) b;
+  if not accepted then
+    raise exception 'feature "%": %', feature, reason
+      using errcode = 'configuration_limit_exceeded', detail = json_build_object(
+        'feature', feature, 'limit', limit_value, 'used', used_before, 'requested', amount,
+        'resets_at', case when isfinite(period_end) then period_end end)::text;
+  end if;
+end
+$$;
+comment on function secretaria_reference.increment_feature_usage_or_raise(
+  bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; as increment_feature_usage, but a refusal is 53400 and undoes the caller''s statement. Its detail is JSON:
+feature, limit, used, requested, resets_at.';
+
+do $$
+declare
+  callable text;
+  internal text;
+begin
+  foreach internal in array array[
+    '_stays_plain(bigint, bigint, bigint, boolean, smallint)',
+    '_increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
+    execute format('revoke all on function secretaria_reference.%s from public', internal);
+  end loop;
+  -- These ask for themselves who calls them.
+  foreach callable in array array[
+    'increment_feature_usage(bigint, text, bigint, text, timestamptz, text, jsonb)',
+    'increment_feature_usage_or_raise(bigint, text, bigint, text, timestamptz, text, jsonb)'
+  ]
+  loop
+    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
+    execute format('grant execute on function secretaria_reference.%s to public', callable);
+  end loop;
+end
+$$;
