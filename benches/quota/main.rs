@@ -13,7 +13,7 @@ mod rows;
 mod writes;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -45,6 +45,9 @@ struct Args {
     /// The program `pgbench` of the server's version.
     #[arg(long, env = "SECRETARIA_PGBENCH", default_value = "pgbench")]
     pgbench: PathBuf,
+    /// The folder of the server's socket: what is measured is the server, not the way to it.
+    #[arg(long, env = "SECRETARIA_PG_SOCKET")]
+    socket: Option<PathBuf>,
     /// What cargo calls every benchmark with.
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,6 +74,7 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     ensure!((100..=100_000).contains(&args.companies), "--companies must be from 100 to 100000");
     let settings = Settings::load(None)?;
     let url = settings.postgres.owner_url.expose();
+    let local = local(url, args.socket.as_deref())?;
     api::keys::create_missing(&settings.keys.dir)?;
     migrate::database(&settings).await.context("is this dev/bench.sh quota?")?;
     let client = connect(url).await?;
@@ -86,7 +90,7 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         println!("round {round} of {}", args.rounds);
         writes::reset(&client, args.companies).await?;
         for variant in pgbench::CHECKS.iter().filter(|it| has_extension || !it.of_extension) {
-            let figure = pgbench::run(url, variant, args)?;
+            let figure = pgbench::run(&local, variant, args)?;
             println!("  {:<16} {figure:>9.0} tps", variant.name);
             tps.entry(variant.name).or_default().push(figure);
         }
@@ -95,7 +99,7 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
             println!("  {:<16} {figure:>9.2} CPU µs per call", variant.name);
             cpu.entry(variant.name).or_default().push(figure);
         }
-        writes::measure(&client, url, schema, args, &mut writes).await?;
+        writes::measure(&client, &local, schema, args, &mut writes).await?;
     }
 
     let mut line = Map::new();
@@ -138,6 +142,16 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     }
     line.insert("cores".into(), json!(std::thread::available_parallelism()?.get()));
     Ok(line.into())
+}
+
+/// The same database by its socket, for pgbench, or as it was where there is none. Further parameters begin with `&`.
+fn local(url: &str, socket: Option<&Path>) -> anyhow::Result<String> {
+    let Some(socket) = socket else { return Ok(format!("{url}?application_name=bench")) };
+    let config: tokio_postgres::Config = url.parse()?;
+    let port = config.get_ports().first().context("the address has no port")?;
+    let (user, database) = (config.get_user().unwrap_or("postgres"), config.get_dbname().unwrap_or("postgres"));
+    let folder = socket.to_str().context("the socket's folder is no text")?.replace('/', "%2F");
+    Ok(format!("postgres://{user}@/{database}?host={folder}&port={port}"))
 }
 
 /// A connection of the superuser.

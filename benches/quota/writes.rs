@@ -44,7 +44,7 @@ pub(crate) async fn measure(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let companies = args.companies;
-    let one_row = format!("{url}?options=-c%20secretaria.slots%3Doff");
+    let one_row = format!("{url}&options=-c%20secretaria.slots%3Doff");
     let hot = "\\set c 1\n\\set f 1\n".to_owned();
     let spread = format!("\\set c random(1, {companies})\n\\set f random(1, 20)\n");
     let zipf = pgbench::keys(companies);
@@ -76,7 +76,11 @@ pub(crate) async fn measure(
 async fn book_together(client: &Client, schema: &str, companies: u32) -> anyhow::Result<f64> {
     let prepare = format!(
         "drop table if exists bench.events;
-         create table bench.events as
+         create table bench.events (
+           companies bigint[], features text[], amounts bigint[], keys text[], instants timestamptz[]);
+         alter table bench.events alter companies set storage external, alter features set storage external,
+           alter amounts set storage external, alter keys set storage external, alter instants set storage external;
+         insert into bench.events
          select array_agg(e.company) as companies, array_agg(e.feature) as features, array_agg(1::bigint) as amounts,
            array_agg(gen_random_uuid()::text) as keys, array_agg(statement_timestamp()) as instants
          from (

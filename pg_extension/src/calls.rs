@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use crate::backend::{self, Backend};
 use crate::caller;
+use crate::columns;
 use crate::decision::Reading;
 use crate::locations;
 use crate::reference;
@@ -21,8 +22,6 @@ use crate::table::Key;
 pub(crate) struct Site {
     pub(crate) check: pg_sys::FmgrInfo,
     has: pg_sys::FmgrInfo,
-    /// The result's columns.
-    result: pg_sys::TupleDesc,
     pub(crate) memory: pg_sys::MemoryContext,
 }
 
@@ -79,7 +78,6 @@ unsafe fn has_feature_by_row(company: i64, feature: pg_sys::Datum) -> Option<boo
 unsafe fn check_feature_access(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: declared as (bigint, text, bigint, timestamptz), with the columns of `result`.
     unsafe {
-        let site = site(call);
         if let (Some(company), Some(feature), Some(required)) =
             (argument(call, 0), argument(call, 1), argument(call, 2))
             && let Some(datum) = answered_by_row(
@@ -87,11 +85,12 @@ unsafe fn check_feature_access(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum 
                 feature,
                 required.value() as i64,
                 argument(call, 3).map(|at| at.value() as i64),
-                |values, nulls| composite(result_columns(site, call), values, nulls),
+                |values, nulls| composite(columns::of(call), values, nulls),
             )
         {
             return datum;
         }
+        let site = site(call);
         hand_over(call, &reference::CHECK, &raw mut (*site).check, (*site).memory)
     }
 }
@@ -244,7 +243,7 @@ unsafe fn location_cache_stats(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum 
         [state.hits, state.misses, state.mismatches, state.usage_places.entries() as u64].map(pg_sys::Datum::from)
     };
     // SAFETY: declared with four columns of bigint.
-    unsafe { composite(result_columns(site(call), call), &mut values, &mut [false; 4]) }
+    unsafe { composite(columns::of(call), &mut values, &mut [false; 4]) }
 }
 
 unsafe fn noop_has(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -262,7 +261,7 @@ unsafe fn noop_check(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         for column in [1, 2, 11] {
             nulls[column] = true;
         }
-        composite(result_columns(site(call), call), &mut values, &mut nulls)
+        composite(columns::of(call), &mut values, &mut nulls)
     }
 }
 
@@ -291,24 +290,6 @@ pub(crate) unsafe fn site(call: pg_sys::FunctionCallInfo) -> *mut Site {
             (*function).fn_extra = site.cast();
         }
         (*function).fn_extra.cast()
-    }
-}
-
-/// The columns that this call site is to return.
-unsafe fn result_columns(site: *mut Site, call: pg_sys::FunctionCallInfo) -> pg_sys::TupleDesc {
-    // SAFETY: the description is copied to where the call site lives.
-    unsafe {
-        if (*site).result.is_null() {
-            let before = pg_sys::MemoryContextSwitchTo((*site).memory);
-            let mut columns = std::ptr::null_mut();
-            let class = pg_sys::get_call_result_type(call, std::ptr::null_mut(), &mut columns);
-            if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
-                error!("the function's result is not declared as columns");
-            }
-            (*site).result = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(columns));
-            pg_sys::MemoryContextSwitchTo(before);
-        }
-        (*site).result
     }
 }
 

@@ -140,6 +140,11 @@ pub(crate) fn listen() {
     }
 }
 
+/// How many changes of functions and schemas this backend has heard of.
+pub(crate) fn definitions() -> u32 {
+    DEFINITIONS.load(Relaxed)
+}
+
 #[pg_guard]
 extern "C-unwind" fn definition_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     DEFINITIONS.fetch_add(1, Relaxed);

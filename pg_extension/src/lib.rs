@@ -10,6 +10,7 @@
 mod backend;
 mod caller;
 mod calls;
+mod columns;
 mod decision;
 mod delegate;
 mod locations;

@@ -17,7 +17,7 @@ enum Slots {
 }
 
 static LOCATION_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
-static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(131_072);
+static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(524_288);
 static SLOTS: GucSetting<Slots> = GucSetting::<Slots>::new(Slots::auto);
 static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 

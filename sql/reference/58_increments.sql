@@ -112,11 +112,16 @@ declare
 begin
   -- The plain case in three statements, since each expression of a function is set up again in each transaction: a
   -- service counts something now, far from the limit and from the next threshold. Else this finds nothing.
-  select u.used + case when u.slots = 0 then 0
-      else secretaria_reference._used_in_slots(u.company_id, u.feature) end,
+  select u.used + case when u.slots = 0 then 0 else (
+      select coalesce(sum(s.used), 0)::bigint
+      from secretaria.feature_usage s
+      where s.company_id = increment_feature_usage.company_id
+        and s.feature = increment_feature_usage.feature
+        and s.slot > 0
+    ) end,
     u.reserved, u.limit_value, u.soft, u.slots, u.period_start, u.period_end,
     case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end,
-    u.xmax <> '0' and u.xmax::text::bigint
+    secretaria_reference._sharing() = 'auto' and u.xmax <> '0' and u.xmax::text::bigint
       >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295,
     (statement_timestamp() at time zone c.time_zone)::date,
     coalesce(increment_feature_usage.idempotency_key, gen_random_uuid()::text)
@@ -137,8 +142,7 @@ begin
     and on_exceed = 'reject'
     and occurred_at is null
     and coalesce(length(increment_feature_usage.idempotency_key) between 1 and 255, true)
-    and secretaria_reference._sharing() = case when u.slots = 0 then 'auto' else secretaria_reference._sharing() end
-    and secretaria_reference._sharing() <> case when u.slots = 0 then '' else 'off' end
+    and secretaria_reference._sharing() <> case when u.slots = 0 then 'on' else 'off' end
     and secretaria_reference._asks_plainly()
     and not exists (
       select

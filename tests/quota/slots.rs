@@ -148,7 +148,8 @@ async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
         assert_eq!(alerts(&plain, companies[0]).await, alerts(&full, companies[1]).await);
     }
     assert_verifies(&plain).await;
-    let lines = "select company_id, feature, amount, day, used_before, used_after, limit_value, thresholds, period_start,
+    let lines =
+        "select company_id, feature, amount, day, used_before, used_after, limit_value, thresholds, period_start,
           period_end, encode(payload_hash, 'hex'), substring(idempotency_key from '^(?:one|key|bulk).*')
         from secretaria.usage_events
         order by company_id, feature, amount, used_before, used_after, payload_hash, 12";

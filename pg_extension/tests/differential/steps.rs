@@ -150,7 +150,7 @@ pub(crate) fn statement(step: Step, chance: &mut Chance) -> String {
         Step::Cache => format!(
             "set secretaria.location_cache = {}; set secretaria.location_cache_entries = {}",
             chance.pick(&["on", "on", "on", "off"]),
-            chance.pick(&[64, 131_072])
+            chance.pick(&[64, 524_288])
         ),
         _ => of_usage(step, company, chance),
     }
