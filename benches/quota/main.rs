@@ -102,6 +102,19 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         writes::measure(&client, &local, schema, args, &mut writes).await?;
     }
 
+    let mut line = ratios(&tps, &cpu, &writes);
+    line.insert("flush_ms".into(), json!(rounded(flush_ms)));
+    for (name, value) in
+        [("clients", args.clients), ("threads", pgbench::THREADS), ("seed", args.seed), ("rounds", args.rounds)]
+    {
+        line.insert(name.into(), json!(value));
+    }
+    line.insert("cores".into(), json!(std::thread::available_parallelism()?.get()));
+    Ok(line.into())
+}
+
+/// What the figures come to: medians, and one over another.
+fn ratios(tps: &Figures, cpu: &Figures, writes: &Figures) -> Map<String, Value> {
     let mut line = Map::new();
     let ratio = |figures: &Figures, over: &str, under: &str| {
         Some(rounded(median(figures.get(over)?) / median(figures.get(under)?)))
@@ -114,10 +127,10 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         ("has_vs_twin", "has", "has_twin"),
         ("twin_vs_waterfall", "check_twin", "check_waterfall"),
     ] {
-        line.extend(ratio(&tps, over, under).map(|it| (name.to_owned(), json!(it))));
+        line.extend(ratio(tps, over, under).map(|it| (name.to_owned(), json!(it))));
     }
     for (name, over, under) in [("check_cpu_vs_twin", "check", "check_twin"), ("has_cpu_vs_twin", "has", "has_twin")] {
-        line.extend(ratio(&cpu, over, under).map(|it| (name.to_owned(), json!(it))));
+        line.extend(ratio(cpu, over, under).map(|it| (name.to_owned(), json!(it))));
     }
     for (name, over, under) in [
         ("hot_vs_twin", "hot", "hot_twin"),
@@ -125,23 +138,16 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
         ("spread_vs_twin", "spread", "spread_twin"),
         ("bulk_vs_single", "bulk", "single"),
     ] {
-        line.extend(ratio(&writes, over, under).map(|it| (name.to_owned(), json!(it))));
+        line.extend(ratio(writes, over, under).map(|it| (name.to_owned(), json!(it))));
     }
     line.extend(writes.get("bulk").map(|it| ("bulk_events_per_s".to_owned(), json!(median(it).round()))));
     let medians = |figures: &Figures| -> Map<String, Value> {
         figures.iter().map(|(name, rounds)| ((*name).to_owned(), json!(rounded(median(rounds))))).collect()
     };
-    line.insert("tps".into(), medians(&tps).into());
-    line.insert("cpu_us".into(), medians(&cpu).into());
-    line.insert("increments_per_s".into(), medians(&writes).into());
-    line.insert("flush_ms".into(), json!(rounded(flush_ms)));
-    for (name, value) in
-        [("clients", args.clients), ("threads", pgbench::THREADS), ("seed", args.seed), ("rounds", args.rounds)]
-    {
-        line.insert(name.into(), json!(value));
-    }
-    line.insert("cores".into(), json!(std::thread::available_parallelism()?.get()));
-    Ok(line.into())
+    line.insert("tps".into(), medians(tps).into());
+    line.insert("cpu_us".into(), medians(cpu).into());
+    line.insert("increments_per_s".into(), medians(writes).into());
+    line
 }
 
 /// The same database by its socket, for pgbench, or as it was where there is none. Further parameters begin with `&`.
