@@ -60,7 +60,7 @@ impl Calling {
     async fn attempt(&self, claim: &Claim) -> Verdict {
         let receiver = match claim.endpoint {
             Endpoint::Operator => self.operator.clone().ok_or(Verdict::Withdrawn),
-            Endpoint::Company => self.companys(claim.company).await,
+            Endpoint::Company => self.of_the_company(claim.company).await,
         };
         let receiver = match receiver {
             Ok(receiver) => receiver,
@@ -74,7 +74,7 @@ impl Calling {
     }
 
     /// The company's receiver as it is now: a URL or a secret that was changed since counts at once.
-    async fn companys(&self, company: CompanyId) -> Result<Receiver, Verdict> {
+    async fn of_the_company(&self, company: CompanyId) -> Result<Receiver, Verdict> {
         let webhook = match patiently("alerts", || claims::webhook(&self.db, company)).await {
             Ok(webhook) => webhook.ok_or(Verdict::Withdrawn)?,
             Err(problem) => {
