@@ -167,8 +167,8 @@ begin
       and u.valid_until > statement_timestamp()
       and u.allowed
       and secretaria_reference._stays_plain(u.used + amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
-    returning u.used, u.reserved, u.limit_value, u.soft
-    into used_after, reserved, limit_value, counter.soft;
+    returning u.used, u.reserved, u.limit_value
+    into used_after, reserved, limit_value;
   end if;
   if used_after is not null then
     if mine > 0 then
