@@ -178,6 +178,6 @@ fn a_session_may_hold_the_library_of_another_release_beside_this_one() {
         assert_eq!(outcome(&mut session, SEND), Ok(vec!["true".to_owned()]));
         agree(&mut session);
         let setting = "select count(*)::text from pg_settings where name like 'secretaria.%'";
-        assert_eq!(outcome(&mut session, setting), Ok(vec!["3".to_owned()]));
+        assert_eq!(outcome(&mut session, setting), Ok(vec!["4".to_owned()]));
     }
 }
