@@ -10,7 +10,7 @@ use crate::backend::{self, Backend};
 use crate::caller;
 use crate::columns;
 use crate::decision::Reading;
-use crate::locations;
+use crate::locations::{self, Place};
 use crate::reference;
 use crate::result;
 use crate::row::{Row, plain_text};
@@ -201,6 +201,9 @@ unsafe fn with_row<T>(
                 if let Some(row) = table.read_remembered(&open, place) {
                     if is_of(&row, company, spelled, slot) {
                         *hits += 1;
+                        if row.buffer() != place.buffer {
+                            places.put(hash, Place { buffer: row.buffer(), ..place });
+                        }
                         let taken = take(&row);
                         row.release();
                         open.close();

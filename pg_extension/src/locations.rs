@@ -8,17 +8,21 @@
 pub(crate) struct Place {
     pub(crate) block: u32,
     pub(crate) offset: u16,
+    /// The buffer that the block was in, where it may be still; 0: none.
+    pub(crate) buffer: i32,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
-    hash: u64,
+    /// Half of the hash: it chooses the set, and tells the entries of a set apart well enough for a guess.
+    tag: u32,
     block: u32,
+    buffer: i32,
     /// 0: empty.
     offset: u16,
 }
 
-const EMPTY: Entry = Entry { hash: 0, block: 0, offset: 0 };
+const EMPTY: Entry = Entry { tag: 0, block: 0, buffer: 0, offset: 0 };
 const WAYS: usize = 4;
 
 /// One cache line: a look-up touches no other.
@@ -60,9 +64,10 @@ impl Locations {
     /// Where a key of this hash was found last.
     #[inline]
     pub(crate) fn get(&self, hash: u64) -> Option<Place> {
-        let set = self.sets.get(self.index(hash))?;
-        let entry = set.0.iter().find(|entry| entry.hash == hash && entry.offset != 0)?;
-        Some(Place { block: entry.block, offset: entry.offset })
+        let tag = tag(hash);
+        let set = self.sets.get(self.index(tag))?;
+        let entry = set.0.iter().find(|entry| entry.tag == tag && entry.offset != 0)?;
+        Some(Place { block: entry.block, offset: entry.offset, buffer: entry.buffer })
     }
 
     /// Remembers a place, instead of what was remembered for this hash.
@@ -70,19 +75,23 @@ impl Locations {
         if self.entries * 2 >= self.sets.len() * WAYS {
             self.grow();
         }
-        let index = self.index(hash);
+        self.put_tagged(tag(hash), place);
+    }
+
+    fn put_tagged(&mut self, tag: u32, place: Place) {
+        let index = self.index(tag);
         let Some(set) = self.sets.get_mut(index) else { return };
-        let same = set.0.iter().position(|entry| entry.hash == hash && entry.offset != 0);
+        let same = set.0.iter().position(|entry| entry.tag == tag && entry.offset != 0);
         let free = || set.0.iter().position(|entry| entry.offset == 0);
-        // The hash's top bits did not choose the set, so they choose fairly who leaves it.
-        let way = same.or_else(free).unwrap_or((hash >> 62) as usize);
+        // The top bits did not choose the set, so they choose fairly who leaves it.
+        let way = same.or_else(free).unwrap_or((tag >> 30) as usize);
         self.entries += usize::from(set.0[way].offset == 0);
-        set.0[way] = Entry { hash, block: place.block, offset: place.offset };
+        set.0[way] = Entry { tag, block: place.block, offset: place.offset, buffer: place.buffer };
     }
 
     #[inline]
-    fn index(&self, hash: u64) -> usize {
-        hash as usize & self.sets.len().wrapping_sub(1)
+    fn index(&self, tag: u32) -> usize {
+        tag as usize & self.sets.len().wrapping_sub(1)
     }
 
     fn grow(&mut self) {
@@ -96,9 +105,15 @@ impl Locations {
         self.entries = 0;
         for entry in old.iter().flat_map(|set| set.0).filter(|entry| entry.offset != 0) {
             // A set of the old size splits in two, so there is always room.
-            self.put(entry.hash, Place { block: entry.block, offset: entry.offset });
+            let place = Place { block: entry.block, offset: entry.offset, buffer: entry.buffer };
+            self.put_tagged(entry.tag, place);
         }
     }
+}
+
+/// The half of a hash that is kept: sets are at most 2^22, so that at least ten bits of it are not the set's.
+const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// Mixes company, feature and slot. Not for keeping: it may differ between releases.

@@ -76,6 +76,11 @@ impl Row {
         unsafe { plain_text(self.optional(column)?) }
     }
 
+    /// The buffer that its page is in.
+    pub(crate) fn buffer(&self) -> pg_sys::Buffer {
+        self.buffer
+    }
+
     /// Lets go of the page.
     pub(crate) fn release(self) {
         // SAFETY: `read` pinned this buffer, once. An error before this is cleaned up by the transaction's end.

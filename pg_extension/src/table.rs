@@ -109,6 +109,11 @@ impl Table {
     /// # Safety
     /// `open` is this table.
     pub(crate) unsafe fn read_remembered(&mut self, open: &Open, place: Place) -> Option<Row> {
+        // SAFETY: open and locked.
+        if let Some(buffer) = unsafe { versions::pin_recent(open.relation, place.block, place.buffer) } {
+            // SAFETY: the buffer holds the block.
+            return unsafe { open.row_in(buffer, place) };
+        }
         if place.block >= self.blocks {
             // SAFETY: open and locked, so that the table does not become shorter after this.
             self.blocks =
@@ -169,8 +174,8 @@ impl Open {
                     break;
                 }
                 let (block, offset) = pgrx::itemptr::item_pointer_get_both(*pointer);
-                let place = Place { block, offset };
-                found = self.read(place).map(|row| (place, row));
+                let place = Place { block, offset, buffer: 0 };
+                found = self.read(place).map(|row| (Place { buffer: row.buffer(), ..place }, row));
             }
             pg_sys::index_endscan(scan);
             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -186,13 +191,18 @@ impl Open {
 
     /// The version of the row under this root that the snapshot sees.
     unsafe fn read(&self, place: Place) -> Option<Row> {
-        // SAFETY: the block exists; the page is locked while the chain is followed and stays pinned afterwards, which
+        // SAFETY: the block exists.
+        unsafe { self.row_in(pg_sys::ReadBuffer(self.relation, place.block), place) }
+    }
+
+    /// The same, in a buffer that is pinned; without a row the pin is let go.
+    unsafe fn row_in(&self, buffer: pg_sys::Buffer, place: Place) -> Option<Row> {
+        // SAFETY: the buffer holds the block; the page is locked while the chain is followed and stays pinned afterwards, which
         // keeps the row's bytes where they are.
         unsafe {
             let mut pointer = pg_sys::ItemPointerData::default();
             pgrx::itemptr::item_pointer_set_all(&mut pointer, place.block, place.offset);
             let mut tuple = pg_sys::HeapTupleData::default();
-            let buffer = pg_sys::ReadBuffer(self.relation, place.block);
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
             let found = pg_sys::heap_hot_search_buffer(
                 &mut pointer,

@@ -30,6 +30,25 @@ pub(crate) unsafe fn file_of(relation: pg_sys::Relation) -> u32 {
     }
 }
 
+/// Pins the buffer that held a block of a table once, if it does still. That also says that the block exists: a table
+/// that becomes shorter gives its buffers up. Saves asking how long the file is and where the block is.
+///
+/// # Safety
+/// The relation is open and locked.
+pub(crate) unsafe fn pin_recent(table: pg_sys::Relation, block: u32, buffer: pg_sys::Buffer) -> Option<pg_sys::Buffer> {
+    if buffer <= 0 {
+        return None;
+    }
+    // SAFETY: open, says the caller; whose buffer it is now is what the server compares.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let file = (*table).rd_node;
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let file = (*table).rd_locator;
+        pg_sys::ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block, buffer).then_some(buffer)
+    }
+}
+
 /// Begins a scan of an index that is not instrumented.
 ///
 /// # Safety

@@ -14,7 +14,7 @@ fn places_are_found_again_and_the_bound_holds() {
         let mut places = Locations::new();
         places.bound(limit);
         for key in 0..50_000_i64 {
-            let place = Place { block: key as u32, offset: 1 + (key % 200) as u16 };
+            let place = Place { block: key as u32, offset: 1 + (key % 200) as u16, buffer: 7 };
             places.put(hash(key, b"agents", 0), place);
             assert_eq!(places.get(hash(key, b"agents", 0)), Some(place));
         }
@@ -30,9 +30,9 @@ fn a_place_that_is_put_again_takes_the_older_ones_room() {
     let mut places = Locations::new();
     places.bound(64);
     for offset in 1..=9 {
-        places.put(42, Place { block: 1, offset });
+        places.put(42, Place { block: 1, offset, buffer: 0 });
     }
-    assert_eq!((places.entries(), places.get(42)), (1, Some(Place { block: 1, offset: 9 })));
+    assert_eq!((places.entries(), places.get(42)), (1, Some(Place { block: 1, offset: 9, buffer: 0 })));
 }
 
 #[test]

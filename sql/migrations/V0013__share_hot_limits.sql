@@ -10,6 +10,8 @@ comment on column secretaria.feature_usage.slots is 'On slot 0: how many further
 comment on column secretaria.feature_usage.lent is
   'On slot 0: how much of its room the further rows may use without asking, what they have used of it included. Null: as
 much as they like, since there is no limit and no threshold ahead.';
+comment on column secretaria.feature_usage.used is
+  'What this row counted. A counter is the sum of its slots: entitlements() and check_feature_access() say it.';
 comment on column secretaria.feature_usage.slot is
   '0 carries the decision. Further rows count for it: their limit_value is what was lent to them, their used what they
 used of it since.';

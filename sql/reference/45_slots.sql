@@ -113,8 +113,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._gather(bigint, text) is
-  'Volatile; locks the counter''s first row, then what is lent in the order of slots. Takes everything back that was lent: the first row then says how
-much is used. 40001 at REPEATABLE READ where another counted meanwhile.';
+  'Volatile; locks the counter''s first row, then, where something is lent, the others in the order of slots. Takes it all
+back: the first row then says how much is used. 40001 at REPEATABLE READ where another counted meanwhile.';
 
 create or replace function secretaria_reference._end_sharing(p_company bigint)
 returns void

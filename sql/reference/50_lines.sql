@@ -43,8 +43,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._line(bigint, text, bigint, text, timestamptz, timestamptz) is
-  'Volatile; no locks. A line of the ledger to fill in and book. 22003 beyond 10^14, 22023 for a bad key, or an instant that is not within
-35 days before and 5 minutes after now.';
+  'Volatile; no locks. A line of the ledger to fill in and book. 22003 beyond 10^14, 22023 for a bad key, or an instant
+that is not within 35 days before and 5 minutes after now.';
 
 create or replace function secretaria_reference._stored(
   p_line secretaria.usage_events,

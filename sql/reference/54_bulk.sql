@@ -1,5 +1,6 @@
 -- Thousands of facts in one call: deduplicated, summed by counter, and booked in the order every writer uses.
--- Plans are made for each call, since the length of its arrays decides; compiling them takes longer than they run.
+-- A plan that is made for a call carries its arrays in it, and copying them takes as long as a join: where the settings
+-- of a function leave one shape, its plans are kept. Compiling them would take longer than they run.
 
 create or replace function secretaria_reference._prepare_bulk(
   p_companies bigint[],
@@ -16,9 +17,7 @@ create or replace function secretaria_reference._prepare_bulk(
   out zones text[]
 )
 language plpgsql
-set plan_cache_mode = force_custom_plan
-set enable_seqscan = off
-set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
@@ -156,7 +155,7 @@ create or replace function secretaria_reference._count_bulk(
   out added bigint[]
 )
 language plpgsql
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

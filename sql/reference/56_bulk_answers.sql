@@ -46,73 +46,6 @@ $$;
 comment on function secretaria_reference._thresholds_between(bigint, bigint, bigint) is
   'Immutable; no locks. The thresholds (80, 100) that use passes on its way from one number to another.';
 
-create or replace function secretaria_reference._answers_plain(
-  p_companies bigint[],
-  p_features text[],
-  p_amounts bigint[],
-  p_keys text[],
-  p_counted_companies bigint[],
-  p_counted_features text[],
-  p_periods timestamptz[],
-  p_ends timestamptz[],
-  p_limits bigint[],
-  p_used bigint[],
-  p_reserved bigint[],
-  p_added bigint[]
-)
-returns table (
-  ord integer,
-  accepted boolean,
-  reason text,
-  duplicate boolean,
-  used_before bigint,
-  used_after bigint,
-  reserved bigint,
-  limit_value bigint,
-  remaining bigint,
-  overage bigint,
-  thresholds_crossed smallint[],
-  period_start timestamptz,
-  period_end timestamptz,
-  event_id text
-)
-language plpgsql
-stable
-rows 10000
-set plan_cache_mode = force_custom_plan
-set enable_mergejoin = off
-set jit = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-  select t.ord, true, 'ok'::text, false, t.after - t.amount, t.after, t.reserved, t.limit_value,
-    case when t.limit_value is not null then greatest(t.limit_value - t.after - t.reserved, 0) end,
-    coalesce(greatest(t.after - t.limit_value, 0), 0),
-    case when coalesce(t.after < t.limit_value / 5 * 4, true) then '{}' else
-      secretaria_reference._thresholds_between(t.after - t.amount, t.after, t.limit_value)
-    end,
-    t.period_start, t.period_end, t.key
-  from (
-    select a.ord::integer, a.amount, a.key, c.reserved, c.limit_value, c.period_start, c.period_end,
-      -- What came after it in this call is not part of what it left behind.
-      c.used - c.added
-        + sum(a.amount) over (partition by a.company, a.feature order by a.ord)::bigint as after
-    from unnest(p_companies, p_features, p_amounts, p_keys) with ordinality as a (company, feature, amount, key, ord)
-    join unnest(
-        p_counted_companies, p_counted_features, p_periods, p_ends, p_limits, p_used, p_reserved, p_added)
-      as c (company, feature, period_start, period_end, limit_value, used, reserved, added)
-      on c.company = a.company
-      and c.feature = a.feature
-  ) t
-  order by t.ord;
-end
-$$;
-comment on function secretaria_reference._answers_plain(
-  bigint[], text[], bigint[], text[], bigint[], text[], timestamptz[], timestamptz[], bigint[], bigint[], bigint[],
-  bigint[]) is
-  'Stable; no locks. Where each item left its counter, when all of them were booked now and in running periods.';
-
 create or replace function secretaria_reference._answers_counted(
   p_companies bigint[],
   p_features text[],
@@ -262,8 +195,6 @@ begin
   foreach internal in array array[
     '_refused_in_bulk(bigint, text, bigint, text, timestamptz, text, bigint, timestamptz, timestamptz)',
     '_thresholds_between(bigint, bigint, bigint)',
-    '_answers_plain(bigint[], text[], bigint[], text[], bigint[], text[], timestamptz[], timestamptz[], bigint[],
-      bigint[], bigint[], bigint[])',
     '_answers_counted(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[],
       bigint[], bigint[], text[])'
   ]

@@ -24,7 +24,8 @@ create or replace function secretaria_reference._book_bulk(
   out amounts bigint[]
 )
 language plpgsql
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
+set enable_nestloop = off
 set enable_mergejoin = off
 set jit = off
 as $$
@@ -38,16 +39,18 @@ begin
       (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, limit_value, period_start,
         period_end)
     select distinct on (a.company, a.key collate "C")
-      a.company, a.key, a.feature, a.amount, coalesce(a.at, p_now),
-      (coalesce(a.at, p_now) at time zone coalesce(c.zone, 'UTC'))::date,
-      sha256(convert_to(concat_ws('|', a.feature, a.amount, 'allow'), 'UTF8')), c.limit_value,
+      a.company, a.key, a.feature, a.amount, a.at, (a.at at time zone coalesce(c.zone, 'UTC'))::date,
+      sha256(convert_to(a.feature || '|' || a.amount || '|allow', 'UTF8')), c.limit_value,
       case
-        when coalesce(a.at, p_now) >= c.period_start then c.period_start
+        when a.at >= c.period_start then c.period_start
         else secretaria_reference._closed_period(a.company, a.feature, a.at)
       end,
-      case when coalesce(a.at, p_now) >= c.period_start then c.period_end end
-    from unnest(p_companies, p_features, p_amounts, p_keys, p_at) with ordinality
-      as a (company, feature, amount, key, at, ord)
+      case when a.at >= c.period_start then c.period_end end
+    from (
+      select i.company, i.feature, i.amount, i.key, coalesce(i.at, p_now) as at, i.ord
+      from unnest(p_companies, p_features, p_amounts, p_keys, p_at) with ordinality
+        as i (company, feature, amount, key, at, ord)
+    ) a
     join unnest(
         p_counter_companies, p_counter_features, p_kinds, p_used, p_limits, p_starts, p_ends, p_zones)
       as c (company, feature, kind, used, limit_value, period_start, period_end, zone)
@@ -59,9 +62,10 @@ begin
     on conflict do nothing
     returning e.company_id, e.idempotency_key, e.feature, e.period_start, e.amount
   )
-  select (select array_agg(b.company_id) from booked b), (select array_agg(b.idempotency_key) from booked b),
-    sum(d.events), array_agg(d.company_id), array_agg(d.feature), array_agg(d.period_start), array_agg(d.amount)
-  into booked_companies, booked_keys, booked, companies, features, periods, amounts
+  select sum(d.events), array_agg(d.company_id), array_agg(d.feature), array_agg(d.period_start), array_agg(d.amount),
+    case when sum(d.events) < cardinality(p_keys) then (select array_agg(b.company_id) from booked b) end,
+    case when sum(d.events) < cardinality(p_keys) then (select array_agg(b.idempotency_key) from booked b) end
+  into booked, companies, features, periods, amounts, booked_companies, booked_keys
   from (
     select b.company_id, b.feature, b.period_start, sum(b.amount)::bigint as amount, count(*) as events
     from booked b
@@ -72,8 +76,8 @@ $$;
 comment on function secretaria_reference._book_bulk(
   bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[],
   timestamptz[], timestamptz[], text[]) is
-  'Volatile; locks ledger lines in key order. Books what is not refused and not known yet, and answers the keys of what
-it booked and what that comes to for each counter and period.';
+  'Volatile; locks ledger lines in key order. Books what is not refused and not known yet. Answers what that comes to for
+each counter and period, and which keys it booked where it did not book all.';
 
 create or replace function secretaria_reference.increment_feature_usage_bulk(
   company_ids bigint[],
@@ -101,6 +105,7 @@ returns table (
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 set jit = off
 as $$
 #variable_conflict use_column
@@ -128,17 +133,35 @@ begin
     counters.used, counters.limits, counters.starts, counters.ends, counters.zones);
   counted := secretaria_reference._count_bulk(done.companies, done.features, done.periods, done.amounts, asked_at);
   if done.booked = items and cardinality(counted.companies) = cardinality(done.companies) then
+    -- All of it is new and of running periods: what came after an item in this call is not part of what it left behind.
     return query
-    select r.*
-    from secretaria_reference._answers_plain(
-      company_ids, features, amounts, keys, counted.companies, counted.features, counted.periods, counted.ends,
-      counted.limits, counted.used, counted.reserved, counted.added) r;
+    select t.ord, true, 'ok'::text, false, t.after - t.amount, t.after, t.reserved, t.limit_value,
+      case when t.limit_value is not null then greatest(t.limit_value - t.after - t.reserved, 0) end,
+      coalesce(greatest(t.after - t.limit_value, 0), 0),
+      case when coalesce(t.after < t.limit_value / 5 * 4, true) then '{}' else
+        secretaria_reference._thresholds_between(t.after - t.amount, t.after, t.limit_value)
+      end,
+      t.period_start, t.period_end, t.key
+    from (
+      select a.ord::integer, a.amount, a.key, c.reserved, c.limit_value, c.period_start, c.period_end,
+        c.used - c.added
+          + sum(a.amount) over (partition by a.company, a.feature order by a.ord)::bigint as after
+      from unnest(company_ids, features, amounts, keys) with ordinality as a (company, feature, amount, key, ord)
+      join unnest(
+          counted.companies, counted.features, counted.periods, counted.ends, counted.limits, counted.used,
+          counted.reserved, counted.added)
+        as c (company, feature, period_start, period_end, limit_value, used, reserved, added)
+        on c.company = a.company
+        and c.feature = a.feature
+    ) t
+    order by t.ord;
   else
     return query
     select r.*
     from secretaria_reference._answers_counted(
       company_ids, features, amounts, keys, occurred_at, asked_at, counters.companies, counters.features,
-      counters.kinds, counters.used, done.booked_companies, done.booked_keys) r;
+      counters.kinds, counters.used, case when done.booked = items then company_ids else done.booked_companies end,
+      case when done.booked = items then keys else done.booked_keys end) r;
   end if;
 end
 $$;

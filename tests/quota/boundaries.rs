@@ -62,6 +62,25 @@ async fn a_call_that_a_new_period_overtakes_is_booked_where_it_belongs_and_needs
 }
 
 #[tokio::test]
+async fn a_bulk_call_that_a_new_period_overtakes_is_booked_where_it_belongs() {
+    let Some(database) = Database::create().await else { return };
+    let (ahead, client) = (database.connect().await, database.connect().await);
+    let c = limited(&ahead, 10).await;
+    increment(&ahead, &format!("{c}, 'whatsapp_messages', 4")).await;
+    let next: String = ahead.query_one("select (now() + interval '32 days')::text", &[]).await.unwrap().get(0);
+    at(&ahead, &next).await;
+    increment(&ahead, &format!("{c}, 'whatsapp_messages', 9")).await;
+    let call = format!(
+        "select accepted, reason, used_before, used_after, remaining, period_end < '{next}'
+        from increment_feature_usage_bulk(
+          array[{c}], array['whatsapp_messages'], array[2], array['late'], array[null]::timestamptz[])"
+    );
+    assert_eq!(record(&client, &call).await, "(t,ok,4,6,4,t)");
+    let drift = crate::support::records(&client, "select * from verify_usage()").await;
+    assert!(drift.is_empty(), "{drift:#?}");
+}
+
+#[tokio::test]
 async fn a_row_that_is_made_anew_knows_what_is_held() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;

@@ -115,13 +115,18 @@ async fn no_limit_shared_answers_as_one_row() {
     shared_and_not(5, "('whatsapp_messages', null, false, null), ('agents', 3, false, null)", 200).await;
 }
 
-#[tokio::test]
-async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
+/// How often a call of `increment_feature_usage` went past its plain case, as far as this session has counted.
+async fn looked_at_fully(client: &Client) -> i64 {
+    let calls =
+        "select coalesce(sum(calls), 0)::bigint from pg_stat_xact_user_functions where funcname = '_increment_fully'";
+    client.query_one(calls, &[]).await.unwrap().get(0)
+}
+
+/// The same calls on two databases, one of which never takes the plain case, since its clock was set.
+async fn plain_and_full(slots: &str) {
     let (Some(plain), Some(full)) = (Database::create().await, Database::create().await) else { return };
-    plain.share("auto").await;
-    full.share("off").await;
+    plain.share(slots).await;
     let (plain, full) = (plain.connect().await, full.connect().await);
-    // A clock that was set, if only to now, is no plain case.
     let now: String = full.query_one("select now()::text", &[]).await.unwrap().get(0);
     at(&full, &now).await;
     for (index, features) in [
@@ -140,6 +145,19 @@ async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
             companies.push(c);
         }
         assert_eq!(companies[0], companies[1]);
+        for (client, times) in [(&plain, 0), (&full, 2)] {
+            // The first makes the further rows, the second is lent to: from then on what is plain is plain.
+            for key in ["first", "second"] {
+                increment(client, &format!("{}, 'whatsapp_messages', 1, '{key}'", companies[0])).await;
+            }
+            client.batch_execute("begin; set local track_functions = 'pl'").await.unwrap();
+            let before = looked_at_fully(client).await;
+            for key in ["third", "fourth"] {
+                increment(client, &format!("{}, 'whatsapp_messages', 1, '{key}'", companies[0])).await;
+            }
+            assert_eq!(looked_at_fully(client).await - before, times);
+            client.batch_execute("commit").await.unwrap();
+        }
         for step in 0..250 {
             let call = call(seed, step, companies[0]);
             let (one, other) = (records(&plain, &call).await, records(&full, &call).await);
@@ -154,6 +172,16 @@ async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
         from secretaria.usage_events
         order by company_id, feature, amount, used_before, used_after, payload_hash, 12";
     assert_eq!(records(&plain, lines).await, records(&full, lines).await);
+}
+
+#[tokio::test]
+async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
+    plain_and_full("off").await;
+}
+
+#[tokio::test]
+async fn a_plain_call_on_a_shared_counter_does_too() {
+    plain_and_full("on").await;
 }
 
 /// Calls one after another, each with a commit of its own; how many were accepted.
