@@ -58,7 +58,7 @@ pub(crate) async fn measure(
         let script = format!(
             "{keys}select accepted from {schema}.increment_feature_usage(:c, 'f' || :f, 1, gen_random_uuid()::text);\n"
         );
-        let figure = pgbench::tps(url, &script, clients, args)?;
+        let figure = pgbench::tps(url, &script, clients, 1, args)?;
         println!("  {name:<16} {figure:>9.0} increments/s");
         figures.entry(name).or_default().push(figure);
     }

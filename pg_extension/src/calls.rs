@@ -255,17 +255,8 @@ unsafe fn noop_has(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
 }
 
 unsafe fn noop_check(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    let zero = pg_sys::Datum::from(0);
-    let mut values = [zero; result::COLUMNS];
-    let mut nulls = [false; result::COLUMNS];
-    // SAFETY: declared as `secretaria_check` is; the texts of the result are null.
-    unsafe {
-        values[3] = argument(call, 0).unwrap_or(zero);
-        for column in [1, 2, 11] {
-            nulls[column] = true;
-        }
-        composite(columns::of(call), &mut values, &mut nulls)
-    }
+    // SAFETY: declared as `secretaria_check` is.
+    unsafe { composite(columns::of(call), &mut result::constant(), &mut [false; result::COLUMNS]) }
 }
 
 /// An argument, or none for null.
