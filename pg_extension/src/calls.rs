@@ -1,4 +1,4 @@
-//! The functions that SQL sees, one per name in `sql/secretaria--0.1.0.sql`.
+//! The checks that SQL sees, one per name in `sql/secretaria--0.2.0.sql`.
 //!
 //! None is strict: an argument that is null is an error, which the reference raises. None writes; all are stable and
 //! parallel safe.

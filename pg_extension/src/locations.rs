@@ -1,4 +1,4 @@
-//! Where rows were found last: a bounded hash from (company, feature) to a place in the table.
+//! Where rows were found last: a bounded hash from (company, feature, slot) to a place in the table.
 //!
 //! It only ever guesses. Whoever uses a place compares the whole key in the row that is there, so an entry may be
 //! stale, and two keys may share a hash: the cost is a search of the index, never a wrong answer. Pure; no server.

@@ -23,16 +23,14 @@ as $$
 #variable_conflict use_column
 declare
   stale boolean[];
-  lends boolean[];
   row record;
 begin
-  for attempt in 1..3
+  for attempt in 1..2
   loop
     select array_agg(a.company), array_agg(a.feature), array_agg(u.kind), array_agg(u.used), array_agg(u.limit_value),
       array_agg(u.period_start), array_agg(u.period_end), array_agg(c.time_zone),
-      array_agg(coalesce(p_now >= least(u.valid_until, u.period_end), p_resolve and c.company_id is not null)),
-      array_agg(u.kind is not null and u.lent is distinct from 0)
-    into companies, features, kinds, used, limits, starts, ends, zones, stale, lends
+      array_agg(coalesce(p_now >= least(u.valid_until, u.period_end), p_resolve and c.company_id is not null))
+    into companies, features, kinds, used, limits, starts, ends, zones, stale
     from (
       select distinct b.company, b.feature
       from unnest(p_companies, p_features) as b (company, feature)
@@ -51,7 +49,7 @@ begin
       limit 1
     ) u
       on true;
-    exit when attempt = 3 or companies is null or not (true = any (stale) or true = any (lends));
+    exit when attempt = 2 or companies is null or not true = any (stale);
     for row in
       select p.company
       from unnest(companies, features, kinds, stale) as p (company, feature, kind, stale)
@@ -67,158 +65,12 @@ begin
     loop
       perform secretaria_reference._materialise(row.company, p_now);
     end loop;
-    for row in
-      select p.company, p.feature
-      from unnest(companies, features, lends) as p (company, feature, lends)
-      where p.lends
-      order by p.company, p.feature
-    loop
-      perform secretaria_reference._gather(row.company, row.feature);
-    end loop;
   end loop;
 end
 $$;
 comment on function secretaria_reference._prepare_bulk(bigint[], text[], timestamptz, boolean) is
-  'Volatile; locks as _materialise and _gather do, in key order, and only where rows are out of date, lend, or
-(p_resolve) are missing. Each counter that is asked for, once, as it then stands; kinds are null where there is none.';
-
-create or replace function secretaria_reference._count_late(
-  p_companies bigint[],
-  p_features text[],
-  p_periods timestamptz[],
-  p_amounts bigint[],
-  p_counted_companies bigint[],
-  p_counted_features text[],
-  p_counted_periods timestamptz[]
-)
-returns void
-language plpgsql
-set plan_cache_mode = force_custom_plan
-set jit = off
-as $$
-declare
-  late record;
-begin
-  for late in
-    select b.company, b.feature, b.period, sum(b.amount)::bigint as amount
-    from unnest(p_companies, p_features, p_periods, p_amounts) as b (company, feature, period, amount)
-    left join unnest(p_counted_companies, p_counted_features, p_counted_periods) as c (company, feature, period)
-      on c.company = b.company
-      and c.feature = b.feature
-      and c.period = b.period
-    where b.feature is not null
-      and c.company is null
-    group by b.company, b.feature, b.period
-    order by b.company, b.feature, b.period
-  loop
-    -- It may have begun to lend since it was looked at.
-    perform secretaria_reference._gather(late.company, late.feature);
-    update secretaria.feature_usage u
-    set used = u.used + late.amount,
-      ceiling = case when u.ceiling is not null then greatest(u.ceiling, u.used + late.amount + u.reserved) end
-    where u.company_id = late.company
-      and u.feature = late.feature
-      and u.slot = 0
-      and u.period_start = late.period;
-    continue when found;
-    -- The period is over, or was closed a moment ago by somebody else: the event is late and amends it.
-    insert into secretaria.feature_usage_periods as p
-      (company_id, feature, period_start, period_end, limit_value, used)
-    select u.company_id, u.feature, late.period, u.period_start, u.limit_value, late.amount
-    from secretaria.feature_usage u
-    where u.company_id = late.company
-      and u.feature = late.feature
-      and u.slot = 0
-    on conflict (company_id, feature, period_start) do update
-    set used = p.used + excluded.used;
-  end loop;
-end
-$$;
-comment on function secretaria_reference._count_late(
-  bigint[], text[], timestamptz[], bigint[], bigint[], text[], timestamptz[]) is
-  'Volatile; locks counters and closed periods in key order. Adds what was booked in periods that _count_bulk did not
-find running, one by one.';
-
-create or replace function secretaria_reference._count_bulk(
-  p_companies bigint[],
-  p_features text[],
-  p_periods timestamptz[],
-  p_amounts bigint[],
-  p_now timestamptz,
-  out companies bigint[],
-  out features text[],
-  out periods timestamptz[],
-  out ends timestamptz[],
-  out limits bigint[],
-  out used bigint[],
-  out reserved bigint[],
-  out added bigint[]
-)
-language plpgsql
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
-as $$
-#variable_conflict use_column
-declare
-  remarkable boolean[];
-  missed boolean;
-  row record;
-begin
-  -- A loop over what is sorted, so that counters are locked in the order of every writer.
-  with due as materialized (
-    select b.company, b.feature, b.period, sum(b.amount)::bigint as amount
-    from unnest(p_companies, p_features, p_periods, p_amounts) as b (company, feature, period, amount)
-    where b.feature is not null
-    group by b.company, b.feature, b.period
-    order by b.company, b.feature, b.period
-  ),
-  counted as (
-    update secretaria.feature_usage u
-    set used = u.used + d.amount,
-      ceiling = case when u.ceiling is not null then greatest(u.ceiling, u.used + d.amount + u.reserved) end
-    from due d
-    where u.company_id = d.company
-      and u.feature = d.feature
-      and u.slot = 0
-      and u.lent = 0
-      and u.period_start = d.period
-    returning u.company_id, u.feature, u.period_start, u.period_end, u.limit_value, u.used, u.reserved, d.amount,
-      u.limit_value is not null and (
-        u.fired_threshold < 100 and u.used >= u.limit_value / 5 * 4
-        or exists (
-          select
-          from secretaria.usage_grants g
-          where g.company_id = u.company_id
-            and g.feature = u.feature
-        )) as remarkable
-  )
-  select array_agg(c.company_id), array_agg(c.feature), array_agg(c.period_start), array_agg(c.period_end),
-    array_agg(c.limit_value), array_agg(c.used), array_agg(c.reserved), array_agg(c.amount), array_agg(c.remarkable),
-    (select count(*) from due) > count(*)
-  into companies, features, periods, ends, limits, used, reserved, added, remarkable, missed
-  from counted c;
-  if missed then
-    perform secretaria_reference._count_late(
-      p_companies, p_features, p_periods, p_amounts, companies, features, periods);
-  end if;
-  for row in
-    select c.company, c.feature, c.used, c.added, c.limit_value
-    from unnest(companies, features, used, added, limits, remarkable)
-      as c (company, feature, used, added, limit_value, remarkable)
-    where c.remarkable
-    order by c.company, c.feature
-  loop
-    perform secretaria_reference._consume(row.company, row.feature, row.used, row.limit_value, p_now);
-    perform secretaria_reference._fire(row.company, row.feature, row.used - row.added, row.used);
-  end loop;
-end
-$$;
-comment on function secretaria_reference._count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz) is
-  'Volatile; locks counters in key order. Adds booked amounts to the counters of the periods they were booked in, closed
-ones too, takes from credits and announces thresholds. Answers the running counters it added to, and how much.';
+  'Volatile; locks as _materialise does, in key order, and only where rows are out of date or (p_resolve) are missing.
+Each counter that is asked for, once, as it then stands; kinds are null where there is none.';
 
 create or replace function secretaria_reference._record(
   p_companies bigint[],
@@ -367,8 +219,6 @@ declare
 begin
   foreach internal in array array[
     '_prepare_bulk(bigint[], text[], timestamptz, boolean)',
-    '_count_late(bigint[], text[], timestamptz[], bigint[], bigint[], text[], timestamptz[])',
-    '_count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz)',
     '_record(bigint[], text[], text[], text[], bigint[], bigint[], bigint[], bigint[], text[], text[], timestamptz[],
       text[], timestamptz)',
     '_answers(bigint[], text[], text[], text[], integer[])'

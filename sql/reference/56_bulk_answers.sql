@@ -29,7 +29,12 @@ comment on function secretaria_reference._refused_in_bulk(
   bigint, text, bigint, text, timestamptz, text, bigint, timestamptz, timestamptz) is
   'Immutable; no locks. Why an item is not booked whatever happens; null otherwise. Bounds of its instant are inclusive.';
 
-create or replace function secretaria_reference._thresholds_between(p_before bigint, p_after bigint, p_limit bigint)
+create or replace function secretaria_reference._thresholds_between(
+  p_before bigint,
+  p_after bigint,
+  p_limit bigint,
+  p_fired smallint
+)
 returns smallint[]
 language sql
 immutable
@@ -39,12 +44,14 @@ as $$
     select v.threshold
     from unnest(array[80, 100]::smallint[]) as v (threshold)
     where p_limit > 0
+      and v.threshold > p_fired
       and p_before::numeric * 100 < v.threshold * p_limit::numeric
       and p_after::numeric * 100 >= v.threshold * p_limit::numeric
   )
 $$;
-comment on function secretaria_reference._thresholds_between(bigint, bigint, bigint) is
-  'Immutable; no locks. The thresholds (80, 100) that use passes on its way from one number to another.';
+comment on function secretaria_reference._thresholds_between(bigint, bigint, bigint, smallint) is
+  'Immutable; no locks. The thresholds (80, 100) that use passes on its way from one number to another, above the one
+that has fired.';
 
 create or replace function secretaria_reference._answers_counted(
   p_companies bigint[],
@@ -58,7 +65,11 @@ create or replace function secretaria_reference._answers_counted(
   p_kinds text[],
   p_used bigint[],
   p_booked_companies bigint[],
-  p_booked_keys text[]
+  p_booked_keys text[],
+  p_counted_companies bigint[],
+  p_counted_features text[],
+  p_counted_periods timestamptz[],
+  p_fired smallint[]
 )
 returns table (
   ord integer,
@@ -136,7 +147,9 @@ begin
     from judged j
   ),
   counters as materialized (
-    select g.company, g.feature, g.period, c.used, c.reserved, c.limit_value, c.period_end
+    -- Nothing is announced of a period that is over.
+    select g.company, g.feature, g.period, c.used, c.reserved, c.limit_value, c.period_end,
+      coalesce(f.fired, 100::smallint) as fired
     from (
       select distinct i.company, i.feature, i.period
       from item i
@@ -157,10 +170,15 @@ begin
         and p.period_start = g.period
       limit 1
     ) c
+    left join unnest(p_counted_companies, p_counted_features, p_counted_periods, p_fired)
+        as f (company, feature, period, fired)
+      on f.company = g.company
+      and f.feature = g.feature
+      and f.period = g.period
   ),
   told as (
     select i.ord, i.accepted, i.reason, i.duplicate, i.period, i.key, i.thresholds, c.reserved, c.limit_value,
-      c.period_end,
+      c.period_end, c.fired,
       case when i.duplicate then i.used_before else c.used - i.later - i.amount end as before,
       case when i.duplicate then i.used_after else c.used - i.later end as after
     from item i
@@ -175,7 +193,7 @@ begin
     coalesce(greatest(t.after - t.limit_value, 0), 0),
     case
       when t.duplicate then coalesce(t.thresholds, '{}')
-      else secretaria_reference._thresholds_between(t.before, t.after, t.limit_value)
+      else secretaria_reference._thresholds_between(t.before, t.after, t.limit_value, t.fired)
     end,
     case when t.accepted then t.period end, t.period_end, t.key
   from told t
@@ -183,8 +201,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._answers_counted(
-  bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[], text[])
-is
+  bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[], text[],
+  bigint[], text[], timestamptz[], smallint[]) is
   'Stable; no locks. What became of each item (refused for a reason, booked now, booked before, or its key taken) and
 where that left its counter.';
 
@@ -194,9 +212,9 @@ declare
 begin
   foreach internal in array array[
     '_refused_in_bulk(bigint, text, bigint, text, timestamptz, text, bigint, timestamptz, timestamptz)',
-    '_thresholds_between(bigint, bigint, bigint)',
+    '_thresholds_between(bigint, bigint, bigint, smallint)',
     '_answers_counted(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[],
-      bigint[], bigint[], text[])'
+      bigint[], bigint[], text[], bigint[], text[], timestamptz[], smallint[])'
   ]
   loop
     execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);

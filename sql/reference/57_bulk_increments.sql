@@ -139,18 +139,18 @@ begin
       case when t.limit_value is not null then greatest(t.limit_value - t.after - t.reserved, 0) end,
       coalesce(greatest(t.after - t.limit_value, 0), 0),
       case when coalesce(t.after < t.limit_value / 5 * 4, true) then '{}' else
-        secretaria_reference._thresholds_between(t.after - t.amount, t.after, t.limit_value)
+        secretaria_reference._thresholds_between(t.after - t.amount, t.after, t.limit_value, t.fired)
       end,
       t.period_start, t.period_end, t.key
     from (
-      select a.ord::integer, a.amount, a.key, c.reserved, c.limit_value, c.period_start, c.period_end,
+      select a.ord::integer, a.amount, a.key, c.reserved, c.limit_value, c.period_start, c.period_end, c.fired,
         c.used - c.added
           + sum(a.amount) over (partition by a.company, a.feature order by a.ord)::bigint as after
       from unnest(company_ids, features, amounts, keys) with ordinality as a (company, feature, amount, key, ord)
       join unnest(
           counted.companies, counted.features, counted.periods, counted.ends, counted.limits, counted.used,
-          counted.reserved, counted.added)
-        as c (company, feature, period_start, period_end, limit_value, used, reserved, added)
+          counted.reserved, counted.added, counted.fired)
+        as c (company, feature, period_start, period_end, limit_value, used, reserved, added, fired)
         on c.company = a.company
         and c.feature = a.feature
     ) t
@@ -161,7 +161,8 @@ begin
     from secretaria_reference._answers_counted(
       company_ids, features, amounts, keys, occurred_at, asked_at, counters.companies, counters.features,
       counters.kinds, counters.used, case when done.booked = items then company_ids else done.booked_companies end,
-      case when done.booked = items then keys else done.booked_keys end) r;
+      case when done.booked = items then keys else done.booked_keys end,
+      counted.companies, counted.features, counted.periods, counted.fired) r;
   end if;
 end
 $$;

@@ -177,10 +177,11 @@ begin
       limit_value := counter.limit_value;
     end if;
     insert into secretaria.usage_events as e
-      (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, used_before, used_after,
-        limit_value, thresholds, period_start, period_end, properties)
+      (company_id, idempotency_key, feature, amount, occurred_at, recorded_at, day, payload_hash, used_before,
+        used_after, limit_value, thresholds, period_start, period_end, properties)
     values (
-      increment_feature_usage.company_id, key, increment_feature_usage.feature, amount, statement_timestamp(), on_day,
+      increment_feature_usage.company_id, key, increment_feature_usage.feature, amount, statement_timestamp(),
+      statement_timestamp(), on_day,
       sha256(convert_to(concat_ws('|', increment_feature_usage.feature, amount, 'reject'), 'UTF8')),
       increment_feature_usage.used_after - amount, increment_feature_usage.used_after,
       increment_feature_usage.limit_value, '{}', counter.period_start, counter.period_end,
@@ -220,7 +221,8 @@ $$;
 comment on function secretaria_reference.increment_feature_usage(
   bigint, text, bigint, text, timestamptz, text, jsonb) is
   'Volatile; locks the counter''s row, then the key''s ledger line, until the transaction ends: call it last. A refusal
-is an answer (accepted = false) and leaves nothing. on_exceed: reject, cap (books what fits), allow (books all; needs
+is an answer (accepted = false) and leaves nothing. Who may only use has keys of his own, which are stored and answered
+with own: before them. on_exceed: reject, cap (books what fits), allow (books all; needs
 manage). 22004 nulls, 22023 a bad amount, on_exceed, key or instant, 42704 an unknown company or feature, 42501 another
 company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
 

@@ -29,8 +29,25 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  execute format('create or replace view %I.%I with (security_barrier) as
-    select * from secretaria.%I where company_id = %s', p_schema, p_view, p_view, p_company);
+  if p_view = 'feature_usage' then
+    -- One row for each counter, however many rows it is kept in.
+    execute format('create or replace view %I.feature_usage with (security_barrier) as
+      select u.company_id, u.limit_value, u.ceiling,
+        (
+          select sum(s.used)::bigint
+          from secretaria.feature_usage s
+          where s.company_id = u.company_id
+            and s.feature = u.feature
+        ) as used,
+        u.reserved, u.arming, u.period_start, u.period_end, u.valid_until, u.slot, u.fired_threshold, u.allowed,
+        u.soft, u.feature, u.kind, u.reason, u.source, u.value
+      from secretaria.feature_usage u
+      where u.company_id = %s
+        and u.slot = 0', p_schema, p_company);
+  else
+    execute format('create or replace view %I.%I with (security_barrier) as
+      select * from secretaria.%I where company_id = %s', p_schema, p_view, p_view, p_company);
+  end if;
   execute format('alter view %I.%I owner to secretaria_quota', p_schema, p_view);
   execute format('grant select on %I.%I to %I', p_schema, p_view, p_schema);
 end

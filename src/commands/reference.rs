@@ -21,6 +21,7 @@ const FILES: &[(&str, &str)] = &[
     ("52_booking.sql", include_str!("../../sql/reference/52_booking.sql")),
     ("53_late.sql", include_str!("../../sql/reference/53_late.sql")),
     ("54_bulk.sql", include_str!("../../sql/reference/54_bulk.sql")),
+    ("54_bulk_counters.sql", include_str!("../../sql/reference/54_bulk_counters.sql")),
     ("55_facts.sql", include_str!("../../sql/reference/55_facts.sql")),
     ("56_bulk_answers.sql", include_str!("../../sql/reference/56_bulk_answers.sql")),
     ("57_bulk_increments.sql", include_str!("../../sql/reference/57_bulk_increments.sql")),

@@ -209,7 +209,7 @@ const WRITES: &[&str] = &[
     "insert into secretaria.company_roles values ({theirs}, current_user) returning 1",
     "insert into secretaria.company_overrides (company_id, feature, reason)
       values ({theirs}, 'agents', 'r') returning 1",
-    "update tenant_{theirs}.feature_usage set used = 0 returning 1",
+    "update tenant_{theirs}.feature_usage set limit_value = null, reserved = 0 returning 1",
     "select secretaria_reference._materialise({theirs})",
     "select secretaria_reference._announce({theirs}, 'usage_threshold', '{}')",
     "select secretaria_reference._record_step({theirs}, '{subscription}', 'resumed', '{}', now())",
@@ -255,7 +255,7 @@ const DISGUISES: &[&str] = &[
     "select 1 from tenant_{ours}.feature_usage where 1 / (company_id - {theirs}) is null",
     "select 1 from tenant_{ours}.usage_events where company_id <> {ours}",
     "select 1 from tenant_{ours}.ai_usage_metrics where company_id <> {ours}",
-    "update tenant_{ours}.feature_usage set used = 0 returning 1",
+    "update tenant_{ours}.feature_usage set limit_value = null, reserved = 0 returning 1",
     "delete from tenant_{ours}.usage_events returning 1",
 ];
 

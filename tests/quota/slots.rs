@@ -249,6 +249,52 @@ async fn writers_who_meet_are_given_rows_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_bulk_call_on_a_counter_that_lends_raises_its_alerts() {
+    let Some(database) = Database::create().await else { return };
+    database.share("on").await;
+    let client = database.connect().await;
+    let c = limited(&client, 100_000).await;
+    for (step, (amount, thresholds, raised)) in [
+        (2_000, "{80}", &["(whatsapp_messages,80)"][..]),
+        (20_000, "{100}", &["(whatsapp_messages,80)", "(whatsapp_messages,100)"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if step == 0 {
+            increment(&client, &format!("{c}, 'whatsapp_messages', 79000")).await;
+        }
+        increment(&client, &format!("{c}, 'whatsapp_messages', 1")).await;
+        assert!(lent(&client, c).await > Some(0), "it does not lend, so nothing is shown");
+        let call = format!(
+            "select reason, thresholds_crossed from increment_feature_usage_bulk(
+              array[{c}], array['whatsapp_messages'], array[{amount}], array['bulk {step}'], array[null]::timestamptz[])"
+        );
+        assert_eq!(record(&client, &call).await, format!("(ok,{thresholds})"));
+        assert_eq!(alerts(&client, c).await, raised);
+    }
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
+async fn a_companys_own_view_shows_a_counter_once() {
+    let Some(database) = Database::create().await else { return };
+    database.share("on").await;
+    let client = database.connect().await;
+    let c = limited(&client, 10_000).await;
+    for key in ["a", "b"] {
+        increment(&client, &format!("{c}, 'whatsapp_messages', 10, '{key}'")).await;
+    }
+    assert_eq!(rows(&client, c).await, 17);
+    // Roles are the whole server's, so this one is taken back.
+    client.batch_execute("begin").await.unwrap();
+    let role: String = client.query_one("select create_company_role($1)::text", &[&c]).await.unwrap().get(0);
+    let view = format!("select used, limit_value from {role}.feature_usage where feature = 'whatsapp_messages'");
+    assert_eq!(record(&client, &view).await, "(20,10000)");
+    client.batch_execute("rollback").await.unwrap();
+}
+
+#[tokio::test]
 async fn an_edit_takes_everything_back() {
     let Some(database) = Database::create().await else { return };
     database.share("on").await;

@@ -63,12 +63,14 @@ pub(super) enum Class {
     SealedSecret,
     /// Where it is could not be read: our own fault.
     UnreadableWebhook,
+    /// This process knows no operator; another one did.
+    NoOperator,
     /// Whoever called it is gone.
     LeaseRanOut,
 }
 
 impl Class {
-    const ALL: [Class; 13] = [
+    const ALL: [Class; 14] = [
         Class::Gone,
         Class::BadAddress,
         Class::ForbiddenAddress,
@@ -81,6 +83,7 @@ impl Class {
         Class::ConnectionLost,
         Class::SealedSecret,
         Class::UnreadableWebhook,
+        Class::NoOperator,
         Class::LeaseRanOut,
     ];
 
@@ -99,6 +102,7 @@ impl Class {
             Class::ConnectionLost => "connection_lost",
             Class::SealedSecret => "sealed_secret",
             Class::UnreadableWebhook => "unreadable_webhook",
+            Class::NoOperator => "no_operator",
             Class::LeaseRanOut => "lease_ran_out",
         }
     }

@@ -59,7 +59,8 @@ impl Calling {
 
     async fn attempt(&self, claim: &Claim) -> Verdict {
         let receiver = match claim.endpoint {
-            Endpoint::Operator => self.operator.clone().ok_or(Verdict::Withdrawn),
+            // While settings are being changed, one process may know of an operator and the next not yet.
+            Endpoint::Operator => self.operator.clone().ok_or(Verdict::again(Class::NoOperator)),
             Endpoint::Company => self.of_the_company(claim.company).await,
         };
         let receiver = match receiver {
