@@ -249,7 +249,9 @@ begin
     if seen.kind <> 'metered' then
       raise exception 'feature "%" is not metered', line.feature using errcode = 'invalid_parameter_value';
     end if;
-    if coalesce(p_line.period_start, line.occurred_at) < seen.period_start then
+    -- What belongs to another period than the running one amends that; it may be a later one, where a clock went back.
+    if p_line.period_start <> seen.period_start or p_line.period_start is null and line.occurred_at < seen.period_start
+    then
       -- Who named no instant writes no past: the period ended while his call was on its way.
       if p_line.period_start is null and p_on_exceed <> 'record' and line.occurred_at < p_now then
         perform secretaria_reference._authorise(line.company_id, 'manage');

@@ -81,6 +81,26 @@ async fn a_bulk_call_that_a_new_period_overtakes_is_booked_where_it_belongs() {
 }
 
 #[tokio::test]
+async fn a_reservation_of_a_period_that_a_clock_went_back_from_is_settled_there() {
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    at(&client, "2026-04-10 12:00Z").await;
+    let c = limited(&client, 10).await;
+    let reserve = format!("select reservation_id::text from reserve_feature_usage({c}, 'whatsapp_messages', 4)");
+    let held: String = client.query_one(&reserve, &[]).await.unwrap().get(0);
+    at(&client, "2026-03-10 12:00Z").await;
+    client.execute("update secretaria.subscriptions set updated_at = now()", &[]).await.unwrap();
+    increment(&client, &format!("{c}, 'whatsapp_messages', 10")).await;
+    let commit =
+        format!("select accepted, used_before, used_after, reserved from commit_reservation({c}, '{held}', 4)");
+    assert_eq!(record(&client, &commit).await, "(t,0,4,0)");
+    let used = |at: &str| format!("select used from check_feature_access({c}, 'whatsapp_messages', 0, '{at}')");
+    assert_eq!(record(&client, &used("2026-03-10 12:00Z")).await, "(10)");
+    assert_eq!(record(&client, &used("2026-04-10 12:00Z")).await, "(4)");
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
 async fn a_row_that_is_made_anew_knows_what_is_held() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
