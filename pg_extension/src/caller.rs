@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::backend::{self, Backend};
+use crate::bare;
 use crate::locations;
 use crate::table::Key;
 
@@ -28,7 +29,7 @@ pub(crate) enum Kind {
 pub(crate) unsafe fn may_read(state: &mut Backend, company: i64) -> Option<bool> {
     // SAFETY: as the caller says.
     unsafe {
-        let role = pg_sys::GetOuterUserId();
+        let role = bare::GetOuterUserId();
         match kind(state, role)? {
             Kind::Any => Some(true),
             Kind::Named => match named_company() {
@@ -99,7 +100,7 @@ unsafe fn own_company(state: &mut Backend, role: pg_sys::Oid) -> Option<Option<i
         let open = roles.open(role_places)?;
         let mut company = None;
         if let Some(place) = role_places.get(hash)
-            && let Some(row) = roles.read_remembered(&open, place)
+            && let Some((_, row)) = roles.read_remembered(&open, place)
         {
             if same_name(row.value(0), spelled) {
                 company = Some(row.integer(1));

@@ -7,10 +7,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::backend::{self, Backend};
+use crate::bare;
 use crate::caller;
 use crate::columns;
 use crate::decision::Reading;
-use crate::locations::{self, Place};
+use crate::locations;
+use crate::pages;
 use crate::reference;
 use crate::result;
 use crate::row::{Row, plain_text};
@@ -129,7 +131,7 @@ pub(crate) unsafe fn answered_by_row<T>(
 /// The statement's time, unless somebody moved the clock.
 fn statement_time() -> Option<i64> {
     // SAFETY: reads a variable of the server.
-    (!settings::clock_is_moved()).then(|| unsafe { pg_sys::GetCurrentStatementStartTimestamp() })
+    (!settings::clock_is_moved()).then(|| unsafe { bare::GetCurrentStatementStartTimestamp() })
 }
 
 /// What the row says, if it speaks of this instant.
@@ -193,26 +195,31 @@ unsafe fn with_row<T>(
             None => pg_sys::Datum::from(pg_sys::pg_detoast_datum_packed(feature.cast_mut_ptr())),
         };
         let spelled = plain_text(feature)?;
-        let open = table.open(places)?;
         let hash = locations::hash(company, spelled, slot);
-        if remember {
+        let remembered = if remember {
             places.bound(settings::location_cache_entries());
-            if let Some(place) = places.get(hash) {
-                if let Some(row) = table.read_remembered(&open, place) {
-                    if is_of(&row, company, spelled, slot) {
-                        *hits += 1;
-                        if row.buffer() != place.buffer {
-                            places.put(hash, Place { buffer: row.buffer(), ..place });
-                        }
-                        let taken = take(&row);
-                        row.release();
-                        open.close();
-                        return taken;
+            places.get(hash)
+        } else {
+            None
+        };
+        // The row comes from memory while the table is opened.
+        remembered.into_iter().for_each(pages::fetch_ahead);
+        let open = table.open(places)?;
+        if let Some(place) = remembered {
+            if let Some((now, row)) = table.read_remembered(&open, place) {
+                if is_of(&row, company, spelled, slot) {
+                    *hits += 1;
+                    if now != place {
+                        places.put(hash, now);
                     }
+                    let taken = take(&row);
                     row.release();
+                    open.close();
+                    return taken;
                 }
-                *mismatches += 1;
+                row.release();
             }
+            *mismatches += 1;
         }
         *misses += 1;
         let found = open.search(&[

@@ -8,6 +8,7 @@
 //! Not part of the main workspace: it is loaded by the server, whose symbols it leaves open.
 
 mod backend;
+mod bare;
 mod caller;
 mod calls;
 mod columns;
@@ -15,6 +16,7 @@ mod decision;
 mod delegate;
 mod locations;
 mod many;
+mod pages;
 mod reference;
 mod result;
 mod row;

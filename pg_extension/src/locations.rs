@@ -10,6 +10,8 @@ pub(crate) struct Place {
     pub(crate) offset: u16,
     /// The buffer that the block was in, where it may be still; 0: none.
     pub(crate) buffer: i32,
+    /// How far from the page's beginning the row was, in bytes.
+    pub(crate) at: u16,
 }
 
 #[derive(Clone, Copy)]
@@ -20,12 +22,32 @@ struct Entry {
     buffer: i32,
     /// 0: empty.
     offset: u16,
+    at: u16,
 }
 
-const EMPTY: Entry = Entry { tag: 0, block: 0, buffer: 0, offset: 0 };
+impl Entry {
+    const fn place(self) -> Place {
+        let Self { block, offset, buffer, at, .. } = self;
+        Place { block, offset, buffer, at }
+    }
+}
+
+impl Set {
+    #[inline]
+    fn way_of(&self, tag: u32) -> Option<usize> {
+        self.0.iter().position(|entry| entry.tag == tag && entry.offset != 0)
+    }
+
+    #[inline]
+    fn free_way(&self) -> Option<usize> {
+        self.0.iter().position(|entry| entry.offset == 0)
+    }
+}
+
+const EMPTY: Entry = Entry { tag: 0, block: 0, buffer: 0, offset: 0, at: 0 };
 const WAYS: usize = 4;
 
-/// One cache line: a look-up touches no other.
+/// One cache line. A look-up touches no other, unless it is full: then what did not fit is in its neighbour.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Set([Entry; WAYS]);
@@ -65,9 +87,17 @@ impl Locations {
     #[inline]
     pub(crate) fn get(&self, hash: u64) -> Option<Place> {
         let tag = tag(hash);
-        let set = self.sets.get(self.index(tag))?;
-        let entry = set.0.iter().find(|entry| entry.tag == tag && entry.offset != 0)?;
-        Some(Place { block: entry.block, offset: entry.offset, buffer: entry.buffer })
+        let index = self.index(tag);
+        let set = self.sets.get(index)?;
+        let entry = match set.way_of(tag) {
+            Some(way) => set.0[way],
+            None if set.free_way().is_some() => return None,
+            None => {
+                let neighbour = self.sets.get(index ^ 1)?;
+                neighbour.0[neighbour.way_of(tag)?]
+            }
+        };
+        Some(entry.place())
     }
 
     /// Remembers a place, instead of what was remembered for this hash.
@@ -80,13 +110,19 @@ impl Locations {
 
     fn put_tagged(&mut self, tag: u32, place: Place) {
         let index = self.index(tag);
-        let Some(set) = self.sets.get_mut(index) else { return };
-        let same = set.0.iter().position(|entry| entry.tag == tag && entry.offset != 0);
-        let free = || set.0.iter().position(|entry| entry.offset == 0);
+        let (Some(set), Some(neighbour)) = (self.sets.get(index), self.sets.get(index ^ 1)) else { return };
+        let here = |way| (index, way);
+        let beside = |way| (index ^ 1, way);
         // The top bits did not choose the set, so they choose fairly who leaves it.
-        let way = same.or_else(free).unwrap_or((tag >> 30) as usize);
+        let (index, way) = (set.way_of(tag).map(here))
+            .or_else(|| neighbour.way_of(tag).map(beside))
+            .or_else(|| set.free_way().map(here))
+            .or_else(|| neighbour.free_way().map(beside))
+            .unwrap_or((index, (tag >> 30) as usize));
+        let Some(set) = self.sets.get_mut(index) else { return };
         self.entries += usize::from(set.0[way].offset == 0);
-        set.0[way] = Entry { tag, block: place.block, offset: place.offset, buffer: place.buffer };
+        let Place { block, offset, buffer, at } = place;
+        set.0[way] = Entry { tag, block, buffer, offset, at };
     }
 
     #[inline]
@@ -104,9 +140,8 @@ impl Locations {
         let old = std::mem::replace(&mut self.sets, vec![Set([EMPTY; WAYS]); wanted]);
         self.entries = 0;
         for entry in old.iter().flat_map(|set| set.0).filter(|entry| entry.offset != 0) {
-            // A set of the old size splits in two, so there is always room.
-            let place = Place { block: entry.block, offset: entry.offset, buffer: entry.buffer };
-            self.put_tagged(entry.tag, place);
+            // A pair of sets splits in two, so there is always room.
+            self.put_tagged(entry.tag, entry.place());
         }
     }
 }

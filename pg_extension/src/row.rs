@@ -4,18 +4,19 @@ use std::mem::MaybeUninit;
 
 use pgrx::pg_sys;
 
+use crate::bare;
 use crate::shape::{Known, MOST_ATTRIBUTES, WIDEST};
 
 /// A row on a pinned page. Its texts point into the page, so the pin is let go only after they were used.
-pub(crate) struct Row {
+pub(crate) struct Row<'a> {
     /// Filled up to the table's number of columns, which `at` stays below.
     values: [MaybeUninit<pg_sys::Datum>; MOST_ATTRIBUTES],
     nulls: [MaybeUninit<bool>; MOST_ATTRIBUTES],
-    at: [usize; WIDEST],
+    at: &'a [usize; WIDEST],
     buffer: pg_sys::Buffer,
 }
 
-impl Row {
+impl<'a> Row<'a> {
     /// Takes a row apart. The row lets go of the buffer's pin when it is released.
     ///
     /// # Safety
@@ -23,18 +24,18 @@ impl Row {
     pub(crate) unsafe fn of(
         mut tuple: pg_sys::HeapTupleData,
         relation: pg_sys::Relation,
-        known: &Known,
+        known: &'a Known,
         buffer: pg_sys::Buffer,
     ) -> Self {
         let mut row = Self {
             values: [MaybeUninit::uninit(); MOST_ATTRIBUTES],
             nulls: [MaybeUninit::uninit(); MOST_ATTRIBUTES],
-            at: known.at,
+            at: &known.at,
             buffer,
         };
         // SAFETY: `learn` refuses tables with more columns than there is room for.
         unsafe {
-            pg_sys::heap_deform_tuple(
+            bare::heap_deform_tuple(
                 &mut tuple,
                 (*relation).rd_att,
                 row.values.as_mut_ptr().cast(),
@@ -76,15 +77,10 @@ impl Row {
         unsafe { plain_text(self.optional(column)?) }
     }
 
-    /// The buffer that its page is in.
-    pub(crate) fn buffer(&self) -> pg_sys::Buffer {
-        self.buffer
-    }
-
     /// Lets go of the page.
     pub(crate) fn release(self) {
         // SAFETY: `read` pinned this buffer, once. An error before this is cleaned up by the transaction's end.
-        unsafe { pg_sys::ReleaseBuffer(self.buffer) }
+        unsafe { bare::ReleaseBuffer(self.buffer) }
     }
 }
 

@@ -75,17 +75,25 @@ fn are_defined() -> bool {
     }
 }
 
+// The server's own variables are read, where it keeps the settings: nothing is copied, and no thread is asked for.
+
 /// Whether places are remembered.
 pub(crate) fn location_cache() -> bool {
-    LOCATION_CACHE.get()
+    // SAFETY: the server writes it between calls, in the same thread.
+    unsafe { *LOCATION_CACHE.as_ptr() }
 }
 
 /// How many places are remembered at most.
 pub(crate) fn location_cache_entries() -> usize {
-    usize::try_from(LOCATION_CACHE_ENTRIES.get()).unwrap_or(64)
+    // SAFETY: as above.
+    usize::try_from(unsafe { *LOCATION_CACHE_ENTRIES.as_ptr() }).unwrap_or(64)
 }
 
 /// Whether somebody moved the clock; what it then says is the reference's business.
 pub(crate) fn clock_is_moved() -> bool {
-    TEST_NOW.get().is_some_and(|time| !time.is_empty())
+    // SAFETY: as above; a string of the server's, or none.
+    unsafe {
+        let time = *TEST_NOW.as_ptr();
+        !time.is_null() && *time != 0
+    }
 }

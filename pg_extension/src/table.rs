@@ -6,7 +6,9 @@
 use pgrx::pg_sys;
 
 use crate::backend;
+use crate::bare;
 use crate::locations::{Locations, Place};
+use crate::pages;
 use crate::row::Row;
 use crate::shape::{Known, Shape};
 use crate::versions;
@@ -57,10 +59,10 @@ impl Table {
     pub(crate) unsafe fn open(&mut self, places: &mut Locations) -> Option<Open> {
         // SAFETY: plain calls of the server; the relation is used only while it is open and locked.
         unsafe {
-            if !pg_sys::ActiveSnapshotSet() {
+            if !bare::ActiveSnapshotSet() {
                 return None;
             }
-            let now = (versions::local_transaction(), pg_sys::GetCurrentSubTransactionId());
+            let now = (versions::local_transaction(), bare::GetCurrentSubTransactionId());
             // A few turns: definitions may change until the lock is held.
             for _ in 0..4 {
                 let relation = match &self.known {
@@ -68,11 +70,10 @@ impl Table {
                     None => self.named()?,
                 };
                 let held = self.tenure == Some(now) && self.known.is_some();
-                let lock = if held { pg_sys::NoLock } else { pg_sys::AccessShareLock };
-                let open = pg_sys::try_relation_open(relation, lock as i32);
+                let open = bare::guarded(|| versions::open_locked(relation, held));
                 if open.is_null() || backend::definitions_changed() {
                     if !open.is_null() {
-                        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+                        bare::RelationClose(open);
                     }
                     self.forget();
                     continue;
@@ -90,29 +91,30 @@ impl Table {
                     }
                 }
                 let Some(known) = self.known else {
-                    pg_sys::relation_close(open, pg_sys::NoLock as i32);
+                    bare::RelationClose(open);
                     return None;
                 };
-                return Some(Open {
-                    relation: open,
-                    known,
-                    snapshot: pg_sys::GetActiveSnapshot(),
-                    key: self.shape.key,
-                });
+                return Some(Open { relation: open, known, snapshot: bare::GetActiveSnapshot(), key: self.shape.key });
             }
             None
         }
     }
 
-    /// The row at a place, if the snapshot sees one there.
+    /// The row at a place, if the snapshot sees one there; also says where exactly it is now.
     ///
     /// # Safety
     /// `open` is this table.
-    pub(crate) unsafe fn read_remembered(&mut self, open: &Open, place: Place) -> Option<Row> {
-        // SAFETY: open and locked.
-        if let Some(buffer) = unsafe { versions::pin_recent(open.relation, place.block, place.buffer) } {
-            // SAFETY: the buffer holds the block.
-            return unsafe { open.row_in(buffer, place) };
+    pub(crate) unsafe fn read_remembered<'a>(&mut self, open: &'a Open, place: Place) -> Option<(Place, Row<'a>)> {
+        // SAFETY: open and locked, and the buffer that is pinned holds the block.
+        let recent = unsafe {
+            bare::guarded(|| {
+                let pinned = versions::pin_recent(open.relation, place.block, place.buffer);
+                pinned.then(|| open.version_in(place.buffer, place))
+            })
+        };
+        if let Some(found) = recent {
+            // SAFETY: pinned by the look-up.
+            return found.map(|tuple| unsafe { open.row_of(tuple, place.buffer, place) });
         }
         if place.block >= self.blocks {
             // SAFETY: open and locked, so that the table does not become shorter after this.
@@ -145,7 +147,7 @@ impl Open {
     ///
     /// # Safety
     /// The key's values have the types of the shape's first columns.
-    pub(crate) unsafe fn search(&self, key: &[Key]) -> Option<(Place, Row)> {
+    pub(crate) unsafe fn search(&self, key: &[Key]) -> Option<(Place, Row<'_>)> {
         debug_assert_eq!(key.len(), self.key);
         // SAFETY: the index is on this table and its columns are the key's (`learn`); the scan is ended before it is
         // closed, and the row that is found keeps a pin of its own.
@@ -174,8 +176,7 @@ impl Open {
                     break;
                 }
                 let (block, offset) = pgrx::itemptr::item_pointer_get_both(*pointer);
-                let place = Place { block, offset, buffer: 0 };
-                found = self.read(place).map(|row| (Place { buffer: row.buffer(), ..place }, row));
+                found = self.read(Place { block, offset, buffer: 0, at: 0 });
             }
             pg_sys::index_endscan(scan);
             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -186,25 +187,31 @@ impl Open {
     /// Closes the table; its lock stays to the end of the transaction.
     pub(crate) fn close(self) {
         // SAFETY: `Table::open` opened it, once.
-        unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as i32) }
+        unsafe { bare::RelationClose(self.relation) }
     }
 
-    /// The version of the row under this root that the snapshot sees.
-    unsafe fn read(&self, place: Place) -> Option<Row> {
-        // SAFETY: the block exists.
-        unsafe { self.row_in(pg_sys::ReadBuffer(self.relation, place.block), place) }
-    }
-
-    /// The same, in a buffer that is pinned; without a row the pin is let go.
-    unsafe fn row_in(&self, buffer: pg_sys::Buffer, place: Place) -> Option<Row> {
-        // SAFETY: the buffer holds the block; the page is locked while the chain is followed and stays pinned afterwards, which
-        // keeps the row's bytes where they are.
+    /// The version of the row under this root that the snapshot sees, and where it is.
+    unsafe fn read(&self, place: Place) -> Option<(Place, Row<'_>)> {
+        // SAFETY: the block exists, and the buffer holds it.
         unsafe {
-            let mut pointer = pg_sys::ItemPointerData::default();
-            pgrx::itemptr::item_pointer_set_all(&mut pointer, place.block, place.offset);
-            let mut tuple = pg_sys::HeapTupleData::default();
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let found = pg_sys::heap_hot_search_buffer(
+            let buffer = pg_sys::ReadBuffer(self.relation, place.block);
+            let tuple = bare::guarded(|| self.version_in(buffer, place))?;
+            Some(self.row_of(tuple, buffer, place))
+        }
+    }
+
+    /// The same, in a buffer that is pinned; without a row the pin is let go. Only inside [`bare::guarded`].
+    unsafe fn version_in(&self, buffer: pg_sys::Buffer, place: Place) -> Option<pg_sys::HeapTupleData> {
+        let mut pointer = pg_sys::ItemPointerData {
+            ip_blkid: pg_sys::BlockIdData { bi_hi: (place.block >> 16) as u16, bi_lo: place.block as u16 },
+            ip_posid: place.offset,
+        };
+        let mut tuple = pg_sys::HeapTupleData::default();
+        // SAFETY: the buffer holds the block; the page is locked while the chain is followed and stays pinned
+        // afterwards, which keeps the row's bytes where they are.
+        unsafe {
+            bare::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let found = bare::heap_hot_search_buffer(
                 &mut pointer,
                 self.relation,
                 buffer,
@@ -213,12 +220,21 @@ impl Open {
                 std::ptr::null_mut(),
                 true,
             );
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            bare::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
             if !found {
-                pg_sys::ReleaseBuffer(buffer);
+                bare::ReleaseBuffer(buffer);
                 return None;
             }
-            Some(Row::of(tuple, self.relation, &self.known, buffer))
+        }
+        Some(tuple)
+    }
+
+    /// What was found under a root, taken apart, and where it is now.
+    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, buffer: pg_sys::Buffer, root: Place) -> (Place, Row<'_>) {
+        // SAFETY: of this relation, on the pinned buffer.
+        unsafe {
+            let place = Place { buffer, at: pages::offset_of(&tuple, buffer), ..root };
+            (place, Row::of(tuple, self.relation, &self.known, buffer))
         }
     }
 }

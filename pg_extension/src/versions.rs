@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use crate::bare;
+
 /// Which transaction this backend is in, as a number that it does not use again.
 ///
 /// # Safety
@@ -30,22 +32,41 @@ pub(crate) unsafe fn file_of(relation: pg_sys::Relation) -> u32 {
     }
 }
 
+/// Opens a table that may be gone, without looking it up by name first, or null. With a lock that is kept to the end
+/// of the transaction, unless it is held already.
+///
+/// # Safety
+/// Inside a transaction, and inside [`bare::guarded`].
+pub(crate) unsafe fn open_locked(table: pg_sys::Oid, held: bool) -> pg_sys::Relation {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: as the caller says.
+    unsafe {
+        // This release counts reads in memory that only opening in full keeps up to date.
+        #[cfg(feature = "pg14")]
+        return bare::try_relation_open(table, if held { pg_sys::NoLock as i32 } else { lock });
+        #[cfg(not(feature = "pg14"))]
+        {
+            if !held {
+                bare::LockRelationOid(table, lock);
+            }
+            bare::RelationIdGetRelation(table)
+        }
+    }
+}
+
 /// Pins the buffer that held a block of a table once, if it does still. That also says that the block exists: a table
 /// that becomes shorter gives its buffers up. Saves asking how long the file is and where the block is.
 ///
 /// # Safety
-/// The relation is open and locked.
-pub(crate) unsafe fn pin_recent(table: pg_sys::Relation, block: u32, buffer: pg_sys::Buffer) -> Option<pg_sys::Buffer> {
-    if buffer <= 0 {
-        return None;
-    }
+/// The relation is open and locked; inside [`bare::guarded`].
+pub(crate) unsafe fn pin_recent(table: pg_sys::Relation, block: u32, buffer: pg_sys::Buffer) -> bool {
     // SAFETY: open, says the caller; whose buffer it is now is what the server compares.
     unsafe {
         #[cfg(any(feature = "pg14", feature = "pg15"))]
         let file = (*table).rd_node;
         #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
         let file = (*table).rd_locator;
-        pg_sys::ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block, buffer).then_some(buffer)
+        buffer > 0 && bare::ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block, buffer)
     }
 }
 
