@@ -32,10 +32,13 @@ begin
       array_agg(coalesce(p_now >= least(u.valid_until, u.period_end), p_resolve and c.company_id is not null))
     into companies, features, kinds, used, limits, starts, ends, zones, stale
     from (
-      select distinct b.company, b.feature
+      -- Sorted as the rows are looked up, which finds neighbours together.
+      select b.company, b.feature
       from unnest(p_companies, p_features) as b (company, feature)
       where b.company is not null
         and b.feature is not null
+      group by b.company, b.feature
+      order by b.company, b.feature collate "C"
     ) a
     left join secretaria.companies c
       on c.company_id = a.company

@@ -1,5 +1,62 @@
 -- What callers of their own count in bulk: recorded like the facts, and each item answered like a call of its own.
 
+create or replace function secretaria_reference._lines_of_bulk(
+  p_companies bigint[],
+  p_features text[],
+  p_amounts bigint[],
+  p_keys text[],
+  p_at timestamptz[],
+  p_now timestamptz,
+  p_counter_companies bigint[],
+  p_counter_features text[],
+  p_kinds text[],
+  p_used bigint[],
+  p_limits bigint[],
+  p_starts timestamptz[],
+  p_ends timestamptz[],
+  p_zones text[]
+)
+returns table (
+  company bigint,
+  key text,
+  feature text,
+  amount bigint,
+  at timestamptz,
+  day date,
+  payload_hash bytea,
+  limit_value bigint,
+  period_start timestamptz,
+  period_end timestamptz
+)
+language sql
+stable
+as $$
+  select distinct on (a.company, a.key collate "C")
+    a.company, a.key, a.feature, a.amount, a.at, (a.at at time zone coalesce(c.zone, 'UTC'))::date,
+    sha256(convert_to(a.feature || '|' || a.amount || '|allow', 'UTF8')), c.limit_value,
+    case when a.at >= c.period_start then c.period_start end,
+    case when a.at >= c.period_start then c.period_end end
+  from (
+    select i.company, i.feature, i.amount, i.key, coalesce(i.at, p_now) as at, i.ord
+    from unnest(p_companies, p_features, p_amounts, p_keys, p_at) with ordinality
+      as i (company, feature, amount, key, at, ord)
+  ) a
+  join unnest(
+      p_counter_companies, p_counter_features, p_kinds, p_used, p_limits, p_starts, p_ends, p_zones)
+    as c (company, feature, kind, used, limit_value, period_start, period_end, zone)
+    on c.company = a.company
+    and c.feature = a.feature
+  where secretaria_reference._refused_in_bulk(
+    a.company, a.feature, a.amount, a.key, a.at, c.kind, c.used, p_now - interval '35 days',
+    p_now + interval '5 minutes') is null
+  order by a.company, a.key collate "C", a.ord
+$$;
+comment on function secretaria_reference._lines_of_bulk(
+  bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[],
+  timestamptz[], timestamptz[], text[]) is
+  'Stable; no locks. The lines of the ledger that a bulk call comes to if none is known, in key order. No period: it is
+one that was closed. Plain enough to become part of the statement that asks for it.';
+
 create or replace function secretaria_reference._book_bulk(
   p_companies bigint[],
   p_features text[],
@@ -30,35 +87,42 @@ set enable_mergejoin = off
 set jit = off
 as $$
 #variable_conflict use_column
-declare
-  oldest constant timestamptz := p_now - interval '35 days';
-  newest constant timestamptz := p_now + interval '5 minutes';
 begin
+  begin
+    -- Most calls bring nothing that is known, and looking each key up first would take a quarter of the time.
+    with booked as (
+      insert into secretaria.usage_events as e
+        (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, limit_value, period_start,
+          period_end)
+      select l.company, l.key, l.feature, l.amount, l.at, l.day, l.payload_hash, l.limit_value,
+        coalesce(l.period_start, secretaria_reference._closed_period(l.company, l.feature, l.at)), l.period_end
+      from secretaria_reference._lines_of_bulk(
+        p_companies, p_features, p_amounts, p_keys, p_at, p_now, p_counter_companies, p_counter_features, p_kinds,
+        p_used, p_limits, p_starts, p_ends, p_zones) l
+      returning e.company_id, e.idempotency_key, e.feature, e.period_start, e.amount
+    )
+    select sum(d.events), array_agg(d.company_id), array_agg(d.feature), array_agg(d.period_start), array_agg(d.amount),
+      case when sum(d.events) < cardinality(p_keys) then (select array_agg(b.company_id) from booked b) end,
+      case when sum(d.events) < cardinality(p_keys) then (select array_agg(b.idempotency_key) from booked b) end
+    into booked, companies, features, periods, amounts, booked_companies, booked_keys
+    from (
+      select b.company_id, b.feature, b.period_start, sum(b.amount)::bigint as amount, count(*) as events
+      from booked b
+      group by b.company_id, b.feature, b.period_start
+    ) d;
+    return;
+  exception
+    when unique_violation then null;
+  end;
   with booked as (
     insert into secretaria.usage_events as e
       (company_id, idempotency_key, feature, amount, occurred_at, day, payload_hash, limit_value, period_start,
         period_end)
-    select distinct on (a.company, a.key collate "C")
-      a.company, a.key, a.feature, a.amount, a.at, (a.at at time zone coalesce(c.zone, 'UTC'))::date,
-      sha256(convert_to(a.feature || '|' || a.amount || '|allow', 'UTF8')), c.limit_value,
-      case
-        when a.at >= c.period_start then c.period_start
-        else secretaria_reference._closed_period(a.company, a.feature, a.at)
-      end,
-      case when a.at >= c.period_start then c.period_end end
-    from (
-      select i.company, i.feature, i.amount, i.key, coalesce(i.at, p_now) as at, i.ord
-      from unnest(p_companies, p_features, p_amounts, p_keys, p_at) with ordinality
-        as i (company, feature, amount, key, at, ord)
-    ) a
-    join unnest(
-        p_counter_companies, p_counter_features, p_kinds, p_used, p_limits, p_starts, p_ends, p_zones)
-      as c (company, feature, kind, used, limit_value, period_start, period_end, zone)
-      on c.company = a.company
-      and c.feature = a.feature
-    where secretaria_reference._refused_in_bulk(
-      a.company, a.feature, a.amount, a.key, a.at, c.kind, c.used, oldest, newest) is null
-    order by a.company, a.key collate "C", a.ord
+    select l.company, l.key, l.feature, l.amount, l.at, l.day, l.payload_hash, l.limit_value,
+      coalesce(l.period_start, secretaria_reference._closed_period(l.company, l.feature, l.at)), l.period_end
+    from secretaria_reference._lines_of_bulk(
+      p_companies, p_features, p_amounts, p_keys, p_at, p_now, p_counter_companies, p_counter_features, p_kinds,
+      p_used, p_limits, p_starts, p_ends, p_zones) l
     on conflict do nothing
     returning e.company_id, e.idempotency_key, e.feature, e.period_start, e.amount
   )
@@ -179,6 +243,8 @@ declare
   internal text;
 begin
   foreach internal in array array[
+    '_lines_of_bulk(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[],
+      bigint[], timestamptz[], timestamptz[], text[])',
     '_book_bulk(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[],
       bigint[], timestamptz[], timestamptz[], text[])'
   ]
