@@ -99,7 +99,7 @@ create or replace function secretaria_reference.increment_feature_usage(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- Planning anew for the one partition that is meant would cost more than looking at all of them.
+-- One plan for all: planning anew would cost more than the statements do.
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -111,7 +111,8 @@ declare
   on_day date;
 begin
   -- The plain case in three statements, since each expression of a function is set up again in each transaction: a
-  -- service counts something now, far from the limit and from the next threshold. Else this finds nothing.
+  -- service counts something now, far from the limit and from the next threshold. Else this finds nothing. Whether the
+  -- key is known is left to the insert: to look first would lock every partition of the ledger.
   select u.used + case when u.slots = 0 then 0 else (
       select coalesce(sum(s.used), 0)::bigint
       from secretaria.feature_usage s
@@ -121,8 +122,7 @@ begin
     ) end,
     u.reserved, u.limit_value, u.soft, u.slots, u.period_start, u.period_end,
     case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end,
-    secretaria_reference._sharing() = 'auto' and u.xmax <> '0' and u.xmax::text::bigint
-      >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295,
+    u.slots = 0 and u.xmax <> '0' and age(u.xmax) < 1000,
     (statement_timestamp() at time zone c.time_zone)::date,
     coalesce(increment_feature_usage.idempotency_key, gen_random_uuid()::text)
   into counter.used, counter.reserved, counter.limit_value, counter.soft, counter.slots, counter.period_start,
@@ -144,12 +144,6 @@ begin
     and coalesce(length(increment_feature_usage.idempotency_key) between 1 and 255, true)
     and secretaria_reference._sharing() <> case when u.slots = 0 then 'on' else 'off' end
     and secretaria_reference._asks_plainly()
-    and not exists (
-      select
-      from secretaria.usage_events e
-      where e.company_id = increment_feature_usage.company_id
-        and e.idempotency_key = increment_feature_usage.idempotency_key
-    )
     and not exists (
       select
       from secretaria.usage_grants g
@@ -198,13 +192,15 @@ begin
     into accepted, reason, duplicate, used_before, remaining, overage, thresholds_crossed, period_start, period_end,
       event_id;
     if found then
-      -- Not at the first meeting: rows that are seldom written at once are better off without.
-      if contended and counter.slots = 0 and random() < 0.1 then
-        perform secretaria_reference._share(company_id, feature);
+      if contended then
+        -- Not at the first meeting: rows that are seldom written at once are better off without.
+        if random() < 0.1 and secretaria_reference._sharing() = 'auto' then
+          perform secretaria_reference._share(company_id, feature);
+        end if;
       end if;
       return;
     end if;
-    -- Somebody else's by now, who had this row before us: the line is found below.
+    -- The key is known: its line is found below.
     update secretaria.feature_usage u
     set used = u.used - amount
     where u.company_id = increment_feature_usage.company_id
