@@ -64,7 +64,7 @@ begin
   select
     (coalesce(sum(g.amount - g.consumed) filter (where g.in_force), 0)
       + least(
-        coalesce(sum(g.consumed), 0),
+        coalesce(sum(g.consumed - g.taken_before) filter (where g.taken_in = p_period_start), 0),
         greatest(secretaria_reference._used_in(p_company, p_feature, p_period_start) - p_own_limit, 0)))::bigint,
     min(least(
       case when g.effective_at > p_at then g.effective_at end,

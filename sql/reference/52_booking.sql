@@ -54,7 +54,13 @@ begin
     and g.effective_at <= p_now
     and (g.expires_at is null or g.expires_at > p_now);
   for credit in
-    select g.grant_id, g.amount - g.consumed as held
+    select g.grant_id, g.amount - g.consumed as held, (
+        select u.period_start
+        from secretaria.feature_usage u
+        where u.company_id = p_company
+          and u.feature = p_feature
+          and u.slot = 0
+      ) as period
     from secretaria.usage_grants g
     where due > 0
       and g.company_id = p_company
@@ -67,7 +73,9 @@ begin
     for update
   loop
     update secretaria.usage_grants g
-    set consumed = g.consumed + least(due, credit.held)
+    set consumed = g.consumed + least(due, credit.held),
+      taken_before = case when g.taken_in = credit.period then g.taken_before else g.consumed end,
+      taken_in = credit.period
     where g.company_id = p_company
       and g.grant_id = credit.grant_id;
     due := due - least(due, credit.held);

@@ -54,9 +54,10 @@ as $$
 declare
   credit record;
   due bigint;
+  period timestamptz;
 begin
-  select p_limit - coalesce(sum(g.amount - g.consumed), 0) - greatest(r.own_limit, p_used)
-  into due
+  select p_limit - coalesce(sum(g.amount - g.consumed), 0) - greatest(r.own_limit, p_used), r.period_start
+  into due, period
   from secretaria_reference._resolve(p_company, p_now) r
   join secretaria.usage_grants g
     on g.company_id = p_company
@@ -65,25 +66,26 @@ begin
     and g.effective_at <= p_now
     and (g.expires_at is null or g.expires_at > p_now)
   where r.feature = p_feature
-  group by r.own_limit;
+  group by r.own_limit, r.period_start;
   for credit in
-    select g.grant_id, g.consumed
+    select g.grant_id, g.consumed - g.taken_before as taken
     from secretaria.usage_grants g
     where due > 0
       and g.company_id = p_company
       and g.feature = p_feature
       and g.voided_at is null
-      and g.consumed > 0
+      and g.taken_in = period
+      and g.consumed > g.taken_before
       and g.effective_at <= p_now
       and (g.expires_at is null or g.expires_at > p_now)
     order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc
     for update
   loop
     update secretaria.usage_grants g
-    set consumed = g.consumed - least(due, credit.consumed)
+    set consumed = g.consumed - least(due, credit.taken)
     where g.company_id = p_company
       and g.grant_id = credit.grant_id;
-    due := due - least(due, credit.consumed);
+    due := due - least(due, credit.taken);
     exit when due = 0;
   end loop;
 end

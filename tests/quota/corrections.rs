@@ -140,6 +140,35 @@ async fn credits_pay_for_what_passes_the_plan_in_their_order() {
 }
 
 #[tokio::test]
+async fn what_a_period_took_from_credits_raises_no_other_periods_limit() {
+    let Some(database) = Database::create().await else { return };
+    let client = database.connect().await;
+    at(&client, "2026-02-10 12:00Z").await;
+    let c = limited(&client, 10).await;
+    let row = format!("select limit_value, used, overage from check_feature_access({c}, 'whatsapp_messages')");
+    client.query(&format!("select grant_credits({c}, 'whatsapp_messages', 20)"), &[]).await.unwrap();
+    let used = |amount| format!("{c}, 'whatsapp_messages', {amount}, null, null, 'allow'");
+    assert_eq!(increment(&client, &used(25)).await, "(t,ok,f,0,25,5,0,{80})");
+    // Five are left for the next period, which uses twenty.
+    at(&client, "2026-03-10 12:00Z").await;
+    assert_eq!(record(&client, &row).await, "(15,0,0)");
+    increment(&client, &used(20)).await;
+    for _ in 0..2 {
+        assert_eq!(record(&client, &row).await, "(15,20,5)");
+        assert_verifies(&client).await;
+        client.query(&format!("select secretaria_reference._materialise({c})"), &[]).await.unwrap();
+    }
+    // A correction gives back what this period took, and nothing of what the other did.
+    client
+        .query(&format!("select adjust_feature_usage({c}, 'whatsapp_messages', -20, null, 'none')"), &[])
+        .await
+        .unwrap();
+    assert_eq!(record(&client, &row).await, "(15,0,0)");
+    assert_eq!(record(&client, "select consumed from secretaria.usage_grants").await, "(15)");
+    assert_verifies(&client).await;
+}
+
+#[tokio::test]
 async fn tokens_cost_what_their_day_cost_one_by_one_and_in_bulk() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
