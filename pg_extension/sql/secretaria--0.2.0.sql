@@ -148,7 +148,7 @@ create function secretaria.increment_feature_usage(
   out reserved bigint, out limit_value bigint, out remaining bigint, out overage bigint,
   out thresholds_crossed smallint[], out period_start timestamptz, out period_end timestamptz, out event_id text
 )
-language c volatile as '$libdir/secretaria_bindings', 'secretaria_delegate';
+language c volatile as '$libdir/secretaria_bindings', 'secretaria_increment';
 
 create function secretaria.increment_feature_usage_or_raise(
   company_id bigint, feature text, amount bigint, idempotency_key text default null,

@@ -41,6 +41,15 @@ pub(crate) unsafe fn may_read(state: &mut Backend, company: i64) -> Option<bool>
     }
 }
 
+/// Whether the asking role may ask for, and count for, every company.
+///
+/// # Safety
+/// Inside a transaction.
+pub(crate) unsafe fn may_ask_for_all(state: &mut Backend) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { kind(state, bare::GetOuterUserId()) == Some(Kind::Any) }
+}
+
 /// What kind of role this is; asked of the catalogue once, until some role changes.
 unsafe fn kind(state: &mut Backend, role: pg_sys::Oid) -> Option<Kind> {
     if backend::roles_changed() {

@@ -136,11 +136,8 @@ fn statement_time() -> Option<i64> {
 
 /// What the row says, if it speaks of this instant.
 unsafe fn current(row: &Row, at: i64) -> Option<Reading> {
-    let speaks = at < row.integer(usage::VALID_UNTIL)
-        && row.integer(usage::PERIOD_START) <= at
-        && at < row.integer(usage::PERIOD_END);
     // SAFETY: a row of `secretaria.feature_usage`, and its pin is held.
-    if speaks { unsafe { result::read(row) } } else { None }
+    if row.speaks_of(at) { unsafe { result::read(row) } } else { None }
 }
 
 /// Reads what a counter says, with what its further rows have used, and lets `answer` use it while its row is there.
@@ -179,7 +176,7 @@ unsafe fn decide<T>(
 }
 
 /// Finds a row of (company, feature) in the statement's snapshot and lets `take` read it. None if there is none.
-unsafe fn with_row<T>(
+pub(crate) unsafe fn with_row<T>(
     company: i64,
     feature: pg_sys::Datum,
     slot: i16,

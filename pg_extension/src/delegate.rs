@@ -24,8 +24,10 @@ use crate::versions;
 static DEFINITIONS: AtomicU32 = AtomicU32::new(0);
 
 /// What a call site keeps while it lives: for a query, or, in PL/pgSQL, for a transaction.
-struct Site {
+pub(crate) struct Site {
     target: pg_sys::FmgrInfo,
+    /// What an increment calls instead where it is plain; looked up when it first is.
+    pub(crate) plainly: pg_sys::FmgrInfo,
     function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
     /// [`DEFINITIONS`] when it was looked up.
     definitions: u32,
@@ -33,7 +35,7 @@ struct Site {
 
 /// A call with room for as many arguments as a function may have.
 #[repr(C)]
-struct Frame {
+pub(crate) struct Frame {
     call: pg_sys::FunctionCallInfoBaseData,
     arguments: [pg_sys::NullableDatum; pg_sys::FUNC_MAX_ARGS as usize],
 }
@@ -47,7 +49,7 @@ extern "C" fn pg_finfo_secretaria_delegate() -> &'static pg_sys::Pg_finfo_record
 
 /// Not guarded, on purpose: nothing here may need to be dropped, and nothing may panic.
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+pub(crate) unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: the server calls this with a call of `nargs` arguments, which `Frame` has room for; `Frame` lays them out
     // as the server does. The caller's own call is left as it is, for whoever looks at it after an error.
     unsafe {
@@ -69,7 +71,7 @@ unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::FunctionCallInfo) 
 /// # Safety
 /// `own` is the function that the server calls, inside a transaction.
 #[pg_guard]
-unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut Site {
+pub(crate) unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut Site {
     // SAFETY: only this library uses `fn_extra` of its functions; the memory lives as long as the call site.
     unsafe {
         let kept = (*own).fn_extra.cast::<Site>();
@@ -86,7 +88,7 @@ unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut Site {
         let Some(function) = target.fn_addr else { error!("function {found:?} has no address") };
         // Not in the old one's place, which a call under way may still use.
         let site = pg_sys::MemoryContextAllocZero((*own).fn_mcxt, size_of::<Site>()).cast::<Site>();
-        site.write(Site { target, function, definitions });
+        site.write(Site { target, plainly: pg_sys::FmgrInfo::default(), function, definitions });
         (*own).fn_extra = site.cast();
         site
     }

@@ -2,7 +2,8 @@
 //!
 //! Promise: for every argument, role, snapshot and setting it gives the answer of the function of the same name in
 //! `secretaria_reference`. A check reads one row of `secretaria.feature_usage`; whatever that row alone cannot answer is
-//! handed to the reference, and so is everything that is no check (`delegate`). It writes nothing itself, and works
+//! handed to the reference, and so is everything that is no check (`delegate`). An increment finds out here whether it is
+//! plain, and leaves the writing to the reference (`increments`). Nothing is written by the library itself, and it works
 //! without `shared_preload_libraries`.
 //!
 //! Not part of the main workspace: it is loaded by the server, whose symbols it leaves open.
@@ -14,6 +15,7 @@ mod calls;
 mod columns;
 mod decision;
 mod delegate;
+mod increments;
 mod locations;
 mod many;
 mod pages;

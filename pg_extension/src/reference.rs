@@ -60,19 +60,8 @@ pub(crate) unsafe fn call(
 /// # Safety
 /// Inside a transaction.
 pub(crate) unsafe fn find(name: &CStr, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
-    // SAFETY: look-ups in the catalogue's caches.
-    let found = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"secretaria_reference".as_ptr(), true);
-        let arguments = pg_sys::buildoidvector(arguments.as_ptr(), arguments.len() as i32);
-        pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
-            pg_sys::Anum_pg_proc_oid as i16,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(arguments),
-            pg_sys::Datum::from(schema),
-            pg_sys::Datum::from(0),
-        )
-    };
+    // SAFETY: as the caller says.
+    let found = unsafe { look_up(name, arguments) };
     if found == pg_sys::InvalidOid {
         ErrorReport::new(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -83,4 +72,24 @@ pub(crate) unsafe fn find(name: &CStr, arguments: &[pg_sys::Oid]) -> pg_sys::Oid
         .report(PgLogLevel::ERROR);
     }
     found
+}
+
+/// The same; `InvalidOid` if there is none.
+///
+/// # Safety
+/// Inside a transaction.
+pub(crate) unsafe fn look_up(name: &CStr, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
+    // SAFETY: look-ups in the catalogue's caches.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"secretaria_reference".as_ptr(), true);
+        let arguments = pg_sys::buildoidvector(arguments.as_ptr(), arguments.len() as i32);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as i16,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(arguments),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::from(0),
+        )
+    }
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use pgrx::pg_sys;
 
 use crate::bare;
-use crate::shape::{Known, MOST_ATTRIBUTES, WIDEST};
+use crate::shape::{Known, MOST_ATTRIBUTES, WIDEST, usage};
 
 /// A row on a pinned page. Its texts point into the page, so the pin is let go only after they were used.
 pub(crate) struct Row<'a> {
@@ -14,6 +14,7 @@ pub(crate) struct Row<'a> {
     nulls: [MaybeUninit<bool>; MOST_ATTRIBUTES],
     at: &'a [usize; WIDEST],
     buffer: pg_sys::Buffer,
+    deleter: u32,
 }
 
 impl<'a> Row<'a> {
@@ -32,6 +33,8 @@ impl<'a> Row<'a> {
             nulls: [MaybeUninit::uninit(); MOST_ATTRIBUTES],
             at: &known.at,
             buffer,
+            // SAFETY: on the pinned buffer; every tuple on a page has this form of header.
+            deleter: unsafe { (*tuple.t_data).t_choice.t_heap.t_xmax.into_inner() },
         };
         // SAFETY: `learn` refuses tables with more columns than there is room for.
         unsafe {
@@ -75,6 +78,18 @@ impl<'a> Row<'a> {
     pub(crate) unsafe fn text(&self, column: usize) -> Option<&[u8]> {
         // SAFETY: as the caller says.
         unsafe { plain_text(self.optional(column)?) }
+    }
+
+    /// Whether a row of `secretaria.feature_usage` says what holds at this instant.
+    pub(crate) fn speaks_of(&self, at: i64) -> bool {
+        at < self.integer(usage::VALID_UNTIL)
+            && self.integer(usage::PERIOD_START) <= at
+            && at < self.integer(usage::PERIOD_END)
+    }
+
+    /// The transaction that wrote a newer version, or tried to, or locked this one; 0: none. SQL calls it `xmax`.
+    pub(crate) fn deleter(&self) -> u32 {
+        self.deleter
     }
 
     /// Lets go of the page.

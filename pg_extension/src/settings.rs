@@ -1,7 +1,7 @@
 //! What can be set: `secretaria.location_cache`, `secretaria.location_cache_entries`, `secretaria.slots`,
 //! `secretaria.test_now`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 /// When a counter is given further rows. The writers of the reference read it by its name.
 #[derive(Clone, Copy, PostgresGucEnum)]
 #[expect(non_camel_case_types, reason = "the server shows these names")]
-enum Slots {
+pub(crate) enum Slots {
     auto,
     on,
     off,
@@ -87,6 +87,39 @@ pub(crate) fn location_cache() -> bool {
 pub(crate) fn location_cache_entries() -> usize {
     // SAFETY: as above.
     usize::try_from(unsafe { *LOCATION_CACHE_ENTRIES.as_ptr() }).unwrap_or(64)
+}
+
+/// When a counter is given further rows. Asked by name, as the reference does, since an older release of this library
+/// may hold the setting. None for a word that it does not have.
+///
+/// # Safety
+/// In a backend's thread.
+pub(crate) unsafe fn slots() -> Option<Slots> {
+    // SAFETY: as the caller says.
+    match unsafe { named(c"secretaria.slots") } {
+        b"" | b"auto" => Some(Slots::auto),
+        b"on" => Some(Slots::on),
+        b"off" => Some(Slots::off),
+        _ => None,
+    }
+}
+
+/// The same as `clock_is_moved`, by name like `slots`.
+///
+/// # Safety
+/// In a backend's thread.
+pub(crate) unsafe fn clock_is_moved_by_name() -> bool {
+    // SAFETY: as the caller says.
+    unsafe { !named(c"secretaria.test_now").is_empty() }
+}
+
+/// What a setting says; nothing for one that there is not.
+unsafe fn named<'a>(name: &CStr) -> &'a [u8] {
+    // SAFETY: the string is the server's and stays while no setting changes.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() { b"" } else { CStr::from_ptr(value).to_bytes() }
+    }
 }
 
 /// Whether somebody moved the clock; what it then says is the reference's business.

@@ -74,6 +74,115 @@ $$;
 comment on function secretaria_reference._increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb) is
   'Volatile; what increment_feature_usage does where a call is not plain: whoever asks, whatever for, and near a limit.';
 
+create or replace function secretaria_reference._increment_plainly(
+  p_company bigint,
+  p_feature text,
+  p_amount bigint,
+  p_key text,
+  p_properties jsonb,
+  p_used bigint,
+  p_reserved bigint,
+  p_limit bigint,
+  p_soft boolean,
+  p_slot smallint,
+  p_start timestamptz,
+  p_end timestamptz,
+  p_contended boolean,
+  out accepted boolean,
+  out reason text,
+  out duplicate boolean,
+  out used_before bigint,
+  out used_after bigint,
+  out reserved bigint,
+  out limit_value bigint,
+  out remaining bigint,
+  out overage bigint,
+  out thresholds_crossed smallint[],
+  out period_start timestamptz,
+  out period_end timestamptz,
+  out event_id text
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+-- One plan for all: planning anew would cost more than the statements do.
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  update secretaria.feature_usage u
+  set used = u.used + p_amount
+  where u.company_id = p_company
+    and u.feature = p_feature
+    and u.slot = p_slot
+    and u.lent = 0
+    and u.period_start = p_start
+    and u.valid_until > statement_timestamp()
+    and u.allowed
+    and secretaria_reference._stays_plain(u.used + p_amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
+    and not exists (
+      select
+      from secretaria.usage_grants g
+      where g.company_id = p_company
+        and g.feature = p_feature
+    )
+  returning u.used, u.reserved, u.limit_value
+  into used_after, reserved, limit_value;
+  if not found then
+    return;
+  end if;
+  if p_slot > 0 then
+    used_after := p_used + p_amount;
+    reserved := p_reserved;
+    limit_value := p_limit;
+  end if;
+  insert into secretaria.usage_events as e
+    (company_id, idempotency_key, feature, amount, occurred_at, recorded_at, day, payload_hash, used_before,
+      used_after, limit_value, thresholds, period_start, period_end, properties)
+  values (
+    p_company, coalesce(p_key, gen_random_uuid()::text), p_feature, p_amount, statement_timestamp(),
+    statement_timestamp(), (
+      select (statement_timestamp() at time zone c.time_zone)::date
+      from secretaria.companies c
+      where c.company_id = p_company
+    ),
+    sha256(convert_to(concat_ws('|', p_feature, p_amount, 'reject'), 'UTF8')),
+    _increment_plainly.used_after - p_amount, _increment_plainly.used_after, _increment_plainly.limit_value, '{}',
+    p_start, p_end, p_properties)
+  -- A key that is known is found here: to look first would lock every partition of the ledger.
+  on conflict do nothing
+  returning true,
+    case when p_soft and e.used_after + _increment_plainly.reserved > e.limit_value
+      then 'soft_limit_exceeded' else 'ok' end,
+    false, e.used_before,
+    case when e.limit_value is not null
+      then greatest(e.limit_value - e.used_after - _increment_plainly.reserved, 0) end,
+    coalesce(greatest(e.used_after - e.limit_value, 0), 0), e.thresholds, e.period_start, e.period_end,
+    e.idempotency_key
+  into accepted, reason, duplicate, used_before, remaining, overage, thresholds_crossed, period_start, period_end,
+    event_id;
+  if found then
+    if p_contended then
+      -- Not at the first meeting: rows that are seldom written at once are better off without.
+      if random() < 0.1 and secretaria_reference._sharing() = 'auto' then
+        perform secretaria_reference._share(p_company, p_feature);
+      end if;
+    end if;
+    return;
+  end if;
+  update secretaria.feature_usage u
+  set used = u.used - p_amount
+  where u.company_id = p_company
+    and u.feature = p_feature
+    and u.slot = p_slot;
+end
+$$;
+comment on function secretaria_reference._increment_plainly(
+  bigint, text, bigint, text, jsonb, bigint, bigint, bigint, boolean, smallint, timestamptz, timestamptz, boolean) is
+  'Volatile; locks as increment_feature_usage does. Counts where nothing is near, given what the counter''s rows said a
+moment ago and which of them to write; accepted is null where the call is not plain after all, and nothing is counted.
+Its caller has seen to who asks, and that the arguments are plain.';
+
 create or replace function secretaria_reference.increment_feature_usage(
   company_id bigint,
   feature text,
@@ -99,37 +208,28 @@ create or replace function secretaria_reference.increment_feature_usage(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- One plan for all: planning anew would cost more than the statements do.
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
-declare
-  counter secretaria.feature_usage;
-  key text;
-  mine smallint;
-  contended boolean;
-  on_day date;
 begin
-  -- The plain case in three statements, since each expression of a function is set up again in each transaction: a
-  -- service counts something now, far from the limit and from the next threshold. Else this finds nothing. Whether the
-  -- key is known is left to the insert: to look first would lock every partition of the ledger.
-  select u.used + case when u.slots = 0 then 0 else (
+  -- A service counts something now, far from the limit and from the next threshold. Else this finds nothing.
+  select b.*
+  into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
+    thresholds_crossed, period_start, period_end, event_id
+  from secretaria.feature_usage u
+  cross join lateral secretaria_reference._increment_plainly(
+    u.company_id, u.feature, increment_feature_usage.amount, increment_feature_usage.idempotency_key,
+    increment_feature_usage.properties,
+    u.used + case when u.slots = 0 then 0 else (
       select coalesce(sum(s.used), 0)::bigint
       from secretaria.feature_usage s
       where s.company_id = increment_feature_usage.company_id
         and s.feature = increment_feature_usage.feature
         and s.slot > 0
     ) end,
-    u.reserved, u.limit_value, u.soft, u.slots, u.period_start, u.period_end,
-    case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end,
-    u.slots = 0 and u.xmax <> '0' and age(u.xmax) < 1000,
-    (statement_timestamp() at time zone c.time_zone)::date,
-    coalesce(increment_feature_usage.idempotency_key, gen_random_uuid()::text)
-  into counter.used, counter.reserved, counter.limit_value, counter.soft, counter.slots, counter.period_start,
-    counter.period_end, mine, contended, on_day, key
-  from secretaria.feature_usage u
-  join secretaria.companies c
-    on c.company_id = u.company_id
+    u.reserved, u.limit_value, u.soft,
+    case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end::smallint, u.period_start, u.period_end,
+    u.slots = 0 and u.xmax <> '0' and age(u.xmax) < 1000) b
   where u.company_id = increment_feature_usage.company_id
     and u.feature = increment_feature_usage.feature
     and u.slot = 0
@@ -143,69 +243,9 @@ begin
     and occurred_at is null
     and coalesce(length(increment_feature_usage.idempotency_key) between 1 and 255, true)
     and secretaria_reference._sharing() <> case when u.slots = 0 then 'on' else 'off' end
-    and secretaria_reference._asks_plainly()
-    and not exists (
-      select
-      from secretaria.usage_grants g
-      where g.company_id = increment_feature_usage.company_id
-        and g.feature = increment_feature_usage.feature
-    );
-  if found then
-    update secretaria.feature_usage u
-    set used = u.used + amount
-    where u.company_id = increment_feature_usage.company_id
-      and u.feature = increment_feature_usage.feature
-      and u.slot = mine
-      and u.lent = 0
-      and u.period_start = counter.period_start
-      and u.valid_until > statement_timestamp()
-      and u.allowed
-      and secretaria_reference._stays_plain(u.used + amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
-    returning u.used, u.reserved, u.limit_value
-    into used_after, reserved, limit_value;
-  end if;
-  if used_after is not null then
-    if mine > 0 then
-      used_after := counter.used + amount;
-      reserved := counter.reserved;
-      limit_value := counter.limit_value;
-    end if;
-    insert into secretaria.usage_events as e
-      (company_id, idempotency_key, feature, amount, occurred_at, recorded_at, day, payload_hash, used_before,
-        used_after, limit_value, thresholds, period_start, period_end, properties)
-    values (
-      increment_feature_usage.company_id, key, increment_feature_usage.feature, amount, statement_timestamp(),
-      statement_timestamp(), on_day,
-      sha256(convert_to(concat_ws('|', increment_feature_usage.feature, amount, 'reject'), 'UTF8')),
-      increment_feature_usage.used_after - amount, increment_feature_usage.used_after,
-      increment_feature_usage.limit_value, '{}', counter.period_start, counter.period_end,
-      increment_feature_usage.properties)
-    on conflict do nothing
-    returning true,
-      case when counter.soft and e.used_after + increment_feature_usage.reserved > e.limit_value
-        then 'soft_limit_exceeded' else 'ok' end,
-      false, e.used_before,
-      case when e.limit_value is not null
-        then greatest(e.limit_value - e.used_after - increment_feature_usage.reserved, 0) end,
-      coalesce(greatest(e.used_after - e.limit_value, 0), 0), e.thresholds, e.period_start, e.period_end,
-      e.idempotency_key
-    into accepted, reason, duplicate, used_before, remaining, overage, thresholds_crossed, period_start, period_end,
-      event_id;
-    if found then
-      if contended then
-        -- Not at the first meeting: rows that are seldom written at once are better off without.
-        if random() < 0.1 and secretaria_reference._sharing() = 'auto' then
-          perform secretaria_reference._share(company_id, feature);
-        end if;
-      end if;
-      return;
-    end if;
-    -- The key is known: its line is found below.
-    update secretaria.feature_usage u
-    set used = u.used - amount
-    where u.company_id = increment_feature_usage.company_id
-      and u.feature = increment_feature_usage.feature
-      and u.slot = mine;
+    and secretaria_reference._asks_plainly();
+  if accepted then
+    return;
   end if;
   select b.*
   into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
@@ -274,6 +314,8 @@ declare
 begin
   foreach internal in array array[
     '_stays_plain(bigint, bigint, bigint, boolean, smallint)',
+    '_increment_plainly(bigint, text, bigint, text, jsonb, bigint, bigint, bigint, boolean, smallint, timestamptz,
+      timestamptz, boolean)',
     '_increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb)'
   ]
   loop

@@ -5,8 +5,8 @@ use postgres::{Client, IsolationLevel};
 
 use crate::support::{Database, agree, database, outcome};
 
-/// What a statement fails with, field by field, and where in the server it came from.
-fn refusal(session: &mut Client, statement: &str) -> String {
+/// What a statement fails with, field by field with where in the server it came from, and what called what then.
+fn refusal(session: &mut Client, statement: &str) -> (String, String) {
     let error = session.batch_execute(statement).expect_err(statement);
     let it: &DbError = error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error}"));
     let fields = [
@@ -20,19 +20,21 @@ fn refusal(session: &mut Client, statement: &str) -> String {
         it.column(),
         it.datatype(),
         it.constraint(),
-        it.where_(),
         it.file(),
         it.routine(),
     ];
-    fields.map(|field| field.unwrap_or("-")).join("\n")
+    (fields.map(|field| field.unwrap_or("-")).join("\n"), it.where_().unwrap_or_default().to_owned())
 }
 
 /// Asks both, and returns what both say.
 #[track_caller]
 fn both(session: &mut Client, call: &str) -> String {
-    let wanted = refusal(session, &call.replace("{}", "secretaria_reference"));
-    assert_eq!(refusal(session, &call.replace("{}", "secretaria")), wanted, "{call}");
-    wanted
+    let (wanted, stack) = refusal(session, &call.replace("{}", "secretaria_reference"));
+    let (said, own_stack) = refusal(session, &call.replace("{}", "secretaria"));
+    assert_eq!(said, wanted, "{call}");
+    // An increment leaves out the reference's way to where it writes, the outermost lines.
+    assert!(stack.starts_with(&own_stack), "{call}: {own_stack}\nis not how this begins: {stack}");
+    format!("{wanted}\n{stack}")
 }
 
 /// Company 2 may send so many messages.

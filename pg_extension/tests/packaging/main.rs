@@ -6,6 +6,7 @@
 mod support;
 mod bindings;
 mod errors;
+mod increments;
 mod upgrades;
 mod crowds;
 mod dumps;
