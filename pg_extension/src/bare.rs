@@ -13,7 +13,8 @@ pub(crate) type File = pg_sys::RelFileLocator;
 
 // SAFETY: the same signatures in every release that pgrx has bindings for, where they are declared alike.
 unsafe extern "C-unwind" {
-    // These raise nothing.
+    // These raise nothing. The last of them may, for a column that was added later with a default that is no plain value,
+    // which the tables of `shape` have none of.
     pub(crate) fn GetOuterUserId() -> pg_sys::Oid;
     pub(crate) fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
     pub(crate) fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
@@ -57,7 +58,8 @@ unsafe extern "C-unwind" {
 ///
 /// # Safety
 /// In a backend's thread. The closure does not panic, calls no function of pgrx that is guarded itself, and holds
-/// nothing that has to be dropped: an error jumps over it.
+/// nothing that has to be dropped: an error jumps over it. Callbacks of this library that the server runs meanwhile only
+/// raise flags.
 pub(crate) unsafe fn guarded<T: Copy>(calls: impl FnOnce() -> T) -> T {
     // SAFETY: as the caller says.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(calls) }

@@ -1,6 +1,6 @@
 //! Who asks, and for which companies: decided by who logged in (or by `set role`), never by the function's owner.
 //!
-//! The same rules as `secretaria_reference._may` has for reading.
+//! The same rules as `secretaria_reference._may` has for reading; who may ask for all may count for all.
 
 use std::ffi::CStr;
 

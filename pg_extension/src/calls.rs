@@ -175,7 +175,7 @@ unsafe fn decide<T>(
     }
 }
 
-/// Finds a row of (company, feature) in the statement's snapshot and lets `take` read it. None if there is none.
+/// Finds a row of (company, feature) in the active snapshot and lets `take` read it. None if there is none.
 pub(crate) unsafe fn with_row<T>(
     company: i64,
     feature: pg_sys::Datum,

@@ -26,8 +26,9 @@ static DEFINITIONS: AtomicU32 = AtomicU32::new(0);
 /// What a call site keeps while it lives: for a query, or, in PL/pgSQL, for a transaction.
 pub(crate) struct Site {
     target: pg_sys::FmgrInfo,
-    /// What an increment calls instead where it is plain; looked up when it first is.
+    /// What an increment calls instead where it is plain, and then if that counted nothing; looked up when it first is.
     pub(crate) plainly: pg_sys::FmgrInfo,
+    pub(crate) fully: pg_sys::FmgrInfo,
     function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
     /// [`DEFINITIONS`] when it was looked up.
     definitions: u32,
@@ -54,13 +55,28 @@ pub(crate) unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::Functio
     // as the server does. The caller's own call is left as it is, for whoever looks at it after an error.
     unsafe {
         let site = site((*call).flinfo);
+        pass_on(call, &raw mut (*site).target, (*site).function)
+    }
+}
+
+/// Calls a function with the call of another one of the same arguments and result.
+///
+/// # Safety
+/// In a frame that holds nothing to be dropped: an error passes it.
+pub(crate) unsafe fn pass_on(
+    call: pg_sys::FunctionCallInfo,
+    target: *mut pg_sys::FmgrInfo,
+    function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller says; see above for the frame.
+    unsafe {
         let mut frame = MaybeUninit::<Frame>::uninit();
         let size =
             size_of::<pg_sys::FunctionCallInfoBaseData>() + (*call).nargs as usize * size_of::<pg_sys::NullableDatum>();
         std::ptr::copy_nonoverlapping(call.cast::<u8>(), frame.as_mut_ptr().cast::<u8>(), size);
         let passed: pg_sys::FunctionCallInfo = frame.as_mut_ptr().cast();
-        (*passed).flinfo = &raw mut (*site).target;
-        let value = ((*site).function)(passed);
+        (*passed).flinfo = target;
+        let value = function(passed);
         (*call).isnull = (*passed).isnull;
         value
     }
@@ -88,7 +104,8 @@ pub(crate) unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut 
         let Some(function) = target.fn_addr else { error!("function {found:?} has no address") };
         // Not in the old one's place, which a call under way may still use.
         let site = pg_sys::MemoryContextAllocZero((*own).fn_mcxt, size_of::<Site>()).cast::<Site>();
-        site.write(Site { target, plainly: pg_sys::FmgrInfo::default(), function, definitions });
+        let none = pg_sys::FmgrInfo::default;
+        site.write(Site { target, plainly: none(), fully: none(), function, definitions });
         (*own).fn_extra = site.cast();
         site
     }

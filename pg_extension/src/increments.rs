@@ -1,8 +1,10 @@
 //! `increment_feature_usage` where nothing is near: the counter is read past the executor, and the reference only writes.
 //!
-//! Half of what the reference does for a plain call is finding out that it is plain. Here that is two rows from memory;
-//! then `secretaria_reference._increment_plainly` writes, with its own rights, and judges the row again as it does. Any
-//! other call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no guard.
+//! A third of what the reference does for a plain call is finding out that it is plain. Here that is one row from
+//! memory, or one and its further rows; then `secretaria_reference._increment_plainly` writes, with its own rights, and
+//! judges the row again as it does. Where it counted nothing, `_increment_fully` looks from all sides, as it would have in
+//! the reference. Any other call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no
+//! guard.
 
 use std::mem::MaybeUninit;
 
@@ -23,9 +25,6 @@ use crate::shape::usage;
 const MOST: i64 = 100_000_000_000_000;
 /// A key's length, in characters.
 const KEY_LENGTHS: std::ops::RangeInclusive<i32> = 1..=255;
-/// A writer of so many transactions ago is met no more.
-const RECENT: u32 = 1000;
-
 static PLAINLY: Signature = Signature {
     name: c"_increment_plainly",
     arguments: &[
@@ -45,6 +44,19 @@ static PLAINLY: Signature = Signature {
     ],
 };
 
+static FULLY: Signature = Signature {
+    name: c"_increment_fully",
+    arguments: &[
+        pg_sys::INT8OID,
+        pg_sys::TEXTOID,
+        pg_sys::INT8OID,
+        pg_sys::TEXTOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TEXTOID,
+        pg_sys::JSONBOID,
+    ],
+};
+
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 extern "C" fn pg_finfo_secretaria_increment() -> &'static pg_sys::Pg_finfo_record {
@@ -61,12 +73,13 @@ unsafe extern "C-unwind" fn secretaria_increment(call: pg_sys::FunctionCallInfo)
         let mut frame = MaybeUninit::<Frame>::uninit();
         let plainly: pg_sys::FunctionCallInfo = frame.as_mut_ptr().cast();
         if prepare(call, site, plainly)
-            && let Some(function) = (*site).plainly.fn_addr
+            && let (Some(count_plainly), Some(count_fully)) = ((*site).plainly.fn_addr, (*site).fully.fn_addr)
         {
-            let answer = function(plainly);
+            let answer = count_plainly(plainly);
             if !(*plainly).isnull && is_answer(answer) {
                 return answer;
             }
+            return delegate::pass_on(call, &raw mut (*site).fully, count_fully);
         }
         delegate::secretaria_delegate(call)
     }
@@ -103,7 +116,7 @@ unsafe extern "C-unwind" fn prepare(
             && argument(call, 4).is_none()
             && argument(call, 5).and_then(|on_exceed| plain_text(on_exceed)) == Some(b"reject")
             && caller::may_ask_for_all(&mut backend::state());
-        if !is_plain || !is_known(call, site) {
+        if !is_plain || !are_known(call, site) {
             return false;
         }
         let Some(counter) = read(company.value() as i64, feature) else { return false };
@@ -148,18 +161,26 @@ unsafe fn is_key(key: pg_sys::Datum) -> bool {
     }
 }
 
-/// Looks the reference's function up, once for each call site. A reference of before it has none.
-unsafe fn is_known(call: pg_sys::FunctionCallInfo, site: *mut Site) -> bool {
+/// Looks the reference's two functions up, once for each call site. A reference of before them has none.
+unsafe fn are_known(call: pg_sys::FunctionCallInfo, site: *mut Site) -> bool {
     // SAFETY: the site lives as long as the function's memory.
     unsafe {
         let own = (*call).flinfo;
-        if (*site).plainly.fn_oid == pg_sys::InvalidOid {
-            let found = reference::look_up(PLAINLY.name, PLAINLY.arguments);
-            if found == pg_sys::InvalidOid {
+        for (signature, prepared) in [(&PLAINLY, &raw mut (*site).plainly), (&FULLY, &raw mut (*site).fully)] {
+            if (*prepared).fn_oid != pg_sys::InvalidOid {
+                continue;
+            }
+            let found = reference::look_up(signature.name, signature.arguments);
+            // A result read as another type would be a pointer to anywhere.
+            if found == pg_sys::InvalidOid
+                || pg_sys::get_func_rettype(found) != pg_sys::RECORDOID
+                || pg_sys::get_func_retset(found)
+                || pg_sys::func_strict(found)
+            {
                 return false;
             }
-            pg_sys::fmgr_info_cxt(found, &raw mut (*site).plainly, (*own).fn_mcxt);
-            (*site).plainly.fn_expr = (*own).fn_expr;
+            pg_sys::fmgr_info_cxt(found, prepared, (*own).fn_mcxt);
+            (*prepared).fn_expr = (*own).fn_expr;
         }
         true
     }
@@ -174,7 +195,7 @@ struct Counter {
     slot: i16,
     period_start: pg_sys::Datum,
     period_end: pg_sys::Datum,
-    /// Whether somebody else has written it a moment ago.
+    /// Whether somebody else is writing it.
     is_contended: bool,
 }
 
@@ -216,7 +237,7 @@ unsafe fn read_now(company: i64, feature: pg_sys::Datum, at: i64, mode: Slots) -
 }
 
 unsafe fn counter_of(row: &Row, slots: i16) -> Counter {
-    // SAFETY: reads variables of the server.
+    // SAFETY: reads variables of the server; `read` has made a snapshot active.
     unsafe {
         Counter {
             used: row.integer(usage::USED),
@@ -226,14 +247,13 @@ unsafe fn counter_of(row: &Row, slots: i16) -> Counter {
             slot: if slots == 0 { 0 } else { 1 + (pg_sys::MyProcPid % i32::from(slots)) as i16 },
             period_start: row.value(usage::PERIOD_START),
             period_end: row.value(usage::PERIOD_END),
-            is_contended: slots == 0 && is_recent(row.deleter()),
+            is_contended: slots == 0 && is_under_way(row.deleter()),
         }
     }
 }
 
-/// Whether it is the number of a transaction, and not of one long ago.
-unsafe fn is_recent(transaction: u32) -> bool {
-    // SAFETY: reads the server's counter.
-    let next = || unsafe { pg_sys::ReadNextFullTransactionId().value as u32 };
-    transaction >= pg_sys::FirstNormalTransactionId.into_inner() && next().wrapping_sub(transaction) < RECENT
+/// Whether it is the number of a transaction that was under way when the snapshot was taken, as the reference sees it.
+unsafe fn is_under_way(transaction: u32) -> bool {
+    // SAFETY: `read` has made a snapshot active.
+    transaction != 0 && unsafe { transaction >= (*bare::GetActiveSnapshot()).xmin.into_inner() }
 }

@@ -50,7 +50,7 @@ impl<'a> Row<'a> {
 
     /// The value of a column that is not null.
     pub(crate) fn value(&self, column: usize) -> pg_sys::Datum {
-        // SAFETY: `learn` found the column among the table's, all of which `read` filled.
+        // SAFETY: `learn` found the column among the table's, all of which `of` filled.
         unsafe { self.values[self.at[column]].assume_init() }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Row<'a> {
 
     /// Lets go of the page.
     pub(crate) fn release(self) {
-        // SAFETY: `read` pinned this buffer, once. An error before this is cleaned up by the transaction's end.
+        // SAFETY: whoever made this row pinned the buffer for it, once. An error before this is cleaned up by the transaction's end.
         unsafe { bare::ReleaseBuffer(self.buffer) }
     }
 }

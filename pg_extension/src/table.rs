@@ -1,7 +1,8 @@
 //! Reading one row by its whole key: from the place it was found last, or through the index.
 //!
 //! Reads heap pages past the executor: no privileges and no row-level security apply, so `caller` asks first. Every
-//! row is judged by the snapshot of the calling statement, and the whole key is compared in the row that is found.
+//! row is judged by the active snapshot, the calling statement's for a check, and the whole key is compared in the row
+//! that is found.
 
 use pgrx::pg_sys;
 
@@ -25,7 +26,7 @@ pub(crate) struct Table {
     blocks: u32,
 }
 
-/// An open table, in the calling statement's snapshot.
+/// An open table, in the active snapshot.
 pub(crate) struct Open {
     relation: pg_sys::Relation,
     known: Known,

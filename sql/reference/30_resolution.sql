@@ -64,7 +64,7 @@ begin
   select
     (coalesce(sum(g.amount - g.consumed) filter (where g.in_force), 0)
       + least(
-        coalesce(sum(g.consumed - g.taken_before) filter (where g.taken_in = p_period_start), 0),
+        coalesce(sum(g.taken), 0),
         greatest(secretaria_reference._used_in(p_company, p_feature, p_period_start) - p_own_limit, 0)))::bigint,
     min(least(
       case when g.effective_at > p_at then g.effective_at end,
@@ -73,8 +73,13 @@ begin
   from (
     select
       n.*,
+      t.amount as taken,
       n.voided_at is null and n.effective_at <= p_at and (n.expires_at is null or n.expires_at > p_at) as in_force
     from secretaria.usage_grants n
+    left join secretaria.usage_grant_takings t
+      on t.company_id = n.company_id
+      and t.grant_id = n.grant_id
+      and t.period_start = p_period_start
     where n.company_id = p_company
       and n.feature = p_feature
       and (n.expires_at is null or n.expires_at > p_period_start)

@@ -42,6 +42,7 @@ as $$
 declare
   credit record;
   due bigint;
+  taken bigint;
 begin
   -- The limit is the plan's, what this period took from credits, and what they still hold: what eats into the last
   -- is theirs to pay.
@@ -54,13 +55,7 @@ begin
     and g.effective_at <= p_now
     and (g.expires_at is null or g.expires_at > p_now);
   for credit in
-    select g.grant_id, g.amount - g.consumed as held, (
-        select u.period_start
-        from secretaria.feature_usage u
-        where u.company_id = p_company
-          and u.feature = p_feature
-          and u.slot = 0
-      ) as period
+    select g.grant_id, g.amount - g.consumed as held
     from secretaria.usage_grants g
     where due > 0
       and g.company_id = p_company
@@ -72,13 +67,20 @@ begin
     order by g.priority, g.expires_at nulls last, g.created_at, g.grant_id
     for update
   loop
+    taken := least(due, credit.held);
     update secretaria.usage_grants g
-    set consumed = g.consumed + least(due, credit.held),
-      taken_before = case when g.taken_in = credit.period then g.taken_before else g.consumed end,
-      taken_in = credit.period
+    set consumed = g.consumed + taken
     where g.company_id = p_company
       and g.grant_id = credit.grant_id;
-    due := due - least(due, credit.held);
+    insert into secretaria.usage_grant_takings as t (company_id, grant_id, period_start, amount)
+    select p_company, credit.grant_id, u.period_start, taken
+    from secretaria.feature_usage u
+    where u.company_id = p_company
+      and u.feature = p_feature
+      and u.slot = 0
+    on conflict (company_id, grant_id, period_start) do update
+    set amount = t.amount + excluded.amount;
+    due := due - taken;
     exit when due = 0;
   end loop;
 end

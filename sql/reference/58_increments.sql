@@ -42,6 +42,8 @@ create or replace function secretaria_reference._increment_fully(
   out event_id text
 )
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   at timestamptz := secretaria_reference._now();
@@ -72,7 +74,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb) is
-  'Volatile; what increment_feature_usage does where a call is not plain: whoever asks, whatever for, and near a limit.';
+  'Volatile; what increment_feature_usage does where a call is not plain: whoever asks, whatever for, and near a limit.
+With rights of its own, for the extension, which calls it when _increment_plainly has counted nothing.';
 
 create or replace function secretaria_reference._increment_plainly(
   p_company bigint,
@@ -229,7 +232,8 @@ begin
     ) end,
     u.reserved, u.limit_value, u.soft,
     case when u.slots = 0 then 0 else 1 + pg_backend_pid() % u.slots end::smallint, u.period_start, u.period_end,
-    u.slots = 0 and u.xmax <> '0' and age(u.xmax) < 1000) b
+    u.slots = 0 and u.xmax <> '0' and u.xmax::text::bigint
+      >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295) b
   where u.company_id = increment_feature_usage.company_id
     and u.feature = increment_feature_usage.feature
     and u.slot = 0

@@ -46,6 +46,7 @@ create or replace function secretaria_reference._restore_credits(
   p_feature text,
   p_used bigint,
   p_limit bigint,
+  p_period timestamptz,
   p_now timestamptz
 )
 returns void
@@ -54,10 +55,10 @@ as $$
 declare
   credit record;
   due bigint;
-  period timestamptz;
+  back bigint;
 begin
-  select p_limit - coalesce(sum(g.amount - g.consumed), 0) - greatest(r.own_limit, p_used), r.period_start
-  into due, period
+  select p_limit - coalesce(sum(g.amount - g.consumed), 0) - greatest(r.own_limit, p_used)
+  into due
   from secretaria_reference._resolve(p_company, p_now) r
   join secretaria.usage_grants g
     on g.company_id = p_company
@@ -66,33 +67,41 @@ begin
     and g.effective_at <= p_now
     and (g.expires_at is null or g.expires_at > p_now)
   where r.feature = p_feature
-  group by r.own_limit, r.period_start;
+  group by r.own_limit;
   for credit in
-    select g.grant_id, g.consumed - g.taken_before as taken
+    select g.grant_id, t.amount as taken
     from secretaria.usage_grants g
+    join secretaria.usage_grant_takings t using (company_id, grant_id)
     where due > 0
+      and t.period_start = p_period
+      and t.amount > 0
       and g.company_id = p_company
       and g.feature = p_feature
       and g.voided_at is null
-      and g.taken_in = period
-      and g.consumed > g.taken_before
       and g.effective_at <= p_now
       and (g.expires_at is null or g.expires_at > p_now)
     order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc
-    for update
+    for update of g
   loop
+    back := least(due, credit.taken);
     update secretaria.usage_grants g
-    set consumed = g.consumed - least(due, credit.taken)
+    set consumed = g.consumed - back
     where g.company_id = p_company
       and g.grant_id = credit.grant_id;
-    due := due - least(due, credit.taken);
+    update secretaria.usage_grant_takings t
+    set amount = t.amount - back
+    where t.company_id = p_company
+      and t.grant_id = credit.grant_id
+      and t.period_start = p_period;
+    due := due - back;
     exit when due = 0;
   end loop;
 end
 $$;
-comment on function secretaria_reference._restore_credits(bigint, text, bigint, bigint, timestamptz) is
-  'Volatile; the caller holds the counter''s row. Gives credits back what a correction has taken out of this period''s
-use, last taken first.';
+comment on function secretaria_reference._restore_credits(
+  bigint, text, bigint, bigint, timestamptz, timestamptz) is
+  'Volatile; the caller holds the counter''s row. Gives credits back what a correction has taken out of the running
+period''s use, last taken first, and no more than that period took.';
 
 create or replace function secretaria_reference._amend(
   p_company bigint,
@@ -130,7 +139,7 @@ begin
   into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
     thresholds_crossed, period_start, period_end, event_id
   from secretaria_reference._book(line, p_now, 'record', 0) b;
-  perform secretaria_reference._restore_credits(p_company, p_feature, used_after, limit_value, p_now)
+  perform secretaria_reference._restore_credits(p_company, p_feature, used_after, limit_value, p_period, p_now)
   where p_delta < 0
     and limit_value is not null
     and exists (
@@ -329,7 +338,7 @@ begin
   foreach internal in array array[
     '_audit(bigint, text, text, jsonb)',
     '_current_start(bigint, text, timestamptz)',
-    '_restore_credits(bigint, text, bigint, bigint, timestamptz)',
+    '_restore_credits(bigint, text, bigint, bigint, timestamptz, timestamptz)',
     '_amend(bigint, text, bigint, timestamptz, text, text, timestamptz)',
     '_adjust(bigint, text, bigint, timestamptz, text, text)',
     '_set(bigint, text, bigint, text)'

@@ -158,6 +158,16 @@ async fn what_a_period_took_from_credits_raises_no_other_periods_limit() {
         assert_verifies(&client).await;
         client.query(&format!("select secretaria_reference._materialise({c})"), &[]).await.unwrap();
     }
+    // The other one's limit stays what it was, asked about later or when it comes back.
+    let before = row.replace("'whatsapp_messages'", "'whatsapp_messages', 1, '2026-02-20 12:00Z'");
+    assert_eq!(record(&client, &before).await, "(25,25,0)");
+    at(&client, "2026-02-20 12:00Z").await;
+    client.query(&format!("select secretaria_reference._materialise({c})"), &[]).await.unwrap();
+    assert_eq!(record(&client, &row).await, "(25,25,0)");
+    assert_verifies(&client).await;
+    at(&client, "2026-03-10 12:00Z").await;
+    client.query(&format!("select secretaria_reference._materialise({c})"), &[]).await.unwrap();
+    assert_eq!(record(&client, &row).await, "(15,20,5)");
     // A correction gives back what this period took, and nothing of what the other did.
     client
         .query(&format!("select adjust_feature_usage({c}, 'whatsapp_messages', -20, null, 'none')"), &[])

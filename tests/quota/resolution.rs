@@ -233,12 +233,12 @@ async fn credits_come_on_top_while_they_hold() {
     // What this period took from a grant stays part of its limit, so that it is no overage.
     run(&client, &format!("select secretaria_reference._materialise({company})")).await;
     run(&client, "update secretaria.feature_usage set used = 2030 where feature = 'whatsapp_messages'").await;
-    run(
-        &client,
-        "update secretaria.usage_grants g set consumed = 30, taken_in = u.period_start
-      from secretaria.feature_usage u where u.feature = g.feature and g.expires_at is null",
-    )
-    .await;
+    run(&client, "update secretaria.usage_grants set consumed = 30 where expires_at is null").await;
+    let taken = "insert into secretaria.usage_grant_takings (company_id, grant_id, period_start, amount)
+        select g.company_id, g.grant_id, u.period_start, g.consumed
+        from secretaria.usage_grants g join secretaria.feature_usage u using (company_id, feature)
+        where g.consumed > 0";
+    run(&client, taken).await;
     assert_eq!(record(&client, &asked).await, "(2100,70)");
     assert_entitlements_verify(&client).await;
     // In the next period there is what was left.

@@ -32,6 +32,71 @@ fn ask_the_reference_only_to_write_where_nothing_is_near() {
         let ran = ran(other, "none");
         assert!(ran.split(' ').any(|name| name == "increment_feature_usage"), "{other} ran {ran}");
     }
+    // Who may only use is looked at by the reference. In a session of its own, since what another ran is told for a while.
+    let mut session = database.session();
+    session
+        .batch_execute(
+            "set track_functions = 'pl'; begin; set local role secretaria_api; set local app.company_id = '2'",
+        )
+        .expect("begun");
+    let call = "select accepted from secretaria.increment_feature_usage(2, 'whatsapp_messages', 1, 'a key')";
+    assert!(session.query_one(call, &[]).expect("counted").get::<_, bool>(0));
+    let ran: String = session.query_one(RAN, &[]).expect("told").get(0);
+    assert!(ran.contains("_increment_fully") && !ran.contains("_increment_plainly"), "ran {ran}");
+}
+
+#[test]
+fn look_from_all_sides_where_counting_plainly_counted_nothing() {
+    let Some(database) = database() else { return };
+    let mut session = database.session();
+    session.batch_execute("set track_functions = 'pl'; set secretaria.slots = 'off'").expect("set");
+    let increment = "select secretaria.increment_feature_usage(2, 'whatsapp_messages', 1, 'a key')";
+    session.batch_execute(increment).expect("counted");
+    for level in ["read committed", "repeatable read", "serializable"] {
+        session.batch_execute(&format!("begin isolation level {level}; select 1")).expect("begun");
+        let again =
+            "select duplicate, used_after from secretaria.increment_feature_usage(2, 'whatsapp_messages', 1, 'a key')";
+        let answer = session.query_one(again, &[]).expect("answered");
+        assert_eq!((answer.get(0), answer.get(1)), (true, 1_i64), "{level}");
+        let ran: String = session.query_one(RAN, &[]).expect("told").get(0);
+        assert!(ran.contains("_increment_fully") && !ran.contains(" increment_feature_usage"), "ran {ran}");
+        let other = increment.replace(", 1, ", ", 2, ");
+        assert_eq!(outcome(&mut session, &other), Err("23505".to_owned()), "{level}");
+        session.batch_execute("rollback").expect("rolled back");
+    }
+    agree(&mut session);
+}
+
+#[test]
+fn read_texts_that_are_stored_in_any_way() {
+    let Some(database) = database() else { return };
+    let mut session = database.session();
+    session
+        .batch_execute(
+            "create table public.texts (name text, key text, way text);
+             alter table public.texts alter name set storage external, alter key set storage external;
+             insert into public.texts select 'whatsapp_messages', 'a key', 'reject';
+             insert into public.texts select repeat('x', 100000), repeat('y', 300), 'reject'",
+        )
+        .expect("stored");
+    for schema in ["secretaria_reference", "secretaria"] {
+        let short = format!(
+            "select i.used_after from public.texts t
+             cross join lateral {schema}.increment_feature_usage(2, t.name, 1, t.key || '{schema}', null, t.way) i
+             where length(t.name) < 100"
+        );
+        outcome(&mut session, &short).expect("counted");
+        let long_key = format!(
+            "select i.used_after from public.texts t
+             cross join lateral {schema}.increment_feature_usage(2, 'whatsapp_messages', 1, t.key) i where length(t.key) > 100"
+        );
+        assert_eq!(outcome(&mut session, &long_key), Err("22023".to_owned()), "{schema}");
+        let long_name = format!(
+            "select i.used_after from public.texts t
+             cross join lateral {schema}.increment_feature_usage(2, t.name, 1) i where length(t.name) > 100"
+        );
+        assert_eq!(outcome(&mut session, &long_name), Err("42704".to_owned()), "{schema}");
+    }
 }
 
 #[test]
