@@ -21,10 +21,11 @@ use crate::row::{Row, plain_text};
 use crate::settings::{self, Slots};
 use crate::shape::usage;
 
-/// The most that one call may count.
+/// The most that one call may count. Like the lengths of keys, the reference's to enforce: beyond it no call is plain.
 const MOST: i64 = 100_000_000_000_000;
 /// A key's length, in characters.
 const KEY_LENGTHS: std::ops::RangeInclusive<i32> = 1..=255;
+
 static PLAINLY: Signature = Signature {
     name: c"_increment_plainly",
     arguments: &[
