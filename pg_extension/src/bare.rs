@@ -30,7 +30,6 @@ unsafe extern "C-unwind" {
     pub(crate) fn ReleaseBuffer(buffer: pg_sys::Buffer);
     pub(crate) fn RelationClose(relation: pg_sys::Relation);
     // These may: only inside `guarded`.
-    #[cfg(not(feature = "pg14"))]
     pub(crate) fn LockRelationOid(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
     #[cfg(not(feature = "pg14"))]
     pub(crate) fn RelationIdGetRelation(relation: pg_sys::Oid) -> pg_sys::Relation;

@@ -106,11 +106,9 @@ unsafe fn own_company(state: &mut Backend, role: pg_sys::Oid) -> Option<Option<i
         let spelled = CStr::from_ptr(name.data.as_ptr()).to_bytes();
         role_places.bound(64);
         let hash = locations::hash(0, spelled, 0);
-        let open = roles.open(role_places)?;
+        let open = roles.open(role_places, Some(hash))?;
         let mut company = None;
-        if let Some(place) = role_places.get(hash)
-            && let Some((_, row)) = roles.read_remembered(&open, place)
-        {
+        if let Some((_, row)) = open.guessed() {
             if same_name(row.value(0), spelled) {
                 company = Some(row.integer(1));
             }

@@ -12,7 +12,6 @@ use crate::caller;
 use crate::columns;
 use crate::decision::Reading;
 use crate::locations;
-use crate::pages;
 use crate::reference;
 use crate::result;
 use crate::row::{Row, plain_text};
@@ -193,31 +192,24 @@ pub(crate) unsafe fn with_row<T>(
         };
         let spelled = plain_text(feature)?;
         let hash = locations::hash(company, spelled, slot);
-        let remembered = if remember {
+        if remember {
             places.bound(settings::location_cache_entries());
-            places.get(hash)
-        } else {
-            None
-        };
-        // The row comes from memory while the table is opened.
-        remembered.into_iter().for_each(pages::fetch_ahead);
-        let open = table.open(places)?;
-        if let Some(place) = remembered {
-            if let Some((now, row)) = table.read_remembered(&open, place) {
-                if is_of(&row, company, spelled, slot) {
-                    *hits += 1;
-                    if now != place {
-                        places.put(hash, now);
-                    }
-                    let taken = take(&row);
-                    row.release();
-                    open.close();
-                    return taken;
-                }
-                row.release();
-            }
-            *mismatches += 1;
         }
+        let open = table.open(places, remember.then_some(hash))?;
+        if let Some((now, row)) = open.guessed() {
+            if is_of(&row, company, spelled, slot) {
+                *hits += 1;
+                if open.has_moved(now) {
+                    places.put(hash, now);
+                }
+                let taken = take(&row);
+                row.release();
+                open.close();
+                return taken;
+            }
+            row.release();
+        }
+        *mismatches += u64::from(open.has_guess());
         *misses += 1;
         let found = open.search(&[
             Key { equal: pg_sys::F_INT8EQ, value: pg_sys::Datum::from(company) },

@@ -3,56 +3,82 @@
 //! It only ever guesses. Whoever uses a place compares the whole key in the row that is there, so an entry may be
 //! stale, and two keys may share a hash: the cost is a search of the index, never a wrong answer. Pure; no server.
 
-/// A line pointer: block and offset (from 1). For rows that were updated in place, the root of the chain.
+/// A line pointer (from 1) on a page, by the shared buffer (from 1) that held the page. For rows that were updated in
+/// place, the root of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) block: u32,
-    pub(crate) offset: u16,
-    /// The buffer that the block was in, where it may be still; 0: none.
     pub(crate) buffer: i32,
-    /// How far from the page's beginning the row was, in bytes.
-    pub(crate) at: u16,
+    pub(crate) line: u16,
+    /// How far from the page's beginning the row itself was, in units of 8 bytes.
+    pub(crate) row: u16,
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    /// Half of the hash: it chooses the set, and tells the entries of a set apart well enough for a guess.
-    tag: u32,
-    block: u32,
-    buffer: i32,
-    /// 0: empty.
-    offset: u16,
-    at: u16,
+/// Six bytes of a place: the row's 10 bits, 29 of its buffer, 9 of its line, from the highest on. A page of 8 KiB has
+/// less than three hundred lines, and buffers to the end of 4 TiB have a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    low: u32,
+    high: u16,
 }
 
-impl Entry {
-    const fn place(self) -> Place {
-        let Self { block, offset, buffer, at, .. } = self;
-        Place { block, offset, buffer, at }
+const LINE_BITS: u32 = 9;
+const BUFFER_BITS: u32 = 29;
+const ROW_BITS: u32 = 10;
+
+impl Place {
+    /// None for a place past the bounds, which is not remembered.
+    const fn packed(self) -> Option<Packed> {
+        let Self { buffer, line, row } = self;
+        if buffer < 1 || buffer >> BUFFER_BITS != 0 || line < 1 || line >> LINE_BITS != 0 || row >> ROW_BITS != 0 {
+            return None;
+        }
+        let bits = ((row as u64) << BUFFER_BITS | buffer as u64) << LINE_BITS | line as u64;
+        Some(Packed { low: bits as u32, high: (bits >> u32::BITS) as u16 })
+    }
+
+    const fn unpacked(packed: Packed) -> Self {
+        let bits = (packed.high as u64) << u32::BITS | packed.low as u64;
+        Self {
+            buffer: (bits >> LINE_BITS & ((1 << BUFFER_BITS) - 1)) as i32,
+            line: (bits & ((1 << LINE_BITS) - 1)) as u16,
+            row: (bits >> (LINE_BITS + BUFFER_BITS)) as u16,
+        }
     }
 }
 
-impl Set {
-    #[inline]
-    fn way_of(&self, tag: u32) -> Option<usize> {
-        self.0.iter().position(|entry| entry.tag == tag && entry.offset != 0)
-    }
-
-    #[inline]
-    fn free_way(&self) -> Option<usize> {
-        self.0.iter().position(|entry| entry.offset == 0)
-    }
-}
-
-const EMPTY: Entry = Entry { tag: 0, block: 0, buffer: 0, offset: 0, at: 0 };
-const WAYS: usize = 4;
+const WAYS: usize = 6;
 
 /// One cache line. A look-up touches no other, unless it is full: then what did not fit is in its neighbour.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Set([Entry; WAYS]);
+struct Set {
+    /// Halves of hashes: each chooses its set, and tells the entries of a set apart well enough for a guess.
+    tags: [u32; WAYS],
+    /// Places, in two parts; the lower part is 0 where there is none.
+    low: [u32; WAYS],
+    high: [u16; WAYS],
+}
 
-/// The hash. Doubles when half full, up to its limit; then a new entry may cost an old one of its set.
+const EMPTY: Set = Set { tags: [0; WAYS], low: [0; WAYS], high: [0; WAYS] };
+
+impl Set {
+    #[inline]
+    fn way_of(&self, tag: u32) -> Option<usize> {
+        self.tags.iter().zip(&self.low).position(|(&kept, &low)| kept == tag && low != 0)
+    }
+
+    #[inline]
+    fn free_way(&self) -> Option<usize> {
+        self.low.iter().position(|&low| low == 0)
+    }
+
+    #[inline]
+    const fn at(&self, way: usize) -> Packed {
+        Packed { low: self.low[way], high: self.high[way] }
+    }
+}
+
+/// The hash. Doubles when two thirds full, up to its limit; then a new entry may cost an old one of its set.
 pub(crate) struct Locations {
     sets: Vec<Set>,
     limit: usize,
@@ -79,8 +105,14 @@ impl Locations {
 
     /// Forgets everything, and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        self.sets.fill(Set([EMPTY; WAYS]));
+        self.sets.fill(EMPTY);
         self.entries = 0;
+    }
+
+    /// The memory that [`get`](Self::get) will touch first, to have it fetched ahead.
+    #[inline]
+    pub(crate) fn line(&self, hash: u64) -> *const u8 {
+        self.sets.as_ptr().wrapping_add(self.index(tag(hash))).cast()
     }
 
     /// Where a key of this hash was found last.
@@ -89,40 +121,42 @@ impl Locations {
         let tag = tag(hash);
         let index = self.index(tag);
         let set = self.sets.get(index)?;
-        let entry = match set.way_of(tag) {
-            Some(way) => set.0[way],
+        let packed = match set.way_of(tag) {
+            Some(way) => set.at(way),
             None if set.free_way().is_some() => return None,
             None => {
                 let neighbour = self.sets.get(index ^ 1)?;
-                neighbour.0[neighbour.way_of(tag)?]
+                neighbour.at(neighbour.way_of(tag)?)
             }
         };
-        Some(entry.place())
+        Some(Place::unpacked(packed))
     }
 
     /// Remembers a place, instead of what was remembered for this hash.
     pub(crate) fn put(&mut self, hash: u64, place: Place) {
-        if self.entries * 2 >= self.sets.len() * WAYS {
+        let Some(packed) = place.packed() else { return };
+        if self.entries * 3 >= self.sets.len() * WAYS * 2 {
             self.grow();
         }
-        self.put_tagged(tag(hash), place);
+        self.put_tagged(tag(hash), packed);
     }
 
-    fn put_tagged(&mut self, tag: u32, place: Place) {
+    fn put_tagged(&mut self, tag: u32, packed: Packed) {
         let index = self.index(tag);
         let (Some(set), Some(neighbour)) = (self.sets.get(index), self.sets.get(index ^ 1)) else { return };
         let here = |way| (index, way);
         let beside = |way| (index ^ 1, way);
-        // The top bits did not choose the set, so they choose fairly who leaves it.
+        // The top bits did not choose the set, so they choose who leaves it.
         let (index, way) = (set.way_of(tag).map(here))
             .or_else(|| neighbour.way_of(tag).map(beside))
             .or_else(|| set.free_way().map(here))
             .or_else(|| neighbour.free_way().map(beside))
-            .unwrap_or((index, (tag >> 30) as usize));
+            .unwrap_or((index, (tag >> 26) as usize % WAYS));
         let Some(set) = self.sets.get_mut(index) else { return };
-        self.entries += usize::from(set.0[way].offset == 0);
-        let Place { block, offset, buffer, at } = place;
-        set.0[way] = Entry { tag, block, buffer, offset, at };
+        self.entries += usize::from(set.low[way] == 0);
+        set.tags[way] = tag;
+        set.low[way] = packed.low;
+        set.high[way] = packed.high;
     }
 
     #[inline]
@@ -137,16 +171,18 @@ impl Locations {
         if wanted <= self.sets.len() {
             return;
         }
-        let old = std::mem::replace(&mut self.sets, vec![Set([EMPTY; WAYS]); wanted]);
+        let old = std::mem::replace(&mut self.sets, vec![EMPTY; wanted]);
         self.entries = 0;
-        for entry in old.iter().flat_map(|set| set.0).filter(|entry| entry.offset != 0) {
-            // A pair of sets splits in two, so there is always room.
-            self.put_tagged(entry.tag, entry.place());
+        for set in old {
+            for way in (0..WAYS).filter(|&way| set.low[way] != 0) {
+                // A pair of sets splits in two, so there is always room.
+                self.put_tagged(set.tags[way], set.at(way));
+            }
         }
     }
 }
 
-/// The half of a hash that is kept: sets are at most 2^22, so that at least ten bits of it are not the set's.
+/// The half of a hash that is kept: sets are at most 2^21, so that at least eleven bits of it are not the set's.
 const fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }

@@ -1,4 +1,6 @@
 //! Where a row's bytes are in this process: pages in the server's shared memory.
+//!
+//! What is read here without a pin is a guess, like the place that it is read for, and is only used to fetch memory.
 
 use pgrx::pg_sys;
 
@@ -8,44 +10,55 @@ const LINE: usize = 64;
 /// Lines of a row that are fetched: what a row of `secretaria.feature_usage` takes up.
 const ROW_LINES: usize = 4;
 
-/// How far from its page's beginning a row is.
+/// The block that a buffer holds at the moment. Whoever pins it compares.
+pub(crate) fn block_in(buffer: pg_sys::Buffer) -> u32 {
+    // SAFETY: one of the buffers that there are, since a row was found there.
+    unsafe { (&raw const (*descriptor(buffer)).bufferdesc.tag.blockNum).read_volatile() }
+}
+
+/// How far from its page's beginning a row is, as a [`Place`] has it.
 ///
 /// # Safety
 /// The row is on the page in this buffer, which is pinned.
-pub(crate) unsafe fn offset_of(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u16 {
-    // SAFETY: pinned, says the caller; a page is not longer than 32 KiB.
-    unsafe { tuple.t_data.addr().wrapping_sub(page(buffer).addr()) as u16 }
+pub(crate) unsafe fn row_at(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u16 {
+    (tuple.t_data.addr().wrapping_sub(page(buffer).addr()) / ROW_UNIT) as u16
 }
 
+/// Rows begin at such distances.
+const ROW_UNIT: usize = 8;
+
 /// Asks the processor for the memory that reading a row will touch, so that it comes while something else is done.
-/// A guess like the place itself: a wrong one costs nothing but the fetching.
-pub(crate) fn fetch_ahead(place: Place) {
-    if place.buffer <= 0 {
-        return;
+pub(crate) fn fetch_row(place: Place) {
+    fetch(descriptor(place.buffer).cast());
+    let page = page(place.buffer);
+    fetch(page);
+    fetch(page.wrapping_add(at_line(place.line)));
+    for line in 0..ROW_LINES {
+        fetch(page.wrapping_add(usize::from(place.row) * ROW_UNIT + line * LINE));
     }
-    // SAFETY: addresses only, no access: fetching is a hint to the processor, which ignores any that is not mapped.
-    unsafe {
-        fetch(pg_sys::BufferDescriptors.wrapping_add(place.buffer as usize - 1).cast());
-        let page = page(place.buffer);
-        fetch(page);
-        let pointers = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
-        fetch(page.wrapping_add(pointers + usize::from(place.offset) * size_of::<pg_sys::ItemIdData>()));
-        for line in 0..ROW_LINES {
-            fetch(page.wrapping_add(usize::from(place.at) + line * LINE));
-        }
-    }
+}
+
+/// How far from the page's beginning a line pointer is, which are counted from 1.
+const fn at_line(line: u16) -> usize {
+    std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp) + (line as usize - 1) * size_of::<pg_sys::ItemIdData>()
+}
+
+/// What the server knows of a buffer of the shared ones.
+fn descriptor(buffer: pg_sys::Buffer) -> *const pg_sys::BufferDescPadded {
+    // SAFETY: a variable that the server sets before it starts any backend.
+    unsafe { pg_sys::BufferDescriptors.cast_const().wrapping_add(buffer as usize - 1) }
 }
 
 /// The page in a buffer of the shared ones.
-unsafe fn page(buffer: pg_sys::Buffer) -> *const u8 {
-    // SAFETY: a variable that the server sets before it starts any backend.
+fn page(buffer: pg_sys::Buffer) -> *const u8 {
+    // SAFETY: as above.
     unsafe { pg_sys::BufferBlocks.cast::<u8>().wrapping_add((buffer as usize - 1) * pg_sys::BLCKSZ as usize) }
 }
 
 /// Has no effect that the program can see; where there is no stable way to ask, it does nothing.
-unsafe fn fetch(address: *const u8) {
+pub(crate) fn fetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: never faults.
+    // SAFETY: a hint to the processor, which ignores any address that is not mapped.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }

@@ -17,7 +17,7 @@ pub(crate) enum Slots {
 }
 
 static LOCATION_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
-static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(524_288);
+static LOCATION_CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(393_216);
 static SLOTS: GucSetting<Slots> = GucSetting::<Slots>::new(Slots::auto);
 static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -39,8 +39,8 @@ pub(crate) fn define() {
     );
     GucRegistry::define_int_guc(
         c"secretaria.location_cache_entries",
-        c"How many places each session remembers at most, 16 bytes each.",
-        c"Rounded down to a power of two. A change forgets what was remembered.",
+        c"How many places each session remembers at most, eleven bytes each.",
+        c"Rounded down to six times a power of two. A change forgets what was remembered.",
         &LOCATION_CACHE_ENTRIES,
         64,
         16_777_216,

@@ -22,8 +22,6 @@ pub(crate) struct Table {
     file: Option<(pg_sys::Oid, u32)>,
     /// The transaction and subtransaction in which the lock was taken. While both go on, it is held.
     tenure: Option<(u32, u32)>,
-    /// How many blocks the table had since then. Nobody can make it shorter while the lock is held.
-    blocks: u32,
 }
 
 /// An open table, in the active snapshot.
@@ -32,6 +30,8 @@ pub(crate) struct Open {
     known: Known,
     snapshot: pg_sys::Snapshot,
     key: usize,
+    /// Where the row that is sought was found last.
+    remembered: Option<Place>,
 }
 
 /// One column of a key, with its value.
@@ -43,7 +43,7 @@ pub(crate) struct Key {
 
 impl Table {
     pub(crate) const fn new(shape: &'static Shape) -> Self {
-        Self { shape, known: None, file: None, tenure: None, blocks: 0 }
+        Self { shape, known: None, file: None, tenure: None }
     }
 
     /// Forgets what was learned, except where the remembered places are.
@@ -52,12 +52,16 @@ impl Table {
         self.tenure = None;
     }
 
-    /// Opens the table and keeps its lock to the end of the transaction, as a query does. None if it is missing, has
-    /// another shape, or there is no snapshot to read with. The places are cleared if they are in another file.
+    /// Opens the table to read one row, and keeps its lock to the end of the transaction, as a query does. None if the
+    /// table is missing, has another shape, or there is no snapshot to read with. The places are cleared if they are in
+    /// another file.
+    ///
+    /// Of the row the hash is given, if it may be remembered: its memory comes while the table is opened.
     ///
     /// # Safety
     /// Inside a transaction.
-    pub(crate) unsafe fn open(&mut self, places: &mut Locations) -> Option<Open> {
+    pub(crate) unsafe fn open(&mut self, places: &mut Locations, hash: Option<u64>) -> Option<Open> {
+        hash.into_iter().for_each(|hash| pages::fetch(places.line(hash)));
         // SAFETY: plain calls of the server; the relation is used only while it is open and locked.
         unsafe {
             if !bare::ActiveSnapshotSet() {
@@ -71,7 +75,14 @@ impl Table {
                     None => self.named()?,
                 };
                 let held = self.tenure == Some(now) && self.known.is_some();
-                let open = bare::guarded(|| versions::open_locked(relation, held));
+                let (open, mut remembered) = bare::guarded(|| {
+                    if !held {
+                        bare::LockRelationOid(relation, pg_sys::AccessShareLock as i32);
+                    }
+                    let remembered = hash.and_then(|hash| places.get(hash));
+                    remembered.into_iter().for_each(pages::fetch_row);
+                    (versions::open_locked(relation), remembered)
+                });
                 if open.is_null() || backend::definitions_changed() {
                     if !open.is_null() {
                         bare::RelationClose(open);
@@ -79,15 +90,13 @@ impl Table {
                     self.forget();
                     continue;
                 }
-                if !held {
-                    self.blocks = 0;
-                    self.tenure = Some(now);
-                }
+                self.tenure = Some(now);
                 if self.known.is_none() {
                     self.known = self.shape.learn(open);
                     let file = Some((relation, versions::file_of(open)));
                     if self.file != file {
                         places.clear();
+                        remembered = None;
                         self.file = file;
                     }
                 }
@@ -95,38 +104,11 @@ impl Table {
                     bare::RelationClose(open);
                     return None;
                 };
-                return Some(Open { relation: open, known, snapshot: bare::GetActiveSnapshot(), key: self.shape.key });
+                let snapshot = bare::GetActiveSnapshot();
+                return Some(Open { relation: open, known, snapshot, key: self.shape.key, remembered });
             }
             None
         }
-    }
-
-    /// The row at a place, if the snapshot sees one there; also says where exactly it is now.
-    ///
-    /// # Safety
-    /// `open` is this table.
-    pub(crate) unsafe fn read_remembered<'a>(&mut self, open: &'a Open, place: Place) -> Option<(Place, Row<'a>)> {
-        // SAFETY: open and locked, and the buffer that is pinned holds the block.
-        let recent = unsafe {
-            bare::guarded(|| {
-                let pinned = versions::pin_recent(open.relation, place.block, place.buffer);
-                pinned.then(|| open.version_in(place.buffer, place))
-            })
-        };
-        if let Some(found) = recent {
-            // SAFETY: pinned by the look-up.
-            return found.map(|tuple| unsafe { open.row_of(tuple, place.buffer, place) });
-        }
-        if place.block >= self.blocks {
-            // SAFETY: open and locked, so that the table does not become shorter after this.
-            self.blocks =
-                unsafe { pg_sys::RelationGetNumberOfBlocksInFork(open.relation, pg_sys::ForkNumber::MAIN_FORKNUM) };
-            if place.block >= self.blocks {
-                return None;
-            }
-        }
-        // SAFETY: the block exists.
-        unsafe { open.read(place) }
     }
 
     unsafe fn named(&self) -> Option<pg_sys::Oid> {
@@ -144,6 +126,30 @@ impl Table {
 }
 
 impl Open {
+    /// Whether a place was remembered.
+    pub(crate) fn has_guess(&self) -> bool {
+        self.remembered.is_some()
+    }
+
+    /// The row at the remembered place, if that is in memory and the snapshot sees one there; also says where it is now.
+    pub(crate) fn guessed(&self) -> Option<(Place, Row<'_>)> {
+        let place = self.remembered?;
+        // SAFETY: open and locked, and the buffer that is pinned holds the block.
+        let found = unsafe {
+            bare::guarded(|| {
+                let block = pages::block_in(place.buffer);
+                versions::pin_recent(self.relation, block, place.buffer).then(|| self.version_in(block, place))?
+            })
+        };
+        // SAFETY: pinned by the look-up.
+        found.map(|tuple| unsafe { self.row_of(tuple, place) })
+    }
+
+    /// Whether the row is elsewhere on its page than remembered.
+    pub(crate) fn has_moved(&self, now: Place) -> bool {
+        self.remembered != Some(now)
+    }
+
     /// Searches the index for the key; also says where the row was found.
     ///
     /// # Safety
@@ -177,7 +183,7 @@ impl Open {
                     break;
                 }
                 let (block, offset) = pgrx::itemptr::item_pointer_get_both(*pointer);
-                found = self.read(Place { block, offset, buffer: 0, at: 0 });
+                found = self.read(block, offset);
             }
             pg_sys::index_endscan(scan);
             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -192,20 +198,30 @@ impl Open {
     }
 
     /// The version of the row under this root that the snapshot sees, and where it is.
-    unsafe fn read(&self, place: Place) -> Option<(Place, Row<'_>)> {
+    unsafe fn read(&self, block: u32, line: u16) -> Option<(Place, Row<'_>)> {
         // SAFETY: the block exists, and the buffer holds it.
         unsafe {
-            let buffer = pg_sys::ReadBuffer(self.relation, place.block);
-            let tuple = bare::guarded(|| self.version_in(buffer, place))?;
-            Some(self.row_of(tuple, buffer, place))
+            let place = Place { buffer: pg_sys::ReadBuffer(self.relation, block), line, row: 0 };
+            let tuple = bare::guarded(|| self.version_in(block, place))?;
+            Some(self.row_of(tuple, place))
+        }
+    }
+
+    /// What was found under a root, taken apart, and where it is now.
+    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, root: Place) -> (Place, Row<'_>) {
+        // SAFETY: of this relation, on the pinned buffer.
+        unsafe {
+            let place = Place { row: pages::row_at(&tuple, root.buffer), ..root };
+            (place, Row::of(tuple, self.relation, &self.known, root.buffer))
         }
     }
 
     /// The same, in a buffer that is pinned; without a row the pin is let go. Only inside [`bare::guarded`].
-    unsafe fn version_in(&self, buffer: pg_sys::Buffer, place: Place) -> Option<pg_sys::HeapTupleData> {
+    unsafe fn version_in(&self, block: u32, place: Place) -> Option<pg_sys::HeapTupleData> {
+        let buffer = place.buffer;
         let mut pointer = pg_sys::ItemPointerData {
-            ip_blkid: pg_sys::BlockIdData { bi_hi: (place.block >> 16) as u16, bi_lo: place.block as u16 },
-            ip_posid: place.offset,
+            ip_blkid: pg_sys::BlockIdData { bi_hi: (block >> 16) as u16, bi_lo: block as u16 },
+            ip_posid: place.line,
         };
         let mut tuple = pg_sys::HeapTupleData::default();
         // SAFETY: the buffer holds the block; the page is locked while the chain is followed and stays pinned
@@ -228,14 +244,5 @@ impl Open {
             }
         }
         Some(tuple)
-    }
-
-    /// What was found under a root, taken apart, and where it is now.
-    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, buffer: pg_sys::Buffer, root: Place) -> (Place, Row<'_>) {
-        // SAFETY: of this relation, on the pinned buffer.
-        unsafe {
-            let place = Place { buffer, at: pages::offset_of(&tuple, buffer), ..root };
-            (place, Row::of(tuple, self.relation, &self.known, buffer))
-        }
     }
 }

@@ -32,25 +32,18 @@ pub(crate) unsafe fn file_of(relation: pg_sys::Relation) -> u32 {
     }
 }
 
-/// Opens a table that may be gone, without looking it up by name first, or null. With a lock that is kept to the end
-/// of the transaction, unless it is held already.
+/// Opens a table that may be gone, without looking it up by name first, or null.
 ///
 /// # Safety
-/// Inside a transaction, and inside [`bare::guarded`].
-pub(crate) unsafe fn open_locked(table: pg_sys::Oid, held: bool) -> pg_sys::Relation {
-    let lock = pg_sys::AccessShareLock as i32;
+/// The table's number is locked; inside [`bare::guarded`].
+pub(crate) unsafe fn open_locked(table: pg_sys::Oid) -> pg_sys::Relation {
     // SAFETY: as the caller says.
     unsafe {
         // This release counts reads in memory that only opening in full keeps up to date.
         #[cfg(feature = "pg14")]
-        return bare::try_relation_open(table, if held { pg_sys::NoLock as i32 } else { lock });
+        return bare::try_relation_open(table, pg_sys::NoLock as i32);
         #[cfg(not(feature = "pg14"))]
-        {
-            if !held {
-                bare::LockRelationOid(table, lock);
-            }
-            bare::RelationIdGetRelation(table)
-        }
+        bare::RelationIdGetRelation(table)
     }
 }
 

@@ -26,3 +26,38 @@ fn answers_alike_with_more_keys_than_places() {
     assert!(stat(&mut session, "mismatches") > 0 || stat(&mut session, "misses") > 6000, "every key had a place");
     agree(&mut session);
 }
+
+#[test]
+fn answers_alike_when_the_pages_have_left_memory() {
+    let Some(database) = database() else { return };
+    let mut session = database.session();
+    session
+        .batch_execute(
+            "insert into secretaria.feature_usage
+               (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, period_start, period_end, reason, source)
+             select n, 'ai_tokens', 'metered', n % 3 > 0, n % 5 = 0, n % 7, 7, n % 7, '-infinity', 'infinity', 'ok', 'plan'
+             from generate_series(1000, 9000) n",
+        )
+        .expect("filled");
+    let differ = "select count(*)::text from generate_series(1000, 9000) n
+      cross join lateral secretaria.check_feature_access(n, 'ai_tokens', n % 4) x
+      cross join lateral secretaria_reference.check_feature_access(n, 'ai_tokens', n % 4) y
+      where x is distinct from y";
+    assert_eq!(outcome(&mut session, differ), Ok(vec!["0".to_owned()]));
+    let before = stat(&mut session, "mismatches");
+    // Twice as many pages as the server has buffers, a row each, then backwards through what was read above.
+    session
+        .batch_execute(
+            "create table ballast (filling char(8000));
+             alter table ballast alter filling set storage plain;
+             insert into ballast
+             select 'x'
+             from generate_series(1, (select 2 * setting::int from pg_settings where name = 'shared_buffers'));
+             select count(*) from (
+               select from secretaria.feature_usage order by company_id desc, feature desc offset 0) backwards",
+        )
+        .expect("crowded out");
+    assert_eq!(outcome(&mut session, differ), Ok(vec!["0".to_owned()]));
+    assert!(stat(&mut session, "mismatches") > before + 4000, "the pages were where they had been");
+    agree(&mut session);
+}
