@@ -1,6 +1,7 @@
 //! What a check and an increment cost inside Postgres, beside the same functions in PL/pgSQL and beside no work at all.
 //!
-//! All variants run in one process of Postgres, on the same rows, in turns, and the medians of the rounds are compared.
+//! All variants run in one process of Postgres, on the same rows, in turns that change direction from round to round.
+//! They are compared within each round, and the medians of that are reported: this machine may be slower a minute later.
 //! *twin* is the PL/pgSQL reference, *waterfall* resolves plan, override and usage at each call, *noop* is a function
 //! of the extension that returns a constant of the same type.
 //!
@@ -30,8 +31,8 @@ struct Args {
     /// Rounds; medians are reported.
     #[arg(long, env = "SECRETARIA_BENCH_ROUNDS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Seconds of each pgbench run.
-    #[arg(long, env = "SECRETARIA_BENCH_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=60))]
+    /// Seconds that are measured of each pgbench run.
+    #[arg(long, env = "SECRETARIA_BENCH_SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Companies, each with twenty features.
     #[arg(long, env = "SECRETARIA_BENCH_COMPANIES", default_value_t = 10_000)]
@@ -89,7 +90,11 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     for round in 1..=args.rounds {
         println!("round {round} of {}", args.rounds);
         writes::reset(&client, args.companies).await?;
-        for variant in pgbench::CHECKS.iter().filter(|it| has_extension || !it.of_extension) {
+        let mut checks: Vec<_> = pgbench::CHECKS.iter().filter(|it| has_extension || !it.of_extension).collect();
+        if round % 2 == 0 {
+            checks.reverse();
+        }
+        for variant in checks {
             let figure = pgbench::run(&local, variant, args)?;
             println!("  {:<16} {figure:>9.0} tps", variant.name);
             tps.entry(variant.name).or_default().push(figure);
@@ -113,11 +118,12 @@ async fn measure(args: &Args) -> anyhow::Result<Value> {
     Ok(line.into())
 }
 
-/// What the figures come to: medians, and one over another.
+/// What the figures come to: one over another within each round, and medians.
 fn ratios(tps: &Figures, cpu: &Figures, writes: &Figures) -> Map<String, Value> {
     let mut line = Map::new();
     let ratio = |figures: &Figures, over: &str, under: &str| {
-        Some(rounded(median(figures.get(over)?) / median(figures.get(under)?)))
+        let rounds = figures.get(over)?.iter().zip(figures.get(under)?);
+        Some(rounded(median(&rounds.map(|(over, under)| over / under).collect::<Vec<_>>())))
     };
     for (name, over, under) in [
         ("check_vs_noop", "check", "check_noop"),
