@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::increments::{alerts, assert_verifies, increment, limit, limited};
-use crate::support::{Database, at, company, record, records, refused};
+use crate::support::{Database, assert_entitlements_verify, at, company, record, records, refused};
 
 async fn tokens(client: &Client, arguments: &str) -> String {
     let columns = "accepted, reason, duplicate, used_before, used_after, reserved";
@@ -329,4 +329,33 @@ async fn old_lines_leave_what_they_came_to_behind() {
         .unwrap();
     let drift = format!("select counter, ledger, drift from verify_usage({c})");
     assert_eq!(record(&client, &drift).await, "(5,4,1)", "a check that finds nothing must be able to find something");
+}
+
+/// Every database of before the fifteenth migration knows only how much of a grant is gone.
+#[tokio::test]
+async fn credits_that_were_spent_before_their_periods_were_written_down_are_the_running_ones() {
+    let Some(database) = Database::create_plain().await else { return };
+    let client = database.connect().await;
+    let c = limited(&client, 10).await;
+    record(&client, &format!("select grant_credits({c}, 'whatsapp_messages', 100)")).await;
+    increment(&client, &format!("{c}, 'whatsapp_messages', 70")).await;
+    let counter = format!("select used, limit_value, ceiling from secretaria.feature_usage where company_id = {c}");
+    let takings = "select company_id, grant_id, period_start, amount from secretaria.usage_grant_takings";
+    let before = (records(&client, &counter).await, records(&client, takings).await);
+    assert_eq!(before.1.len(), 1, "{before:?}");
+    client.batch_execute("drop table secretaria.usage_grant_takings").await.unwrap();
+    client
+        .batch_execute(include_str!("../../sql/migrations/V0015__keep_what_periods_took_from_credits.sql"))
+        .await
+        .unwrap();
+    database.replace_reference().await;
+    assert_eq!((records(&client, &counter).await, records(&client, takings).await), before);
+    assert_verifies(&client).await;
+    assert_entitlements_verify(&client).await;
+    let undo = format!(
+        "select used_before, used_after from adjust_feature_usage({c}, 'whatsapp_messages', -65, null, 'undone')"
+    );
+    assert_eq!(record(&client, &undo).await, "(70,5)");
+    assert_verifies(&client).await;
+    assert_entitlements_verify(&client).await;
 }

@@ -5,7 +5,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Error};
 
 use crate::increments::{alerts, assert_verifies, increment, limited};
-use crate::support::{Database, record, refused};
+use crate::support::{Database, record, records, refused};
 
 /// One crowd after another: the server has room for one of them.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
@@ -187,6 +187,35 @@ async fn a_conflict_above_read_committed_is_to_be_tried_again() {
             assert_eq!(refused(&one, &call, &[]).await, "40001", "{level}: {call}");
             one.batch_execute("rollback").await.unwrap();
         }
+    }
+    assert_verifies(&one).await;
+}
+
+#[tokio::test]
+async fn a_bulk_call_above_read_committed_knows_the_keys_that_it_can_see() {
+    let Some(database) = Database::create().await else { return };
+    let (one, other) = (database.connect().await, database.connect().await);
+    let c = limited(&one, 1000).await;
+    for level in ["repeatable read", "serializable"] {
+        let call = format!(
+            "select ord, reason, duplicate, used_after
+            from increment_feature_usage_bulk(
+              array[{c}, {c}], array['whatsapp_messages', 'whatsapp_messages'], array[1, 1],
+              array['{level}: known', '{level}: new'], array_fill(null::timestamptz, array[2]))"
+        );
+        let begin = format!("begin isolation level {level}; select 1 from secretaria.companies");
+        let increment =
+            format!("select increment_feature_usage({c}, 'whatsapp_messages', 1, '{level}: known', null, 'allow')");
+        // Known only since the snapshot: to be tried again, and then it is known.
+        one.batch_execute(&begin).await.unwrap();
+        other.query(&increment, &[]).await.unwrap();
+        assert_eq!(refused(&one, &call, &[]).await, "40001", "{level}");
+        one.batch_execute("rollback").await.unwrap();
+        one.batch_execute(&begin).await.unwrap();
+        let answers = records(&one, &call).await;
+        one.batch_execute("commit").await.unwrap();
+        let used = if level == "serializable" { 3 } else { 1 };
+        assert_eq!(answers, [format!("(1,duplicate,t,{used})"), format!("(2,ok,f,{})", used + 1)], "{level}");
     }
     assert_verifies(&one).await;
 }

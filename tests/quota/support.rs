@@ -45,6 +45,11 @@ impl Database {
         Some(database)
     }
 
+    /// Makes the reference functions of this build anew, as `secretaria migrate` does at its end.
+    pub(crate) async fn replace_reference(&self) {
+        reference::apply(&mut self.connect().await).await.unwrap();
+    }
+
     /// The address of it for a role.
     pub(crate) fn url(&self, role: &str) -> String {
         url(&self.admin_url, role, &self.name)
