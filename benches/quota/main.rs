@@ -1,7 +1,8 @@
 //! What a check and an increment cost inside Postgres, beside the same functions in PL/pgSQL and beside no work at all.
 //!
-//! All variants run in one process of Postgres, on the same rows, in turns that change direction from round to round.
-//! They are compared within each round, and the medians of that are reported: this machine may be slower a minute later.
+//! All variants run in one process of Postgres, on the same rows, in turns; those of the checks change direction from
+//! round to round. Variants are compared within each round, and the medians of that are reported: a machine that is
+//! shared may be slower a minute later.
 //! *twin* is the PL/pgSQL reference, *waterfall* resolves plan, override and usage at each call, *noop* is a function
 //! of the extension that returns a constant of the same type.
 //!

@@ -42,8 +42,8 @@ static BACKEND: OneThread = OneThread(RefCell::new(Backend {
     mismatches: 0,
 }));
 
-/// Raised when a definition may have changed; whoever next opens a table lowers it.
-static DEFINITIONS_CHANGED: AtomicBool = AtomicBool::new(false);
+/// Raised when a table's definition may have changed, by position of [`Table`]; whoever next opens that table lowers it.
+static DEFINITION_CHANGED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 static ROLES_CHANGED: AtomicBool = AtomicBool::new(false);
 /// The tables whose definitions matter, by position of [`Table`].
 static WATCHED: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
@@ -58,9 +58,10 @@ pub(crate) fn watch(position: usize, relation: pg_sys::Oid) {
     WATCHED[position].store(relation.to_u32(), Relaxed);
 }
 
-/// Whether a watched definition may have changed since the last time this was asked.
-pub(crate) fn definitions_changed() -> bool {
-    DEFINITIONS_CHANGED.load(Relaxed) && DEFINITIONS_CHANGED.swap(false, Relaxed)
+/// Whether a table's definition may have changed since the last time this was asked.
+pub(crate) fn definition_changed(position: usize) -> bool {
+    let changed = &DEFINITION_CHANGED[position];
+    changed.load(Relaxed) && changed.swap(false, Relaxed)
 }
 
 /// Whether a role may have changed since the last time this was asked.
@@ -89,14 +90,18 @@ pub(crate) fn listen() {
 #[pg_guard]
 extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     let relation = relation.to_u32();
-    if relation == 0 || WATCHED.iter().any(|watched| watched.load(Relaxed) == relation) {
-        DEFINITIONS_CHANGED.store(true, Relaxed);
+    for (watched, changed) in WATCHED.iter().zip(&DEFINITION_CHANGED) {
+        if relation == 0 || watched.load(Relaxed) == relation {
+            changed.store(true, Relaxed);
+        }
     }
 }
 
 #[pg_guard]
 extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    DEFINITIONS_CHANGED.store(true, Relaxed);
+    for changed in &DEFINITION_CHANGED {
+        changed.store(true, Relaxed);
+    }
 }
 
 #[pg_guard]

@@ -59,6 +59,7 @@ struct Set {
     high: [u16; WAYS],
 }
 
+const _: () = assert!(size_of::<Set>() == 64);
 const EMPTY: Set = Set { tags: [0; WAYS], low: [0; WAYS], high: [0; WAYS] };
 
 impl Set {

@@ -1,6 +1,9 @@
 //! Where a row's bytes are in this process: pages in the server's shared memory.
 //!
-//! What is read here without a pin is a guess, like the place that it is read for, and is only used to fetch memory.
+//! What is read here without a pin is a guess, like the place that it is read for.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use pgrx::pg_sys;
 
@@ -10,17 +13,20 @@ const LINE: usize = 64;
 /// Lines of a row that are fetched: what a row of `secretaria.feature_usage` takes up.
 const ROW_LINES: usize = 4;
 
-/// The block that a buffer holds at the moment. Whoever pins it compares.
-pub(crate) fn block_in(buffer: pg_sys::Buffer) -> u32 {
-    // SAFETY: one of the buffers that there are, since a row was found there.
-    unsafe { (&raw const (*descriptor(buffer)).bufferdesc.tag.blockNum).read_volatile() }
-}
-
-/// How far from its page's beginning a row is, as a [`Place`] has it.
+/// The block that a place's buffer holds at the moment, of whichever table. Whoever pins the buffer compares.
 ///
 /// # Safety
-/// The row is on the page in this buffer, which is pinned.
-pub(crate) unsafe fn row_at(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u16 {
+/// A row was found at the place once, so that there is such a buffer.
+pub(crate) unsafe fn block_in(place: Place) -> u32 {
+    // SAFETY: in the server's shared memory, which stays mapped; other processes may write it meanwhile.
+    unsafe {
+        let block = &raw const (*descriptor(place.buffer)).bufferdesc.tag.blockNum;
+        AtomicU32::from_ptr(block.cast_mut()).load(Relaxed)
+    }
+}
+
+/// How far from its page's beginning a row is, as a [`Place`] has it, if it is on the page in this buffer.
+pub(crate) fn row_at(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u16 {
     (tuple.t_data.addr().wrapping_sub(page(buffer).addr()) / ROW_UNIT) as u16
 }
 

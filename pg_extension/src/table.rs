@@ -83,7 +83,7 @@ impl Table {
                     remembered.into_iter().for_each(pages::fetch_row);
                     (versions::open_locked(relation), remembered)
                 });
-                if open.is_null() || backend::definitions_changed() {
+                if open.is_null() || backend::definition_changed(self.shape.position) {
                     if !open.is_null() {
                         bare::RelationClose(open);
                     }
@@ -137,7 +137,7 @@ impl Open {
         // SAFETY: open and locked, and the buffer that is pinned holds the block.
         let found = unsafe {
             bare::guarded(|| {
-                let block = pages::block_in(place.buffer);
+                let block = pages::block_in(place);
                 versions::pin_recent(self.relation, block, place.buffer).then(|| self.version_in(block, place))?
             })
         };

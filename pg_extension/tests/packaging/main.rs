@@ -7,6 +7,7 @@ mod support;
 mod bindings;
 mod errors;
 mod increments;
+mod logins;
 mod upgrades;
 mod crowds;
 mod dumps;
