@@ -19,6 +19,9 @@ use crate::settings;
 use crate::shape::usage;
 use crate::table::Key;
 
+/// Of so many hits one counts as a use of its page.
+const HITS_OF_A_USE: u64 = 64;
+
 /// What a call site keeps while its query runs.
 pub(crate) struct Site {
     pub(crate) check: pg_sys::FmgrInfo,
@@ -204,6 +207,9 @@ pub(crate) unsafe fn with_row<T>(
                 }
                 let taken = take(&row);
                 row.release();
+                if hits.is_multiple_of(HITS_OF_A_USE) {
+                    open.count_use(now);
+                }
                 open.close();
                 return taken;
             }

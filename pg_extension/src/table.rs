@@ -145,6 +145,19 @@ impl Open {
         found.map(|tuple| unsafe { self.row_of(tuple, place) })
     }
 
+    /// Has the server count a use of a page, which pinning it by its buffer does not: pages without are the first to leave
+    /// memory. Nothing of the page is pinned.
+    pub(crate) fn count_use(&self, place: Place) {
+        // SAFETY: open and locked; the block is read only if the buffer holds it, so that there is one.
+        unsafe {
+            let block = pages::block_in(place);
+            if bare::guarded(|| versions::pin_recent(self.relation, block, place.buffer)) {
+                bare::ReleaseBuffer(place.buffer);
+                bare::ReleaseBuffer(pg_sys::ReadBuffer(self.relation, block));
+            }
+        }
+    }
+
     /// Whether the row is elsewhere on its page than remembered.
     pub(crate) fn has_moved(&self, now: Place) -> bool {
         self.remembered != Some(now)

@@ -28,6 +28,26 @@ fn answers_alike_with_more_keys_than_places() {
 }
 
 #[test]
+fn pages_that_are_only_checked_stay_in_memory() {
+    let Some(database) = database() else { return };
+    let mut session = database.session();
+    session.batch_execute("create table ballast (filling char(8000))").expect("made");
+    session.batch_execute("alter table ballast alter filling set storage plain").expect("set");
+    let ask = "select count(secretaria.has_feature(2, 'agents'))::text from generate_series(1, 1000)";
+    outcome(&mut session, ask).expect("asked");
+    let before = stat(&mut session, "mismatches");
+    // Three times as many pages as the server has buffers pass by, a fiftieth of its buffers at a time.
+    let crowd = "insert into ballast
+       select 'x'
+       from generate_series(1, (select 3 * setting::int / 150 from pg_settings where name = 'shared_buffers'))";
+    for _ in 0..150 {
+        session.batch_execute(crowd).expect("crowded");
+        outcome(&mut session, ask).expect("asked");
+    }
+    assert_eq!(stat(&mut session, "mismatches"), before, "its page had to leave");
+}
+
+#[test]
 fn answers_alike_when_the_pages_have_left_memory() {
     let Some(database) = database() else { return };
     let mut session = database.session();
