@@ -15,7 +15,7 @@ const EVENTS: u32 = 10_000;
 /// Writers at once, where they are many.
 const WRITERS: u32 = 16;
 /// Bulk calls of a round, of which the first warms up.
-const CALLS: u32 = 4;
+const CALLS: u32 = 10;
 
 /// Everything back to where it was: counters, further rows, ledger; then some lines, so that it is not empty.
 pub(crate) async fn reset(client: &Client, companies: u32) -> anyhow::Result<()> {
