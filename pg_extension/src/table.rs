@@ -220,15 +220,6 @@ impl Open {
         }
     }
 
-    /// What was found under a root, taken apart, and where it is now.
-    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, root: Place) -> (Place, Row<'_>) {
-        // SAFETY: of this relation, on the pinned buffer.
-        unsafe {
-            let place = Place { row: pages::row_at(&tuple, root.buffer), ..root };
-            (place, Row::of(tuple, self.relation, &self.known, root.buffer))
-        }
-    }
-
     /// The same, in a buffer that is pinned; without a row the pin is let go. Only inside [`bare::guarded`].
     unsafe fn version_in(&self, block: u32, place: Place) -> Option<pg_sys::HeapTupleData> {
         let buffer = place.buffer;
@@ -257,5 +248,14 @@ impl Open {
             }
         }
         Some(tuple)
+    }
+
+    /// What was found under a root, taken apart, and where it is now.
+    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, root: Place) -> (Place, Row<'_>) {
+        // SAFETY: of this relation, on the pinned buffer.
+        unsafe {
+            let place = Place { row: pages::row_at(&tuple, root.buffer), ..root };
+            (place, Row::of(tuple, self.relation, &self.known, root.buffer))
+        }
     }
 }

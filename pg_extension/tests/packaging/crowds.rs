@@ -1,20 +1,32 @@
-//! More keys than a session may remember places for.
+//! More keys than a session may remember places for, and more pages than the server has memory for.
+
+use postgres::Client;
 
 use crate::support::{agree, database, outcome, stat};
+
+/// Counters of the companies from 1000 to `last`, of every kind of answer.
+fn fill(session: &mut Client, last: i32) {
+    let counters = format!(
+        "insert into secretaria.feature_usage
+           (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, period_start, period_end, reason, source)
+         select n, 'ai_tokens', 'metered', n % 3 > 0, n % 5 = 0, n % 7, 7, n % 7, '-infinity', 'infinity', 'ok', 'plan'
+         from generate_series(1000, {last}) n"
+    );
+    session.batch_execute(&counters).expect("filled");
+}
+
+/// An empty table of which a row takes up a page.
+fn ballast(session: &mut Client) {
+    session.batch_execute("create table ballast (filling char(8000))").expect("made");
+    session.batch_execute("alter table ballast alter filling set storage plain").expect("set");
+}
 
 #[test]
 fn answers_alike_with_more_keys_than_places() {
     let Some(database) = database() else { return };
     let mut session = database.session();
-    session
-        .batch_execute(
-            "insert into secretaria.feature_usage
-               (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, period_start, period_end, reason, source)
-             select n, 'ai_tokens', 'metered', n % 3 > 0, n % 5 = 0, n % 7, 7, n % 7, '-infinity', 'infinity', 'ok', 'plan'
-             from generate_series(1000, 3000) n;
-             set secretaria.location_cache_entries = 64",
-        )
-        .expect("filled");
+    fill(&mut session, 3000);
+    session.batch_execute("set secretaria.location_cache_entries = 64").expect("set");
     let differ = "select count(*)::text from generate_series(1000, 3000) n
       cross join lateral secretaria.check_feature_access(n, 'ai_tokens', n % 4) x
       cross join lateral secretaria_reference.check_feature_access(n, 'ai_tokens', n % 4) y
@@ -31,8 +43,7 @@ fn answers_alike_with_more_keys_than_places() {
 fn pages_that_are_only_checked_stay_in_memory() {
     let Some(database) = database() else { return };
     let mut session = database.session();
-    session.batch_execute("create table ballast (filling char(8000))").expect("made");
-    session.batch_execute("alter table ballast alter filling set storage plain").expect("set");
+    ballast(&mut session);
     let ask = "select count(secretaria.has_feature(2, 'agents'))::text from generate_series(1, 1000)";
     outcome(&mut session, ask).expect("asked");
     let before = stat(&mut session, "mismatches");
@@ -51,26 +62,18 @@ fn pages_that_are_only_checked_stay_in_memory() {
 fn answers_alike_when_the_pages_have_left_memory() {
     let Some(database) = database() else { return };
     let mut session = database.session();
-    session
-        .batch_execute(
-            "insert into secretaria.feature_usage
-               (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, period_start, period_end, reason, source)
-             select n, 'ai_tokens', 'metered', n % 3 > 0, n % 5 = 0, n % 7, 7, n % 7, '-infinity', 'infinity', 'ok', 'plan'
-             from generate_series(1000, 9000) n",
-        )
-        .expect("filled");
+    fill(&mut session, 9000);
     let differ = "select count(*)::text from generate_series(1000, 9000) n
       cross join lateral secretaria.check_feature_access(n, 'ai_tokens', n % 4) x
       cross join lateral secretaria_reference.check_feature_access(n, 'ai_tokens', n % 4) y
       where x is distinct from y";
     assert_eq!(outcome(&mut session, differ), Ok(vec!["0".to_owned()]));
     let before = stat(&mut session, "mismatches");
-    // Twice as many pages as the server has buffers, a row each, then backwards through what was read above.
+    ballast(&mut session);
+    // Twice as many pages as the server has buffers, then backwards through what was read above.
     session
         .batch_execute(
-            "create table ballast (filling char(8000));
-             alter table ballast alter filling set storage plain;
-             insert into ballast
+            "insert into ballast
              select 'x'
              from generate_series(1, (select 2 * setting::int from pg_settings where name = 'shared_buffers'));
              select count(*) from (
