@@ -4,6 +4,7 @@ mod decide;
 mod intake;
 mod claims;
 mod finish;
+mod allowance;
 
 use std::time::Duration;
 
