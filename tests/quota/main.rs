@@ -16,6 +16,7 @@ mod slots;
 mod crashes;
 mod lifecycle;
 mod roles;
+mod row_security;
 mod intrusions;
 mod rebind;
 mod starting;
