@@ -10,7 +10,7 @@ use platform::postgres::Db;
 use platform::seal::Sealer;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{operator, say};
+use super::{named, operator, say};
 use crate::Settings;
 
 /// The subcommands of `company`.
@@ -78,7 +78,7 @@ pub struct Rotate {
 /// Where a company's alerts are sent.
 #[derive(Debug, Args)]
 pub struct Webhook {
-    /// The company, by domain.
+    /// The company, by domain or id.
     #[arg(long, visible_alias = "domain")]
     company: String,
     /// The receiver: https:// and a public host. Turns the webhook on.
@@ -109,7 +109,8 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
             say(format_args!("webhook secret   {}", added.webhook_secret.expose_secret()))?;
         }
         Command::List => {
-            for line in table(&companies::list(&db).await?) {
+            let companies = companies::list(&db).await?;
+            for line in table(&companies).into_iter().chain(warnings(&companies)) {
                 say(line)?;
             }
         }
@@ -130,7 +131,8 @@ async fn webhook(settings: &Settings, db: &Db, args: Webhook) -> anyhow::Result<
     let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
     let change = ChangeWebhook { url: args.url, rotate: args.rotate.then_some(keep), off: args.off };
     let reach = settings.alerts.reach();
-    let webhook = companies::change_webhook(db, &sealer, &args.company, change, clock::now(), reach).await?;
+    let (_, domain) = named(db, &args.company).await?;
+    let webhook = companies::change_webhook(db, &sealer, &domain, change, clock::now(), reach).await?;
     let state = if webhook.enabled { "" } else { "   (off)" };
     say(format_args!("url              {}{state}", webhook.url))?;
     if let Some(secret) = webhook.new_secret {
@@ -160,6 +162,16 @@ fn table(companies: &[Listed]) -> Vec<String> {
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// What a person should know about domains that were registered before digits alone were refused.
+pub(super) fn warnings(companies: &[Listed]) -> Vec<String> {
+    let unreachable = companies.iter().filter(|it| companies::reads_as_id(&it.domain));
+    let line = |it: &Listed| {
+        let (domain, id) = (&it.domain, it.company_id);
+        format!("warning: `--company {domain}` is the company with the id {domain}; the one with that domain is {id}")
+    };
+    unreachable.map(line).collect()
 }
 
 fn read(args: Add) -> anyhow::Result<NewCompany> {

@@ -8,7 +8,7 @@ use platform::seal::Sealer;
 use platform::task;
 use tokio_postgres::NoTls;
 
-use super::{operator, reference, say};
+use super::{company, operator, reference, say};
 use crate::Settings;
 
 const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
@@ -57,6 +57,9 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     let subscribed = api::companies::subscribe_all(&operator).await?;
     if subscribed > 0 {
         say(format_args!("plan given       {} to {subscribed} companies", api::companies::FIRST_PLAN))?;
+    }
+    for warning in company::warnings(&api::companies::list(&operator).await?) {
+        say(warning)?;
     }
     Ok(())
 }

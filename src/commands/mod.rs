@@ -16,6 +16,7 @@ mod say;
 pub use say::is_unread;
 
 use anyhow::{Context, bail};
+use api::companies;
 use domain::CompanyId;
 use platform::postgres::{Db, query};
 
@@ -31,14 +32,16 @@ async fn operator(settings: &Settings) -> anyhow::Result<Db> {
 
 /// The company a person named by its domain or its id.
 async fn company_named(db: &Db, name: &str) -> anyhow::Result<CompanyId> {
-    let rows = query(
-        &db.get().await?,
-        "select company_id from secretaria.companies where domain = lower($1) or company_id::text = $1",
-        &[&name],
-    )
-    .await?;
+    Ok(named(db, name).await?.0)
+}
+
+/// The id and the domain of the company a person named. Digits alone are an id, also where a domain reads the same.
+async fn named(db: &Db, name: &str) -> anyhow::Result<(CompanyId, String)> {
+    let column = if companies::reads_as_id(name) { "company_id::text = $1" } else { "domain = lower($1)" };
+    let sql = format!("select company_id, domain from secretaria.companies where {column}");
+    let rows = query(&db.get().await?, &sql, &[&name]).await?;
     match rows.first() {
-        Some(row) => Ok(CompanyId(row.get(0))),
+        Some(row) => Ok((CompanyId(row.get(0)), row.get(1))),
         None => bail!("no company `{name}`: `secretaria company list` shows them"),
     }
 }

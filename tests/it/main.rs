@@ -11,6 +11,7 @@ mod turns;
 mod deliveries;
 mod bad_days;
 mod shelf;
+mod names;
 mod limits;
 mod alerts;
 mod people;

@@ -50,6 +50,19 @@ pub(super) fn domain(text: &str) -> Result<String, Error> {
     }
 }
 
+/// A domain that no company has yet. Digits alone are refused: whoever names a company by them means its id.
+pub(super) fn new_domain(domain: &str) -> Result<&str, Error> {
+    match reads_as_id(domain) {
+        false => Ok(domain),
+        true => Err(senseless("domain", "must not be digits alone, which name a company by its id")),
+    }
+}
+
+/// Whether a name of a company is its id and not its domain: digits alone.
+pub fn reads_as_id(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|it| it.is_ascii_digit())
+}
+
 /// A secret of ours or theirs: long enough not to be guessed, and fit for a header.
 pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<SecretString, Error> {
     let text = secret.expose_secret();
@@ -137,6 +150,14 @@ mod tests {
             assert!(domain(wrong).is_err(), "{wrong}");
         }
         assert!(domain(&["abcdefg"; 33].join(".")).is_err(), "longer than 253");
+    }
+
+    #[test]
+    fn a_new_domain_is_not_digits_alone() {
+        assert!(problem(new_domain("1")).starts_with("domain:"));
+        for right in ["1.example", "1-2", "1.2", "a1"] {
+            assert_eq!(new_domain(right).unwrap(), right);
+        }
     }
 
     #[test]

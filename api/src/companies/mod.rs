@@ -18,6 +18,7 @@ use platform::seal::{self, Place, Sealer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
+pub use check::reads_as_id;
 pub use webhook::{ChangeWebhook, Webhook, change_webhook};
 
 /// The company that exists after the migrations.
@@ -143,7 +144,7 @@ pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<Added,
     let transaction = client.transaction().await?;
     let known = match store::by_domain(&transaction, &company.domain).await? {
         Some(known) => known,
-        None => store::insert(&transaction, &company.domain).await?,
+        None => store::insert(&transaction, check::new_domain(&company.domain)?).await?,
     };
     let webhook_secret = match (&company.webhook_secret, known.secret(sealer)?) {
         (None, Some(kept)) => kept,
