@@ -99,7 +99,7 @@ begin
     end,
     arming = u.arming + case when u.period_start <> excluded.period_start
       or u.limit_value is distinct from excluded.limit_value then 1 else 0 end,
-    -- A threshold that the use already stands above has fired, whatever the limit was when it did.
+    -- What the use stands above under the new limit is behind it: _store_and_announce says which of it is news.
     fired_threshold = case
       when u.period_start <> excluded.period_start then excluded.fired_threshold
       when u.limit_value is distinct from excluded.limit_value
@@ -146,7 +146,7 @@ begin
         and isfinite(u.period_start)
     ));
   end if;
-  perform secretaria_reference._store(p_company, at);
+  perform secretaria_reference._store_and_announce(p_company, at);
   delete from secretaria.feature_usage u
   using secretaria.features_catalog c
   where u.company_id = p_company

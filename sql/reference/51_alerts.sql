@@ -82,6 +82,32 @@ comment on function secretaria_reference._crossed(bigint, text, bigint, bigint) 
   'Stable; the caller holds the counter''s row. The thresholds (80, 100) that use has just passed on its way up and that
 have not fired in this arming.';
 
+create or replace function secretaria_reference._announce_threshold(
+  p_counter secretaria.feature_usage,
+  p_threshold smallint,
+  p_used bigint
+)
+returns void
+language plpgsql
+as $$
+begin
+  insert into secretaria.usage_alerts as a
+    (company_id, feature, period_start, threshold, limit_value, announced_at)
+  values (p_counter.company_id, p_counter.feature, p_counter.period_start, p_threshold, p_counter.limit_value,
+    secretaria_reference._now())
+  on conflict (company_id, feature, period_start, threshold) do update
+  set limit_value = excluded.limit_value, announced_at = excluded.announced_at
+  where a.limit_value < excluded.limit_value;
+  perform secretaria_reference._announce(p_counter.company_id, 'usage_threshold', jsonb_build_object(
+    'feature', p_counter.feature, 'threshold', p_threshold, 'limit', p_counter.limit_value, 'used', p_used,
+    'arming', p_counter.arming, 'period_start', secretaria_reference._micros(p_counter.period_start),
+    'period_end', secretaria_reference._micros(p_counter.period_end)));
+end
+$$;
+comment on function secretaria_reference._announce_threshold(secretaria.feature_usage, smallint, bigint) is
+  'Volatile; the caller holds the counter''s row. Announces that use stands at or above a threshold of the limit, and
+writes down that it did.';
+
 create or replace function secretaria_reference._fire(
   p_company bigint,
   p_feature text,
@@ -94,7 +120,7 @@ as $$
 declare
   crossed constant smallint[] := secretaria_reference._crossed(p_company, p_feature, p_before, p_after);
   threshold smallint;
-  counter record;
+  counter secretaria.feature_usage;
 begin
   foreach threshold in array crossed
   loop
@@ -104,12 +130,9 @@ begin
     where u.company_id = p_company
       and u.feature = p_feature
       and u.slot = 0
-    returning u.limit_value, u.arming, u.period_start, u.period_end
+    returning u.*
     into counter;
-    perform secretaria_reference._announce(p_company, 'usage_threshold', jsonb_build_object(
-      'feature', p_feature, 'threshold', threshold, 'limit', counter.limit_value, 'used', p_after,
-      'arming', counter.arming, 'period_start', secretaria_reference._micros(counter.period_start),
-      'period_end', secretaria_reference._micros(counter.period_end)));
+    perform secretaria_reference._announce_threshold(counter, threshold, p_after);
   end loop;
   return crossed;
 end
@@ -118,6 +141,57 @@ comment on function secretaria_reference._fire(bigint, text, bigint, bigint) is
   'Volatile; the caller holds the counter''s row. Announces the thresholds (80, 100) that used has just passed on its
 way up, each once per arming, and answers them.';
 
+create or replace function secretaria_reference._store_and_announce(p_company bigint, p_at timestamptz)
+returns void
+language plpgsql
+as $$
+declare
+  before constant secretaria.feature_usage[] := array(
+    select u
+    from secretaria.feature_usage u
+    where u.company_id = p_company
+      and u.slot = 0
+  );
+  passed record;
+begin
+  perform secretaria_reference._store(p_company, p_at);
+  for passed in
+    select u as counter, t.threshold, u.used
+    from secretaria.feature_usage u
+    left join unnest(before) as b
+      on b.feature = u.feature
+      -- What stood in another period, or while nothing was allowed, was not said of this one.
+      and b.period_start = u.period_start
+      and b.allowed
+    cross join unnest(array[80, 100]::smallint[]) as t (threshold)
+    where u.company_id = p_company
+      and u.slot = 0
+      and u.kind = 'metered'
+      and u.allowed
+      and u.used > 0
+      and u.limit_value is distinct from b.limit_value
+      and t.threshold > coalesce(b.fired_threshold, 0)
+      and u.used::numeric * 100 >= t.threshold * u.limit_value::numeric
+      and not exists (
+        select
+        from secretaria.usage_alerts a
+        where a.company_id = u.company_id
+          and a.feature = u.feature
+          and a.period_start = u.period_start
+          and a.threshold = t.threshold
+          and a.limit_value >= u.limit_value
+      )
+    order by u.feature, t.threshold
+  loop
+    perform secretaria_reference._announce_threshold(passed.counter, passed.threshold, passed.used);
+  end loop;
+end
+$$;
+comment on function secretaria_reference._store_and_announce(bigint, timestamptz) is
+  'Volatile; for _materialise, which holds the locks and has ended sharing, so that used is all of it. Stores what
+resolving says, and announces each threshold that a new limit puts below the use, unless this period''s alert for it has
+been announced for this limit or a greater one.';
+
 do $$
 declare
   internal text;
@@ -125,6 +199,8 @@ begin
   foreach internal in array array[
     '_micros(timestamptz)',
     '_announce(bigint, text, jsonb)',
+    '_announce_threshold(secretaria.feature_usage, smallint, bigint)',
+    '_store_and_announce(bigint, timestamptz)',
     '_crossed(bigint, text, bigint, bigint)',
     '_fire(bigint, text, bigint, bigint)'
   ]

@@ -9,6 +9,7 @@ mod checks;
 mod resolution;
 mod editors;
 mod increments;
+mod lowered_limits;
 mod reservations;
 mod corrections;
 mod crowd;
