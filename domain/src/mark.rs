@@ -59,6 +59,8 @@ pub enum IgnoreReason {
     Stub,
     /// An emoji on an earlier message.
     Reaction,
+    /// Of a kind that we do not read: a poll, an order, whatever WhatsApp adds next.
+    UnsupportedKind,
     /// The company is not served.
     CompanyInactive,
     /// Neither the company nor the operator wants to be told.
@@ -77,6 +79,7 @@ impl IgnoreReason {
             IgnoreReason::Revoked => "revoked",
             IgnoreReason::Stub => "stub",
             IgnoreReason::Reaction => "reaction",
+            IgnoreReason::UnsupportedKind => "unsupported_kind",
             IgnoreReason::CompanyInactive => "company_inactive",
             IgnoreReason::NoWebhook => "no_webhook",
         }

@@ -26,7 +26,7 @@ pub enum Rejection {
     /// Nothing in the body says who wrote.
     #[error("no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid")]
     MissingNumber,
-    /// The message is none that we know how to read.
+    /// There is no message, or a known one in a form that it never has. A kind that we do not know is accepted.
     #[error("no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like")]
     UnknownShape,
     /// A field is there and makes no sense.

@@ -21,7 +21,7 @@ use platform::trace::Traceparent;
 use platform::{clock, metric, task};
 
 use crate::companies::{Companies, Company};
-use crate::parse;
+use crate::parse::{self, UnsupportedKind};
 use crate::publish::{self, Ready};
 use crate::rejection::{Rejection, Unavailable};
 use crate::signature::{self, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
@@ -81,13 +81,21 @@ async fn receive(ingest: &Ingest, headers: &HeaderMap, body: Body, began: Instan
     let body = read(body, headers, &ingest.config).await.map_err(|it| refused(it, None, headers, began))?;
     let company = ingest.companies.named_by(headers).map_err(|it| refused(it.into(), None, headers, began))?;
     match examine(&company, headers, &body) {
-        Ok((event, trace, ready)) => ingest.store(company, event, trace, ready, began).await,
+        Ok(examined) => ingest.store(company, examined, began).await,
         Err(rejection) => Err(refused(rejection, Some(&company), headers, began)),
     }
 }
 
+/// A hook that may be stored.
+struct Examined {
+    event: EventId,
+    trace: Traceparent,
+    ready: Ready,
+    unsupported: Option<UnsupportedKind>,
+}
+
 /// From bytes to a record, without waiting for anything.
-fn examine(company: &Company, headers: &HeaderMap, body: &[u8]) -> Result<(EventId, Traceparent, Ready), Rejection> {
+fn examine(company: &Company, headers: &HeaderMap, body: &[u8]) -> Result<Examined, Rejection> {
     let now = clock::now();
     let bytes = |name| headers.get(name).map(|it: &axum::http::HeaderValue| it.as_bytes());
     let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
@@ -99,19 +107,13 @@ fn examine(company: &Company, headers: &HeaderMap, body: &[u8]) -> Result<(Event
     let instants = (parsed.occurred_at, now);
     let ready =
         publish::prepare(company, event, parsed.message, instants, &trace).map_err(|_| Unavailable::NotDurable)?;
-    Ok((event, trace, ready))
+    Ok(Examined { event, trace, ready, unsupported: parsed.unsupported })
 }
 
 impl Ingest {
     /// Waits for the broker's word; a hang-up does not cancel it.
-    async fn store(
-        &self,
-        company: Arc<Company>,
-        event: EventId,
-        trace: Traceparent,
-        ready: Ready,
-        began: Instant,
-    ) -> Result<Accepted, Rejection> {
+    async fn store(&self, company: Arc<Company>, examined: Examined, began: Instant) -> Result<Accepted, Rejection> {
+        let Examined { event, trace, ready, unsupported } = examined;
         let published = ready.publish(&self.producer);
         let stored = task::to_its_end(async move {
             let result = published.await;
@@ -120,6 +122,9 @@ impl Ingest {
             match &result {
                 Ok(()) => {
                     company.accepted.increment(1);
+                    if let Some(kind) = unsupported {
+                        counter!(metric::WEBHOOK_UNSUPPORTED, "kind" => kind.as_str()).increment(1);
+                    }
                     tracing::info!(correlation_id, company_id, %event, status = 202, duration_us, "hook accepted");
                 }
                 Err(problem) => {

@@ -10,6 +10,8 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 pub const WEBHOOK_RECEIVED: &str = "secretaria_webhook_received_total";
 /// Why hooks were rejected.
 pub const WEBHOOK_REJECTED: &str = "secretaria_webhook_rejected_total";
+/// Hooks accepted although their message is of a kind that is not read, by kind.
+pub const WEBHOOK_UNSUPPORTED: &str = "secretaria_webhook_unsupported_total";
 /// From a hook's first byte to its answer.
 pub const WEBHOOK_LATENCY: &str = "secretaria_webhook_latency_seconds";
 /// Messages stored, by company and `in` or `out`.
@@ -89,6 +91,7 @@ pub fn describe(labelled_companies: usize) {
     LABELLED.get_or_init(|| Labelled { most: labelled_companies, companies: RwLock::default() });
     describe_counter!(WEBHOOK_RECEIVED, "hooks answered, by company and status");
     describe_counter!(WEBHOOK_REJECTED, "hooks rejected, by reason");
+    describe_counter!(WEBHOOK_UNSUPPORTED, "hooks accepted whose message is of a kind that is not read, by kind");
     describe_histogram!(WEBHOOK_LATENCY, "from a hook's first byte to its answer");
     describe_counter!(MESSAGES_PROCESSED, "messages stored, by company and kind");
     describe_counter!(TOKEN_USAGE, "model tokens, by company and direction");

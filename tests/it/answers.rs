@@ -29,7 +29,7 @@ async fn every_refusal_says_why() {
         ("extreme timestamp", signed_at(i64::MIN)),
         ("not json", clinic.signed("{oi", now, &clinic.secret)),
         ("no number", clinic.hook(&json!({ "message": { "conversation": "oi" } }))),
-        ("unknown shape", clinic.hook(&json!({ "number": NUMBER, "message": { "pollCreationMessage": {} } }))),
+        ("unknown shape", clinic.hook(&json!({ "number": NUMBER, "message": { "conversation": null } }))),
         ("too large", clinic.signed(&"x".repeat(1_048_577), now, &clinic.secret)),
     ];
     let mut heard = Vec::new();
@@ -108,10 +108,11 @@ async fn what_needs_no_answer_is_accepted_and_ends_ignored_with_its_reason() {
     app.accept(&raw(jid, false, "R", json!({ "reactionMessage": { "key": { "id": "x" }, "text": "👍" } }))).await;
     let revoke = json!({ "protocolMessage": { "key": { "id": "x" }, "type": "REVOKE" } });
     app.accept(&raw(jid, false, "P", revoke)).await;
+    app.accept(&raw(jid, false, "U", json!({ "aKindOfNextYear": { "field": 1 } }))).await;
     app.settles().await;
     assert_eq!(
         app.one("select reason from event_marks where processor = 'reply' and state = 'ignored' order by reason").await,
-        "broadcast\ngroup\nown_echo\nreaction\nrevoked\nstub"
+        "broadcast\ngroup\nown_echo\nreaction\nrevoked\nstub\nunsupported_kind"
     );
     assert_eq!(app.sent_to("5511999990001"), Vec::<String>::new());
 }

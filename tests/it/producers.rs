@@ -123,6 +123,7 @@ fn every_reason_to_ignore_is_explained() {
         IgnoreReason::Revoked,
         IgnoreReason::Stub,
         IgnoreReason::Reaction,
+        IgnoreReason::UnsupportedKind,
         IgnoreReason::CompanyInactive,
     ];
     for reason in reasons {

@@ -278,9 +278,9 @@ mod tests {
             let sum = |it: BTreeMap<&str, i64>| it.values().sum();
             [answered, repeated, sum(ignored), sum(refused), turns, parked, calls]
         };
-        assert_eq!(numbers(Who::Clinic), [15, 0, 5, 4, 13, 1, 13]);
+        assert_eq!(numbers(Who::Clinic), [15, 0, 6, 4, 13, 1, 13]);
         assert_eq!(numbers(Who::Salon), [7, 1, 2, 3, 7, 0, 6]);
-        assert_eq!(script.hooks(), 37);
+        assert_eq!(script.hooks(), 38);
     }
 
     #[test]

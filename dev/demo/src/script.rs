@@ -123,7 +123,7 @@ pub(crate) fn write(run: &Run) -> anyhow::Result<Script> {
 
 /// Understood, and answered by nobody.
 fn ignored(pen: &mut Pen) -> anyhow::Result<Vec<(Who, Hook)>> {
-    use IgnoreReason::{Broadcast, Edited, Group, OwnEcho, Reaction, Revoked, Stub};
+    use IgnoreReason::{Broadcast, Edited, Group, OwnEcho, Reaction, Revoked, Stub, UnsupportedKind};
     let somebody = pen.contact("Rita");
     let mut raw = |fixture| pen.baileys(fixture, &somebody, &[]);
     let clinic = [
@@ -132,6 +132,7 @@ fn ignored(pen: &mut Pen) -> anyhow::Result<Vec<(Who, Hook)>> {
         ("a reaction", Reaction, raw(fixture!("baileys_reaction_message"))?),
         ("an edit", Edited, raw(fixture!("baileys_edited_message"))?),
         ("a stub", Stub, raw(fixture!("baileys_stub_without_message"))?),
+        ("a poll", UnsupportedKind, raw(fixture!("baileys_poll"))?),
     ];
     let salon = [
         ("a message taken back", Revoked, raw(fixture!("baileys_revoke_protocol_message"))?),

@@ -6,6 +6,7 @@ use domain::{Content, IgnoreReason};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::part::Part;
+use super::unsupported::UnsupportedKind;
 
 /// A message object.
 #[derive(Debug)]
@@ -14,7 +15,9 @@ pub(super) enum Message {
     Said(Said),
     /// A shell: nothing in it but what accompanies a message.
     Bare,
-    /// Something else.
+    /// It has content, of a kind that we do not read.
+    Unsupported(UnsupportedKind),
+    /// Nothing that is a message: no content, or content we read in a form it never has.
     Unknown,
 }
 
@@ -32,6 +35,11 @@ impl Said {
     /// A message of which nothing arrived.
     pub(super) fn stub() -> Self {
         Said { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::Stub) }
+    }
+
+    /// A message that arrived and that we cannot read.
+    pub(super) fn unsupported() -> Self {
+        Said { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::UnsupportedKind) }
     }
 
     /// Whether nothing of it arrived, or nothing was ever meant for people.
@@ -59,9 +67,11 @@ impl<'de> Visitor<'de> for EveryPart {
         f.write_str("a message object")
     }
 
-    /// Of several parts the first in [`Part`]'s order counts, and an empty one only if there is no other.
+    /// Of several parts the first in [`Part`]'s order counts; one that we cannot read only if there is none that we can,
+    /// and an empty one only if there is no other at all.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
         let mut best: Option<((bool, Part), Said)> = None;
+        let mut unsupported: Option<UnsupportedKind> = None;
         let mut has_bare = false;
         let mut has_unknown = false;
         while let Some(part) = map.next_key::<Part>()? {
@@ -72,14 +82,17 @@ impl<'de> Visitor<'de> for EveryPart {
                         best = Some((order, said));
                     }
                 }
+                Message::Unsupported(kind) => unsupported = Some(unsupported.map_or(kind, |earlier| earlier.min(kind))),
                 Message::Bare => has_bare = true,
                 Message::Unknown => has_unknown = true,
             }
         }
-        Ok(match best {
-            Some((_, said)) => Message::Said(said),
-            None if has_bare && !has_unknown => Message::Bare,
-            None => Message::Unknown,
+        Ok(match (best, unsupported) {
+            (Some((_, said)), None) => Message::Said(said),
+            (Some(((false, _), said)), _) => Message::Said(said),
+            (_, Some(kind)) => Message::Unsupported(kind),
+            (None, None) if has_bare && !has_unknown => Message::Bare,
+            (None, None) => Message::Unknown,
         })
     }
 }

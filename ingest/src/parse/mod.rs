@@ -9,6 +9,7 @@ mod part;
 mod repair;
 mod sender;
 mod text;
+mod unsupported;
 mod whaticket;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use domain::InboundMessage;
 use jiff::Timestamp;
 
+pub use unsupported::UnsupportedKind;
 pub use whaticket::whaticket;
 
 /// A message and when it was written.
@@ -26,4 +28,6 @@ pub struct Parsed {
     pub message: InboundMessage,
     /// When the provider says it was written; when we received it, if the provider says nothing sensible.
     pub occurred_at: Timestamp,
+    /// What kind it is of, if that is why it is ignored.
+    pub unsupported: Option<UnsupportedKind>,
 }

@@ -13,6 +13,7 @@ use serde_json::Number;
 use super::content::{Message, Said};
 use super::json::Json;
 use super::text;
+use super::unsupported::UnsupportedKind;
 
 /// The keys we know, in the order in which they count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -48,8 +49,10 @@ pub(super) enum Part {
     MessageContextInfo,
     /// Accompanies the first message in a group.
     SenderKeyDistributionMessage,
-    #[serde(other)]
-    Unknown,
+    /// Stands in for a message that is on the phone alone; what it stands for may follow under the same id.
+    PlaceholderMessage,
+    /// Any other key.
+    Unsupported(UnsupportedKind),
 }
 
 impl Part {
@@ -84,13 +87,13 @@ impl Part {
             Part::ContactMessage | Part::ContactsArrayMessage => media(MediaKind::ContactCard, map.next_value()?),
             Part::StickerMessage => media(MediaKind::Sticker, map.next_value()?),
             Part::ReactionMessage => understood(map.next_value()?, |it: Reaction<'de>| Some(it.said())),
-            Part::MessageContextInfo | Part::SenderKeyDistributionMessage => {
+            Part::MessageContextInfo | Part::SenderKeyDistributionMessage | Part::PlaceholderMessage => {
                 map.next_value::<IgnoredAny>()?;
                 Message::Bare
             }
-            Part::Unknown => {
-                map.next_value::<IgnoredAny>()?;
-                Message::Unknown
+            Part::Unsupported(kind) => {
+                let content: Json<'de> = map.next_value()?;
+                if content.is_present() { Message::Unsupported(kind) } else { Message::Unknown }
             }
         })
     }
@@ -120,7 +123,7 @@ fn unwrapped(wrapper: Json<'_, Wrapper<'_>>) -> Message {
 fn edited(message: Message) -> Message {
     let said = match message {
         Message::Said(said) => said,
-        Message::Bare | Message::Unknown => Said::stub(),
+        Message::Bare | Message::Unsupported(_) | Message::Unknown => Said::stub(),
     };
     Message::Said(Said { ignore: Some(IgnoreReason::Edited), ..said })
 }

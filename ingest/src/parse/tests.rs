@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use domain::{Author, Content, InboundMessage};
+use domain::{Author, Content, IgnoreReason, InboundMessage};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::whaticket;
+use super::{UnsupportedKind, whaticket};
 use crate::rejection::Rejection;
 
 const RECEIVED_AT: i64 = 1_760_086_400;
@@ -20,8 +20,8 @@ fn message(body: &str) -> InboundMessage {
 }
 
 fn line(body: &[u8]) -> String {
-    let (it, occurred_at) = match parsed(body) {
-        Ok(it) => (it.message, it.occurred_at),
+    let (it, occurred_at, unsupported) = match parsed(body) {
+        Ok(it) => (it.message, it.occurred_at, it.unsupported),
         Err(rejection @ Rejection::NotJson { .. }) => return format!("400 {rejection}"),
         Err(rejection) => return format!("{} {:?}", rejection.status().as_u16(), rejection),
     };
@@ -48,6 +48,9 @@ fn line(body: &[u8]) -> String {
     if let Some(reason) = it.ignore {
         line += &format!(" ignored({reason})");
     }
+    if let Some(kind) = unsupported {
+        line += &format!(" {}", kind.as_str());
+    }
     let id = it.provider_id.as_deref().unwrap_or("-");
     let when = if occurred_at.as_second() == RECEIVED_AT { "received" } else { "written" };
     line + &format!(" [{id} {when}]")
@@ -68,12 +71,15 @@ fn every_fixture_ends_as_its_line_says() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     baileys_audio_message_ptt: 551199990001 → 5511999990001 Maria: [áudio] [3EB0C431C26A1916E07A written]
     baileys_blank_text: 551199990001 → 5511999990001 Maria: "  \n" ignored(stub) [3EB0C431C26A1916E07A written]
+    baileys_blank_text_with_an_order: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) order [3EB0C431C26A1916E07A written]
     baileys_br_12_digit_no_ninth: 553188880002 → 553188880002 Maria: "oi" [3EB0BR12 written]
     baileys_buttons_response_message: 551199990001 → 5511999990001 Maria: "Confirmar" (rem:confirm:9f1c) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
+    baileys_call: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) call [3EB0C431C26A1916E07A written]
     baileys_contact_message: 551199990001 → 5511999990001 Maria: [contato] [3EB0C431C26A1916E07A written]
     baileys_conversation: 551199990001 → 5511999990001 Maria: "Bom dia, queria marcar um horário" [3EB0C431C26A1916E07A written]
     baileys_decrypt_failed_stub: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
     baileys_device_part_in_jid: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_disappearing_poll: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) poll [3EB0C431C26A1916E07A written]
     baileys_disappearing_timer_changed: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
     baileys_document_message: 551199990001 → 5511999990001 Maria: [documento] [3EB0C431C26A1916E07A written]
     baileys_document_with_caption: 551199990001 → 5511999990001 Maria: [documento] meu exame [3EB0C431C26A1916E07A written]
@@ -84,12 +90,14 @@ fn every_fixture_ends_as_its_line_says() {
     baileys_flow_list_choice: 551199990001 → 5511999990001 Maria: "Qui 16/10 15:00" (slot:2025-10-16T18:00:00Z) [3EB0C431C26A1916E07A written]
     baileys_flow_with_broken_params: 551199990001 → 5511999990001 Maria: "Confirmar" (-) [3EB0C431C26A1916E07A written]
     baileys_from_me_echo: 551199990001 → 5511999990001 ourselves: "resposta humana pelo celular" ignored(own_echo) [3EB0ME1 written]
+    baileys_group_invite: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) group_invite [3EB0C431C26A1916E07A written]
     baileys_group_message: g.us:120363000000000000 → 120363000000000000@g.us Maria: "oi grupo" ignored(group) [3EB0GRP1 written]
     baileys_group_poll: g.us:120363000000000000 → 120363000000000000@g.us Maria: nothing ignored(group) [3EB0C431C26A1916E07A written]
     baileys_half_an_emoji: 551199990001 → 5511999990001 Maria: "obrigada �" [3EB0C431C26A1916E07A written]
     baileys_image_message: 551199990001 → 5511999990001 Maria: [imagem] segue o pedido do exame [3EB0C431C26A1916E07A written]
     baileys_interactive_response_native_flow: 551199990001 → 5511999990001 Maria: "Confirmar" (rem:confirm:9f1c) on 3EB0AAAABBBBCCCC0001 [3EB0C431C26A1916E07A written]
     baileys_key_distribution_only: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_kind_of_next_year: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) other [3EB0C431C26A1916E07A written]
     baileys_lid_only: lid:116900000000001 → 116900000000001@lid Maria: "oi" [3EB0LID2 written]
     baileys_lid_with_alt: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0LID1 written]
     baileys_lid_with_sender_pn: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
@@ -98,9 +106,15 @@ fn every_fixture_ends_as_its_line_says() {
     baileys_long_as_object_timestamp: 551199990001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
     baileys_newsletter: newsletter:120363000000000001 → 120363000000000001@newsletter Maria: "novidades" ignored(newsletter) [3EB0C431C26A1916E07A written]
     baileys_nul_in_text: 551199990001 → 5511999990001 Ma�ria: "oi�tudo bem?" [3EB0C431C26A1916E07A written]
+    baileys_order: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) order [3EB0C431C26A1916E07A written]
     baileys_own_echo_of_a_poll: 551199990001 → 5511999990001 ourselves: nothing ignored(own_echo) [3EB0ME2 written]
     baileys_own_echo_to_lid_with_our_pn: lid:116900000000001 → 116900000000001@lid ourselves: "já te respondo" ignored(own_echo) [3EB0C431C26A1916E07A written]
     baileys_phone_with_lid_alt: 551199990001=lid:116900000000001 → 5511999990001 Maria: "oi" [3EB0C431C26A1916E07A written]
+    baileys_pin: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) pin [3EB0C431C26A1916E07A written]
+    baileys_placeholder: 551199990001 → 5511999990001 Maria: nothing ignored(stub) [- written]
+    baileys_poll: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) poll [3EB0C431C26A1916E07A written]
+    baileys_poll_vote: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) poll [3EB0C431C26A1916E07A written]
+    baileys_product: 551199990001 → 5511999990001 Maria: nothing ignored(unsupported_kind) product [3EB0C431C26A1916E07A written]
     baileys_reaction_message: 551199990001 → 5511999990001 Maria: [reação] 👍 on 3EB0AAAABBBBCCCC0001 ignored(reaction) [3EB0C431C26A1916E07A written]
     baileys_reaction_taken_back: 551199990001 → 5511999990001 Maria: [reação]  on 3EB0AAAABBBBCCCC0001 ignored(reaction) [3EB0C431C26A1916E07A written]
     baileys_revoke_protocol_message: 551199990001 → 5511999990001 Maria: nothing on 3EB0OLD ignored(revoked) [3EB0C431C26A1916E07A written]
@@ -127,6 +141,7 @@ fn every_fixture_ends_as_its_line_says() {
     bridge_number_empty_contact_known: 551188877766 → 5511988877766: "olá" [- received]
     bridge_number_is_a_lid: lid:116900000000001 → 116900000000001@lid: "olá" [- received]
     bridge_own_echo: 551199999999 → 5511999999999 ourselves: "pode vir às 15h" ignored(own_echo) [3EB0BRIDGE03 received]
+    bridge_poll: 551199999999 → 5511999999999: nothing ignored(unsupported_kind) poll [- received]
     bridge_text: 551199999999 → 5511999999999: "olá" [- received]
     bridge_text_as_number: 551199999999 → 5511999999999: "1" [- received]
     bridge_with_database_id: 551199999999 → 5511999999999: "olá" [3EB0BRIDGE02 received]
@@ -147,7 +162,8 @@ fn every_fixture_ends_as_its_line_says() {
     refused_number_is_a_word: 422 InvalidField { field: "number" }
     refused_number_too_short: 422 InvalidField { field: "number" }
     refused_number_with_a_fraction: 422 InvalidField { field: "number" }
-    refused_poll: 422 UnknownShape
+    refused_poll_is_null: 422 UnknownShape
+    refused_poll_without_number: 422 MissingNumber
     "#);
 }
 
@@ -185,6 +201,21 @@ fn the_first_part_counts_whatever_the_order_of_keys() {
 }
 
 #[test]
+fn of_several_unsupported_parts_the_first_known_kind_is_counted() {
+    let kind = |parts: &str| {
+        parsed(format!(r#"{{"number":"5511999990001","message":{parts}}}"#).as_bytes()).unwrap().unsupported
+    };
+    assert_eq!(kind(r#"{"aNewMessage":{},"orderMessage":{},"callLogMessage":{}}"#), Some(UnsupportedKind::Order));
+    assert_eq!(kind(r#"{"orderMessage":{},"conversation":"quero estes"}"#), None, "what can be read is read");
+}
+
+#[test]
+fn an_unsupported_kind_in_a_group_is_ignored_for_the_group_alone() {
+    let it = parsed(br#"{"key":{"remoteJid":"120363000000000000@g.us"},"message":{"orderMessage":{}}}"#).unwrap();
+    assert_eq!((it.message.ignore, it.unsupported), (Some(IgnoreReason::Group), None));
+}
+
+#[test]
 fn a_bomb_of_nested_wrappers_is_refused_and_not_followed() {
     let deep = |levels: usize| {
         let open = r#"{"ephemeralMessage":{"message":"#.repeat(levels);
@@ -210,7 +241,7 @@ const NAMES: &[&str] = &[
     "extendedTextMessage", "text", "contextInfo", "stanzaId", "buttonsResponseMessage", "selectedButtonId",
     "selectedDisplayText", "listResponseMessage", "title", "singleSelectReply", "selectedRowId", "body",
     "interactiveResponseMessage", "nativeFlowResponseMessage", "paramsJson", "imageMessage", "caption",
-    "reactionMessage", "protocolMessage", "type", "editedMessage", "ephemeralMessage", "messageContextInfo",
+    "reactionMessage", "protocolMessage", "type", "editedMessage", "pollCreationMessage", "ephemeralMessage", "messageContextInfo",
 ];
 
 /// JSON with the names we look for, in every place and form.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::content::{Message, Said};
 use super::json::Json;
-use super::{Parsed, repair, sender, text};
+use super::{Parsed, UnsupportedKind, repair, sender, text};
 use crate::rejection::Rejection;
 
 /// Reads one hook. A message of which nothing arrived comes back without its provider's id.
@@ -144,11 +144,20 @@ impl Hook<'_> {
         Timestamp::from_second(second).ok().filter(|_| second > 0)
     }
 
+    /// What kind of message it is, if we cannot read it.
+    fn unsupported(&self) -> Option<UnsupportedKind> {
+        match self.message {
+            Json::Object(Message::Unsupported(kind)) => Some(kind),
+            _ => None,
+        }
+    }
+
     /// What was said. A shell without content is a stub only where WhatsApp itself sent the shell.
     fn said(&mut self) -> Option<Said> {
         let is_shell = self.key.object().is_some() || self.message_stub_type.is_present();
         match std::mem::take(&mut self.message) {
             Json::Object(Message::Said(said)) => Some(said),
+            Json::Object(Message::Unsupported(_)) => Some(Said::unsupported()),
             Json::Object(Message::Bare) => Some(Said::stub()),
             Json::Missing if is_shell => Some(Said::stub()),
             _ => None,
@@ -165,6 +174,7 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
     let ignore = chat.or(is_from_me.then_some(IgnoreReason::OwnEcho));
     // Nobody answers these, so it does not matter that we cannot read them.
     let unread = ignore.map(|_| Said { content: Content::Nothing, quotes: None, ignore: None });
+    let unsupported = hook.unsupported().filter(|_| ignore.is_none());
     let said = hook.said().or(unread).ok_or(Rejection::UnknownShape)?;
     // WhatsApp sends a message it could not decrypt again under the same id: the shell must not make that a repeat.
     let provider_id = provider_id.filter(|_| !said.is_shell());
@@ -181,7 +191,7 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
         ignore: ignore.or(said.ignore),
     };
     let occurred_at = hook.written_at().filter(|at| is_plausible(*at, received_at)).unwrap_or(received_at);
-    Ok(Parsed { message, occurred_at })
+    Ok(Parsed { message, occurred_at, unsupported })
 }
 
 /// A message can come late, after an outage of days, and a clock can be off by hours. What claims more than that would

@@ -23,6 +23,7 @@ fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
         IgnoreReason::Revoked,
         IgnoreReason::Stub,
         IgnoreReason::Reaction,
+        IgnoreReason::UnsupportedKind,
     ] {
         let message = domain::InboundMessage { ignore: Some(reason), ..text(super::MARIA, "oi") };
         for company in [ACTIVE, SUSPENDED, None] {
