@@ -120,7 +120,7 @@ pub struct Running {
     readiness: Readiness,
     http_drain: Duration,
     work_drain: Duration,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     work: Vec<JoinHandle<()>>,
     relay: Option<JoinHandle<()>>,
     producers: Vec<Producer>,
@@ -176,7 +176,8 @@ pub async fn start(
     let drain_ms = house.settings.http.drain_ms;
     let Settings { reply, delivery, alerts, .. } = &house.settings;
     let work_drain_ms = reply.runner.drain_ms.max(delivery.runner.drain_ms).max(alerts.runner.drain_ms);
-    let server = task::spawn("http", http::serve(listener, routes, drain_ms, house.stops.http.clone()));
+    let (http_config, http_stop) = (house.settings.http.clone(), house.stops.http.clone());
+    let server = task::spawn("http", async move { http::serve(listener, routes, &http_config, http_stop).await });
     readiness.open();
     tracing::info!(%address, %roles, "serving");
     Ok(Running {
@@ -290,7 +291,7 @@ impl Running {
     /// Stops in order; see the head of this file.
     ///
     /// # Errors
-    /// If the listener had failed.
+    /// If the server had panicked.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.readiness.close();
         self.stops.http.cancel();
@@ -314,8 +315,8 @@ impl Running {
         }
         tracing::info!("stopped");
         match served {
-            Ok(Ok(result)) => Ok(result?),
-            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Err(panicked)) => Err(panicked.into()),
+            Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
 }

@@ -67,6 +67,15 @@ impl Companies {
         Ok(Arc::clone(known.unwrap_or(&snapshot.stranger)))
     }
 
+    /// One company that signs with this secret, and strangers.
+    #[cfg(test)]
+    pub(crate) fn of_one(domain: &str, secrets: Secrets) -> Self {
+        let company = Company { id: CompanyId(7), secrets, ..stranger() };
+        let by_domain = HashMap::from([(domain.to_owned(), Arc::new(company))]);
+        let snapshot = Snapshot { by_domain, stranger: Arc::new(stranger()) };
+        Companies { snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)) }
+    }
+
     /// Whether there is a snapshot.
     pub fn is_loaded(&self) -> bool {
         self.snapshot.load().is_some()

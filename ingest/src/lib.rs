@@ -8,6 +8,8 @@ pub mod rejection;
 mod companies;
 mod publish;
 mod webhook;
+#[cfg(test)]
+mod tests;
 
 pub use companies::{Companies, Source};
 pub use webhook::{Ingest, routes};

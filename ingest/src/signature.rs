@@ -57,34 +57,42 @@ pub struct Proof {
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
-/// Checks a hook against a company's secrets, or a stranger's against the decoy.
-///
-/// `timestamp` and `signature` are the headers' bytes; the timestamp is hashed exactly as it was sent.
-///
-/// # Errors
-/// Says which part of the proof is missing or wrong. The timestamp is looked at before anything is hashed, for
-/// known and unknown companies alike.
-pub fn verify(
-    secrets: &Secrets,
-    timestamp: Option<&[u8]>,
-    signature: Option<&[u8]>,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Proof, Rejection> {
-    let timestamp = timestamp.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingTimestamp)?;
-    let signed_at = within_tolerance(seconds(timestamp)?, now)?;
-    let signature = signature.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingSignature)?;
-    let mut claimed = [0; 32];
-    hex::decode_to_slice(signature, &mut claimed).map_err(|_| Unauthenticated::BadSignature)?;
+/// What a hook's headers say of its origin, judged before its body is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    timestamp: &'a [u8],
+    signed_at: Timestamp,
+    mac: [u8; 32],
+}
 
-    let by_current = secrets.current.fits(timestamp, body, &claimed);
-    let by_previous = secrets.previous.fits(timestamp, body, &claimed);
-    let secret = match (bool::from(by_current), bool::from(by_previous)) {
-        (true, _) => Which::Current,
-        (false, true) => Which::Previous,
-        (false, false) => return Err(Unauthenticated::BadSignature.into()),
-    };
-    Ok(Proof { mac: claimed, signed_at, secret })
+impl<'a> Claim<'a> {
+    /// Reads the headers' bytes; the timestamp is kept exactly as it was sent, because that is what was signed.
+    ///
+    /// # Errors
+    /// Says which header is missing or wrong, the timestamp first, for known and unknown companies alike.
+    pub fn read(timestamp: Option<&'a [u8]>, signature: Option<&[u8]>, now: Timestamp) -> Result<Self, Rejection> {
+        let timestamp = timestamp.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingTimestamp)?;
+        let signed_at = within_tolerance(seconds(timestamp)?, now)?;
+        let signature = signature.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingSignature)?;
+        let mut mac = [0; 32];
+        hex::decode_to_slice(signature, &mut mac).map_err(|_| Unauthenticated::BadSignature)?;
+        Ok(Claim { timestamp, signed_at, mac })
+    }
+
+    /// Checks a hook against a company's secrets, or a stranger's against the decoy.
+    ///
+    /// # Errors
+    /// `bad_signature`, if none of them made it.
+    pub fn verify(self, secrets: &Secrets, body: &[u8]) -> Result<Proof, Rejection> {
+        let by_current = secrets.current.fits(self.timestamp, body, &self.mac);
+        let by_previous = secrets.previous.fits(self.timestamp, body, &self.mac);
+        let secret = match (bool::from(by_current), bool::from(by_previous)) {
+            (true, _) => Which::Current,
+            (false, true) => Which::Previous,
+            (false, false) => return Err(Unauthenticated::BadSignature.into()),
+        };
+        Ok(Proof { mac: self.mac, signed_at: self.signed_at, secret })
+    }
 }
 
 /// The value of `X-Signature` for a body.
@@ -213,6 +221,16 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    fn verify(
+        secrets: &Secrets,
+        timestamp: Option<&[u8]>,
+        signature: Option<&[u8]>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Proof, Rejection> {
+        Claim::read(timestamp, signature, now)?.verify(secrets, body)
     }
 
     fn check(secrets: &Secrets, timestamp: &str, signature: &str, body: &[u8]) -> Result<Proof, Rejection> {

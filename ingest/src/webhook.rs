@@ -1,7 +1,8 @@
 //! `POST /webhook/whaticket` — accept one webhook, or say precisely why not.
 //!
 //! Promise: a 202 means the fact is on every in-sync replica. No other work happens in this room. Cheap refusals come
-//! first, and nothing of a body is understood before its sender is known.
+//! first: what the headers alone can settle is settled before the body is read, and nothing of a body is understood
+//! before its sender is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::companies::{Companies, Company};
 use crate::parse::{self, UnsupportedKind};
 use crate::publish::{self, Ready};
 use crate::rejection::{Rejection, Unavailable};
-use crate::signature::{self, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
+use crate::signature::{Claim, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
 
 /// What accepting a hook needs.
 #[derive(Clone)]
@@ -75,15 +76,24 @@ async fn answer(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 async fn receive(ingest: &Ingest, headers: &HeaderMap, body: Body, began: Instant) -> Result<Accepted, Rejection> {
+    let refuse = |rejection, company: Option<&Company>| refused(rejection, company, headers, began);
     if !ingest.readiness.is_open() {
-        return Err(refused(Unavailable::ShuttingDown.into(), None, headers, began));
+        return Err(refuse(Unavailable::ShuttingDown.into(), None));
     }
-    let body = read(body, headers, &ingest.config).await.map_err(|it| refused(it, None, headers, began))?;
-    let company = ingest.companies.named_by(headers).map_err(|it| refused(it.into(), None, headers, began))?;
-    match examine(&company, headers, &body) {
+    // What the headers alone can settle, before a byte of the body is waited for.
+    keeps_within(ingest.config.body_limit_bytes, headers).map_err(|it| refuse(it, None))?;
+    let company = ingest.companies.named_by(headers).map_err(|it| refuse(it.into(), None))?;
+    let claim = Claim::read(bytes(headers, TIMESTAMP_HEADER), bytes(headers, SIGNATURE_HEADER), clock::now())
+        .map_err(|it| refuse(it, Some(&company)))?;
+    let body = read(body, &ingest.config).await.map_err(|it| refuse(it, None))?;
+    match examine(&company, claim, headers, &body) {
         Ok(examined) => ingest.store(company, examined, began).await,
-        Err(rejection) => Err(refused(rejection, Some(&company), headers, began)),
+        Err(rejection) => Err(refuse(rejection, Some(&company))),
     }
+}
+
+fn bytes<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get(name).map(|it| it.as_bytes())
 }
 
 /// A hook that may be stored.
@@ -95,12 +105,11 @@ struct Examined {
 }
 
 /// From bytes to a record, without waiting for anything.
-fn examine(company: &Company, headers: &HeaderMap, body: &[u8]) -> Result<Examined, Rejection> {
+fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Examined, Rejection> {
     let now = clock::now();
-    let bytes = |name| headers.get(name).map(|it: &axum::http::HeaderValue| it.as_bytes());
     let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
-    let proof = signature::verify(&company.secrets, bytes(TIMESTAMP_HEADER), bytes(SIGNATURE_HEADER), body, now)?; // The raw bytes, before any parsing.
-    company.token.as_ref().map_or(Ok(()), |token| token.verify(bytes(TOKEN_HEADER)))?;
+    let proof = claim.verify(&company.secrets, body)?; // The raw bytes, before any parsing.
+    company.token.as_ref().map_or(Ok(()), |token| token.verify(bytes(headers, TOKEN_HEADER)))?;
     let parsed = parse::whaticket(body, now)?; // Pure: bytes to event.
     let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);
     let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
@@ -141,13 +150,15 @@ impl Ingest {
     }
 }
 
-/// The whole body, if it keeps within its size and its time.
-async fn read(body: Body, headers: &HeaderMap, config: &crate::Config) -> Result<Bytes, Rejection> {
-    let limit = config.body_limit_bytes;
+/// Refuses a body that says itself that it is over the cap.
+fn keeps_within(limit: usize, headers: &HeaderMap) -> Result<(), Rejection> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
-        return Err(Rejection::TooLarge { limit });
-    }
+    if declared.is_some_and(|length| length > limit as u64) { Err(Rejection::TooLarge { limit }) } else { Ok(()) }
+}
+
+/// The whole body, if it keeps within its size and its time.
+async fn read(body: Body, config: &crate::Config) -> Result<Bytes, Rejection> {
+    let limit = config.body_limit_bytes;
     let whole = axum::body::to_bytes(body, limit);
     match tokio::time::timeout(Duration::from_millis(config.body_timeout_ms), whole).await {
         Ok(Ok(bytes)) => Ok(bytes),

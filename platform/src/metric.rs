@@ -14,6 +14,8 @@ pub const WEBHOOK_REJECTED: &str = "secretaria_webhook_rejected_total";
 pub const WEBHOOK_UNSUPPORTED: &str = "secretaria_webhook_unsupported_total";
 /// From a hook's first byte to its answer.
 pub const WEBHOOK_LATENCY: &str = "secretaria_webhook_latency_seconds";
+/// Connections open at the HTTP server.
+pub const HTTP_CONNECTIONS: &str = "secretaria_http_connections";
 /// Messages stored, by company and `in` or `out`.
 pub const MESSAGES_PROCESSED: &str = "secretaria_messages_processed_total";
 /// Tokens, by company and direction.
@@ -93,6 +95,7 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(WEBHOOK_REJECTED, "hooks rejected, by reason");
     describe_counter!(WEBHOOK_UNSUPPORTED, "hooks accepted whose message is of a kind that is not read, by kind");
     describe_histogram!(WEBHOOK_LATENCY, "from a hook's first byte to its answer");
+    describe_gauge!(HTTP_CONNECTIONS, "connections open at the HTTP server");
     describe_counter!(MESSAGES_PROCESSED, "messages stored, by company and kind");
     describe_counter!(TOKEN_USAGE, "model tokens, by company and direction");
     describe_counter!(USAGE_MESSAGES, "messages booked by metering");

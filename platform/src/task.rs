@@ -19,6 +19,14 @@ where
     tokio::spawn(future.instrument(tracing::info_span!("task", task = name)))
 }
 
+/// Starts the task of one connection. Its log lines are those of requests, so they carry no task's name.
+pub(crate) fn spawn_connection<F>(future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(future);
+}
+
 /// Work that ends even if nobody waits for it any more: dropped before its end, it goes on as a task.
 ///
 /// Cheaper than a task from the start, which costs two changes of task on every request for the few that hang up.

@@ -145,7 +145,12 @@ async fn a_body_that_grows_past_the_cap_or_breaks_off_is_told_so() {
     else {
         return;
     };
-    let head = "POST /webhook/whaticket HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let clinic = app.company("clinica.test").await;
+    let mut head = "POST /webhook/whaticket HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n".to_owned();
+    for (name, value) in &clinic.signed("another body", clock::now().as_second(), &clinic.secret).headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "\r\n";
     let endless = format!("{head}1000\r\n{}\r\n", "x".repeat(0x1000));
     let stuck = format!("{head}10\r\nonly the beginning");
     let mut heard = Vec::new();

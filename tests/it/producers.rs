@@ -9,7 +9,7 @@ use std::thread;
 
 use domain::IgnoreReason;
 use ingest::rejection::{Rejection, Unauthenticated, Unavailable};
-use ingest::signature::{self, Secrets};
+use ingest::signature::{Claim, Secrets};
 use serde::Deserialize;
 
 use crate::support::recipe::{Language, said};
@@ -63,13 +63,9 @@ fn every_recipe_sends_a_hook_that_is_accepted() {
         assert_eq!(request.body, HOOK, "{language:?}");
         let (timestamp, signature) = (request.header("x-timestamp"), request.header("x-signature"));
         let secrets = Secrets::new(b"s3cret", None);
-        let proof = signature::verify(
-            &secrets,
-            Some(timestamp.as_bytes()),
-            Some(signature.as_bytes()),
-            &request.body,
-            platform::clock::now(),
-        );
+        let claim =
+            Claim::read(Some(timestamp.as_bytes()), Some(signature.as_bytes()), platform::clock::now()).unwrap();
+        let proof = claim.verify(&secrets, &request.body);
         assert!(proof.is_ok(), "{language:?}: {proof:?}");
     }
 }

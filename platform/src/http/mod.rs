@@ -1,0 +1,139 @@
+//! The HTTP server: one listener, bound before anything else starts, that lets requests end before it does.
+//!
+//! HTTP/1.1 only. Every wait for a peer has a limit: for a request's headers, for room in its socket, for the rest of a
+//! body nobody reads. Open connections are counted; above `http.connections` a new one waits in the kernel's queue, and
+//! those that are kept alive without a request make room for it.
+
+mod connection;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::serve::Listener;
+use metrics::gauge;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::secret::SecretText;
+use crate::task::{self, Stop};
+use crate::{metric, settings};
+
+/// Settings `http.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where to listen: `host:port`.
+    pub listen: SocketAddr,
+    /// Most connections open at once.
+    pub connections: usize,
+    /// How long a connection may take until the headers of its next request are complete, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// How long requests under way may go on after a stop, in milliseconds.
+    pub drain_ms: u64,
+    /// Opens `/metrics` to peers that are not on this machine, as a bearer token. Empty: to nobody.
+    pub metrics_token: SecretText,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8_080)),
+            // Below the 1024 descriptors that many systems give a process, with room for the broker and Postgres.
+            connections: 768,
+            header_timeout_ms: 30_000,
+            drain_ms: 10_000,
+            metrics_token: SecretText::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what can be checked without binding.
+    ///
+    /// # Errors
+    /// Names the setting that makes no sense.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        if !(1..=65_536).contains(&self.connections) {
+            return Err(settings::Error::senseless("http.connections", "must be between 1 and 65536"));
+        }
+        if !(100..=600_000).contains(&self.header_timeout_ms) {
+            return Err(settings::Error::senseless("http.header_timeout_ms", "must be between 100 and 600000"));
+        }
+        if self.drain_ms > 120_000 {
+            return Err(settings::Error::senseless("http.drain_ms", "must be at most 120000"));
+        }
+        Ok(())
+    }
+}
+
+/// Serves until stopped; then accepts nothing new and lets requests end for `drain_ms`.
+pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, stop: Stop) {
+    let (full, is_full) = watch::channel(false);
+    let room = Room { permits: Arc::new(Semaphore::new(config.connections)), full };
+    let open = TaskTracker::new();
+    loop {
+        let accepted = async {
+            let (stream, peer) = Listener::accept(&mut listener).await;
+            (stream, peer, room.permit().await)
+        };
+        let (stream, peer, permit) = tokio::select! {
+            () = stop.cancelled() => break,
+            it = accepted => it,
+        };
+        // Small answers are sent at once instead of waiting for more to send. Only latency is lost if this fails.
+        let _ = stream.set_nodelay(true);
+        let connection = connection::Connection {
+            routes: routes.clone(),
+            peer: Peer(peer),
+            header_timeout: Duration::from_millis(config.header_timeout_ms),
+            is_full: is_full.clone(),
+            stop: stop.clone(),
+        };
+        task::spawn_connection(open.track_future(async move {
+            gauge!(metric::HTTP_CONNECTIONS).increment(1.0);
+            connection.serve(stream).await;
+            gauge!(metric::HTTP_CONNECTIONS).decrement(1.0);
+            drop(permit);
+        }));
+    }
+    drop(listener);
+    open.close();
+    if tokio::time::timeout(Duration::from_millis(config.drain_ms), open.wait()).await.is_err() {
+        tracing::warn!("stopped with requests under way");
+    }
+}
+
+/// How many more connections may be open.
+struct Room {
+    permits: Arc<Semaphore>,
+    /// True while a new connection waits for another to close.
+    full: watch::Sender<bool>,
+}
+
+impl Room {
+    /// Waits until one more may be open. `None` cannot occur: the semaphore is never closed.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        self.full.send_replace(true);
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        self.full.send_replace(false);
+        permit
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// The extractor of a peer.
+pub type PeerInfo = ConnectInfo<Peer>;
