@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use axum::http::HeaderMap;
 use domain::CompanyId;
 use domain::placement::{DEFAULT_SPREAD, Share};
+use jiff::Timestamp;
 use metrics::{Counter, counter};
 use platform::metric;
 use platform::postgres::{self, Db, Failure, Row};
@@ -119,7 +120,8 @@ async fn load(source: &Source) -> Result<Snapshot, Failure> {
         &source.db.get().await?,
         "select company_id, domain, webhook_secret_sealed,
            case when webhook_secret_previous_until > now() then webhook_secret_previous_sealed end,
-           webhook_token_sha256, placement_spread, placement_epoch
+           webhook_token_sha256, placement_spread, placement_epoch,
+           least(webhook_secret_previous_until, '9999-01-01Z')
          from secretaria.companies
          where status = 'active' and webhook_secret_sealed is not null",
         &[],
@@ -143,10 +145,12 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
     let open = |column, sealed: &[u8]| source.sealer.open(Place { table: "companies", column, company: id }, sealed);
     let current = open("webhook_secret_sealed", row.get(2))?;
     let previous = row.get::<_, Option<&[u8]>>(3).map(|it| open("webhook_secret_previous_sealed", it)).transpose()?;
+    // Judged by the clock at every hook: this snapshot is kept for as long as Postgres is away.
+    let previous = previous.as_ref().zip(row.get::<_, Option<Timestamp>>(7));
     let token = row.get::<_, Option<Vec<u8>>>(4).and_then(|it| it.try_into().ok()).map(Token::of_digest);
     Ok(Company {
         id,
-        secrets: Secrets::new(current.expose_secret(), previous.as_ref().map(|it| it.expose_secret())),
+        secrets: Secrets::new(current.expose_secret(), previous.map(|(it, until)| (it.expose_secret(), until))),
         token,
         share: Share::of(id, u16::try_from(row.get::<_, i16>(5)).unwrap_or(DEFAULT_SPREAD), source.partitions),
         written: Written { id: id.to_string().into(), epoch: row.get::<_, i32>(6).to_string().into() },

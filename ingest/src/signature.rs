@@ -31,6 +31,7 @@ pub const TOLERANCE_S: u64 = 300;
 pub struct Secrets {
     current: Key,
     previous: Key,
+    previous_until: Timestamp,
 }
 
 /// Which secret a hook was signed with.
@@ -82,10 +83,11 @@ impl<'a> Claim<'a> {
     /// Checks a hook against a company's secrets, or a stranger's against the decoy.
     ///
     /// # Errors
-    /// `bad_signature`, if none of them made it.
-    pub fn verify(self, secrets: &Secrets, body: &[u8]) -> Result<Proof, Rejection> {
+    /// `bad_signature`, if none of them made it. The previous one counts until it expires, whenever secrets were read.
+    pub fn verify(self, secrets: &Secrets, body: &[u8], now: Timestamp) -> Result<Proof, Rejection> {
         let by_current = secrets.current.fits(self.timestamp, body, &self.mac);
-        let by_previous = secrets.previous.fits(self.timestamp, body, &self.mac);
+        let is_live = Choice::from(u8::from(now < secrets.previous_until));
+        let by_previous = secrets.previous.fits(self.timestamp, body, &self.mac) & is_live;
         let secret = match (bool::from(by_current), bool::from(by_previous)) {
             (true, _) => Which::Current,
             (false, true) => Which::Previous,
@@ -101,14 +103,17 @@ pub fn sign(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
 }
 
 impl Secrets {
-    /// A company's secrets. An empty one signs nothing: anybody could.
-    pub fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
-        Secrets { current: Key::live(current), previous: previous.map_or_else(Key::decoy, Key::live) }
+    /// A company's secret, and the one being rotated out with the instant from which it no longer counts. An empty one
+    /// signs nothing: anybody could.
+    pub fn new(current: &[u8], previous: Option<(&[u8], Timestamp)>) -> Self {
+        let (previous, previous_until) =
+            previous.map_or((Key::decoy(), Timestamp::MIN), |(secret, until)| (Key::live(secret), until));
+        Secrets { current: Key::live(current), previous, previous_until }
     }
 
     /// The secrets of a company that does not exist: they cost as much and fit nothing.
     pub fn decoy() -> Self {
-        Secrets { current: Key::decoy(), previous: Key::decoy() }
+        Secrets { current: Key::decoy(), previous: Key::decoy(), previous_until: Timestamp::MIN }
     }
 }
 
@@ -230,7 +235,7 @@ mod tests {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Proof, Rejection> {
-        Claim::read(timestamp, signature, now)?.verify(secrets, body)
+        Claim::read(timestamp, signature, now)?.verify(secrets, body, now)
     }
 
     fn check(secrets: &Secrets, timestamp: &str, signature: &str, body: &[u8]) -> Result<Proof, Rejection> {
@@ -254,7 +259,7 @@ mod tests {
         let vectors = include_str!("../../fixtures/hooks/signature_vectors.json");
         let vectors: Vec<Vector> = serde_json::from_str(vectors).unwrap();
         for Vector { case, current, previous, timestamp, signature, body, now, expect } in vectors {
-            let secrets = Secrets::new(current.as_bytes(), previous.as_deref().map(str::as_bytes));
+            let secrets = Secrets::new(current.as_bytes(), previous.as_ref().map(|it| (it.as_bytes(), Timestamp::MAX)));
             let (timestamp, signature) = (timestamp.map(String::into_bytes), signature.map(String::into_bytes));
             let result = verify(&secrets, timestamp.as_deref(), signature.as_deref(), body.as_bytes(), at(now));
             assert_eq!(ending(result), expect, "{case}");
@@ -279,6 +284,18 @@ mod tests {
     }
 
     #[test]
+    fn the_previous_secret_ends_by_the_clock_and_not_when_secrets_are_read_again() {
+        let secrets = Secrets::new(b"new", Some((b"old", at(NOW + 60))));
+        let signed_old = |second: i64| {
+            let (timestamp, signature) = (second.to_string(), sign(b"old", second, BODY));
+            ending(verify(&secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), BODY, at(second)))
+        };
+        assert_eq!([signed_old(NOW), signed_old(NOW + 59)], ["previous"; 2]);
+        assert_eq!([signed_old(NOW + 60), signed_old(NOW + 3_600)], ["bad_signature"; 2]);
+        assert_eq!(outcome(&secrets, &NOW.to_string(), &sign(b"new", NOW, BODY)), "current");
+    }
+
+    #[test]
     fn a_stranger_is_told_what_a_forger_is_told() {
         let signature = sign(b"decoy", NOW, BODY);
         assert_eq!(outcome(&Secrets::decoy(), &NOW.to_string(), &signature), "bad_signature");
@@ -292,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_empty_secret_opens_nothing() {
-        let secrets = Secrets::new(b"", Some(b""));
+        let secrets = Secrets::new(b"", Some((b"", Timestamp::MAX)));
         assert_eq!(outcome(&secrets, &NOW.to_string(), &sign(b"", NOW, BODY)), "bad_signature");
     }
 
@@ -329,7 +346,7 @@ mod tests {
             body: Vec<u8>,
             now in prop_oneof![Just(Timestamp::MIN), Just(Timestamp::MAX), Just(Timestamp::from_second(NOW).unwrap())],
         ) {
-            let secrets = Secrets::new(b"current", Some(b"previous"));
+            let secrets = Secrets::new(b"current", Some((b"previous", Timestamp::MAX)));
             prop_assert!(verify(&secrets, timestamp.as_deref(), signature.as_deref(), &body, now).is_err());
         }
 

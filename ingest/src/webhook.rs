@@ -108,7 +108,7 @@ struct Examined {
 fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Examined, Rejection> {
     let now = clock::now();
     let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
-    let proof = claim.verify(&company.secrets, body)?; // The raw bytes, before any parsing.
+    let proof = claim.verify(&company.secrets, body, now)?; // The raw bytes, before any parsing.
     company.token.as_ref().map_or(Ok(()), |token| token.verify(bytes(headers, TOKEN_HEADER)))?;
     let parsed = parse::whaticket(body, now)?; // Pure: bytes to event.
     let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use domain::{CompanyId, Topic, placement};
 use platform::clock;
+use platform::postgres::Db;
+use platform::seal::Sealer;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use secrecy::ExposeSecret;
 
 use crate::support::app::TestApp;
+use crate::support::eventually;
+use crate::support::hook::Producer;
 
 const ANA: &str = "5511999990001";
 
@@ -63,6 +68,28 @@ async fn postgres_away_pauses_the_processors_and_loses_nothing() {
     app.comes_to("select count(*)::text from messages where direction = 'in'", "31").await;
     app.settles().await;
     assert_eq!(app.sandbox.count(&sandbox::Filter::sent()), 31);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_being_rotated_out_ends_in_time_although_postgres_is_away() {
+    let Some(app) = TestApp::start().await else { return };
+    let old = app.company("clinica.test").await;
+    let settings = &app.settings;
+    let db = Db::new(&settings.postgres.operator_url, &settings.postgres, "test").unwrap();
+    let sealer = Sealer::from_file(&settings.keys.key_encryption_key()).unwrap();
+    let kept = Duration::from_secs(5);
+    let secret = api::companies::rotate_secret(&db, &sealer, "clinica.test", clock::now(), kept).await.unwrap();
+    let new = Producer { secret: secret.expose_secret().to_owned(), ..old.clone() };
+    app.known(&new).await;
+    app.accept(&old.text(ANA, "A1", "oi")).await;
+    app.settles().await;
+    app.database.go_away().await;
+    eventually("the old secret ends", || async {
+        let answer = old.text(ANA, "A2", "oi").post(&app.url()).await.word();
+        if answer == "401 bad_signature" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    app.accept(&new.text(ANA, "A3", "oi")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
