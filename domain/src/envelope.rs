@@ -29,6 +29,8 @@ pub mod header {
     pub const RECEIVED_AT: &str = "received_at";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
+    /// The verified MAC of the request it came in, hexadecimal, on what came in by a signed one.
+    pub const MAC: &str = "mac";
     /// How many times it was tried, on parked and replayed records.
     pub const ATTEMPT: &str = "attempt";
     /// `topic/partition/offset` it first lay at, on parked and replayed records.

@@ -61,6 +61,8 @@ pub enum IgnoreReason {
     Reaction,
     /// Of a kind that we do not read: a poll, an order, whatever WhatsApp adds next.
     UnsupportedKind,
+    /// Its signature was first seen on another event: a webhook sent again under another idempotency key.
+    Duplicate,
     /// The company is not served.
     CompanyInactive,
     /// Neither the company nor the operator wants to be told.
@@ -80,6 +82,7 @@ impl IgnoreReason {
             IgnoreReason::Stub => "stub",
             IgnoreReason::Reaction => "reaction",
             IgnoreReason::UnsupportedKind => "unsupported_kind",
+            IgnoreReason::Duplicate => "duplicate",
             IgnoreReason::CompanyInactive => "company_inactive",
             IgnoreReason::NoWebhook => "no_webhook",
         }

@@ -34,7 +34,7 @@ pub(crate) struct Ready {
     key: String,
     partition: i32,
     company: Written,
-    headers: [(&'static str, String); 4],
+    headers: [(&'static str, String); 5],
 }
 
 /// Writes the record. Pure.
@@ -47,6 +47,7 @@ pub(crate) fn prepare(
     message: InboundMessage,
     (occurred_at, received_at): (Timestamp, Timestamp),
     trace: &Traceparent,
+    proof: &Proof,
 ) -> Result<Ready, serde_json::Error> {
     let address = message.address.clone();
     let kind = Kind::InboundMessage;
@@ -69,6 +70,8 @@ pub(crate) fn prepare(
             (header::OCCURRED_AT, occurred_at.as_microsecond().to_string()),
             (header::RECEIVED_AT, received_at.as_microsecond().to_string()),
             (header::TRACEPARENT, trace.as_str().to_owned()),
+            // The idempotency key is not signed: whoever takes the record in can tell that two ids are one request.
+            (header::MAC, hex::encode(proof.mac)),
         ],
     })
 }
@@ -78,7 +81,8 @@ impl Ready {
     pub(crate) fn publish(self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         const SCHEMA_TEXT: &str = "1";
         const { assert!(SCHEMA == 1, "the text says another schema") };
-        let [event, occurred, received, trace] = self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
+        let [event, occurred, received, trace, mac] =
+            self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
         let headers = [
             (header::COMPANY, self.company.id.as_bytes()),
             event,
@@ -88,6 +92,7 @@ impl Ready {
             occurred,
             received,
             trace,
+            mac,
         ];
         let outgoing = Outgoing {
             topic: Topic::InboundMessages,

@@ -114,8 +114,8 @@ fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]
     let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);
     let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
     let instants = (parsed.occurred_at, now);
-    let ready =
-        publish::prepare(company, event, parsed.message, instants, &trace).map_err(|_| Unavailable::NotDurable)?;
+    let ready = publish::prepare(company, event, parsed.message, instants, &trace, &proof)
+        .map_err(|_| Unavailable::NotDurable)?;
     Ok(Examined { event, trace, ready, unsupported: parsed.unsupported })
 }
 

@@ -90,6 +90,25 @@ async fn two_equal_texts_are_two_messages_unless_the_producer_says_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_captured_hook_sent_again_under_other_keys_is_answered_once() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    let captured = clinic.hook(&json!({ "number": NUMBER, "message": { "conversation": "oi" } }));
+    let keyed = |key| captured.clone().with("x-idempotency-key", Some(key));
+    let first = app.accept(&keyed("k-1")).await;
+    app.settles().await;
+    let again = app.accept(&keyed("k-1")).await;
+    let others = [app.accept(&keyed("k-2")).await, app.accept(&keyed("k-3")).await, app.accept(&captured).await];
+    assert_eq!(first, again);
+    assert!(others.iter().all(|it| *it != first));
+    app.settles().await;
+    assert_eq!(app.sent_to(NUMBER).len(), 1);
+    let ended = "select concat_ws(' ', state, reason, count(*)) from event_marks where processor = 'reply'
+                 group by state, reason order by state";
+    assert_eq!(app.one(ended).await, "done 1\nignored duplicate 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_needs_no_answer_is_accepted_and_ends_ignored_with_its_reason() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;

@@ -120,6 +120,7 @@ fn every_reason_to_ignore_is_explained() {
         IgnoreReason::Stub,
         IgnoreReason::Reaction,
         IgnoreReason::UnsupportedKind,
+        IgnoreReason::Duplicate,
         IgnoreReason::CompanyInactive,
     ];
     for reason in reasons {

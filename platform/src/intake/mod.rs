@@ -6,6 +6,9 @@
 
 mod store;
 mod sort;
+mod signatures;
+#[cfg(test)]
+mod signature_tests;
 #[cfg(test)]
 mod tests;
 
@@ -201,6 +204,8 @@ impl<I: Intake> Station<I> {
                 }
             }
         }
+        let repeats = signatures::take_out_repeats(&tx, I::PROCESSOR, I::TOPIC, &mut fresh).await;
+        ended.extend(repeats.map_err(Failure::from)?);
         let taken = self.intake.take(&tx, &fresh).await?;
         ended.extend(fresh.iter().zip(taken).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark)));
         marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;

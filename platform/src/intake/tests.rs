@@ -23,7 +23,7 @@ fn record(offset: i64, event: u128, payload: &str) -> Record {
     Record::kept(3, offset, Some(b"1".to_vec()), Some(payload.into()), headers)
 }
 
-fn usage(offset: i64, event: u128) -> Record {
+pub(super) fn usage(offset: i64, event: u128) -> Record {
     tokens(offset, event, "model")
 }
 
@@ -40,7 +40,7 @@ fn envelope(event: u128, schema: u32, kind: &str, model: &str) -> String {
     .to_string()
 }
 
-fn replayed(mut record: Record) -> Record {
+pub(super) fn replayed(mut record: Record) -> Record {
     record.headers.push((header::ATTEMPT.to_owned(), b"1".to_vec()));
     record
 }
@@ -128,7 +128,7 @@ fn only_a_record_that_says_so_is_a_replay() {
 }
 
 /// Takes everything in, but Postgres refuses the model `poison`.
-struct Till;
+pub(super) struct Till;
 
 impl Intake for Till {
     type Payload = UsageEvent;
@@ -150,7 +150,7 @@ impl Intake for Till {
 }
 
 /// An intake that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
-fn station(database: &Database) -> Station<Till> {
+pub(super) fn station(database: &Database) -> Station<Till> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(Till::PROCESSOR, "test"),
@@ -165,13 +165,13 @@ fn station(database: &Database) -> Station<Till> {
     Station { intake: Arc::new(Till), db, reader, positions, stopped, gaps, stop }
 }
 
-async fn counts(database: &Database) -> Vec<String> {
+pub(super) async fn counts(database: &Database) -> Vec<String> {
     let sql = "select company_id, partition, records, fresh, duplicates, reopened
                from intake_counts order by company_id, partition";
     database.rows(sql).await
 }
 
-async fn marked(database: &Database) -> Vec<String> {
+pub(super) async fn marked(database: &Database) -> Vec<String> {
     database.rows("select record_offset, state from event_marks order by record_offset").await
 }
 

@@ -1,0 +1,128 @@
+//! One signature is one event: a signed request that comes again as another event is ignored.
+//!
+//! `X-Idempotency-Key` is not signed, so a captured request can be sent again under other keys, each of which makes
+//! another event id. A request sent again as it was has the same id, and is a duplicate by its mark.
+//!
+//! This module alone writes `seen_signatures`.
+
+use std::collections::HashMap;
+
+use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName, Topic, header};
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::Fresh;
+use crate::kafka::Record;
+use crate::postgres::{self, Transaction};
+
+/// How long after a request's first record another can carry its signature: a timestamp is accepted for 300 s either
+/// way, so 600 s, and as much again for clocks that differ and records that overtook each other.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(20);
+/// Most signatures forgotten per partition and batch, at least; twice the batch, if that is more.
+const FORGOTTEN: usize = 1_000;
+
+/// Takes out the events whose signature was first seen on another event, and says how they ended.
+///
+/// # Errors
+/// If Postgres refuses; the transaction is then lost.
+pub(super) async fn take_out_repeats<P>(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    topic: Topic,
+    fresh: &mut Vec<Fresh<'_, P>>,
+) -> Result<Vec<(CompanyId, EventId, Mark)>, Error> {
+    let signed: Vec<(Vec<u8>, &Fresh<'_, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
+    if signed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let first = remember(tx, processor, topic, &signed).await?;
+    forget(tx, processor, topic, &signed).await?;
+    let repeats: Vec<(CompanyId, EventId)> = signed
+        .iter()
+        .map(|(mac, it)| (mac, it.envelope.company_id, it.envelope.event_id))
+        .filter(|(mac, company, event)| first.get(&(company.0, mac.to_vec())) != Some(&event.0))
+        .map(|(_, company, event)| (company, event))
+        .collect();
+    fresh.retain(|it| !repeats.contains(&(it.envelope.company_id, it.envelope.event_id)));
+    Ok(repeats.into_iter().map(|(company, event)| (company, event, Mark::Ignored(IgnoreReason::Duplicate))).collect())
+}
+
+fn mac(record: &Record) -> Option<Vec<u8>> {
+    let mac = hex::decode(record.header(header::MAC)?).ok()?;
+    (mac.len() == 32).then_some(mac)
+}
+
+/// The event of each signature: the one that was there, or else the first of these.
+async fn remember<P>(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    topic: Topic,
+    signed: &[(Vec<u8>, &Fresh<'_, P>)],
+) -> Result<HashMap<(i64, Vec<u8>), Uuid>, Error> {
+    let companies: Vec<i64> = signed.iter().map(|(_, it)| it.envelope.company_id.0).collect();
+    let macs: Vec<&[u8]> = signed.iter().map(|(mac, _)| mac.as_slice()).collect();
+    let events: Vec<Uuid> = signed.iter().map(|(_, it)| it.envelope.event_id.0).collect();
+    let partitions: Vec<i32> = signed.iter().map(|(_, it)| it.record.partition).collect();
+    let received: Vec<Timestamp> = signed.iter().map(|(_, it)| it.envelope.received_at).collect();
+    // In one order, so that two transactions do not wait for each other in a circle. The update changes nothing: it
+    // waits for a transaction that is writing the same row, and returns what that wrote.
+    let rows = postgres::query(
+        tx,
+        "insert into secretaria.seen_signatures as s
+           (company_id, processor, mac, event_id, topic, partition, received_at)
+         select distinct on (it.company_id, it.mac)
+           it.company_id, $1, it.mac, it.event_id, $2, it.partition, it.received_at
+         from unnest($3::bigint[], $4::bytea[], $5::uuid[], $6::int[], $7::timestamptz[]) with ordinality
+           as it (company_id, mac, event_id, partition, received_at, place)
+         order by it.company_id, it.mac, it.place
+         on conflict (company_id, processor, mac) do update set event_id = s.event_id
+         returning company_id, mac, event_id",
+        &[&processor.as_str(), &topic.as_str(), &companies, &macs, &events, &partitions, &received],
+    )
+    .await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+}
+
+/// Forgets what none of the records still to be read can carry, partition by partition.
+///
+/// All records of one signature are in one partition. The measure is the age of what is being read there and not the
+/// clock: after hours of lag a repeat may come hours after what it repeats.
+async fn forget<P>(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    topic: Topic,
+    signed: &[(Vec<u8>, &Fresh<'_, P>)],
+) -> Result<(), Error> {
+    let mut oldest = HashMap::<i32, Timestamp>::new();
+    for (_, it) in signed {
+        let earliest = oldest.entry(it.record.partition).or_insert(it.envelope.received_at);
+        *earliest = it.envelope.received_at.min(*earliest);
+    }
+    let (partitions, before): (Vec<i32>, Vec<Timestamp>) = oldest
+        .into_iter()
+        .filter_map(|(partition, received)| Some((partition, received.checked_sub(REMEMBERED).ok()?)))
+        .unzip();
+    let most = i64::try_from(FORGOTTEN.max(signed.len() * 2)).unwrap_or(i64::MAX);
+    postgres::execute(
+        tx,
+        "delete from secretaria.seen_signatures s
+         using (
+           select old.company_id, old.mac
+           from unnest($3::int[], $4::timestamptz[]) as it (partition, before)
+           cross join lateral (
+             select o.company_id, o.mac
+             from secretaria.seen_signatures o
+             where o.processor = $1 and o.topic = $2 and o.partition = it.partition
+               and o.received_at < least(it.before, now())
+             order by o.received_at
+             limit $5
+             for update skip locked
+           ) old
+         ) old
+         where s.company_id = old.company_id and s.processor = $1 and s.mac = old.mac",
+        &[&processor.as_str(), &topic.as_str(), &partitions, &before, &most],
+    )
+    .await?;
+    Ok(())
+}
