@@ -51,12 +51,14 @@ pub struct Companies {
 
 #[derive(Debug)]
 struct Snapshot {
-    by_domain: HashMap<String, Arc<Company>>,
+    /// `None`: its secret cannot be opened, so nobody can tell whether its hooks are good.
+    by_domain: HashMap<String, Option<Arc<Company>>>,
     stranger: Arc<Company>,
 }
 
 impl Companies {
-    /// The company a hook names; a stranger, whom no signature fits, if it names none that we know.
+    /// The company a hook names; a stranger, whom no signature fits, if it names none that we know. A company whose
+    /// secret we cannot open is our fault, and its hooks are not to be thrown away as forged.
     pub(crate) fn named_by(&self, headers: &HeaderMap) -> Result<Arc<Company>, Unavailable> {
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_ref().ok_or(Unavailable::DirectoryNotLoaded)?;
@@ -65,14 +67,17 @@ impl Companies {
             Some(company) => Some(company),
             None => snapshot.by_domain.get(&domain.to_ascii_lowercase()),
         };
-        Ok(Arc::clone(known.unwrap_or(&snapshot.stranger)))
+        match known {
+            Some(company) => company.clone().ok_or(Unavailable::DirectoryNotLoaded),
+            None => Ok(Arc::clone(&snapshot.stranger)),
+        }
     }
 
     /// One company that signs with this secret, and strangers.
     #[cfg(test)]
     pub(crate) fn of_one(domain: &str, secrets: Secrets) -> Self {
         let company = Company { id: CompanyId(7), secrets, ..stranger() };
-        let by_domain = HashMap::from([(domain.to_owned(), Arc::new(company))]);
+        let by_domain = HashMap::from([(domain.to_owned(), Some(Arc::new(company)))]);
         let snapshot = Snapshot { by_domain, stranger: Arc::new(stranger()) };
         Companies { snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)) }
     }
@@ -129,13 +134,11 @@ async fn load(source: &Source) -> Result<Snapshot, Failure> {
     .await?;
     let mut by_domain = HashMap::with_capacity(rows.len());
     for row in &rows {
-        match company(row, source) {
-            Ok(company) => drop(by_domain.insert(row.get::<_, String>(1), Arc::new(company))),
-            // One company's unreadable secret must not shut the others out.
-            Err(problem) => {
-                tracing::error!(company_id = row.get::<_, i64>(0), error = chain(&problem), "company cannot send hooks")
-            }
-        }
+        // One company's unreadable secret must not shut the others out.
+        let company = company(row, source).inspect_err(|problem| {
+            tracing::error!(company_id = row.get::<_, i64>(0), error = chain(problem), "company cannot send hooks")
+        });
+        by_domain.insert(row.get::<_, String>(1), company.ok().map(Arc::new));
     }
     Ok(Snapshot { by_domain, stranger: Arc::new(stranger()) })
 }

@@ -78,7 +78,7 @@ pub enum Unavailable {
     /// Nobody acknowledged the write. It may have happened all the same; the same hook again has the same id.
     #[error("the hook could not be stored: send it again")]
     NotDurable,
-    /// The companies' secrets were never loaded.
+    /// The companies' secrets were never loaded, or this company's cannot be opened.
     #[error("not ready yet: send it again")]
     DirectoryNotLoaded,
     /// This process is going away.

@@ -93,6 +93,27 @@ async fn a_secret_being_rotated_out_ends_in_time_although_postgres_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_we_cannot_open_is_a_503_for_its_company_alone() {
+    let Some(app) = TestApp::start().await else { return };
+    let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
+    let spoil = "update companies set webhook_secret_sealed = set_byte(
+                   webhook_secret_sealed, 20, get_byte(webhook_secret_sealed, 20) # 1)
+                 where domain = 'clinica.test'";
+    app.sql.execute(spoil, &[]).await.unwrap();
+    eventually("its hooks are to be sent again", || async {
+        let answer = clinic.text(ANA, "A1", "oi").post(&app.url()).await;
+        if answer.word() == "503 directory_not_loaded" && answer.retry_after.is_some() {
+            Ok(())
+        } else {
+            Err(answer.word())
+        }
+    })
+    .await;
+    app.accept(&salon.text(ANA, "A1", "oi")).await;
+    app.settles().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_company_nobody_could_load_yet_is_a_503_and_not_a_401() {
     let Some(mut app) = TestApp::prepare(|_| {}).await else { return };
     let clinic = app.add_company("clinica.test", api::companies::Auth::Token("bridge-token".into())).await;
