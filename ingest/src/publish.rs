@@ -1,5 +1,7 @@
 //! A parsed hook as a record: its id, its envelope, its partition.
 
+use std::borrow::Cow;
+
 use domain::{Content, Envelope, EventId, IgnoreReason, InboundMessage, Kind, SCHEMA, Topic, header};
 use jiff::Timestamp;
 use platform::kafka::{NotDurable, Outgoing, Producer};
@@ -15,7 +17,7 @@ use crate::signature::Proof;
 pub(crate) fn identify(
     company: &Company,
     message: &InboundMessage,
-    idempotency_key: Option<&str>,
+    idempotency_key: Option<&[u8]>,
     proof: &Proof,
 ) -> EventId {
     let shell = message.content == Content::Nothing && message.ignore == Some(IgnoreReason::Stub);
@@ -23,9 +25,15 @@ pub(crate) fn identify(
     match (&message.provider_id, idempotency_key.filter(|it| !it.is_empty())) {
         _ if shell => EventId::of_mac(company.id, channel, &proof.mac),
         (Some(id), _) => EventId::of_provider_message(company.id, channel, &message.address, message.author, id),
-        (None, Some(key)) => EventId::of_idempotency_key(company.id, channel, key),
+        (None, Some(key)) => EventId::of_idempotency_key(company.id, channel, &readable(key)),
         (None, None) => EventId::of_mac(company.id, channel, &proof.mac),
     }
+}
+
+/// A header's bytes as text: UTF-8, or else ISO 8859-1, which fits every byte. A key that was ignored for its letters
+/// would leave its repeats to be answered again.
+fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), Cow::Borrowed)
 }
 
 /// A record ready to be handed over.
@@ -102,5 +110,18 @@ impl Ready {
             headers: &headers,
         };
         producer.publish(outgoing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_idempotency_key_that_a_header_can_hold_is_a_key() {
+        assert_eq!(readable(b"k-1"), "k-1");
+        assert_eq!(readable("ação".as_bytes()), "ação");
+        assert_eq!(readable(b"a\xe7\xe3o"), "ação");
+        assert_ne!(readable(b"\xff"), readable(b"\xfe"));
     }
 }

@@ -111,7 +111,7 @@ fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]
     let proof = claim.verify(&company.secrets, body, now)?; // The raw bytes, before any parsing.
     company.token.as_ref().map_or(Ok(()), |token| token.verify(bytes(headers, TOKEN_HEADER)))?;
     let parsed = parse::whaticket(body, now)?; // Pure: bytes to event.
-    let event = publish::identify(company, &parsed.message, text(IDEMPOTENCY_HEADER), &proof);
+    let event = publish::identify(company, &parsed.message, bytes(headers, IDEMPOTENCY_HEADER), &proof);
     let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
     let instants = (parsed.occurred_at, now);
     let ready = publish::prepare(company, event, parsed.message, instants, &trace, &proof)

@@ -85,7 +85,9 @@ async fn two_equal_texts_are_two_messages_unless_the_producer_says_otherwise() {
     assert_ne!(one, other, "signed a second later, it is another hook");
     assert_eq!(one, again, "byte for byte the same hook is the same message");
     let keyed = |at| clinic.signed(&body, at, &clinic.secret).with("x-idempotency-key", Some("k-1"));
-    assert_eq!(app.accept(&keyed(now)).await, app.accept(&keyed(now - 2)).await);
+    assert_eq!(app.accept(&keyed(now - 2)).await, app.accept(&keyed(now - 3)).await);
+    let accented = |at| clinic.signed(&body, at, &clinic.secret).with("x-idempotency-key", Some("ação"));
+    assert_eq!(app.accept(&accented(now - 4)).await, app.accept(&accented(now - 5)).await);
     app.settles().await;
 }
 
