@@ -1,8 +1,9 @@
 //! Who writes to a company: the form of an address that is compared, hashed and keyed.
 //!
 //! The same Brazilian mobile is reported as `55 31 9 8888-0002` and as `55 31 8888-0002` (the ninth digit came in
-//! 2012–2016 and WhatsApp keeps some accounts in the older form). For identity the ninth digit is removed; a send
-//! always uses the form the provider reported.
+//! 2012–2016 and WhatsApp keeps some accounts in the older form). For identity the ninth digit is removed, but only
+//! before 6–9: before 2–5 what remains would be a landline, which may be another person's, and no mobile before 0–5 ever
+//! had eight digits. A send always uses the form the provider reported.
 
 use std::fmt;
 
@@ -42,7 +43,7 @@ pub struct Address(String);
 pub type Alias = Address;
 
 impl Address {
-    /// A phone number in any notation: only digits count, and the Brazilian ninth digit is dropped.
+    /// A phone number in any notation: only digits count, and the Brazilian ninth digit is dropped before 6–9.
     ///
     /// Returns `None` when fewer than 8 or more than 15 digits remain (E.164 allows 15).
     pub fn phone(text: &str) -> Option<Self> {
@@ -64,6 +65,23 @@ impl Address {
         }
     }
 
+    /// What releases before 0.2.0 made of this mobile: they dropped the ninth digit before 0–5 too.
+    pub fn former_form(&self) -> Option<Self> {
+        let digits = self.0.as_bytes();
+        let changed = is_with_ninth_digit(&self.0) && matches!(digits[5], b'0'..=b'5');
+        changed.then(|| Address(format!("{}{}", &self.0[..4], &self.0[5..])))
+    }
+
+    /// The mobile that releases before 0.2.0 gave this address too: its [`Address::former_form`] is this.
+    pub fn confused_mobile(&self) -> Option<Self> {
+        let digits = self.0.as_bytes();
+        let shared = digits.len() == 12
+            && digits.iter().all(u8::is_ascii_digit)
+            && digits.starts_with(b"55")
+            && matches!(digits[4], b'0'..=b'5');
+        shared.then(|| Address(format!("{}9{}", &self.0[..4], &self.0[4..])))
+    }
+
     /// Takes back what [`Address::as_str`] gave.
     pub fn trusted(text: impl Into<String>) -> Self {
         Address(text.into())
@@ -81,12 +99,18 @@ impl fmt::Display for Address {
     }
 }
 
-/// 55 + two-digit area + 9 + eight digits → the same without that 9. Anything else stays.
+/// 55 + two-digit area + 9 + eight digits of which the first is 6–9 → the same without that 9. Anything else stays.
 fn without_ninth_digit(mut digits: String) -> String {
-    if digits.len() == 13 && digits.starts_with("55") && digits.as_bytes()[4] == b'9' {
+    if is_with_ninth_digit(&digits) && matches!(digits.as_bytes()[5], b'6'..=b'9') {
         digits.remove(4);
     }
     digits
+}
+
+/// 55 + two-digit area + 9 + eight digits.
+fn is_with_ninth_digit(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == 13 && bytes.iter().all(u8::is_ascii_digit) && bytes.starts_with(b"55") && bytes[4] == b'9'
 }
 
 #[cfg(test)]
@@ -97,6 +121,29 @@ mod tests {
     fn the_ninth_digit_does_not_make_another_person() {
         assert_eq!(Address::phone("+55 (31) 98888-0002"), Address::phone("553188880002"));
         assert_eq!(Address::phone("5531988880002").unwrap().as_str(), "553188880002");
+    }
+
+    #[test]
+    fn a_mobile_is_never_taken_for_a_landline() {
+        for first in 0..=5 {
+            let (landline, mobile) = (format!("5511{first}3334444"), format!("55119{first}3334444"));
+            let [landline, mobile] = [&landline, &mobile].map(|it| Address::phone(it).unwrap());
+            assert_ne!(landline, mobile);
+            assert_eq!(mobile.as_str().len(), 13);
+            assert_eq!(mobile.former_form().as_ref(), Some(&landline));
+            assert_eq!(landline.confused_mobile().as_ref(), Some(&mobile));
+            assert_eq!((landline.former_form(), mobile.confused_mobile()), (None, None));
+        }
+        for first in 6..=9 {
+            let (eight, nine) = (format!("5511{first}3334444"), format!("55119{first}3334444"));
+            let [eight, nine] = [&eight, &nine].map(|it| Address::phone(it).unwrap());
+            assert_eq!(eight, nine);
+            assert_eq!((eight.former_form(), eight.confused_mobile()), (None, None));
+        }
+        for other in ["14155550100", "lid:551133334444", "g.us:551133334444"] {
+            let other = Address::trusted(other);
+            assert_eq!((other.former_form(), other.confused_mobile()), (None, None));
+        }
     }
 
     #[test]

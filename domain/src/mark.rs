@@ -65,6 +65,8 @@ pub enum IgnoreReason {
     Duplicate,
     /// The company is not served.
     CompanyInactive,
+    /// Taken already, under the id that releases before 0.2.0 gave it.
+    Repeated,
     /// Neither the company nor the operator wants to be told.
     NoWebhook,
 }
@@ -84,6 +86,7 @@ impl IgnoreReason {
             IgnoreReason::UnsupportedKind => "unsupported_kind",
             IgnoreReason::Duplicate => "duplicate",
             IgnoreReason::CompanyInactive => "company_inactive",
+            IgnoreReason::Repeated => "repeated",
             IgnoreReason::NoWebhook => "no_webhook",
         }
     }

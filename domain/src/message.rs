@@ -1,5 +1,7 @@
 //! A message somebody wrote, as ingest understood it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Alias, Author, Channel, IgnoreReason};
@@ -31,6 +33,21 @@ pub struct InboundMessage {
     /// Why nobody should answer it, when that is plain from its shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore: Option<IgnoreReason>,
+}
+
+impl InboundMessage {
+    /// The message with the address that its writer has today. Records of releases before 0.2.0 name a mobile whose ninth
+    /// digit is followed by 0–5 as if it were a landline; where the answer goes tells which it is.
+    pub fn in_present_form(&self) -> Cow<'_, Self> {
+        let present = Address::trusted(&self.reply_to);
+        if present.former_form().as_ref() != Some(&self.address) {
+            return Cow::Borrowed(self);
+        }
+        let mut message = self.clone();
+        let former = std::mem::replace(&mut message.address, present.clone());
+        message.aliases.iter_mut().filter(|it| **it == former).for_each(|it| *it = present.clone());
+        Cow::Owned(message)
+    }
 }
 
 /// What a message holds. The id and the label of a choice are kept apart: the id is for us, the label for people.

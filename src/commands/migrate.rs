@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use platform::kafka;
+use platform::postgres::Db;
 use platform::seal::Sealer;
 use platform::task;
+use processors::reply::division::{self, Finding, Outcome};
 use tokio_postgres::NoTls;
 
 use super::{company, operator, reference, say};
@@ -58,8 +60,28 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     if subscribed > 0 {
         say(format_args!("plan given       {} to {subscribed} companies", api::companies::FIRST_PLAN))?;
     }
+    divide_contacts(settings).await.context("contacts of two people")?;
     for warning in company::warnings(&api::companies::list(&operator).await?) {
         say(warning)?;
+    }
+    Ok(())
+}
+
+/// Contacts that were made of two people: what was divided, and what a person should look at. Ids only, no numbers.
+async fn divide_contacts(settings: &Settings) -> anyhow::Result<()> {
+    let db = Db::new(&settings.postgres.owner_url, &settings.postgres, "migrate")?;
+    for Finding { company, contact, outcome } in division::run(&db).await? {
+        match outcome {
+            Outcome::Mobile => {
+                say(format_args!("contact moved    {contact} of company {company} to its mobile number"))?
+            }
+            Outcome::Divided { other, turns, unproven } => say(format_args!(
+                "contact divided  {contact} of company {company}: {turns} turns are {other}'s, {unproven} of either stay"
+            ))?,
+            Outcome::Unproven => say(format_args!(
+                "look at contact  {contact} of company {company}: it may be a landline, a mobile or both"
+            ))?,
+        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod deliveries;
 mod bad_days;
 mod shelf;
 mod names;
+mod upgrade;
 mod limits;
 mod alerts;
 mod people;

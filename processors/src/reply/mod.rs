@@ -16,6 +16,7 @@ mod store;
 mod claims;
 mod work;
 mod prompt;
+pub mod division;
 pub mod gemini;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Effects on rows, inside one transaction: taking a message in, ending a turn.
 
 use domain::{
-    Envelope, EventId, Fact, InboundMessage, Kind, Mark, MessageId, OutboundMessage, ProcessorName, Purpose, SCHEMA,
-    Topic, UsageEvent, header,
+    Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage, ProcessorName,
+    Purpose, SCHEMA, Topic, UsageEvent, header,
 };
 use jiff::Timestamp;
 use metrics::counter;
@@ -30,6 +30,11 @@ pub(super) async fn take_in(
         return Ok(Mark::Ignored(reason));
     }
     let traceparent = fresh.record.header_text(header::TRACEPARENT);
+    let message = message.in_present_form();
+    let message = message.as_ref();
+    if store::was_taken_before(tx, company, event_id, message).await? {
+        return Ok(Mark::Ignored(IgnoreReason::Repeated));
+    }
     let contact = store::contact(tx, company, message).await?;
     let (conversation, position) = store::place(tx, company, contact, message, occurred_at).await?;
     let id = MessageId::from(event_id);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use domain::{Address, Channel, CompanyId, ContactId, ConversationId, InboundMessage, MessageId, TurnId};
+use domain::{Address, Channel, CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
 use jiff::Timestamp;
 use platform::postgres::{Failure, Transaction, execute, query};
 use tokio_postgres::Error;
@@ -81,6 +81,34 @@ pub(super) async fn contact(
         execute(tx, sql, &[&company.0, &contact, &message.name]).await?;
     }
     Ok(ContactId(contact))
+}
+
+/// Whether a mobile's message was stored by a release before 0.2.0, which gave it another id because it took the mobile
+/// for a landline. A landline's own message may have that id too, so it counts in the mobile's conversation only.
+pub(super) async fn was_taken_before(
+    tx: &Transaction<'_>,
+    company: CompanyId,
+    event: EventId,
+    message: &InboundMessage,
+) -> Result<bool, Error> {
+    let (Some(former), Some(provider_id)) = (message.address.former_form(), &message.provider_id) else {
+        return Ok(false);
+    };
+    let id = EventId::of_provider_message(company, message.channel, &former, message.author, provider_id);
+    if id == event {
+        return Ok(false);
+    }
+    let sql = "
+        select
+        from secretaria.messages m
+        join secretaria.conversations c using (company_id, conversation_id)
+        join secretaria.contact_aliases a using (company_id, contact_id)
+        where m.company_id = $1
+          and m.message_id = $2
+          and a.channel = $3
+          and a.alias = $4";
+    let known = query(tx, sql, &[&company.0, &id.0, &message.channel.as_str(), &message.address.as_str()]).await?;
+    Ok(!known.is_empty())
 }
 
 fn known_names(message: &InboundMessage) -> Vec<Address> {

@@ -5,6 +5,7 @@ mod intake;
 mod claims;
 mod finish;
 mod allowance;
+mod division;
 
 use std::time::Duration;
 

@@ -1,0 +1,57 @@
+//! From the database of a release before: `secretaria migrate` brings it to this build, and may be repeated.
+
+use platform::migrate as migrations;
+use refinery::Target;
+use secretaria::Settings;
+use secretaria::commands::migrate;
+
+use crate::support::database::{connect, url};
+use crate::support::{server, unique};
+
+/// A company that was there, with a mobile that was taken for a landline, and a counter that has announced 80 %.
+const BEFORE: &str = "
+    insert into companies (company_id, domain, name) overriding system value values (900, 'clinica.test', 'Clínica');
+    insert into contacts (company_id, contact_id, channel)
+    values (900, '00000000-0000-0000-0000-000000000001', 'whaticket');
+    insert into contact_aliases (company_id, channel, alias, contact_id)
+    values (900, 'whaticket', '551133334444', '00000000-0000-0000-0000-000000000001');
+    insert into feature_usage (company_id, feature, kind, allowed, soft, limit_value, ceiling, used, fired_threshold,
+      period_start, period_end, reason, source)
+    values (900, 'whatsapp_messages', 'metered', true, false, 100, 100, 85, 80, '2026-01-01', '2026-02-01', 'ok', 'plan')";
+
+#[tokio::test]
+async fn a_database_of_0_1_is_brought_to_this_build() {
+    let Some(admin_url) = server("SECRETARIA_TEST_POSTGRES", "Postgres") else { return };
+    let (admin, name) = (connect(&admin_url).await, unique("upgrade"));
+    admin.batch_execute(&format!("create database {name}")).await.unwrap();
+    let mut settings = Settings::default();
+    settings.postgres.owner_url = url(&admin_url, "postgres", &name).into();
+    settings.postgres.operator_url = url(&admin_url, "secretaria_operator", &name).into();
+    settings.postgres.service_url = url(&admin_url, "secretaria_service", &name).into();
+    settings.keys.dir = std::env::temp_dir().join(format!("secretaria-{name}"));
+    api::keys::create_missing(&settings.keys.dir).unwrap();
+
+    let released = migrate::runner().set_target(Target::Version(15));
+    migrations::run(&settings.postgres.owner_url, released).await.unwrap();
+    let root = connect(&url(&admin_url, "postgres", &name)).await;
+    root.batch_execute(BEFORE).await.unwrap();
+    let contact = domain::ContactId(uuid::Uuid::from_u128(1));
+    let conversation = domain::ConversationId::with(domain::CompanyId(900), contact);
+    let sql = "insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
+               values (900, $1, $2, 'whaticket', '5511933334444')";
+    root.execute(sql, &[&conversation.0, &contact.0]).await.unwrap();
+
+    for _ in 0..2 {
+        migrate::database(&settings).await.unwrap();
+        let aliases = "select contact_id from contact_aliases where alias = '5511933334444'";
+        assert_eq!(root.query_one(aliases, &[]).await.unwrap().get::<_, uuid::Uuid>(0), contact.0);
+        let landline = "select count(*) from contact_aliases where alias = '551133334444' and contact_id <> $1";
+        assert_eq!(root.query_one(landline, &[&contact.0]).await.unwrap().get::<_, i64>(0), 1);
+        let announced = "select count(*) from usage_alerts where threshold = 80 and limit_value = 100";
+        assert_eq!(root.query_one(announced, &[]).await.unwrap().get::<_, i64>(0), 1);
+        let broken = root.query(include_str!("../../sql/checks/conservation.sql"), &[]).await.unwrap();
+        assert!(broken.is_empty(), "{broken:?}");
+    }
+    drop(root);
+    admin.batch_execute(&format!("drop database {name} with (force)")).await.unwrap();
+}
