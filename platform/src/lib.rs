@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod migrate;
 pub mod kafka;
 pub mod intake;
+pub mod queue;
 pub mod runner;
 pub mod marks;
 pub mod outbox;

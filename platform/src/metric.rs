@@ -62,6 +62,14 @@ pub const INTAKE_STOPPED: &str = "secretaria_intake_stopped_partitions";
 pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
 /// Rows of work a processor has under way.
 pub const RUNNER_IN_FLIGHT: &str = "secretaria_runner_in_flight";
+/// Attempts at jobs that ended, by queue and ending.
+pub const JOBS_ENDED: &str = "secretaria_jobs_ended_total";
+/// Attempts at jobs that failed, by queue and class.
+pub const JOB_ERRORS: &str = "secretaria_job_errors_total";
+/// Age of the oldest job that is due and not running, by queue.
+pub const OLDEST_DUE_JOB: &str = "secretaria_oldest_due_job_seconds";
+/// Open circuits, by queue and provider.
+pub const CIRCUITS_OPEN: &str = "secretaria_circuits_open";
 /// Rows waiting to be published.
 pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
 
@@ -119,5 +127,9 @@ pub fn describe(labelled_companies: usize) {
     describe_gauge!(INTAKE_STOPPED, "partitions not read because their log was made anew, by processor");
     describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
     describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
+    describe_counter!(JOBS_ENDED, "attempts at jobs that ended, by queue and ending");
+    describe_counter!(JOB_ERRORS, "attempts at jobs that failed, by queue and class");
+    describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");
+    describe_gauge!(CIRCUITS_OPEN, "open circuits, by queue and provider");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
 }

@@ -89,6 +89,11 @@ impl Database {
         rows.map(|row| (0..row.len()).map(|it| row.get(it).unwrap_or("-")).collect::<Vec<_>>().join(" | ")).collect()
     }
 
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.rows(sql).await[0].parse().unwrap()
+    }
+
     /// Takes a topic's records out of the outbox, as if a relay had published them on partition 0.
     pub(crate) async fn publish(&self, topic: Topic) -> Vec<Record> {
         let sql = "with gone as (

@@ -1,0 +1,215 @@
+//! Changing a live job by its key: another instant, or none at all.
+//!
+//! The row in `jobs` is locked first, so that two changes of one job follow one another. Claims and promotions do not wait
+//! for that lock: a job may move on while it is being looked for, and is then looked for again.
+
+use domain::CompanyId;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::Queue;
+use super::job::{Claimed, Due, Ending, Lease};
+use super::store::{self, Ended};
+use crate::postgres::{Transaction, execute, query};
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is made.
+    Made,
+    /// The job is running: it cannot be rescheduled, and was asked to end if it was to be cancelled.
+    Running,
+    /// There is no such job.
+    Missing,
+}
+
+/// How often a job that moves on meanwhile is looked for.
+const LOOKS: usize = 5;
+
+/// Gives a live job another instant. One that holds its lane keeps it; one that waits behind others keeps its place.
+///
+/// # Errors
+/// If Postgres refuses; the transaction is then lost.
+pub async fn reschedule(
+    tx: &Transaction<'_>,
+    queue: Queue,
+    company: CompanyId,
+    key: Uuid,
+    due: Due,
+) -> Result<Change, Error> {
+    let Some(job) = lock(tx, queue, company, key).await? else { return Ok(Change::Missing) };
+    let due_at = instant(tx, due).await?;
+    for _ in 0..LOOKS {
+        if let Some(found) = remove(tx, queue, &job).await? {
+            let keeps_lane = found.holds_lane;
+            execute(
+                tx,
+                "insert into secretaria.jobs_scheduled
+                   (queue, due_at, company_id, job_key, lane, keeps_lane, priority, attempts)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                &[&queue.name(), &due_at, &company.0, &key, &job.lane, &keeps_lane, &job.priority, &found.attempts],
+            )
+            .await?;
+        } else if execute(
+            tx,
+            "update secretaria.jobs_waiting
+             set due_at = $5
+             where company_id = $1 and queue = $2 and lane = $3 and job_key = $4",
+            &[&company.0, &queue.name(), &job.lane, &key, &due_at],
+        )
+        .await?
+            == 0
+        {
+            if is_running(tx, queue, company, key).await? {
+                return Ok(Change::Running);
+            }
+            continue;
+        }
+        execute(
+            tx,
+            "update secretaria.jobs set due_at = $4 where company_id = $1 and queue = $2 and job_key = $3",
+            &[&company.0, &queue.name(), &key, &due_at],
+        )
+        .await?;
+        return Ok(Change::Made);
+    }
+    Ok(Change::Running)
+}
+
+/// Removes a live job, or asks a running one to end. To be called last in a transaction, as enqueueing is.
+///
+/// # Errors
+/// If Postgres refuses; the transaction is then lost.
+pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Change, Error> {
+    let Some(job) = lock(tx, queue, company, key).await? else { return Ok(Change::Missing) };
+    for _ in 0..LOOKS {
+        if let Some(found) = remove(tx, queue, &job).await? {
+            let lane = job.lane.filter(|_| found.holds_lane);
+            end(tx, queue, &job, lane).await?;
+            return Ok(Change::Made);
+        }
+        if remove_waiting(tx, queue, &job).await? {
+            end(tx, queue, &job, None).await?;
+            return Ok(Change::Made);
+        }
+        let asked = execute(
+            tx,
+            "update secretaria.jobs_running
+             set cancel_requested = true
+             where company_id = $1 and queue = $2 and job_key = $3",
+            &[&company.0, &queue.name(), &key],
+        )
+        .await?;
+        if asked == 1 {
+            return Ok(Change::Running);
+        }
+    }
+    Ok(Change::Running)
+}
+
+/// A job as its row in `jobs` says, locked.
+struct Job {
+    company: CompanyId,
+    key: Uuid,
+    lane: Option<Uuid>,
+    priority: i16,
+    due_at: Timestamp,
+}
+
+async fn lock(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Option<Job>, Error> {
+    let rows = query(
+        tx,
+        "select lane, priority, due_at
+         from secretaria.jobs
+         where company_id = $1 and queue = $2 and job_key = $3
+         for update",
+        &[&company.0, &queue.name(), &key],
+    )
+    .await?;
+    let job = |row: &Row| Job { company, key, lane: row.get(0), priority: row.get(1), due_at: row.get(2) };
+    Ok(rows.first().map(job))
+}
+
+async fn instant(tx: &Transaction<'_>, due: Due) -> Result<Timestamp, Error> {
+    let (at, after_s) = match due {
+        Due::Now => (None, 0.0),
+        Due::After(wait) => (None, wait.as_secs_f64()),
+        Due::At(instant) => (Some(instant), 0.0),
+    };
+    let sql = "select coalesce($1::timestamptz, now() + make_interval(secs => $2))";
+    let rows = query(tx, sql, &[&at, &after_s]).await?;
+    Ok(rows.first().map_or(Timestamp::UNIX_EPOCH, |row| row.get(0)))
+}
+
+struct Removed {
+    attempts: i32,
+    holds_lane: bool,
+}
+
+/// Takes a job out of `jobs_scheduled` or `jobs_ready`, where it is in one of them.
+async fn remove(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<Option<Removed>, Error> {
+    let scheduled = query(
+        tx,
+        "delete from secretaria.jobs_scheduled
+         where queue = $1 and due_at = $2 and company_id = $3 and job_key = $4
+         returning attempts, keeps_lane",
+        &[&queue.name(), &job.due_at, &job.company.0, &job.key],
+    )
+    .await?;
+    if let Some(row) = scheduled.first() {
+        return Ok(Some(Removed { attempts: row.get(0), holds_lane: row.get(1) }));
+    }
+    let ready = query(
+        tx,
+        "delete from secretaria.jobs_ready
+         where company_id = $1 and queue = $2 and priority = $3 and due_at = $4 and job_key = $5
+         returning attempts, lane is not null",
+        &[&job.company.0, &queue.name(), &job.priority, &job.due_at, &job.key],
+    )
+    .await?;
+    Ok(ready.first().map(|row| Removed { attempts: row.get(0), holds_lane: row.get(1) }))
+}
+
+/// Takes a job from behind others. Its lane is locked first: whoever ends the job before it may be making it ready.
+async fn remove_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<bool, Error> {
+    let Some(lane) = job.lane else { return Ok(false) };
+    let (queue, company) = (queue.name(), job.company.0);
+    let sql = "select from secretaria.job_lanes where company_id = $1 and queue = $2 and lane = $3 for update";
+    query(tx, sql, &[&company, &queue, &lane]).await?;
+    let removed = execute(
+        tx,
+        "with removed as (
+           delete from secretaria.jobs_waiting
+           where company_id = $1 and queue = $2 and lane = $3 and job_key = $4
+           returning lane
+         )
+         update secretaria.job_lanes l
+         set jobs = l.jobs - 1
+         from removed
+         where l.company_id = $1 and l.queue = $2 and l.lane = removed.lane",
+        &[&company, &queue, &lane, &job.key],
+    )
+    .await?;
+    Ok(removed == 1)
+}
+
+/// Deletes the job's body and passes the lane that it held on.
+async fn end(tx: &Transaction<'_>, queue: Queue, job: &Job, lane: Option<Uuid>) -> Result<(), Error> {
+    let job = Claimed {
+        lease: Lease { company: job.company, key: job.key, fence: 0 },
+        lane,
+        priority: job.priority,
+        due_at: job.due_at,
+        attempts: 0,
+        body: serde_json::Value::Null,
+        traceparent: None,
+        late: std::time::Duration::ZERO,
+    };
+    store::settle(tx, queue, &[Ended { job: &job, ending: Ending::Done }]).await.map(drop)
+}
+
+async fn is_running(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<bool, Error> {
+    let sql = "select from secretaria.jobs_running where company_id = $1 and queue = $2 and job_key = $3";
+    Ok(!query(tx, sql, &[&company.0, &queue.name(), &key]).await?.is_empty())
+}

@@ -1,0 +1,292 @@
+//! Circuit breakers: a provider that does not answer with a credential is not asked again for a while.
+//!
+//! One per (provider, credential), in the memory of a process. Closed: calls pass. Open after `failures` failures in a
+//! row: nothing passes until its wait is over, and each wait is twice the one before. Half open: one call at a time
+//! passes as a probe; its success closes the circuit, its failure opens it again. (M. Nygard, Release It!, ch. 5.)
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use domain::CompanyId;
+use serde::{Deserialize, Serialize};
+
+/// Whom a call asks, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Circuit {
+    /// The kind of provider: the label of metrics.
+    pub provider: &'static str,
+    /// Tells one credential of it from another without being one: a company, a host, a setting's name.
+    pub credential: String,
+}
+
+/// What a call says of the health of its provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered, whatever it said.
+    Healthy,
+    /// It did not answer, or not with this credential.
+    Failing,
+    /// The call says nothing about it.
+    Unclear,
+}
+
+/// Settings `*.runner.circuit.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Failures in a row that open a circuit.
+    pub failures: u32,
+    /// The first wait before a probe, in milliseconds; each following one is twice as long.
+    pub open_ms: u64,
+    /// The longest wait, in milliseconds.
+    pub open_cap_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { failures: 8, open_ms: 5_000, open_cap_ms: 60_000 }
+    }
+}
+
+/// Whether a call may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It may.
+    Pass,
+    /// It may not for this long.
+    HeldBack(Duration),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    open: Option<Open>,
+    in_flight: usize,
+    companies: BTreeSet<CompanyId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since: Instant,
+    until: Instant,
+    wait: Duration,
+    probing: bool,
+}
+
+/// The circuits of a queue.
+#[derive(Debug)]
+pub(super) struct Circuits {
+    config: Config,
+    most_in_flight: usize,
+    states: HashMap<Circuit, State>,
+    of_company: HashMap<CompanyId, Circuit>,
+}
+
+/// How long a call waits that finds as many under way to the same provider as there may be.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+
+impl Circuits {
+    /// Closed ones; at most `most_in_flight` calls are under way through each.
+    pub(super) fn new(config: Config, most_in_flight: usize) -> Self {
+        Circuits { config, most_in_flight, states: HashMap::new(), of_company: HashMap::new() }
+    }
+
+    /// Asks for a call of a company; one that passes must be reported.
+    pub(super) fn admit(&mut self, circuit: &Circuit, company: CompanyId, now: Instant) -> Admission {
+        if self.of_company.get(&company) != Some(circuit) {
+            self.of_company.insert(company, circuit.clone());
+        }
+        if !self.states.contains_key(circuit) {
+            self.states.insert(circuit.clone(), State::default());
+        }
+        let Some(state) = self.states.get_mut(circuit) else { return Admission::Pass };
+        state.companies.insert(company);
+        match &mut state.open {
+            Some(open) if open.probing => return Admission::HeldBack(open.wait),
+            Some(open) if now < open.until => return Admission::HeldBack(open.until - now),
+            Some(open) => open.probing = true,
+            None if state.in_flight >= self.most_in_flight => return Admission::HeldBack(FULL_WAIT),
+            None => {}
+        }
+        state.in_flight += 1;
+        Admission::Pass
+    }
+
+    /// A call that had passed has ended. Says whether that opened or closed the circuit.
+    pub(super) fn report(&mut self, circuit: &Circuit, health: Health, now: Instant) -> Option<Change> {
+        let config = self.config;
+        let state = self.states.get_mut(circuit)?;
+        state.in_flight = state.in_flight.saturating_sub(1);
+        let first = Duration::from_millis(config.open_ms);
+        match (health, &mut state.open) {
+            (Health::Healthy, open) => {
+                let was_open = open.take().is_some();
+                state.failures = 0;
+                was_open.then_some(Change::Closed)
+            }
+            // A call from before the circuit opened says nothing new.
+            (Health::Failing, Some(open)) if open.probing => {
+                let wait = (open.wait * 2).min(Duration::from_millis(config.open_cap_ms)).max(first);
+                *open = Open { since: open.since, until: now + wait, wait, probing: false };
+                None
+            }
+            (Health::Failing, Some(_)) => None,
+            (Health::Failing, None) => {
+                state.failures += 1;
+                (state.failures >= config.failures).then(|| {
+                    state.open = Some(Open { since: now, until: now + first, wait: first, probing: false });
+                    Change::Opened
+                })
+            }
+            // The next call is the probe.
+            (Health::Unclear, Some(open)) => {
+                open.probing = false;
+                None
+            }
+            (Health::Unclear, None) => None,
+        }
+    }
+
+    /// How a company's jobs may be claimed, by the circuit that its last job went through.
+    pub(super) fn claimable(&self, company: CompanyId, now: Instant) -> Claimable {
+        let state = self.of_company.get(&company).and_then(|it| self.states.get(it));
+        match state.and_then(|it| it.open) {
+            None => Claimable::Freely,
+            Some(open) if !open.probing && now >= open.until => Claimable::AsProbe,
+            Some(open) => Claimable::OnlyHeldTooLong { open_for: now - open.since },
+        }
+    }
+
+    /// For how long a circuit has been open.
+    pub(super) fn open_for(&self, circuit: &Circuit, now: Instant) -> Option<Duration> {
+        Some(now - self.states.get(circuit)?.open?.since)
+    }
+
+    /// The circuit that a company's last job went through, where it is open.
+    pub(super) fn open_of(&self, company: CompanyId) -> Option<&Circuit> {
+        let circuit = self.of_company.get(&company)?;
+        self.states.get(circuit)?.open.map(|_| circuit)
+    }
+
+    /// Companies whose jobs go through a circuit.
+    pub(super) fn companies(&self, circuit: &Circuit) -> Vec<CompanyId> {
+        self.states.get(circuit).map(|it| it.companies.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Open circuits by provider.
+    pub(super) fn open_by_provider(&self) -> HashMap<&'static str, usize> {
+        let mut open = HashMap::new();
+        for (circuit, state) in &self.states {
+            *open.entry(circuit.provider).or_default() += usize::from(state.open.is_some());
+        }
+        open
+    }
+
+    /// Forgets circuits that are closed and idle, when there are many.
+    pub(super) fn forget_idle(&mut self, most: usize) {
+        if self.states.len() > most {
+            self.states.retain(|_, state| state.open.is_some() || state.in_flight > 0 || state.failures > 0);
+            self.of_company.retain(|_, circuit| self.states.contains_key(circuit));
+        }
+    }
+}
+
+/// What a report changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Opened,
+    Closed,
+}
+
+/// How a company's jobs may be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claimable {
+    Freely,
+    /// One of them.
+    AsProbe,
+    /// Those that have been held back for as long as they may be.
+    OnlyHeldTooLong {
+        open_for: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const COMPANY: CompanyId = CompanyId(7);
+
+    fn bridge() -> Circuit {
+        Circuit { provider: "whaticket", credential: "7".into() }
+    }
+
+    /// A circuit of two failures, open for ten seconds; opened now.
+    fn opened(now: Instant) -> Circuits {
+        let config = Config { failures: 2, open_ms: 10_000, open_cap_ms: 15_000 };
+        let mut circuits = Circuits::new(config, 100);
+        for expected in [None, Some(Change::Opened)] {
+            assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
+            assert_eq!(circuits.report(&bridge(), Health::Failing, now), expected);
+        }
+        circuits
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_open_circuit_holds_back_and_then_lets_one_probe_through() {
+        let now = clock::instant();
+        let mut circuits = opened(now);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(4)), Admission::HeldBack(seconds(6)));
+        assert_eq!(circuits.claimable(COMPANY, now + seconds(10)), Claimable::AsProbe);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(10)), Admission::Pass);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(11)), Admission::HeldBack(seconds(10)));
+        assert_eq!(circuits.report(&bridge(), Health::Healthy, now + seconds(12)), Some(Change::Closed));
+        assert_eq!(circuits.claimable(COMPANY, now + seconds(12)), Claimable::Freely);
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_wait_up_to_the_cap() {
+        let now = clock::instant();
+        let mut circuits = opened(now);
+        let first_probe = now + seconds(10);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, first_probe), Admission::Pass);
+        assert_eq!(circuits.report(&bridge(), Health::Failing, first_probe), None);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, first_probe), Admission::HeldBack(seconds(15)));
+        let claimable = circuits.claimable(COMPANY, first_probe);
+        assert_eq!(claimable, Claimable::OnlyHeldTooLong { open_for: seconds(10) });
+    }
+
+    #[test]
+    fn a_success_between_failures_keeps_it_closed() {
+        let now = clock::instant();
+        let mut circuits = Circuits::new(Config { failures: 2, ..Config::default() }, 100);
+        for health in [Health::Failing, Health::Healthy, Health::Failing, Health::Unclear] {
+            assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
+            assert_eq!(circuits.report(&bridge(), health, now), None);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_leaves_the_next_call_to_probe() {
+        let now = clock::instant();
+        let mut circuits = opened(now);
+        let later = now + seconds(10);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, later), Admission::Pass);
+        assert_eq!(circuits.report(&bridge(), Health::Unclear, later), None);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, later), Admission::Pass);
+    }
+
+    #[test]
+    fn a_provider_gets_no_more_calls_at_once_than_it_may() {
+        let now = clock::instant();
+        let mut circuits = Circuits::new(Config::default(), 1);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::HeldBack(FULL_WAIT));
+        circuits.report(&bridge(), Health::Healthy, now);
+        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
+    }
+}

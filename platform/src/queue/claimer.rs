@@ -1,0 +1,373 @@
+//! Claims jobs for the free slots, starts their calls, and knows when to look again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::CompanyId;
+use metrics::gauge;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::circuit::Claimable;
+use super::fair::Limit;
+use super::job::Claimed;
+use super::load::{self, Starting, Unloadable};
+use super::store::{self, Offer};
+use super::work::{Call, HoldLimit, Work};
+use super::worker::{Finished, Share, Shared};
+use crate::postgres::{Failure, query};
+use crate::task::Stop;
+use crate::telemetry::chain;
+use crate::{clock, metric};
+
+/// Most jobs of one claim.
+const CLAIM: usize = 256;
+/// Most jobs promoted at once.
+const PROMOTE: i64 = 1_000;
+/// Most companies found by one look.
+const SWEEP: i64 = 500;
+/// Claims that follow one another closely are put off by this, so that one statement claims for several free slots.
+const GATHER: Duration = Duration::from_millis(4);
+/// How many companies with an open circuit are looked at in one claim, and how often.
+const HELD: (usize, Duration) = (32, Duration::from_millis(250));
+
+/// Claims, starts calls, and knows when to look again.
+pub(super) struct Claimer<W: Work> {
+    shared: Arc<Shared<W>>,
+    calls: JoinSet<()>,
+    results: Option<mpsc::Sender<Finished<W>>>,
+    /// Companies whose circuit is open: only what was held back too long, and probes, are claimed of them.
+    held: BTreeSet<CompanyId>,
+    held_after: CompanyId,
+    held_looked_at: Option<Instant>,
+    swept_at: Option<Instant>,
+    swept_after: CompanyId,
+    claimed_at: Option<Instant>,
+    /// When the next scheduled job is due, as far as is known; it is asked again when one is scheduled.
+    next_due: Option<Instant>,
+    /// Loads one job at a time, because one of a claim could not be loaded.
+    careful: bool,
+}
+
+impl<W: Work> Claimer<W> {
+    pub(super) fn new(shared: Arc<Shared<W>>, results: mpsc::Sender<Finished<W>>) -> Self {
+        Claimer {
+            shared,
+            calls: JoinSet::new(),
+            results: Some(results),
+            held: BTreeSet::new(),
+            held_after: CompanyId(i64::MIN),
+            held_looked_at: None,
+            swept_at: None,
+            swept_after: CompanyId(i64::MIN),
+            claimed_at: None,
+            next_due: None,
+            careful: false,
+        }
+    }
+
+    pub(super) async fn run(&mut self, stop: &Stop) {
+        loop {
+            let wait = match self.step().await {
+                Ok(wait) => wait,
+                Err(problem) => {
+                    tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres");
+                    // Results already in hand are written with shorter pauses than this, so they come first.
+                    Duration::from_secs(1)
+                }
+            };
+            let slots = Arc::clone(&self.shared.slots);
+            let work = !self.shared.fair().is_empty();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(ended) = self.calls.join_next() => log_panic::<W>(ended),
+                () = self.shared.wake.heard() => {}
+                // With ready jobs at hand, the next free slot is what is waited for.
+                slot = slots.acquire(), if work && wait > Duration::ZERO && slots.available_permits() == 0 => drop(slot),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Looks once; says how long nothing needs to be looked at.
+    async fn step(&mut self) -> Result<Duration, Failure> {
+        while let Some(ended) = self.calls.try_join_next() {
+            log_panic::<W>(ended);
+        }
+        let sweep = Duration::from_millis(self.shared.config.sweep_ms);
+        self.hear();
+        if self.swept_at.is_none_or(|it| it.elapsed() >= sweep) {
+            self.sweep().await?;
+        }
+        if self.next_due.is_some_and(|it| it <= clock::instant()) {
+            self.promote().await?;
+        }
+        let claimed = self.claim().await?;
+        gauge!(metric::RUNNER_IN_FLIGHT, "processor" => W::QUEUE.name())
+            .set((self.shared.config.window - self.shared.slots.available_permits()) as f64);
+        let until_sweep = sweep.saturating_sub(self.swept_at.map_or(Duration::ZERO, |it| it.elapsed()));
+        let until_due = self.next_due.map_or(sweep, |it| it.saturating_duration_since(clock::instant()));
+        let more = claimed > 0 && self.shared.slots.available_permits() > 0 && !self.shared.fair().is_empty();
+        Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).max(Duration::from_millis(1)) })
+    }
+
+    /// Takes what the worker was told since the last look.
+    fn hear(&mut self) {
+        let hints = self.shared.wake.take();
+        for company in hints.ready {
+            self.add(company);
+        }
+        if hints.scheduled {
+            self.next_due = Some(clock::instant());
+        }
+    }
+
+    fn add(&mut self, company: CompanyId) {
+        if self.shared.circuits().open_of(company).is_some() {
+            self.held.insert(company);
+        } else {
+            self.held.remove(&company);
+            self.shared.fair().add(company);
+        }
+    }
+
+    /// Looks for what other processes enqueued, and for limits that an operator changed.
+    async fn sweep(&mut self) -> Result<(), Failure> {
+        let client = self.shared.db.get().await?;
+        let found = store::ready_companies(&client, W::QUEUE, self.swept_after, SWEEP).await?;
+        let limits = query(
+            &client,
+            "select company_id, weight::float8, max_running from secretaria.queue_limits where queue = $1",
+            &[&W::QUEUE.name()],
+        )
+        .await?;
+        let limit = |row: &tokio_postgres::Row| Limit {
+            weight: row.get(1),
+            max_running: row.get::<_, Option<i32>>(2).and_then(|it| usize::try_from(it).ok()),
+        };
+        self.shared.fair().set_limits(limits.iter().map(|row| (CompanyId(row.get(0)), limit(row))).collect());
+        let due = store::next_due(&client, W::QUEUE).await?;
+        drop(client);
+        self.next_due = due.map(|it| clock::instant() + it);
+        let is_end = found.len() < usize::try_from(SWEEP).unwrap_or(usize::MAX);
+        self.swept_after = found.last().copied().filter(|_| !is_end).unwrap_or(CompanyId(i64::MIN));
+        for company in found {
+            self.add(company);
+        }
+        self.shared.circuits().forget_idle(100_000);
+        self.swept_at = Some(clock::instant());
+        Ok(())
+    }
+
+    async fn promote(&mut self) -> Result<(), Failure> {
+        loop {
+            let mut client = self.shared.db.get().await?;
+            let tx = client.transaction().await?;
+            store::prefer_indexes(&tx).await?;
+            let (moved, companies) = store::promote(&tx, W::QUEUE, PROMOTE).await?;
+            tx.commit().await?;
+            companies.into_iter().for_each(|company| self.add(company));
+            let due = store::next_due(&client, W::QUEUE).await?;
+            self.next_due = due.map(|it| clock::instant() + it);
+            // Rows that another process is promoting are still seen as due: they are its business.
+            if moved == 0 || due.is_none_or(|it| it > Duration::ZERO) {
+                if moved == 0 && due == Some(Duration::ZERO) {
+                    self.next_due = Some(clock::instant() + GATHER);
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Claims for the free slots; says how many jobs that brought.
+    async fn claim(&mut self) -> Result<usize, Failure> {
+        if self.shared.slots.available_permits() == 0 {
+            return Ok(0);
+        }
+        if self.shared.renewal_is_late() {
+            // After an absence of Postgres, what is held here is renewed before anything new is begun.
+            self.shared.leases.renew(&self.shared).await?;
+            self.shared.renewed();
+        }
+        if let Some(since) = self.claimed_at.map(|it| it.elapsed()).filter(|it| *it < GATHER) {
+            tokio::time::sleep(GATHER - since).await;
+            self.hear();
+        }
+        let free = if self.careful { 1 } else { self.shared.slots.available_permits().min(CLAIM) };
+        let offers = self.offers(free);
+        if offers.is_empty() {
+            return Ok(0);
+        }
+        self.claimed_at = Some(clock::instant());
+        let mut client = self.shared.db.get().await?;
+        let tx = client.transaction().await?;
+        match load::claim_and_load(&self.shared, &tx, &offers, free).await {
+            Ok((claimed, starting)) => {
+                tx.commit().await?;
+                self.careful = false;
+                self.note(&offers, &claimed, free);
+                self.start(starting);
+                Ok(claimed.len())
+            }
+            Err(Unloadable { failure, alone }) => {
+                drop(tx);
+                drop(client);
+                match alone {
+                    Some(claimed) => self.put_off(&claimed, &failure).await?,
+                    None if failure.blames_the_data() => self.careful = true,
+                    None => return Err(failure),
+                }
+                Ok(1)
+            }
+        }
+    }
+
+    /// Which companies to claim of, the fairest first.
+    fn offers(&mut self, free: usize) -> Vec<Offer> {
+        let mut offers = self.held_offers(free);
+        let fair = self.shared.fair().offers(free);
+        offers.extend(fair.into_iter().map(|(company, most)| Offer { company, most, before: None }));
+        offers
+    }
+
+    /// What may be claimed of companies whose circuit is open: a probe, and what was held back too long.
+    fn held_offers(&mut self, free: usize) -> Vec<Offer> {
+        let (most, period) = HELD;
+        if self.held_looked_at.is_some_and(|it| it.elapsed() < period) {
+            return Vec::new();
+        }
+        let now = clock::instant();
+        self.held_looked_at = Some(now);
+        let after = (Bound::Excluded(self.held_after), Bound::Unbounded);
+        let held: Vec<CompanyId> = self.held.range(after).take(most).copied().collect();
+        self.held_after = held.last().copied().filter(|_| held.len() == most).unwrap_or(CompanyId(i64::MIN));
+        let (mut offers, mut closed, mut probes) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let circuits = self.shared.circuits();
+        for company in held {
+            match circuits.claimable(company, now) {
+                Claimable::Freely => closed.push(company),
+                // One probe for all companies of a circuit.
+                Claimable::AsProbe if circuits.open_of(company).is_some_and(|it| probes.insert(it.clone())) => {
+                    offers.push(Offer { company, most: 1, before: None });
+                }
+                Claimable::AsProbe => {}
+                Claimable::OnlyHeldTooLong { open_for } => {
+                    let limit = match self.shared.work.hold_limit() {
+                        HoldLimit::SinceDue(limit) => limit,
+                        HoldLimit::WhileOpen(limit) if open_for >= limit => limit,
+                        HoldLimit::WhileOpen(_) => continue,
+                    };
+                    let before = clock::now() - jiff::SignedDuration::try_from(limit).unwrap_or_default();
+                    offers.push(Offer { company, most: free, before: Some(before) });
+                }
+            }
+        }
+        drop(circuits);
+        closed.into_iter().for_each(|company| self.add(company));
+        offers
+    }
+
+    /// Forgets companies that had fewer ready jobs than they were offered slots, and puts those aside whose circuit is
+    /// open.
+    fn note(&mut self, offers: &[Offer], claimed: &[Claimed], free: usize) {
+        let mut jobs: HashMap<CompanyId, usize> = HashMap::new();
+        for claimed in claimed {
+            *jobs.entry(claimed.company()).or_default() += 1;
+        }
+        let mut fair = self.shared.fair();
+        let circuits = self.shared.circuits();
+        for (company, jobs) in &jobs {
+            fair.started(*company, *jobs);
+        }
+        for Offer { company, most, before } in offers {
+            let got = jobs.get(company).copied().unwrap_or(0);
+            // Where all free slots were taken, a company with fewer may only have come too late.
+            let has_no_more = got < *most && claimed.len() < free;
+            if circuits.open_of(*company).is_some() {
+                fair.remove(*company);
+                if has_no_more && before.is_none() {
+                    self.held.remove(company);
+                } else {
+                    self.held.insert(*company);
+                }
+            } else if has_no_more {
+                fair.remove(*company);
+            }
+        }
+    }
+
+    fn start(&mut self, starting: Vec<Starting<W>>) {
+        for Starting { claimed, job, known, admitted } in starting {
+            let Some(results) = self.results.clone() else { return };
+            let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() else {
+                // There were as many free slots as were claimed for, and none but this task takes one.
+                tracing::error!(queue = %W::QUEUE, "more jobs were claimed than there are slots");
+                return;
+            };
+            let shared = Arc::clone(&self.shared);
+            let call = Call::new();
+            let guard = shared.leases.hold(claimed.lease, call.clone());
+            self.calls.spawn(async move {
+                let began_at = clock::instant();
+                let share = Share { shared: Arc::clone(&shared), company: claimed.company() };
+                let output = match known {
+                    Some(output) => output,
+                    None => tokio::select! {
+                        output = shared.work.call(&claimed, &job, &call) => output,
+                        () = guard.lost.cancelled() => {
+                            let (company_id, job) = (claimed.company().0, claimed.lease.key);
+                            return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is given up");
+                        }
+                    },
+                };
+                admitted.report(shared.work.summary(&job, &output).health);
+                // The channel is closed only when nothing is committed any more.
+                let _ = results.send(Finished { claimed, job, output, guard, began_at, _share: share, _slot: slot }).await;
+            });
+        }
+    }
+
+    /// A single job cannot be loaded: it is put off, by a transaction that does not load it.
+    async fn put_off(&mut self, claimed: &Claimed, failure: &Failure) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let mut client = shared.db.get().await?;
+        let tx = client.transaction().await?;
+        store::prefer_indexes(&tx).await?;
+        let offer = [Offer { company: claimed.company(), most: 1, before: None }];
+        let cap = shared.config.company_cap();
+        let again = store::claim(&tx, W::QUEUE, &offer, 1, shared.lease(), &shared.instance, cap).await?;
+        tx.commit().await?;
+        drop(client);
+        for claimed in &again {
+            shared.postpone(claimed, failure).await?;
+        }
+        self.careful = false;
+        Ok(())
+    }
+
+    /// Lets calls under way end and their results be committed, for a while.
+    pub(super) async fn drain(&mut self, committing: Vec<tokio::task::JoinHandle<()>>) {
+        let results = self.results.take();
+        let drain = async {
+            while let Some(ended) = self.calls.join_next().await {
+                log_panic::<W>(ended);
+            }
+            drop(results);
+            futures_util::future::join_all(committing).await;
+        };
+        let drained = tokio::time::timeout(Duration::from_millis(self.shared.config.drain_ms), drain).await;
+        if drained.is_err() {
+            let left = self.shared.config.window - self.shared.slots.available_permits();
+            tracing::warn!(queue = %W::QUEUE, left, "stopped with jobs under way: their leases run out");
+        }
+    }
+}
+
+fn log_panic<W: Work>(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(problem) = ended {
+        tracing::error!(queue = %W::QUEUE, error = chain(&problem), "a call ended without a result: its lease runs out");
+    }
+}

@@ -1,0 +1,135 @@
+//! Results become commits, in groups: while one is being committed, the next gather.
+//!
+//! A group that fails is committed one by one. Postgres away makes results wait, under leases that are renewed; a result
+//! whose lease was lost is void.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::job::{Ending, Lease};
+use super::store::{self, Ended};
+use super::work::{Performed, Work};
+use super::worker::{Finished, Shared};
+use crate::postgres::Failure;
+use crate::telemetry::chain;
+
+/// Most results in one transaction.
+const GROUP: usize = 64;
+/// A group that fails so often for reasons of the server is committed one by one: a deadlock ends that way.
+const GROUP_TRIES: usize = 3;
+
+/// Commits results until no more can come.
+pub(super) async fn keep_committing<W: Work>(
+    shared: Arc<Shared<W>>,
+    results: Arc<tokio::sync::Mutex<mpsc::Receiver<Finished<W>>>>,
+) {
+    loop {
+        let mut group = Vec::new();
+        {
+            let mut results = results.lock().await;
+            if results.recv_many(&mut group, GROUP).await == 0 {
+                return;
+            }
+        }
+        // One order of locks for all groups.
+        group.sort_by_key(|it| it.claimed.lease);
+        commit_group(&shared, group).await;
+    }
+}
+
+async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) {
+    let mut wait = Duration::from_millis(20);
+    for _ in 0..GROUP_TRIES {
+        match commit(shared, &group).await {
+            Ok(endings) => return report(shared, group, &endings),
+            Err(problem) if problem.blames_the_data() => break,
+            Err(problem) => warn_of::<W>(&problem),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+    for one in group {
+        commit_alone(shared, one).await;
+    }
+}
+
+/// Pauses stay below the claimer's own, so that results come before new claims.
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
+
+async fn commit_alone<W: Work>(shared: &Shared<W>, mut result: Finished<W>) {
+    let mut wait = Duration::from_millis(20);
+    let mut refused = false;
+    loop {
+        let group = std::slice::from_ref(&result);
+        match commit(shared, group).await {
+            Ok(endings) => return report(shared, vec![result], &endings),
+            Err(problem) if problem.blames_the_data() => {
+                let performed = result.performed();
+                match shared.work.refused(&performed, &problem).filter(|_| !refused) {
+                    Some(output) => {
+                        tracing::error!(
+                            queue = %W::QUEUE, company_id = result.claimed.company().0, job = %result.claimed.lease.key,
+                            error = chain(&problem), "postgres refuses the result: another one is stored"
+                        );
+                        result.output = output;
+                        refused = true;
+                        continue;
+                    }
+                    None => match shared.postpone(&result.claimed, &problem).await {
+                        Ok(()) => return,
+                        Err(problem) => warn_of::<W>(&problem),
+                    },
+                }
+            }
+            Err(problem) => warn_of::<W>(&problem),
+        }
+        if result.guard.lost.is_cancelled() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn warn_of<W: Work>(problem: &Failure) {
+    tracing::warn!(queue = %W::QUEUE, error = chain(problem), "a result waits for postgres");
+}
+
+/// One transaction: leases are given up, effects are written, jobs end. Nothing for a result that is void.
+async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Vec<Option<Ending>>, Failure> {
+    let mut client = shared.db.get().await?;
+    let tx = client.transaction().await?;
+    store::prefer_indexes(&tx).await?;
+    let leases: Vec<Lease> = group.iter().map(|it| it.claimed.lease).collect();
+    let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
+    let counting: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
+    let mut companies = Vec::new();
+    let mut endings = Vec::new();
+    if !counting.is_empty() {
+        let performed: Vec<Performed<'_, W::Job, W::Output>> = counting.iter().map(|it| it.performed()).collect();
+        endings = shared.work.finish(&tx, &performed).await?;
+        let ended: Vec<Ended<'_>> = counting
+            .iter()
+            .zip(&endings)
+            .map(|(it, ending)| Ended { job: &it.claimed, ending: ending.clone() })
+            .collect();
+        companies = store::settle(&tx, W::QUEUE, &ended).await?;
+    }
+    tx.commit().await?;
+    if endings.iter().any(|it| matches!(it, Ending::Retry(_) | Ending::HeldBack(_))) {
+        shared.wake.enqueued(companies);
+    } else if !companies.is_empty() {
+        shared.wake.ready(companies);
+    }
+    let mut endings = endings.into_iter();
+    Ok(group.iter().map(|it| if released.contains(&it.claimed.lease) { endings.next() } else { None }).collect())
+}
+
+fn report<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>, endings: &[Option<Ending>]) {
+    for (result, ending) in group.into_iter().zip(endings) {
+        shared.report(&result, ending.as_ref());
+    }
+}

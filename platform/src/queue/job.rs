@@ -1,0 +1,120 @@
+//! What a job is before it is enqueued, while it runs, and how it ends.
+
+use std::time::Duration;
+
+use domain::CompanyId;
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A job to be enqueued.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Whose.
+    pub company: CompanyId,
+    /// Names it among the live jobs of its queue and company; enqueueing a live key changes nothing.
+    pub key: Uuid,
+    /// Jobs of one lane run one at a time, in the order in which they became due.
+    pub lane: Option<Uuid>,
+    /// Lower runs first among the ready jobs of its company.
+    pub priority: i16,
+    /// When it may run.
+    pub due: Due,
+    /// What the key does not say.
+    pub body: Value,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+}
+
+impl NewJob {
+    /// A job that may run at once, outside any lane.
+    pub fn new(company: CompanyId, key: Uuid) -> Self {
+        let body = Value::Object(serde_json::Map::new());
+        NewJob { company, key, lane: None, priority: 0, due: Due::Now, body, traceparent: None }
+    }
+}
+
+/// When a job may run, by the clock of Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// After this long.
+    After(Duration),
+    /// At this instant.
+    At(Timestamp),
+}
+
+/// A lease: which job, and which claim of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lease {
+    /// Whose.
+    pub company: CompanyId,
+    /// The job.
+    pub key: Uuid,
+    /// The claim: a result counts only while this is the latest.
+    pub fence: i64,
+}
+
+/// A job under a lease.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The lease.
+    pub lease: Lease,
+    /// Its lane.
+    pub lane: Option<Uuid>,
+    /// Its priority.
+    pub priority: i16,
+    /// The instant from which this attempt could have been made.
+    pub due_at: Timestamp,
+    /// Claims so far, this one included; those that were held back are not counted.
+    pub attempts: i32,
+    /// What was enqueued with it.
+    pub body: Value,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+    /// How long it has been due.
+    pub late: Duration,
+}
+
+impl Claimed {
+    /// Whose.
+    pub fn company(&self) -> CompanyId {
+        self.lease.company
+    }
+
+    /// What log lines call `correlation_id`: the trace id, or nothing.
+    pub fn correlation_id(&self) -> &str {
+        self.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("")
+    }
+}
+
+/// How an attempt at a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It is over. Whatever is to be remembered is in the rows of its domain.
+    Done,
+    /// Its next attempt is due after this long; its lane waits for it.
+    Retry(Duration),
+    /// It was not attempted: its next attempt is due after this long, and this claim is not counted.
+    HeldBack(Duration),
+    /// It is given up, and waits in `jobs_dead` for a person.
+    DeadLetter {
+        /// A stable word to filter by.
+        cause: &'static str,
+        /// A sentence for the person who looks. Holds no body, number or token.
+        detail: String,
+    },
+}
+
+impl Ending {
+    /// The name in log lines and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Ending::Done => "done",
+            Ending::Retry(_) => "retry",
+            Ending::HeldBack(_) => "held_back",
+            Ending::DeadLetter { .. } => "dead_lettered",
+        }
+    }
+}

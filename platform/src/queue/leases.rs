@@ -1,0 +1,195 @@
+//! Leases: those held here are renewed, those that ran out anywhere are reclaimed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::job::{Claimed, Lease};
+use super::store::{self, Ended};
+use super::work::{Call, Work};
+use super::worker::Shared;
+use crate::postgres::{Failure, Transaction};
+use crate::task::Stop;
+use crate::telemetry::chain;
+
+/// Most leases reclaimed in one transaction.
+const RECLAIM: i64 = 100;
+
+/// The leases held by this worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leases(Arc<Mutex<HashMap<Lease, Held>>>);
+
+#[derive(Debug, Clone)]
+struct Held {
+    call: Call,
+    lost: Stop,
+}
+
+/// A lease that is renewed for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Guard {
+    leases: Leases,
+    lease: Lease,
+    /// Cancelled when the lease is lost: the result would be void.
+    pub(super) lost: Stop,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.leases.lock().remove(&self.lease);
+    }
+}
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hold(&self, lease: Lease, call: Call) -> Guard {
+        let lost = Stop::new();
+        self.lock().insert(lease, Held { call, lost: lost.clone() });
+        Guard { leases: self.clone(), lease, lost }
+    }
+
+    /// Renews all of them. Those that are lost have their calls given up.
+    pub(super) async fn renew<W: Work>(&self, shared: &Shared<W>) -> Result<(), Failure> {
+        let asked: Vec<(Lease, Option<i16>)> =
+            self.lock().iter().map(|(lease, held)| (*lease, held.call.reported())).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let renewed = store::renew(&shared.db.get().await?, W::QUEUE, &asked, shared.lease()).await?;
+        let renewed: HashMap<Lease, bool> = renewed.iter().map(|it| (it.lease, it.is_cancelled)).collect();
+        let held = self.lock();
+        for (lease, _) in &asked {
+            match (held.get(lease), renewed.get(lease)) {
+                (Some(it), None) => it.lost.cancel(),
+                (Some(it), Some(true)) => it.call.cancel(),
+                (Some(_), Some(false)) | (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Renews the leases of a worker until it has ended.
+pub(super) async fn keep_renewing<W: Work>(shared: Arc<Shared<W>>, ended: Stop) {
+    let mut renewal = tokio::time::interval(shared.renewal_period());
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = renewal.tick() => {}
+        }
+        match shared.leases.renew(&shared).await {
+            Ok(()) => shared.renewed(),
+            Err(problem) => tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "leases could not be renewed"),
+        }
+    }
+}
+
+/// Reclaims leases that ran out, until stopped.
+///
+/// While this worker's own renewals fail, its leases may look abandoned to it: they are renewed first.
+pub(super) async fn keep_reclaiming<W: Work>(shared: Arc<Shared<W>>, stop: Stop) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(shared.renewal_period()) => {}
+        }
+        if shared.renewal_is_late() {
+            continue;
+        }
+        loop {
+            match reclaim(&shared).await {
+                Ok(0) => break,
+                Ok(jobs) => tracing::warn!(queue = %W::QUEUE, jobs, "reclaimed jobs whose lease ran out"),
+                Err(problem) => {
+                    tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "expired leases wait for postgres");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Ends attempts whose lease ran out; says how many.
+pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failure> {
+    let mut client = shared.db.get().await?;
+    let tx = client.transaction().await?;
+    store::prefer_indexes(&tx).await?;
+    let expired = store::expired(&tx, W::QUEUE, RECLAIM).await?;
+    if expired.is_empty() {
+        return Ok(0);
+    }
+    match end_abandoned(shared, &tx, &expired).await {
+        Ok(()) => tx.commit().await?,
+        Err(problem) if problem.blames_the_data() => {
+            drop(tx);
+            drop(client);
+            return reclaim_one_by_one(shared, &expired).await;
+        }
+        Err(problem) => return Err(problem),
+    }
+    shared.wake.enqueued([]);
+    Ok(expired.len())
+}
+
+/// One of them is at fault: the others do not wait for it.
+async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) -> Result<usize, Failure> {
+    let mut reclaimed = 0;
+    for claimed in expired {
+        let mut client = shared.db.get().await?;
+        let tx = client.transaction().await?;
+        store::prefer_indexes(&tx).await?;
+        let result = end_abandoned(shared, &tx, std::slice::from_ref(claimed)).await;
+        match result {
+            Ok(()) => {
+                tx.commit().await?;
+                reclaimed += 1;
+            }
+            Err(problem) if problem.blames_the_data() => {
+                drop(tx);
+                drop(client);
+                shared.postpone(claimed, &problem).await?;
+                reclaimed += 1;
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(reclaimed)
+}
+
+async fn end_abandoned<W: Work>(shared: &Shared<W>, tx: &Transaction<'_>, expired: &[Claimed]) -> Result<(), Failure> {
+    let leases: Vec<Lease> = expired.iter().map(|it| it.lease).collect();
+    let released = store::release(tx, W::QUEUE, &leases).await?;
+    let expired: Vec<Claimed> = expired.iter().filter(|it| released.contains(&it.lease)).cloned().collect();
+    let endings = shared.work.abandoned(tx, &expired).await?;
+    let ended: Vec<Ended<'_>> = expired.iter().zip(endings).map(|(job, ending)| Ended { job, ending }).collect();
+    store::settle(tx, W::QUEUE, &ended).await?;
+    Ok(())
+}
+
+/// Lets the leases of a previous run of this instance run out at once, once Postgres answers.
+pub(super) async fn expire_previous_run<W: Work>(shared: &Shared<W>, stop: &Stop) {
+    loop {
+        let expired =
+            async { Ok::<u64, Failure>(store::expire_own(&shared.db.get().await?, W::QUEUE, &shared.instance).await?) };
+        match expired.await {
+            Ok(0) => return,
+            Ok(jobs) => {
+                tracing::info!(queue = %W::QUEUE, jobs, "reclaimed leases of a previous run");
+                // What that run's calls came to is unknown; that is settled before anything new is claimed.
+                while matches!(reclaim(shared).await, Ok(1..)) {}
+                return;
+            }
+            Err(problem) => tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Job queue: slow and timed work from rows of Postgres.
+//!
+//! A job is enqueued in the transaction that caused it and deleted in the one that ends it. Its state is the narrow table
+//! it is in: scheduled, ready, waiting behind others of its lane, running. A claim is a committed transaction, then the
+//! call is made, then its result is the next transaction, which counts only while the lease holds. A lane runs one job at
+//! a time and in order, kept across retries. The slot that comes free goes to the company with the fewest jobs in flight.
+//!
+//! `sql/` is what is done to the tables; [`worker`] is the loop that a processor runs, [`Work`] is what it provides.
+
+mod by_key;
+mod circuit;
+mod claimer;
+mod commit;
+mod fair;
+mod job;
+mod leases;
+mod load;
+mod periodic;
+mod retry;
+mod store;
+mod wake;
+mod work;
+mod worker;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings;
+
+pub use by_key::{Change, cancel, reschedule};
+pub use circuit::{Circuit, Config as CircuitConfig, Health};
+pub use job::{Claimed, Due, Ending, Lease, NewJob};
+pub use periodic::{Periodic, begin as begin_tick, run as run_periodic};
+pub use retry::{Schedule, ScheduleSettings, retry_after, retry_info};
+pub use store::{Enqueued, enqueue};
+pub use wake::Wake;
+pub use work::{Call, HoldLimit, Loaded, Performed, Summary, Work};
+pub use worker::{Worker, open_circuits};
+
+/// A queue, by its name in tables, metrics and commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Queue(&'static str);
+
+impl Queue {
+    /// The queue of that name: lowercase letters and underscores.
+    pub const fn named(name: &'static str) -> Self {
+        Queue(name)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Settings of a processor's worker: `reply.runner.*`, `delivery.runner.*`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Most jobs under way at once in this process.
+    pub window: usize,
+    /// Most jobs of one company under way at once, over all processes, unless `queue_limits` says otherwise. 0: no cap.
+    pub company_cap: usize,
+    /// Most calls to one provider with one credential at once in this process. 0: no cap.
+    pub provider_cap: usize,
+    /// Longest time between two looks for ready jobs that other processes have enqueued, in milliseconds.
+    pub sweep_ms: u64,
+    /// How long a lease holds without being renewed, in milliseconds.
+    pub lease_ms: u64,
+    /// How long calls under way may go on after a stop, in milliseconds.
+    pub drain_ms: u64,
+    /// When a provider is not asked for a while.
+    pub circuit: CircuitConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            window: 512,
+            company_cap: 0,
+            provider_cap: 0,
+            sweep_ms: 500,
+            lease_ms: 15_000,
+            drain_ms: 25_000,
+            circuit: CircuitConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting; `section` is whose worker it is.
+    pub fn validate(&self, section: &'static str) -> Result<(), settings::Error> {
+        let circuit = &self.circuit;
+        let problem = if !(1..=100_000).contains(&self.window) {
+            "window must be between 1 and 100000"
+        } else if !(10..=60_000).contains(&self.sweep_ms) {
+            "sweep_ms must be between 10 and 60000"
+        } else if self.lease_ms < 1_000 {
+            "lease_ms must be at least 1000"
+        } else if circuit.failures == 0 {
+            "circuit.failures must be at least 1"
+        } else if !(10..=3_600_000).contains(&circuit.open_ms) || circuit.open_cap_ms < circuit.open_ms {
+            "circuit.open_ms must be between 10 and 3600000, and circuit.open_cap_ms not below it"
+        } else {
+            return Ok(());
+        };
+        Err(settings::Error::senseless(section, problem))
+    }
+
+    fn company_cap(&self) -> usize {
+        if self.company_cap == 0 { usize::MAX } else { self.company_cap }
+    }
+
+    fn provider_cap(&self) -> usize {
+        if self.provider_cap == 0 { usize::MAX } else { self.provider_cap }
+    }
+}

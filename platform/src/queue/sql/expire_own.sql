@@ -1,0 +1,3 @@
+update secretaria.jobs_running
+set lease_until = now() - interval '1 second'
+where queue = $1 and claimed_by = $2

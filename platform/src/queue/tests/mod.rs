@@ -1,0 +1,76 @@
+//! The queue on a real Postgres: rows, races of two connections, and the worker.
+
+mod rows;
+
+use std::time::Duration;
+
+use domain::CompanyId;
+use uuid::Uuid;
+
+use super::job::{Claimed, Ending, NewJob};
+use super::store::{self, Ended, Offer};
+use super::{Due, Enqueued, Queue};
+use crate::postgres::{Db, Transaction};
+
+const QUEUE: Queue = Queue::named("test");
+const COMPANY: CompanyId = CompanyId(1);
+const LEASE: Duration = Duration::from_secs(60);
+
+fn key(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+/// A job of [`COMPANY`] in a lane.
+fn in_lane(number: u128, lane: u128) -> NewJob {
+    NewJob { lane: Some(key(lane)), ..NewJob::new(COMPANY, key(number)) }
+}
+
+async fn in_tx<T>(db: &Db, work: impl AsyncFnOnce(&Transaction<'_>) -> T) -> T {
+    let mut client = db.get().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let result = work(&tx).await;
+    tx.commit().await.unwrap();
+    result
+}
+
+async fn enqueue(db: &Db, jobs: &[NewJob]) -> Enqueued {
+    in_tx(db, async |tx| store::enqueue(tx, QUEUE, jobs).await.unwrap()).await
+}
+
+async fn claim_of(db: &Db, companies: &[CompanyId], most: usize) -> Vec<Claimed> {
+    let offers: Vec<Offer> = companies.iter().map(|&company| Offer { company, most, before: None }).collect();
+    in_tx(db, async |tx| {
+        store::prefer_indexes(tx).await.unwrap();
+        store::claim(tx, QUEUE, &offers, most, LEASE, "one", usize::MAX).await.unwrap()
+    })
+    .await
+}
+
+async fn claim(db: &Db, most: usize) -> Vec<Claimed> {
+    claim_of(db, &[COMPANY], most).await
+}
+
+/// Ends a claimed job; says whether its lease still held.
+async fn end(db: &Db, job: &Claimed, ending: Ending) -> bool {
+    in_tx(db, async |tx| {
+        store::prefer_indexes(tx).await.unwrap();
+        if store::release(tx, QUEUE, &[job.lease]).await.unwrap().is_empty() {
+            return false;
+        }
+        store::settle(tx, QUEUE, &[Ended { job, ending }]).await.unwrap();
+        true
+    })
+    .await
+}
+
+async fn promote(db: &Db) -> usize {
+    in_tx(db, async |tx| store::promote(tx, QUEUE, 1_000).await.unwrap().0).await
+}
+
+fn numbers(jobs: &[Claimed]) -> Vec<u128> {
+    jobs.iter().map(|it| it.lease.key.as_u128()).collect()
+}
+
+fn after(seconds: u64) -> Due {
+    Due::After(Duration::from_secs(seconds))
+}

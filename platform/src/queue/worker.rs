@@ -1,0 +1,275 @@
+//! The worker: claims jobs while it has free slots, makes their calls, and hands the results on to be committed.
+//!
+//! What is in memory is a bounded window, never the backlog. Stopping: nothing is claimed any more, calls under way may
+//! end for `drain_ms`; what is left is a lease that runs out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::CompanyId;
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::circuit::{Change, Circuit, Circuits, Health};
+use super::claimer::Claimer;
+use super::fair::Fair;
+use super::job::{Claimed, Ending};
+use super::leases::{self, Guard, Leases};
+use super::store::{self, Ended};
+use super::work::{Performed, Work};
+use super::{Config, Wake, commit};
+use crate::postgres::{Db, Failure};
+use crate::task::{self, Stop};
+use crate::telemetry::chain;
+use crate::{clock, metric};
+
+/// Transactions that commit results at once: one works while another waits for its flush.
+const COMMITTERS: usize = 2;
+/// How long a job waits that Postgres refuses to load or to end, and after how many attempts it is given up.
+const POSTPONED: (Duration, i32) = (Duration::from_secs(30), 10);
+
+/// A processor's worker, to be run.
+pub struct Worker<W: Work> {
+    /// The work.
+    pub work: W,
+    /// Postgres as `secretaria_service`.
+    pub db: Db,
+    /// Settings.
+    pub config: Config,
+    /// This process's stable name.
+    pub instance: String,
+    /// Wakes it.
+    pub wake: Wake,
+}
+
+/// What the tasks of a worker share.
+pub(super) struct Shared<W: Work> {
+    pub(super) work: W,
+    pub(super) db: Db,
+    pub(super) config: Config,
+    pub(super) instance: String,
+    pub(super) wake: Wake,
+    pub(super) leases: Leases,
+    pub(super) slots: Arc<Semaphore>,
+    fair: Mutex<Fair>,
+    circuits: Mutex<Circuits>,
+    began_at: Instant,
+    renewed_ms: AtomicU64,
+}
+
+/// A result that waits for its commit; its slot and its lease are held until then.
+pub(super) struct Finished<W: Work> {
+    pub(super) claimed: Claimed,
+    pub(super) job: W::Job,
+    pub(super) output: W::Output,
+    pub(super) guard: Guard,
+    pub(super) began_at: Instant,
+    /// Dropped in this order: who waits for the slot finds the company with one job less.
+    pub(super) _share: Share<W>,
+    pub(super) _slot: OwnedSemaphorePermit,
+}
+
+/// A job as fairness counts it: for as long as this lives.
+pub(super) struct Share<W: Work> {
+    pub(super) shared: Arc<Shared<W>>,
+    pub(super) company: CompanyId,
+}
+
+impl<W: Work> Drop for Share<W> {
+    fn drop(&mut self) {
+        let was_capped = self.shared.fair().ended(self.company);
+        if was_capped {
+            self.shared.wake.ready([self.company]);
+        }
+    }
+}
+
+/// A call as its circuit counts it. One that breaks off, or is not made after all, says nothing of the provider.
+pub(super) struct Admitted<W: Work> {
+    shared: Arc<Shared<W>>,
+    circuit: Option<Circuit>,
+}
+
+impl<W: Work> Admitted<W> {
+    pub(super) fn new(shared: &Arc<Shared<W>>, circuit: Option<Circuit>) -> Self {
+        Admitted { shared: Arc::clone(shared), circuit }
+    }
+
+    pub(super) fn report(mut self, health: Health) {
+        if let Some(circuit) = self.circuit.take() {
+            self.shared.report_health(&circuit, health);
+        }
+    }
+}
+
+impl<W: Work> Drop for Admitted<W> {
+    fn drop(&mut self) {
+        if let Some(circuit) = self.circuit.take() {
+            self.shared.report_health(&circuit, Health::Unclear);
+        }
+    }
+}
+
+impl<W: Work> Finished<W> {
+    pub(super) fn performed(&self) -> Performed<'_, W::Job, W::Output> {
+        Performed { claimed: &self.claimed, job: &self.job, output: &self.output }
+    }
+}
+
+impl<W: Work> Worker<W> {
+    /// Works until stopped, then lets calls under way end for `drain_ms`. Postgres away only makes it wait.
+    pub async fn run(self, stop: Stop) {
+        let Worker { work, db, config, instance, wake } = self;
+        let shared = Arc::new(Shared {
+            work,
+            db,
+            config,
+            instance,
+            wake,
+            leases: Leases::default(),
+            fair: Mutex::new(Fair::new(config.company_cap())),
+            circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
+            slots: Arc::new(Semaphore::new(config.window)),
+            began_at: clock::instant(),
+            renewed_ms: AtomicU64::new(0),
+        });
+        leases::expire_previous_run(&shared, &stop).await;
+        let ended = Stop::new();
+        let renewing = task::spawn("lease renewal", leases::keep_renewing(Arc::clone(&shared), ended.clone()));
+        let reclaiming = task::spawn("lease reclaim", leases::keep_reclaiming(Arc::clone(&shared), stop.clone()));
+        let (send, results) = mpsc::channel(config.window.min(4_096));
+        let results = Arc::new(tokio::sync::Mutex::new(results));
+        let committing: Vec<_> = (0..COMMITTERS)
+            .map(|_| task::spawn("results", commit::keep_committing(Arc::clone(&shared), Arc::clone(&results))))
+            .collect();
+        let mut claimer = Claimer::new(Arc::clone(&shared), send);
+        claimer.run(&stop).await;
+        claimer.drain(committing).await;
+        ended.cancel();
+        let _ = tokio::join!(renewing, reclaiming);
+        open_circuits_now(W::QUEUE.name(), HashMap::new());
+    }
+}
+
+impl<W: Work> Shared<W> {
+    pub(super) fn lease(&self) -> Duration {
+        Duration::from_millis(self.config.lease_ms)
+    }
+
+    pub(super) fn renewal_period(&self) -> Duration {
+        Duration::from_millis((self.config.lease_ms / 3).max(50))
+    }
+
+    /// All leases held here were renewed just now.
+    pub(super) fn renewed(&self) {
+        let now = u64::try_from(self.began_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.renewed_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether leases held here may look abandoned although they are not, after an absence of Postgres.
+    pub(super) fn renewal_is_late(&self) -> bool {
+        let renewed = Duration::from_millis(self.renewed_ms.load(Ordering::Relaxed));
+        self.began_at.elapsed() > renewed + self.renewal_period() * 2
+    }
+
+    pub(super) fn fair(&self) -> MutexGuard<'_, Fair> {
+        self.fair.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn circuits(&self) -> MutexGuard<'_, Circuits> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts off a job that Postgres refuses to load or to end; in the end it is given up.
+    pub(super) async fn postpone(&self, claimed: &Claimed, problem: &Failure) -> Result<(), Failure> {
+        let (wait, most) = POSTPONED;
+        let error = chain(problem);
+        tracing::error!(
+            queue = %W::QUEUE, company_id = claimed.company().0, job = %claimed.lease.key, attempts = claimed.attempts,
+            error, "postgres refuses this job: it is put off"
+        );
+        let ending = if claimed.attempts < most {
+            Ending::Retry(wait)
+        } else {
+            Ending::DeadLetter { cause: "refused_by_database", detail: error }
+        };
+        let mut client = self.db.get().await?;
+        let tx = client.transaction().await?;
+        store::prefer_indexes(&tx).await?;
+        if !store::release(&tx, W::QUEUE, &[claimed.lease]).await?.is_empty() {
+            store::settle(&tx, W::QUEUE, &[Ended { job: claimed, ending }]).await?;
+        }
+        tx.commit().await?;
+        self.wake.enqueued([]);
+        Ok(())
+    }
+
+    /// Log line, metrics and fairness of a result; nothing ended if its lease was lost.
+    pub(super) fn report(&self, result: &Finished<W>, ending: Option<&Ending>) {
+        let claimed = &result.claimed;
+        let (queue, company_id, job) = (W::QUEUE.name(), claimed.company().0, claimed.lease.key);
+        let took = result.began_at.elapsed();
+        histogram!(metric::TASK_LATENCY, "task" => queue).record(took.as_secs_f64());
+        let Some(ending) = ending else {
+            counter!(metric::JOBS_ENDED, "queue" => queue, "ending" => "lease_lost").increment(1);
+            return tracing::warn!(queue, company_id, %job, "lease was lost: the result is void");
+        };
+        let summary = self.work.summary(&result.job, &result.output);
+        counter!(metric::JOBS_ENDED, "queue" => queue, "ending" => ending.as_str()).increment(1);
+        if let Some(class) = summary.class {
+            counter!(metric::JOB_ERRORS, "queue" => queue, "class" => class).increment(1);
+        }
+        let (attempts, correlation_id) = (claimed.attempts, claimed.correlation_id());
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let (result_word, class) = (summary.result, summary.class);
+        tracing::info!(
+            queue,
+            company_id,
+            %job,
+            attempts,
+            correlation_id,
+            duration_ms,
+            result = result_word,
+            class,
+            ending = ending.as_str(),
+            "job attempted"
+        );
+        self.work.committed(&result.performed(), ending);
+    }
+
+    fn report_health(&self, circuit: &Circuit, health: Health) {
+        let change = self.circuits().report(circuit, health, clock::instant());
+        let (queue, provider) = (W::QUEUE.name(), circuit.provider);
+        match change {
+            Some(Change::Opened) => {
+                tracing::warn!(queue, provider, credential = circuit.credential, "circuit opened: jobs are held back");
+            }
+            Some(Change::Closed) => {
+                tracing::info!(queue, provider, credential = circuit.credential, "circuit closed");
+                let companies = self.circuits().companies(circuit);
+                self.wake.ready(companies);
+            }
+            None => return,
+        }
+        open_circuits_now(queue, self.circuits().open_by_provider());
+    }
+}
+
+/// Open circuits of all workers of this process, by queue and provider.
+static OPEN: Mutex<Vec<(&'static str, &'static str, usize)>> = Mutex::new(Vec::new());
+
+fn open_circuits_now(queue: &'static str, open: HashMap<&'static str, usize>) {
+    for (provider, circuits) in &open {
+        gauge!(metric::CIRCUITS_OPEN, "queue" => queue, "provider" => *provider).set(*circuits as f64);
+    }
+    let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(of, ..)| *of != queue);
+    all.extend(open.into_iter().map(|(provider, circuits)| (queue, provider, circuits)));
+}
+
+/// How many circuits of this process's workers are open.
+pub fn open_circuits() -> usize {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|it| it.2).sum()
+}
