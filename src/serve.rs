@@ -17,24 +17,31 @@ use platform::postgres::{self, Db};
 use platform::seal::Sealer;
 use platform::task::{self, Stop};
 use platform::telemetry::chain;
-use platform::{http, relay, telemetry, watermarks};
-use processors::Ground;
+use platform::{http, processor, relay, telemetry, watermarks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::{Settings, quota};
+use crate::{Settings, processors, quota};
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
-    /// Only this processor: reply, delivery, metering or alerts. May be given more than once.
-    #[arg(long, value_name = "NAME", value_parser = processor)]
+    /// Only this processor; may be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = processor, help = only_help())]
     only: Vec<ProcessorName>,
 }
 
+fn only_help() -> String {
+    let each = processors::ALL.iter().map(|it| format!("\n  {:<10} {}", it.name.as_str(), it.help));
+    format!("Only this processor; may be given more than once:{}", each.collect::<String>())
+}
+
 fn processor(name: &str) -> Result<ProcessorName, String> {
-    let known = ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
-    known.ok_or_else(|| "there are reply, delivery, metering and alerts".to_owned())
+    processors::named(name).map(|it| it.name).ok_or_else(|| format!("there are {}", processors::names()))
+}
+
+fn all_processors() -> Vec<ProcessorName> {
+    processors::ALL.iter().map(|it| it.name).collect()
 }
 
 /// One thing a process does.
@@ -60,7 +67,7 @@ impl Roles {
 
     /// Processors alone, all or some.
     pub fn process(args: &ProcessArgs) -> Self {
-        let names = if args.only.is_empty() { ProcessorName::ALL.to_vec() } else { args.only.clone() };
+        let names = if args.only.is_empty() { all_processors() } else { args.only.clone() };
         Roles(names.into_iter().map(Role::Process).collect())
     }
 
@@ -71,7 +78,7 @@ impl Roles {
 
     /// Everything.
     pub fn all() -> Self {
-        let processors = ProcessorName::ALL.into_iter().map(Role::Process);
+        let processors = all_processors().into_iter().map(Role::Process);
         Roles([Role::Ingest, Role::Api].into_iter().chain(processors).collect())
     }
 
@@ -146,11 +153,8 @@ pub async fn start(
     roles: Roles,
     metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
 ) -> anyhow::Result<Running> {
-    if roles.includes(Role::Process(ProcessorName::Reply)) {
-        settings.reply.model.validate()?;
-    }
-    if roles.includes(Role::Process(ProcessorName::Alerts)) {
-        settings.alerts.validate_operator()?;
+    for name in roles.processors() {
+        settings.validate_to_run(name)?;
     }
     let listener = TcpListener::bind(settings.http.listen)
         .await
@@ -174,8 +178,7 @@ pub async fn start(
     let processors = roles.processors();
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     let drain_ms = house.settings.http.drain_ms;
-    let Settings { reply, delivery, alerts, .. } = &house.settings;
-    let work_drain_ms = reply.runner.drain_ms.max(delivery.runner.drain_ms).max(alerts.runner.drain_ms);
+    let work_drain_ms = house.settings.work_drain_ms();
     let (http_config, http_stop) = (house.settings.http.clone(), house.stops.http.clone());
     let server = task::spawn("http", async move { http::serve(listener, routes, &http_config, http_stop).await });
     readiness.open();
@@ -217,9 +220,7 @@ impl House {
             metrics,
             metrics_token: self.settings.http.metrics_token.clone(),
             // A process without processors still says whether they live elsewhere.
-            processors: Some(roles.processors())
-                .filter(|names| !names.is_empty())
-                .unwrap_or_else(|| ProcessorName::ALL.to_vec()),
+            processors: Some(roles.processors()).filter(|names| !names.is_empty()).unwrap_or_else(all_processors),
         })
     }
 
@@ -249,20 +250,16 @@ impl House {
     fn processors(&mut self, names: &[ProcessorName]) -> anyhow::Result<JoinHandle<()>> {
         let producer = Producer::patient(&self.settings.kafka, "outbox")?;
         self.producers.push(producer.clone());
-        let ground = Ground {
+        let context = processor::Context {
             db: self.db.clone(),
             kafka: self.settings.kafka.clone(),
             sealer: Arc::clone(&self.sealer),
             instance: self.settings.process.instance.clone(),
         };
-        let config = processors::Config {
-            reply: self.settings.reply.clone(),
-            delivery: self.settings.delivery.clone(),
-            alerts: self.settings.alerts.clone(),
-        };
+        let settings = self.settings.clone();
         let (names, stop, broken) = (names.to_vec(), self.stops.work.clone(), self.stops.broken.clone());
         self.work.push(task::spawn("processors", async move {
-            if let Err(problem) = processors::run(&names, ground, config, stop.clone()).await {
+            if let Err(problem) = processors::run(&names, context, settings, stop.clone()).await {
                 tracing::error!(error = chain(&problem), "processors could not go on");
                 broken.cancel();
             }

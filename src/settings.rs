@@ -2,39 +2,68 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::ProcessorName;
 use platform::settings::Error;
 use platform::{http, kafka, postgres, relay, telemetry};
 use serde::{Deserialize, Serialize};
 
-/// Everything that can be set, with defaults that fit the local stack.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The listener.
-    pub http: http::Config,
-    /// The broker.
-    pub kafka: kafka::Config,
-    /// The database.
-    pub postgres: postgres::Config,
-    /// Key files.
-    pub keys: Keys,
-    /// This process.
-    pub process: Process,
-    /// Logs and metrics.
-    pub telemetry: telemetry::Config,
-    /// The outbox relay.
-    pub outbox: relay::Config,
-    /// Room 1.
-    pub ingest: ingest::Config,
-    /// The reply processor.
-    pub reply: processors::reply::Config,
-    /// The delivery processor.
-    pub delivery: processors::delivery::Config,
-    /// The alerts processor.
-    pub alerts: processors::alerts::Config,
-    /// Room 4.
-    pub api: api::Config,
+use crate::processors::{self, with_processors};
+
+macro_rules! define {
+    ($($section:ident in $krate:ident),+ $(,)?) => {
+        /// Everything that can be set, with defaults that fit the local stack.
+        #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Settings {
+            /// The listener.
+            pub http: http::Config,
+            /// The broker.
+            pub kafka: kafka::Config,
+            /// The database.
+            pub postgres: postgres::Config,
+            /// Key files.
+            pub keys: Keys,
+            /// This process.
+            pub process: Process,
+            /// Logs and metrics.
+            pub telemetry: telemetry::Config,
+            /// The outbox relay.
+            pub outbox: relay::Config,
+            /// Webhooks in.
+            pub ingest: ingest::Config,
+            /// People.
+            pub api: api::Config,
+            $(
+                #[doc = concat!("The processor `", stringify!($section), "`.")]
+                pub $section: ::$krate::$section::Config,
+            )+
+        }
+
+        impl Settings {
+            fn validate_processors(&self) -> Result<(), Error> {
+                $(self.$section.validate()?;)+
+                Ok(())
+            }
+
+            /// Checks what is asked for where a processor runs, and nowhere else.
+            ///
+            /// # Errors
+            /// Names the setting.
+            pub fn validate_to_run(&self, name: ProcessorName) -> Result<(), Error> {
+                match name.as_str() {
+                    $(stringify!($section) => self.$section.validate_to_run(),)+
+                    _ => Ok(()),
+                }
+            }
+
+            /// How long calls under way may go on after a stop, in milliseconds.
+            pub fn work_drain_ms(&self) -> u64 {
+                [$(self.$section.drain_ms()),+].into_iter().max().unwrap_or(0)
+            }
+        }
+    };
 }
+with_processors!(define);
 
 /// Settings `keys.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,7 +111,7 @@ impl Settings {
     /// # Errors
     /// Names the setting that is unknown, has the wrong type, or makes no sense.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
-        let settings: Settings = platform::settings::load(file)?;
+        let settings: Settings = platform::settings::load(file, &lists(), &older_names())?;
         settings.validate()?;
         Ok(settings)
     }
@@ -93,14 +122,7 @@ impl Settings {
         self.postgres.validate()?;
         self.outbox.validate()?;
         self.ingest.validate()?;
-        self.reply.validate()?;
-        // The key is asked for where `reply` runs, and nowhere else.
-        self.reply.model.validate_shape()?;
-        self.reply.runner.validate("reply.runner")?;
-        self.delivery.validate()?;
-        self.delivery.runner.validate("delivery.runner")?;
-        self.alerts.validate()?;
-        self.alerts.runner.validate("alerts.runner")?;
+        self.validate_processors()?;
         self.api.validate()?;
         let instance = &self.process.instance;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -110,4 +132,14 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Settings that are lists, so that a variable holds one with commas.
+fn lists() -> Vec<&'static str> {
+    processors::ALL.iter().flat_map(|it| it.list_settings).copied().collect()
+}
+
+/// Variables that people have set since before there were settings, and the setting each of them stands for.
+fn older_names() -> Vec<(&'static str, &'static str)> {
+    processors::ALL.iter().flat_map(|it| it.older_settings).copied().collect()
 }

@@ -65,6 +65,10 @@ pub enum Kind {
     SubscriptionResumed,
     /// An [`crate::Alert`]: the subscription has another status.
     SubscriptionStatusChanged,
+    /// A [`crate::TurnEnded`].
+    TurnEnded,
+    /// A [`crate::DeliveryEnded`].
+    DeliveryEnded,
     /// Any record that was parked; its payload is the original bytes.
     DeadLetter,
 }
@@ -82,6 +86,9 @@ impl Kind {
         Kind::SubscriptionStatusChanged,
     ];
 
+    /// What `activity.events` holds.
+    pub const ACTIVITY: &[Kind] = &[Kind::TurnEnded, Kind::DeliveryEnded];
+
     /// The name in headers and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -96,6 +103,8 @@ impl Kind {
             Kind::SubscriptionCanceled => "subscription_canceled",
             Kind::SubscriptionResumed => "subscription_resumed",
             Kind::SubscriptionStatusChanged => "subscription_status_changed",
+            Kind::TurnEnded => "turn_ended",
+            Kind::DeliveryEnded => "delivery_ended",
             Kind::DeadLetter => "dead_letter",
         }
     }

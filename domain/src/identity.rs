@@ -103,6 +103,12 @@ impl EventId {
         EventId(derive(&[b"usage", &company.0.to_be_bytes(), fact.as_bytes(), cause.as_bytes()]))
     }
 
+    /// The event that says how a piece of work ended: a turn, a delivery. A replay that ends again says so again.
+    pub fn of_end(company: CompanyId, kind: &str, work: Uuid, round: i32) -> Self {
+        let (company, round) = (company.0.to_be_bytes(), round.to_be_bytes());
+        EventId(derive(&[b"end", &company, kind.as_bytes(), work.as_bytes(), &round]))
+    }
+
     /// One model call made for a claim of a turn: what its tokens are booked under.
     pub fn of_model_call(company: CompanyId, turn: TurnId, claim: i32, call: u32) -> Self {
         let (company, claim, call) = (company.0.to_be_bytes(), claim.to_be_bytes(), call.to_be_bytes());

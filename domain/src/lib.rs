@@ -11,6 +11,7 @@
 //! - [`Mark`] — how the handling of one event ended.
 //! - [`billing`] — what a company may do, until when, and what a change of plan costs.
 
+mod activity;
 mod company;
 mod address;
 mod identity;
@@ -24,6 +25,7 @@ pub mod placement;
 mod mark;
 pub mod billing;
 
+pub use activity::{Activity, DeliveryEnded, TurnEnded};
 pub use address::{Address, Alias, Channel};
 pub use alert::{Alert, Step, Threshold};
 pub use company::CompanyId;

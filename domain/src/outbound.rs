@@ -30,3 +30,19 @@ pub enum Purpose {
     /// An answer to a turn.
     Reply,
 }
+
+impl Purpose {
+    const ALL: [Purpose; 1] = [Purpose::Reply];
+
+    /// The name in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Reply => "reply",
+        }
+    }
+
+    /// The purpose of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Purpose::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+}

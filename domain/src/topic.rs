@@ -13,6 +13,8 @@ pub enum Topic {
     UsageEvents,
     /// What a company should know: a threshold crossed, a plan changed. Written by the outbox relay, read by alerts.
     Alerts,
+    /// How work ended: turns, deliveries. Written by the outbox relay, read by the archive.
+    ActivityEvents,
     /// What could not be handled, for watchers; the shelf itself is rows. Written by the outbox relay.
     DeadLetters,
 }
@@ -32,8 +34,14 @@ pub enum KeyScheme {
 
 impl Topic {
     /// Every topic, in river order.
-    pub const ALL: [Topic; 5] =
-        [Topic::InboundMessages, Topic::OutboundMessages, Topic::UsageEvents, Topic::Alerts, Topic::DeadLetters];
+    pub const ALL: [Topic; 6] = [
+        Topic::InboundMessages,
+        Topic::OutboundMessages,
+        Topic::UsageEvents,
+        Topic::Alerts,
+        Topic::ActivityEvents,
+        Topic::DeadLetters,
+    ];
 
     /// The name on the broker.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +50,7 @@ impl Topic {
             Topic::OutboundMessages => "outbound.messages",
             Topic::UsageEvents => "usage.events",
             Topic::Alerts => "alerts",
+            Topic::ActivityEvents => "activity.events",
             Topic::DeadLetters => "dead.letters",
         }
     }
@@ -56,7 +65,7 @@ impl Topic {
         match self {
             Topic::InboundMessages => KeyScheme::Address,
             Topic::OutboundMessages => KeyScheme::Conversation,
-            Topic::UsageEvents | Topic::Alerts => KeyScheme::Company,
+            Topic::UsageEvents | Topic::Alerts | Topic::ActivityEvents => KeyScheme::Company,
             Topic::DeadLetters => KeyScheme::Origin,
         }
     }

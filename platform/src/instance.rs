@@ -53,7 +53,7 @@ mod tests {
     use crate::task;
     use crate::tests::database::in_a_database;
 
-    const REPLY: ProcessorName = ProcessorName::Reply;
+    const REPLY: ProcessorName = ProcessorName::named("reply");
 
     #[tokio::test]
     async fn a_second_process_of_one_name_waits_for_as_long_as_the_first_lives() {
@@ -62,7 +62,10 @@ mod tests {
             let first = hold(db, REPLY, "one", &stop).await.unwrap();
             assert!(try_hold(db, REPLY, "one").await.unwrap().is_none());
             assert!(try_hold(db, REPLY, "two").await.unwrap().is_some(), "another instance is not concerned");
-            assert!(try_hold(db, ProcessorName::Delivery, "one").await.unwrap().is_some(), "nor is another processor");
+            assert!(
+                try_hold(db, ProcessorName::named("delivery"), "one").await.unwrap().is_some(),
+                "nor is another processor"
+            );
             assert!(try_hold(db, REPLY, "one").await.unwrap().is_none(), "being refused frees nothing");
 
             let (there, patience) = (db.clone(), stop.clone());

@@ -1,7 +1,7 @@
 //! What Secretaria stands on: settings, Kafka, Postgres, the two mechanisms that move data, HTTP, telemetry, shutdown.
 //!
 //! Knows no business word beyond the names in `domain`. Two mechanisms move everything:
-//! [`intake`] brings topics into Postgres exactly once, [`runner`] does slow work from rows.
+//! [`intake`] brings topics into Postgres exactly once, [`queue`] does slow work from rows.
 
 pub mod clock;
 pub mod settings;
@@ -20,7 +20,7 @@ pub mod migrate;
 pub mod kafka;
 pub mod intake;
 pub mod queue;
-pub mod runner;
+pub mod processor;
 pub mod marks;
 pub mod outbox;
 pub mod relay;

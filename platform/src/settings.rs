@@ -8,10 +8,6 @@ use serde::de::DeserializeOwned;
 /// The prefix of every variable; rooms and keys follow, joined by two underscores.
 pub const ENV_PREFIX: &str = "SECRETARIA";
 
-/// Variables that people have set since before there were settings, and the setting each of them stands for. It counts
-/// where nothing else says anything.
-const OLDER_NAMES: [(&str, &str); 1] = [("BILLING_ALERT_WEBHOOK_URL", "alerts.operator_webhook_url")];
-
 /// The settings could not be read; nothing has been started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,23 +34,29 @@ impl Error {
     }
 }
 
-/// Reads the settings of the whole program.
+/// Reads the settings of the whole program. `lists` are those that are lists, written with commas in a variable; `older`
+/// are variables with names of their own, which count where nothing else says anything.
 ///
 /// # Errors
 /// If the file is missing or malformed, a key is unknown, or a value has the wrong type; the message names the key.
-pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
+pub fn load<T: DeserializeOwned>(
+    file: Option<&Path>,
+    lists: &[&str],
+    older: &[(&str, &'static str)],
+) -> Result<T, Error> {
     let mut sources = config::Config::builder();
     if let Some(file) = file {
         sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
     }
-    let environment = config::Environment::with_prefix(ENV_PREFIX)
+    let mut environment = config::Environment::with_prefix(ENV_PREFIX)
         .prefix_separator("__")
         .separator("__")
         .list_separator(",")
-        .with_list_parse_key("delivery.retry_after_s")
-        .with_list_parse_key("alerts.retry_after_s")
         .try_parsing(true);
-    for (key, value) in older() {
+    for key in lists {
+        environment = environment.with_list_parse_key(key);
+    }
+    for (key, value) in said(older) {
         let value = sources.set_default(key, value).map_err(|it| Error::Unreadable { problem: in_words(&it) });
         sources = value?;
     }
@@ -63,9 +65,9 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where settings are read")]
-fn older() -> impl Iterator<Item = (&'static str, String)> {
-    let said = |variable| std::env::var(variable).ok().filter(|it| !it.is_empty());
-    OLDER_NAMES.into_iter().filter_map(move |(variable, key)| Some((key, said(variable)?)))
+fn said(older: &[(&str, &'static str)]) -> impl Iterator<Item = (&'static str, String)> {
+    let said = |variable: &str| std::env::var(variable).ok().filter(|it| !it.is_empty());
+    older.iter().filter_map(move |(variable, key)| Some((*key, said(variable)?)))
 }
 
 /// Settings that take one word of a few. The reader only says that another was no variant.

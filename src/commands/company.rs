@@ -130,7 +130,7 @@ async fn webhook(settings: &Settings, db: &Db, args: Webhook) -> anyhow::Result<
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
     let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
     let change = ChangeWebhook { url: args.url, rotate: args.rotate.then_some(keep), off: args.off };
-    let reach = settings.alerts.reach();
+    let reach = crate::processors::webhook_reach(settings);
     let (_, domain) = named(db, &args.company).await?;
     let webhook = companies::change_webhook(db, &sealer, &domain, change, clock::now(), reach).await?;
     let state = if webhook.enabled { "" } else { "   (off)" };

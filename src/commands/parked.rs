@@ -1,11 +1,11 @@
 //! `secretaria parked` — the dead-letter shelf.
 
+use ::processors::parked::{self, Letter, Run};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
-use domain::{CompanyId, EventId, ProcessorName};
+use domain::{CompanyId, EventId};
 use jiff::Timestamp;
 use platform::postgres::Db;
-use processors::parked::{self, Letter, Run};
 
 use super::{company_named, operator, say};
 use crate::Settings;
@@ -104,7 +104,7 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> 
         Some("0") => Some(CompanyId::NOBODY),
         Some(name) => Some(company_named(operator, name).await?),
     };
-    let named = |name: &str| ProcessorName::ALL.into_iter().find(|it| it.as_str() == name);
+    let named = |name: &str| crate::processors::named(name).map(|it| it.name);
     let processor = match filter.processor.as_deref() {
         None => None,
         Some(name) => {

@@ -24,6 +24,7 @@ use crate::kafka::{Batch, Config, Reader, ReaderSetup, Record};
 use crate::marks::Standing;
 use crate::park::{self, Cause, Parcel};
 use crate::postgres::{Db, Failure, Transaction};
+use crate::queue::{self, NewJob, Queue, Wake};
 use crate::task::Stop;
 use crate::telemetry::chain;
 use crate::{clock, marks, metric};
@@ -42,15 +43,30 @@ pub trait Intake: Send + Sync + 'static {
     /// What the envelopes may say they are.
     const KINDS: &'static [Kind];
 
-    /// Takes fresh events in, inside the poll's transaction, and says of each, in order, how it stands now.
+    /// Where the jobs go that its events cause.
+    const QUEUE: Option<Queue> = None;
+
+    /// Takes fresh events in, inside the poll's transaction.
     fn take(
         &self,
         tx: &Transaction<'_>,
         fresh: &[Fresh<'_, Self::Payload>],
-    ) -> impl Future<Output = Result<Vec<Mark>, Failure>> + Send;
+    ) -> impl Future<Output = Result<Taken, Failure>> + Send;
+}
 
-    /// Called after a commit that took something in: wakes whoever does the slow work.
-    fn taken(&self);
+/// What became of fresh events.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// How each stands now, in order.
+    pub marks: Vec<Mark>,
+    /// Jobs to enqueue, which is done last in the transaction.
+    pub jobs: Vec<NewJob>,
+}
+
+impl From<Vec<Mark>> for Taken {
+    fn from(marks: Vec<Mark>) -> Self {
+        Taken { marks, jobs: Vec::new() }
+    }
 }
 
 /// An event to be handled.
@@ -82,7 +98,14 @@ pub enum Error {
 ///
 /// # Errors
 /// If librdkafka refuses the settings, or the consumer can never read again.
-pub async fn run<I: Intake>(intake: Arc<I>, db: Db, kafka: &Config, instance: &str, stop: Stop) -> Result<(), Error> {
+pub async fn run<I: Intake>(
+    intake: I,
+    db: Db,
+    kafka: &Config,
+    instance: &str,
+    wake: Wake,
+    stop: Stop,
+) -> Result<(), Error> {
     let positions = Arc::new(Mutex::new(HashMap::new()));
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(I::PROCESSOR, instance),
@@ -93,6 +116,7 @@ pub async fn run<I: Intake>(intake: Arc<I>, db: Db, kafka: &Config, instance: &s
     let mut station = Station {
         intake,
         db,
+        wake,
         reader,
         positions,
         stopped: Mutex::default(),
@@ -118,8 +142,9 @@ pub async fn run<I: Intake>(intake: Arc<I>, db: Db, kafka: &Config, instance: &s
 type Positions = Arc<Mutex<HashMap<i32, i64>>>;
 
 struct Station<I: Intake> {
-    intake: Arc<I>,
+    intake: I,
     db: Db,
+    wake: Wake,
     reader: Reader,
     positions: Positions,
     stopped: Mutex<HashSet<i32>>,
@@ -138,7 +163,7 @@ impl<I: Intake> Station<I> {
                 return;
             }
             match self.commit(&batch).await {
-                Ok(()) => return self.intake.taken(),
+                Ok(()) => return,
                 Err(Setback::Moved(moved)) => return self.start_over(&batch, &moved),
                 Err(Setback::Failed(failure)) if failure.blames_the_data() => return self.isolate(batch).await,
                 Err(Setback::Failed(failure)) => {
@@ -169,7 +194,7 @@ impl<I: Intake> Station<I> {
                     other => other,
                 };
                 match result {
-                    Ok(()) => break self.intake.taken(),
+                    Ok(()) => break,
                     Err(Setback::Moved(moved)) => return self.start_over(&batch[place..], &moved),
                     Err(Setback::Failed(failure)) => {
                         tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
@@ -207,10 +232,15 @@ impl<I: Intake> Station<I> {
         let repeats = signatures::take_out_repeats(&tx, I::PROCESSOR, I::TOPIC, &mut fresh).await;
         ended.extend(repeats.map_err(Failure::from)?);
         let taken = self.intake.take(&tx, &fresh).await?;
-        ended.extend(fresh.iter().zip(taken).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark)));
+        let marked = fresh.iter().zip(taken.marks);
+        ended.extend(marked.map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark)));
         marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
         store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
+        if let Some(queue) = I::QUEUE {
+            queue::enqueue(&tx, queue, &taken.jobs).await.map_err(Failure::from)?;
+        }
         tx.commit().await.map_err(Failure::from)?;
+        self.wake.enqueued(taken.jobs.iter().map(|it| it.company));
         self.remember(batch, next);
         self.report(&standings, &ended, began.elapsed());
         Ok(())

@@ -133,20 +133,18 @@ pub(super) struct Till;
 impl Intake for Till {
     type Payload = UsageEvent;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Metering;
+    const PROCESSOR: ProcessorName = ProcessorName::named("metering");
     const TOPIC: Topic = TOPIC;
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Taken, Failure> {
         for it in fresh {
             let Fact::ModelTokens { model, .. } = &it.envelope.payload.fact else { panic!("tokens only") };
             let refused: Result<_, Error> = tx.execute("select 1 / ($1::text <> 'poison')::int", &[model]).await;
             refused?;
         }
-        Ok(vec![Mark::Done; fresh.len()])
+        Ok(vec![Mark::Done; fresh.len()].into())
     }
-
-    fn taken(&self) {}
 }
 
 /// An intake that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
@@ -162,7 +160,7 @@ pub(super) fn station(database: &Database) -> Station<Till> {
     reader.own(&[3, 4]);
     let (db, positions) = (database.service.clone(), Positions::default());
     let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
-    Station { intake: Arc::new(Till), db, reader, positions, stopped, gaps, stop }
+    Station { intake: Till, db, wake: Wake::default(), reader, positions, stopped, gaps, stop }
 }
 
 pub(super) async fn counts(database: &Database) -> Vec<String> {
@@ -330,7 +328,7 @@ async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_rea
         let taken_in = async |count: usize| while marked(database).await.len() < count {};
         let member = |stop: &Stop| {
             let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
-            task::spawn("member", async move { run(Arc::new(Till), db, &kafka, "one", stop).await })
+            task::spawn("member", async move { run(Till, db, &kafka, "one", Wake::default(), stop).await })
         };
         let patience = Duration::from_secs(60);
         let (never, stop) = (Stop::new(), Stop::new());

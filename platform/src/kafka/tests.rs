@@ -42,7 +42,7 @@ async fn publish(producer: &Producer, partition: i32, numbers: std::ops::Range<u
 
 fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
     Reader::start(ReaderSetup {
-        client: config.consumer(ProcessorName::Metering, "test"),
+        client: config.consumer(ProcessorName::named("metering"), "test"),
         topic: config.topic(Topic::UsageEvents),
         batch_records: 10,
         positions: move |_: &[i32]| positions.clone(),

@@ -77,6 +77,41 @@ pub async fn reschedule(
     Ok(Change::Running)
 }
 
+/// Puts off a job that still waits for its instant; any other is left as it is.
+///
+/// # Errors
+/// If Postgres refuses; the transaction is then lost.
+pub async fn postpone(
+    tx: &Transaction<'_>,
+    queue: Queue,
+    company: CompanyId,
+    key: Uuid,
+    due_at: Timestamp,
+) -> Result<(), Error> {
+    execute(
+        tx,
+        "with job as materialized (
+           select due_at
+           from secretaria.jobs
+           where company_id = $1 and queue = $2 and job_key = $3
+           for update
+         ), moved as (
+           update secretaria.jobs_scheduled s
+           set due_at = $4
+           from job
+           where s.queue = $2 and s.due_at = job.due_at and s.company_id = $1 and s.job_key = $3
+           returning s.job_key
+         )
+         update secretaria.jobs j
+         set due_at = $4
+         from moved
+         where j.company_id = $1 and j.queue = $2 and j.job_key = moved.job_key",
+        &[&company.0, &queue.name(), &key, &due_at],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Removes a live job, or asks a running one to end. To be called last in a transaction, as enqueueing is.
 ///
 /// # Errors

@@ -83,6 +83,13 @@ impl Claimed {
         self.lease.company
     }
 
+    /// A number from 0 to 1 that differs from attempt to attempt, and is the same when asked again: for jitter.
+    pub fn chance(&self) -> f64 {
+        let mixed =
+            (self.lease.key.as_u64_pair().1 ^ self.lease.fence.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// What log lines call `correlation_id`: the trace id, or nothing.
     pub fn correlation_id(&self) -> &str {
         self.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("")

@@ -12,11 +12,13 @@ mod circuit;
 mod claimer;
 mod commit;
 mod fair;
+mod gauges;
 mod job;
 mod leases;
 mod load;
 mod periodic;
 mod retry;
+mod steps;
 mod store;
 mod wake;
 mod work;
@@ -30,11 +32,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
-pub use by_key::{Change, cancel, reschedule};
+pub use by_key::{Change, cancel, postpone, reschedule};
 pub use circuit::{Circuit, Config as CircuitConfig, Health};
+pub use gauges::keep_measuring;
 pub use job::{Claimed, Due, Ending, Lease, NewJob};
 pub use periodic::{Periodic, begin as begin_tick, run as run_periodic};
 pub use retry::{Schedule, ScheduleSettings, retry_after, retry_info};
+pub use steps::{Started, Steps};
 pub use store::{Enqueued, enqueue};
 pub use wake::Wake;
 pub use work::{Call, HoldLimit, Loaded, Performed, Summary, Work};

@@ -121,20 +121,8 @@ impl<W: Work> Finished<W> {
 impl<W: Work> Worker<W> {
     /// Works until stopped, then lets calls under way end for `drain_ms`. Postgres away only makes it wait.
     pub async fn run(self, stop: Stop) {
-        let Worker { work, db, config, instance, wake } = self;
-        let shared = Arc::new(Shared {
-            work,
-            db,
-            config,
-            instance,
-            wake,
-            leases: Leases::default(),
-            fair: Mutex::new(Fair::new(config.company_cap())),
-            circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
-            slots: Arc::new(Semaphore::new(config.window)),
-            began_at: clock::instant(),
-            renewed_ms: AtomicU64::new(0),
-        });
+        let config = self.config;
+        let shared = Arc::new(Shared::from(self));
         leases::expire_previous_run(&shared, &stop).await;
         let ended = Stop::new();
         let renewing = task::spawn("lease renewal", leases::keep_renewing(Arc::clone(&shared), ended.clone()));
@@ -150,6 +138,25 @@ impl<W: Work> Worker<W> {
         ended.cancel();
         let _ = tokio::join!(renewing, reclaiming);
         open_circuits_now(W::QUEUE.name(), HashMap::new());
+    }
+}
+
+impl<W: Work> From<Worker<W>> for Shared<W> {
+    fn from(worker: Worker<W>) -> Self {
+        let Worker { work, db, config, instance, wake } = worker;
+        Shared {
+            work,
+            db,
+            config,
+            instance,
+            wake,
+            leases: Leases::default(),
+            fair: Mutex::new(Fair::new(config.company_cap())),
+            circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
+            slots: Arc::new(Semaphore::new(config.window)),
+            began_at: clock::instant(),
+            renewed_ms: AtomicU64::new(0),
+        }
     }
 }
 

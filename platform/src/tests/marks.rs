@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::database::{Database, in_a_database};
 
-const REPLY: ProcessorName = ProcessorName::Reply;
+const REPLY: ProcessorName = ProcessorName::named("reply");
 
 fn seen(company: i64, event: u128, replay: Replay) -> Seen {
     Seen { company: CompanyId(company), event: EventId(Uuid::from_u128(event)), partition: 3, offset: 7, replay }
@@ -55,7 +55,7 @@ async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
 async fn what_one_processor_or_company_has_seen_is_new_to_another() {
     in_a_database(async |database| {
         assert_eq!(open(database, REPLY, &[new(1)]).await, [Standing::Fresh]);
-        assert_eq!(open(database, ProcessorName::Delivery, &[new(1)]).await, [Standing::Fresh]);
+        assert_eq!(open(database, ProcessorName::named("delivery"), &[new(1)]).await, [Standing::Fresh]);
         assert_eq!(open(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Standing::Fresh]);
     })
     .await;

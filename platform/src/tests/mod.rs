@@ -5,4 +5,3 @@ mod marks;
 mod outbox;
 mod park;
 mod relay;
-mod runner;

@@ -73,7 +73,7 @@ async fn park(database: &Database, record: &Record, class: &'static str, attempt
     let cause = Cause { class, detail: "why it was".to_owned(), attempts };
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    park::park(&tx, ProcessorName::Reply, &parcel, &cause).await.unwrap();
+    park::park(&tx, ProcessorName::named("reply"), &parcel, &cause).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -32,7 +32,7 @@ async fn push(database: &Database, entries: &[Entry]) {
 
 /// Reads so many payloads from the beginning, without a group.
 async fn published(config: &Config, count: usize) -> Vec<String> {
-    let consumer: StreamConsumer = config.consumer(ProcessorName::Metering, "test").create().unwrap();
+    let consumer: StreamConsumer = config.consumer(ProcessorName::named("metering"), "test").create().unwrap();
     let mut all = TopicPartitionList::new();
     all.add_partition_offset(&config.topic(TOPIC), 0, Offset::Beginning).unwrap();
     consumer.assign(&all).unwrap();

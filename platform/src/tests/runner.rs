@@ -53,7 +53,7 @@ impl Work for Script {
     type Job = u32;
     type Claim = u32;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Reply;
+    const PROCESSOR: ProcessorName = ProcessorName::named("reply");
 
     async fn take_back(&self) -> Result<u64, Failure> {
         self.ask()?;

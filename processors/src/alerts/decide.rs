@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{IgnoreReason, Mark};
+use platform::queue::Schedule;
 
 use super::verdict::Verdict;
 
@@ -101,20 +102,17 @@ pub(super) enum Next {
     Again(Duration),
 }
 
-/// Judges an attempt, the `attempts`-th of its round.
-///
-/// A receiver may ask for a longer wait than the schedule's, never for a shorter one.
-pub(super) fn after(attempts: usize, verdict: &Verdict, waits: &[Duration]) -> (AttemptResult, Next) {
-    let wait = attempts.checked_sub(1).and_then(|it| waits.get(it)).copied();
+/// Judges an attempt, the `attempts`-th of its round; `chance` is for the jitter of the next one.
+pub(super) fn after(attempts: usize, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
     let (class, retry_after) = match verdict {
         Verdict::Delivered { .. } => return (AttemptResult::Delivered, Next::End(Outcome::Delivered)),
         Verdict::Never { .. } => return (AttemptResult::FailedPermanent, Next::End(Outcome::FailedPermanent)),
         Verdict::Withdrawn => return (AttemptResult::Withdrawn, Next::End(Outcome::Withdrawn)),
-        Verdict::Again { class, retry_after, .. } => (class, retry_after.unwrap_or_default()),
+        Verdict::Again { class, retry_after, .. } => (class, *retry_after),
     };
-    match wait {
-        Some(wait) if class.may_have_arrived() => (AttemptResult::Unknown, Next::Again(wait.max(retry_after))),
-        Some(wait) => (AttemptResult::FailedTemporary, Next::Again(wait.max(retry_after))),
+    match schedule.wait_after(attempts, retry_after, chance) {
+        Some(wait) if class.may_have_arrived() => (AttemptResult::Unknown, Next::Again(wait)),
+        Some(wait) => (AttemptResult::FailedTemporary, Next::Again(wait)),
         None if class.may_have_arrived() => (AttemptResult::Unknown, Next::End(Outcome::FailedPermanent)),
         None => (AttemptResult::FailedPermanent, Next::End(Outcome::FailedPermanent)),
     }

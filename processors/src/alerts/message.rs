@@ -16,7 +16,12 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::SubscriptionResumed => "subscription.resumed",
         Kind::SubscriptionStatusChanged => "subscription.status_changed",
         // The intake lets no other in.
-        Kind::InboundMessage | Kind::OutboundMessage | Kind::Usage | Kind::DeadLetter => kind.as_str(),
+        Kind::InboundMessage
+        | Kind::OutboundMessage
+        | Kind::Usage
+        | Kind::TurnEnded
+        | Kind::DeliveryEnded
+        | Kind::DeadLetter => kind.as_str(),
     }
 }
 

@@ -13,7 +13,6 @@ mod decide;
 mod verdict;
 mod message;
 mod store;
-mod claims;
 mod perform;
 mod sender;
 mod work;
@@ -21,22 +20,29 @@ mod work;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use domain::{Alert, IgnoreReason, Kind, Mark, ProcessorName, Topic};
-use platform::intake::{self, Fresh, Intake};
+use platform::intake::{Fresh, Intake, Taken};
 use platform::marks::Standing;
 use platform::outward::Reach;
 use platform::postgres::{Failure, Transaction};
-use platform::runner::{self, Wake};
+use platform::processor::{Context, Entry, Error};
+use platform::queue::{self, Queue, Schedule, ScheduleSettings};
 use platform::secret::SecretText;
 use platform::settings;
-use platform::task::{self, Stop};
+use platform::task::Stop;
 use platform::webhook::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Ground, together};
+/// How this processor stands in the list.
+pub const PROCESSOR: Entry = Entry {
+    queue: Some(QUEUE),
+    list_settings: &["alerts.retry_after_s"],
+    older_settings: &[("BILLING_ALERT_WEBHOOK_URL", "alerts.operator_webhook_url")],
+    ..Entry::named("alerts", "tells companies and the operator of alerts, by signed webhooks", &[Topic::Alerts])
+};
+
+const QUEUE: Queue = Queue::named("alerts");
 
 /// Settings `alerts.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,12 +58,14 @@ pub struct Config {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
+    /// The share of a wait that chance may add, from 0 to 1.
+    pub jitter: f64,
     /// The longest one call may take, in milliseconds.
     pub timeout_ms: u64,
     /// Allows receivers on private addresses, and on this machine without TLS. For development.
     pub allow_private: bool,
     /// The runner.
-    pub runner: runner::Config,
+    pub runner: queue::Config,
 }
 
 impl Default for Config {
@@ -68,10 +76,11 @@ impl Default for Config {
             operator_webhook_secret_previous: SecretText::default(),
             retry_after_s: vec![5.0, 30.0, 120.0, 900.0, 3_600.0, 21_600.0],
             time_scale: 1.0,
+            jitter: 0.1,
             timeout_ms: 15_000,
             allow_private: false,
             // Strangers are called here, and slow ones must not take what the river needs.
-            runner: runner::Config { window: 64, ..runner::Config::default() },
+            runner: queue::Config { window: 64, ..queue::Config::default() },
         }
     }
 }
@@ -82,14 +91,13 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
-        let sane = |seconds: &f64| (0.0..=604_800.0).contains(seconds);
-        if self.retry_after_s.len() > 20 || !self.retry_after_s.iter().all(sane) {
-            let problem = "at most 20 waits, each between 0 and 604800 seconds";
-            return Err(settings::Error::senseless("alerts.retry_after_s", problem));
-        }
-        if !(0.0..=10.0).contains(&self.time_scale) {
-            return Err(settings::Error::senseless("alerts.time_scale", "must be between 0 and 10"));
-        }
+        let names = ScheduleSettings {
+            retry_after_s: "alerts.retry_after_s",
+            time_scale: "alerts.time_scale",
+            jitter: "alerts.jitter",
+        };
+        self.schedule().validate(&names, 604_800.0)?;
+        self.runner.validate("alerts.runner")?;
         if !(100..=60_000).contains(&self.timeout_ms) {
             return Err(settings::Error::senseless("alerts.timeout_ms", "must be between 100 and 60000"));
         }
@@ -101,8 +109,13 @@ impl Config {
     ///
     /// # Errors
     /// Names the setting.
-    pub fn validate_operator(&self) -> Result<(), settings::Error> {
+    pub fn validate_to_run(&self) -> Result<(), settings::Error> {
         self.operator().map(drop)
+    }
+
+    /// How long calls under way may go on after a stop, in milliseconds.
+    pub fn drain_ms(&self) -> u64 {
+        self.runner.drain_ms
     }
 
     /// How far calls may go.
@@ -110,8 +123,8 @@ impl Config {
         if self.allow_private { Reach::Anywhere } else { Reach::Public }
     }
 
-    fn waits(&self) -> Vec<Duration> {
-        self.retry_after_s.iter().map(|seconds| Duration::from_secs_f64(seconds * self.time_scale)).collect()
+    fn schedule(&self) -> Schedule {
+        Schedule { retry_after_s: self.retry_after_s.clone(), time_scale: self.time_scale, jitter: self.jitter }
     }
 
     /// The operator's receiver. Without a secret there can be none: a call that is not signed proves nothing.
@@ -147,56 +160,51 @@ impl Config {
 const SECRET: &str = "alerts.operator_webhook_secret";
 const PREVIOUS: &str = "alerts.operator_webhook_secret_previous";
 
-/// Runs the intake and the runner until stopped.
+/// Runs the consumer and the worker until stopped.
 ///
 /// # Errors
 /// If a client cannot be made, or the settings of the operator's receiver make no sense.
-pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
-    let wake = Wake::default();
+pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
     let operator = config.operator()?;
-    let desk = Arc::new(Desk { operator: operator.is_some(), wake: wake.clone() });
-    let work = Arc::new(work::Calling::new(&ground, &config, operator)?);
-    let calling = task::spawn("alerts runner", runner::run(work, config.runner, wake, stop.clone()));
-    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
-    together(taking, calling, &stop).await
+    let consumer = Consumer { operator: operator.is_some() };
+    let work = work::Calling::new(&context, &config, operator)?;
+    context.consume_and_work(consumer, work, config.runner, stop).await
 }
 
 /// Where alerts come in.
-struct Desk {
+struct Consumer {
     /// Whether the operator wants to be told.
     operator: bool,
-    wake: Wake,
 }
 
-impl Intake for Desk {
+impl Intake for Consumer {
     type Payload = Alert;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Alerts;
+    const PROCESSOR: ProcessorName = PROCESSOR.name;
     const TOPIC: Topic = Topic::Alerts;
     const KINDS: &'static [Kind] = Kind::ALERTS;
+    const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
         let companies: BTreeSet<_> = fresh.iter().map(|it| it.envelope.company_id).collect();
         let companies = store::companies(tx, &companies).await?;
-        let mut marks = Vec::with_capacity(fresh.len());
+        let mut taken = Taken::default();
         for it in fresh {
-            if it.standing == Standing::Reopened && store::reopen(tx, &it.envelope).await? {
-                marks.push(Mark::InFlight);
-                continue;
+            let mut jobs = Vec::new();
+            if it.standing == Standing::Reopened {
+                jobs = store::reopen(tx, &it.envelope).await?;
             }
-            let company = companies.get(&it.envelope.company_id);
-            let endpoints = decide::endpoints(company.is_some_and(|it| it.has_webhook), self.operator);
-            let body = message::body(&it.envelope, company.map_or("", |it| &it.domain));
-            for &endpoint in &endpoints {
-                store::open(tx, it, endpoint, &body).await?;
+            if jobs.is_empty() {
+                let company = companies.get(&it.envelope.company_id);
+                let body = message::body(&it.envelope, company.map_or("", |it| &it.domain));
+                for endpoint in decide::endpoints(company.is_some_and(|it| it.has_webhook), self.operator) {
+                    jobs.push(store::open(tx, it, endpoint, &body).await?);
+                }
             }
-            let is_for_nobody = endpoints.is_empty();
-            marks.push(if is_for_nobody { Mark::Ignored(IgnoreReason::NoWebhook) } else { Mark::InFlight });
+            let wanted = if jobs.is_empty() { Mark::Ignored(IgnoreReason::NoWebhook) } else { Mark::InFlight };
+            taken.marks.push(wanted);
+            taken.jobs.append(&mut jobs);
         }
-        Ok(marks)
-    }
-
-    fn taken(&self) {
-        self.wake.wake();
+        Ok(taken)
     }
 }

@@ -1,106 +1,52 @@
-//! Effects on rows, inside one transaction: the end of an attempt, and attempts whose end nobody saw.
+//! Effects on rows, inside one transaction: the end of an attempt, and with the last one of an event the event.
 
-use std::time::Duration;
-
-use domain::{Mark, ProcessorName};
+use domain::Mark;
 use metrics::counter;
 use platform::park::{self, Cause};
-use platform::postgres::{Db, Failure, Transaction};
-use platform::telemetry::chain;
+use platform::postgres::{Failure, Transaction};
+use platform::queue::{Ending, Schedule};
 use platform::{marks, metric};
 
-use super::claims::{self, Claim};
-use super::decide::{self, AttemptResult, Next, Outcome};
-use super::store::{self, Move, Share};
+use super::PROCESSOR;
+use super::decide::{self, Next, Outcome};
+use super::store::{self, Share, WebhookCall};
 use super::verdict::{Class, Verdict};
 
-/// Whether a result still counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finish {
-    /// It is committed, and this is what follows.
-    Done(AttemptResult, Next),
-    /// The attempt had been given up for unknown before its result came.
-    Lost,
-}
-
-/// Commits the end of an attempt.
-pub(super) async fn finish(db: &Db, claim: &Claim, verdict: &Verdict, waits: &[Duration]) -> Result<Finish, Failure> {
-    let mut client = db.get().await?;
-    let tx = client.transaction().await?;
-    let shares = store::hold(&tx, claim).await?;
-    if !shares.iter().any(|it| it.is_latest) {
-        return Ok(Finish::Lost);
-    }
-    let (result, next) = end(&tx, claim, shares, verdict, waits).await?;
-    tx.commit().await?;
-    count(claim, next, verdict);
-    Ok(Finish::Done(result, next))
-}
-
-/// Settles attempts whose holder is gone: they may have arrived, and are made again. Each in a transaction of its own,
-/// so that one that cannot be settled does not keep the others.
-pub(super) async fn settle_abandoned(db: &Db, waits: &[Duration]) -> Result<(), Failure> {
-    let verdict = Verdict::again(Class::LeaseRanOut);
-    let mut client = db.get().await?;
-    for claim in claims::abandoned(&client).await? {
-        let tx = client.transaction().await?;
-        let shares = store::hold(&tx, &claim).await?;
-        // Somebody else may have settled it, or its holder may have come back, since it was looked up.
-        if !shares.iter().any(|it| it.is_latest && it.is_abandoned) {
-            continue;
-        }
-        let (company_id, attempt) = (claim.company.0, claim.attempt);
-        match end(&tx, &claim, shares, &verdict, waits).await {
-            Ok((_, next)) => {
-                tx.commit().await?;
-                count(&claim, next, &verdict);
-            }
-            Err(problem) if problem.blames_the_data() => {
-                tracing::error!(company_id, event = %claim.event, error = chain(&problem), "attempt cannot be settled");
-                continue;
-            }
-            Err(problem) => return Err(problem),
-        }
-        let endpoint = claim.endpoint.as_str();
-        tracing::warn!(company_id, event = %claim.event, endpoint, attempt, "attempt is unknown: its holder is gone");
-    }
-    Ok(())
-}
-
-/// Ends the attempt, and with the last share of an event the event.
-async fn end(
+/// Ends an attempt; `chance` is for the jitter of the next one.
+pub(super) async fn end(
     tx: &Transaction<'_>,
-    claim: &Claim,
-    mut shares: Vec<Share>,
+    call: &WebhookCall,
     verdict: &Verdict,
-    waits: &[Duration],
-) -> Result<(AttemptResult, Next), Failure> {
-    let attempts = usize::try_from(claim.of_round).unwrap_or(usize::MAX);
-    let (result, next) = decide::after(attempts, verdict, waits);
-    store::end_attempt(tx, claim, result.as_str(), verdict.status(), verdict.class()).await?;
+    schedule: &Schedule,
+    chance: f64,
+) -> Result<Ending, Failure> {
+    let mut shares = store::hold(tx, call).await?;
+    let attempts = usize::try_from(call.of_round).unwrap_or(usize::MAX);
+    let (result, next) = decide::after(attempts, verdict, schedule, chance);
+    store::end_attempt(tx, call, result.as_str(), verdict.status(), verdict.class()).await?;
     let outcome = match next {
         Next::Again(wait) => {
-            store::move_on(tx, claim, Move::Wait(wait.as_secs_f64())).await?;
-            return Ok((result, next));
+            store::move_on(tx, call, None, None).await?;
+            return Ok(Ending::Retry(wait));
         }
         Next::End(outcome) => outcome,
     };
     let cause = verdict.class().filter(|_| outcome == Outcome::FailedPermanent);
-    store::move_on(tx, claim, Move::End(outcome, cause)).await?;
-    for ours in shares.iter_mut().filter(|it| it.is_latest) {
+    store::move_on(tx, call, Some(outcome), cause).await?;
+    for ours in shares.iter_mut().filter(|it| it.endpoint == call.endpoint) {
         (ours.outcome, ours.cause) = (Some(outcome), cause);
     }
     let outcomes: Vec<Option<Outcome>> = shares.iter().map(|it| it.outcome).collect();
     if let Some(mark) = decide::whole(&outcomes) {
         if mark == Mark::Parked {
-            give_up(tx, claim, &shares).await?;
+            give_up(tx, call, &shares).await?;
         }
-        marks::end(tx, ProcessorName::Alerts, &[(claim.company, claim.event, mark)]).await?;
+        marks::end(tx, PROCESSOR.name, &[(call.company, call.event, mark)]).await?;
     }
-    Ok((result, next))
+    Ok(Ending::Done)
 }
 
-async fn give_up(tx: &Transaction<'_>, claim: &Claim, shares: &[Share]) -> Result<(), Failure> {
+async fn give_up(tx: &Transaction<'_>, call: &WebhookCall, shares: &[Share]) -> Result<(), Failure> {
     let failed: Vec<(&Share, Class)> = shares.iter().filter_map(|it| Some((it, it.cause?))).collect();
     let said = failed.iter().map(|(share, class)| {
         let (whose, class) = (share.endpoint.as_str(), class.as_str());
@@ -111,20 +57,21 @@ async fn give_up(tx: &Transaction<'_>, claim: &Claim, shares: &[Share]) -> Resul
         detail: said.collect::<Vec<_>>().join("; "),
         attempts: failed.iter().map(|(share, _)| share.of_round).sum(),
     };
-    if let Some(record) = store::record(tx, claim.company, claim.event).await? {
-        park::park(tx, ProcessorName::Alerts, &store::parcel(claim, &record), &cause).await?;
+    if let Some(record) = store::record(tx, call.company, call.event).await? {
+        park::park(tx, PROCESSOR.name, &store::parcel(call, &record), &cause).await?;
     }
     Ok(())
 }
 
-fn count(claim: &Claim, next: Next, verdict: &Verdict) {
-    let outcome = match next {
-        Next::Again(_) => "retried",
-        Next::End(Outcome::Delivered) => "delivered",
-        Next::End(Outcome::FailedPermanent) => "failed",
-        Next::End(Outcome::Withdrawn) => "withdrawn",
+/// Counts an attempt whose end is committed.
+pub(super) fn count(call: &WebhookCall, verdict: &Verdict, ending: &Ending) {
+    let outcome = match (ending, verdict) {
+        (Ending::Retry(_) | Ending::HeldBack(_), _) => "retried",
+        (_, Verdict::Delivered { .. }) => "delivered",
+        (_, Verdict::Withdrawn) => "withdrawn",
+        (_, Verdict::Again { .. } | Verdict::Never { .. }) => "failed",
     };
-    counter!(metric::ALERT_WEBHOOKS, "endpoint" => claim.endpoint.as_str(), "outcome" => outcome).increment(1);
+    counter!(metric::ALERT_WEBHOOKS, "endpoint" => call.endpoint.as_str(), "outcome" => outcome).increment(1);
     if let Some(class) = verdict.class() {
         counter!(metric::ALERT_WEBHOOK_ERRORS, "class" => class.as_str()).increment(1);
     }

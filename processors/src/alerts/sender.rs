@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use platform::outward::Reach;
 use platform::webhook::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER};
+use platform::{clock, queue};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -87,7 +88,10 @@ impl Sender {
             .body(call.body.to_owned());
         match request.send().await {
             Ok(answer) => {
-                let retry_after = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+                let retry_after = answer
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|it| queue::retry_after(it.to_str().ok()?, clock::now()));
                 Verdict::of_answer(answer.status().as_u16(), retry_after)
             }
             Err(problem) => of_transport(&problem),

@@ -1,19 +1,61 @@
-//! alerts' SQL: what each receiver is told of each event, and every attempt at it.
+//! alerts' SQL: what each receiver is told of each event, every attempt at it, and where a company wants to be called.
 //!
 //! Rows of one event are always locked together, in the order of their endpoints, so that the last one to end knows it.
 
 use std::collections::{BTreeSet, HashMap};
 
 use domain::{Alert, CompanyId, Envelope, EventId, Topic};
+use jiff::Timestamp;
 use platform::intake::Fresh;
 use platform::kafka::Record;
 use platform::park::{self, Parcel};
 use platform::postgres::{GenericClient, Transaction, execute, query};
+use platform::queue::{Claimed, NewJob};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio_postgres::Error;
+use uuid::Uuid;
 
-use super::claims::Claim;
 use super::decide::{Endpoint, Outcome};
 use super::verdict::Class;
+
+/// One call to be made.
+#[derive(Debug, Clone)]
+pub(super) struct WebhookCall {
+    pub(super) company: CompanyId,
+    pub(super) event: EventId,
+    pub(super) endpoint: Endpoint,
+    /// The latest attempt's number over all rounds.
+    pub(super) attempt: i32,
+    /// Attempts of this round, the latest included.
+    pub(super) of_round: i32,
+    pub(super) body: String,
+    /// The company's receiver, where it is to be called and has one that is on.
+    pub(super) webhook: Option<Webhook>,
+}
+
+/// Where a company wants to be called, its secrets still sealed.
+#[derive(Debug, Clone)]
+pub(super) struct Webhook {
+    pub(super) url: String,
+    pub(super) secret: Vec<u8>,
+    /// The one being rotated out, and until when it counts.
+    pub(super) previous: Option<(Vec<u8>, Timestamp)>,
+}
+
+/// What a job says: which event, and who is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    event: Uuid,
+    endpoint: String,
+}
+
+/// The job of one receiver's share. Keys of one event stand side by side, so that groups lock events in one order.
+fn job(company: CompanyId, event: EventId, endpoint: Endpoint) -> NewJob {
+    let key = Uuid::from_u128(event.0.as_u128() ^ endpoint as u128);
+    let body = json!(Body { event: event.0, endpoint: endpoint.as_str().to_owned() });
+    NewJob { body, ..NewJob::new(company, key) }
+}
 
 /// What is known of a company when an event of it comes in.
 pub(super) struct Company {
@@ -46,14 +88,14 @@ pub(super) async fn open(
     fresh: &Fresh<'_, Alert>,
     endpoint: Endpoint,
     body: &str,
-) -> Result<(), Error> {
+) -> Result<NewJob, Error> {
     let record = fresh.record;
     execute(
         tx,
         "insert into secretaria.webhook_deliveries
-           (company_id, event_id, endpoint, kind, body, state, due_at,
+           (company_id, event_id, endpoint, kind, body, state,
             record_partition, record_offset, record_key, record_headers, record_payload)
-         values ($1, $2, $3, $4, $5, 'waiting', now(), $6, $7, $8, $9, $10)",
+         values ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10)",
         &[
             &fresh.envelope.company_id.0,
             &fresh.envelope.event_id.0,
@@ -68,20 +110,92 @@ pub(super) async fn open(
         ],
     )
     .await?;
-    Ok(())
+    Ok(job(fresh.envelope.company_id, fresh.envelope.event_id, endpoint))
 }
 
-/// Gives those that were given up their whole schedule again; says whether there were any.
-pub(super) async fn reopen(tx: &Transaction<'_>, envelope: &Envelope<Alert>) -> Result<bool, Error> {
-    let touched = execute(
+/// Gives those that were given up their whole schedule again: their jobs, as many as there were.
+pub(super) async fn reopen(tx: &Transaction<'_>, envelope: &Envelope<Alert>) -> Result<Vec<NewJob>, Error> {
+    let rows = query(
         tx,
         "update secretaria.webhook_deliveries
-         set state = 'waiting', outcome = null, cause = null, ended_at = null, due_at = now(), round_began_at = attempts
-         where company_id = $1 and event_id = $2 and state = 'ended' and outcome = 'failed_permanent'",
+         set state = 'waiting', outcome = null, cause = null, ended_at = null, round_began_at = attempts
+         where company_id = $1 and event_id = $2 and state = 'ended' and outcome = 'failed_permanent'
+         returning endpoint",
         &[&envelope.company_id.0, &envelope.event_id.0],
     )
     .await?;
-    Ok(touched > 0)
+    Ok(rows.iter().map(|row| job(envelope.company_id, envelope.event_id, Endpoint::named(row.get(0)))).collect())
+}
+
+/// What claimed jobs are about, in their order; nothing for one whose share has ended.
+pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<WebhookCall>>, Error> {
+    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
+    let bodies: Vec<Option<Body>> = claimed.iter().map(|it| serde_json::from_value(it.body.clone()).ok()).collect();
+    let events: Vec<Option<Uuid>> = bodies.iter().map(|it| it.as_ref().map(|it| it.event)).collect();
+    let endpoints: Vec<Option<&str>> = bodies.iter().map(|it| it.as_ref().map(|it| it.endpoint.as_str())).collect();
+    let rows = query(
+        tx,
+        "select it.place, d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at, d.body,
+           w.url, w.secret_sealed, w.previous_secret_sealed, w.previous_secret_until
+         from unnest($1::bigint[], $2::uuid[], $3::text[]) with ordinality as it (company_id, event_id, endpoint, place)
+         join secretaria.webhook_deliveries d using (company_id, event_id, endpoint)
+         left join secretaria.company_webhooks w
+           on w.company_id = d.company_id and w.enabled and d.endpoint = 'company'
+         where d.state <> 'ended'",
+        &[&companies, &events, &endpoints],
+    )
+    .await?;
+    let mut calls: Vec<Option<WebhookCall>> = vec![None; claimed.len()];
+    for row in &rows {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        let webhook = row.get::<_, Option<String>>(7).map(|url| Webhook {
+            url,
+            secret: row.get(8),
+            previous: row.get::<_, Option<Vec<u8>>>(9).zip(row.get(10)),
+        });
+        let call = WebhookCall {
+            company: CompanyId(row.get(1)),
+            event: EventId(row.get(2)),
+            endpoint: Endpoint::named(row.get(3)),
+            attempt: row.get(4),
+            of_round: row.get(5),
+            body: row.get(6),
+            webhook,
+        };
+        if let Some(slot) = calls.get_mut(place) {
+            *slot = Some(call);
+        }
+    }
+    Ok(calls)
+}
+
+/// Writes attempts down before they are made.
+pub(super) async fn begin_attempts(
+    tx: &Transaction<'_>,
+    starting: &mut [(&Claimed, &mut WebhookCall)],
+) -> Result<(), Error> {
+    let companies: Vec<i64> = starting.iter().map(|(_, it)| it.company.0).collect();
+    let events: Vec<Uuid> = starting.iter().map(|(_, it)| it.event.0).collect();
+    let endpoints: Vec<&str> = starting.iter().map(|(_, it)| it.endpoint.as_str()).collect();
+    execute(
+        tx,
+        "with begun as (
+           update secretaria.webhook_deliveries d
+           set state = 'calling', attempts = d.attempts + 1
+           from unnest($1::bigint[], $2::uuid[], $3::text[]) as it (company_id, event_id, endpoint)
+           where d.company_id = it.company_id and d.event_id = it.event_id and d.endpoint = it.endpoint
+           returning d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at as of_round
+         )
+         insert into secretaria.webhook_attempts (company_id, event_id, endpoint, attempt, of_round)
+         select company_id, event_id, endpoint, attempts, of_round from begun",
+        &[&companies, &events, &endpoints],
+    )
+    .await?;
+    for (_, call) in starting {
+        call.attempt += 1;
+        call.of_round += 1;
+    }
+    Ok(())
 }
 
 /// One receiver's share of an event.
@@ -94,23 +208,18 @@ pub(super) struct Share {
     pub(super) outcome: Option<Outcome>,
     /// Why it was given up, if it was.
     pub(super) cause: Option<Class>,
-    /// Whether the attempt that is asked about is still its latest.
-    pub(super) is_latest: bool,
-    /// Whether that attempt's holder is gone.
-    pub(super) is_abandoned: bool,
 }
 
-/// Every share of the event of an attempt, held until the transaction ends.
-pub(super) async fn hold(tx: &Transaction<'_>, claim: &Claim) -> Result<Vec<Share>, Error> {
+/// Every share of the event of a call, held until the transaction ends.
+pub(super) async fn hold(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec<Share>, Error> {
     let rows = query(
         tx,
-        "select endpoint, attempts - round_began_at, outcome, cause,
-           endpoint = $3 and state = 'calling' and attempts = $4, coalesce(lease_until < now(), false)
+        "select endpoint, attempts - round_began_at, outcome, cause
          from secretaria.webhook_deliveries
          where company_id = $1 and event_id = $2
          order by endpoint
          for update",
-        &[&claim.company.0, &claim.event.0, &claim.endpoint.as_str(), &claim.attempt],
+        &[&call.company.0, &call.event.0],
     )
     .await?;
     let share = |row: &tokio_postgres::Row| Share {
@@ -118,37 +227,35 @@ pub(super) async fn hold(tx: &Transaction<'_>, claim: &Claim) -> Result<Vec<Shar
         of_round: row.get(1),
         outcome: row.get::<_, Option<&str>>(2).map(Outcome::named),
         cause: row.get::<_, Option<&str>>(3).and_then(Class::named),
-        is_latest: row.get(4),
-        is_abandoned: row.get(5),
     };
     Ok(rows.iter().map(share).collect())
 }
 
-/// Where a share goes after an attempt.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Move {
-    /// To its end, with the reason if it was given up.
-    End(Outcome, Option<Class>),
-    /// Back to waiting, for so many seconds.
-    Wait(f64),
-}
-
-/// Moves a share on; the caller holds it and knows that the attempt is its latest.
-pub(super) async fn move_on(tx: &Transaction<'_>, claim: &Claim, to: Move) -> Result<(), Error> {
-    let (state, outcome, cause, wait_s) = match to {
-        Move::End(outcome, cause) => ("ended", Some(outcome.as_str()), cause.map(Class::as_str), 0.0),
-        Move::Wait(seconds) => ("waiting", None, None, seconds),
-    };
+/// Ends a share, with the reason if it was given up; without an outcome it waits for its next attempt.
+pub(super) async fn move_on(
+    tx: &Transaction<'_>,
+    call: &WebhookCall,
+    outcome: Option<Outcome>,
+    cause: Option<Class>,
+) -> Result<(), Error> {
+    let state = if outcome.is_some() { "ended" } else { "waiting" };
     execute(
         tx,
         "update secretaria.webhook_deliveries
-         set state = $4, outcome = $5, cause = $6, lease_until = null, due_at = now() + make_interval(secs => $7),
+         set state = $4, outcome = $5, cause = $6,
            ended_at = case when $4 = 'ended' then now() end,
            record_key = case when $5 <> 'failed_permanent' then null else record_key end,
            record_headers = case when $5 <> 'failed_permanent' then null else record_headers end,
            record_payload = case when $5 <> 'failed_permanent' then null else record_payload end
          where company_id = $1 and event_id = $2 and endpoint = $3",
-        &[&claim.company.0, &claim.event.0, &claim.endpoint.as_str(), &state, &outcome, &cause, &wait_s],
+        &[
+            &call.company.0,
+            &call.event.0,
+            &call.endpoint.as_str(),
+            &state,
+            &outcome.map(Outcome::as_str),
+            &cause.map(Class::as_str),
+        ],
     )
     .await?;
     Ok(())
@@ -157,7 +264,7 @@ pub(super) async fn move_on(tx: &Transaction<'_>, claim: &Claim, to: Move) -> Re
 /// Completes an attempt; one that was completed already stays as it is.
 pub(super) async fn end_attempt(
     tx: &Transaction<'_>,
-    claim: &Claim,
+    call: &WebhookCall,
     result: &str,
     status: Option<u16>,
     class: Option<Class>,
@@ -169,10 +276,10 @@ pub(super) async fn end_attempt(
          set ended_at = now(), result = $5, status = $6, class = $7
          where company_id = $1 and event_id = $2 and endpoint = $3 and attempt = $4 and result is null",
         &[
-            &claim.company.0,
-            &claim.event.0,
-            &claim.endpoint.as_str(),
-            &claim.attempt,
+            &call.company.0,
+            &call.event.0,
+            &call.endpoint.as_str(),
+            &call.attempt,
             &result,
             &status,
             &class.map(Class::as_str),
@@ -201,6 +308,6 @@ pub(super) async fn record(tx: &Transaction<'_>, company: CompanyId, event: Even
 }
 
 /// The parcel of an event that is given up.
-pub(super) fn parcel<'a>(claim: &Claim, record: &'a Record) -> Parcel<'a> {
-    Parcel { company: claim.company, event: claim.event, topic: Topic::Alerts, record }
+pub(super) fn parcel<'a>(call: &WebhookCall, record: &'a Record) -> Parcel<'a> {
+    Parcel { company: call.company, event: call.event, topic: Topic::Alerts, record }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use platform::queue::Health;
+
 /// No `Retry-After` is believed beyond six hours, the longest wait of the schedule.
 const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3_600);
 
@@ -65,12 +67,14 @@ pub(super) enum Class {
     UnreadableWebhook,
     /// This process knows no operator; another one did.
     NoOperator,
-    /// Whoever called it is gone.
+    /// The worker that called it is gone.
     LeaseRanOut,
+    /// Its circuit was open for the whole schedule.
+    CircuitOpen,
 }
 
 impl Class {
-    const ALL: [Class; 14] = [
+    const ALL: [Class; 15] = [
         Class::Gone,
         Class::BadAddress,
         Class::ForbiddenAddress,
@@ -85,6 +89,7 @@ impl Class {
         Class::UnreadableWebhook,
         Class::NoOperator,
         Class::LeaseRanOut,
+        Class::CircuitOpen,
     ];
 
     /// The name in rows and metrics.
@@ -104,6 +109,7 @@ impl Class {
             Class::UnreadableWebhook => "unreadable_webhook",
             Class::NoOperator => "no_operator",
             Class::LeaseRanOut => "lease_ran_out",
+            Class::CircuitOpen => "circuit_open",
         }
     }
 
@@ -115,6 +121,21 @@ impl Class {
     /// Whether the receiver may have taken it all the same.
     pub(super) fn may_have_arrived(self) -> bool {
         matches!(self, Class::Timeout | Class::ConnectionLost | Class::LeaseRanOut)
+    }
+
+    /// What it says of the receiver.
+    pub(super) fn health(self) -> Health {
+        match self {
+            Class::ServerError | Class::Unreachable | Class::Timeout | Class::ConnectionLost => Health::Failing,
+            Class::Gone | Class::Redirected | Class::Refused | Class::RateLimited => Health::Healthy,
+            Class::BadAddress
+            | Class::ForbiddenAddress
+            | Class::SealedSecret
+            | Class::UnreadableWebhook
+            | Class::NoOperator
+            | Class::LeaseRanOut
+            | Class::CircuitOpen => Health::Unclear,
+        }
     }
 }
 
@@ -130,7 +151,7 @@ impl Verdict {
     }
 
     /// Judges an answer.
-    pub(super) fn of_answer(status: u16, retry_after: Option<&str>) -> Self {
+    pub(super) fn of_answer(status: u16, retry_after: Option<Duration>) -> Self {
         let class = match status {
             200..300 => return Verdict::Delivered { status },
             410 => return Verdict::Never { class: Class::Gone, status: Some(status) },
@@ -139,7 +160,7 @@ impl Verdict {
             400..500 => Class::Refused,
             ..400 => Class::Redirected,
         };
-        Verdict::Again { class, status: Some(status), retry_after: retry_after.and_then(wait) }
+        Verdict::Again { class, status: Some(status), retry_after: retry_after.map(|it| it.min(LONGEST_WAIT)) }
     }
 
     /// Why it failed, if it did.
@@ -158,9 +179,4 @@ impl Verdict {
             Verdict::Withdrawn => None,
         }
     }
-}
-
-/// Whole seconds; the date form is ignored, our own schedule decides then.
-fn wait(retry_after: &str) -> Option<Duration> {
-    retry_after.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT))
 }

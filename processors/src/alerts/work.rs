@@ -1,37 +1,35 @@
-//! The call, between two transactions.
+//! The call of a receiver, between two transactions.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{CompanyId, ProcessorName};
+use domain::CompanyId;
 use metrics::histogram;
 use platform::outward::Reach;
-use platform::postgres::{Db, Failure};
-use platform::runner::{Claimed, Work};
+use platform::postgres::{Failure, Transaction};
+use platform::processor::{Context, Error};
+use platform::queue::{
+    Call, Circuit, Claimed, Ending, Health, HoldLimit, Loaded, Performed, Queue, Schedule, Summary, Work,
+};
 use platform::seal::{self, Place, Sealer};
 use platform::telemetry::chain;
 use platform::webhook::{Malformed, Secret};
 use platform::{clock, metric};
 use secrecy::ExposeSecret;
 
-use super::Config;
-use super::claims::{self, Claim, Webhook};
 use super::decide::Endpoint;
-use super::perform::{self, Finish};
-use super::sender::{self, Call, Receiver, Sender};
+use super::sender::{self, Receiver, Sender};
+use super::store::{self, Webhook, WebhookCall};
 use super::verdict::{Class, Verdict};
-use crate::{Error, Ground, patiently};
+use super::{Config, QUEUE, perform};
 
 /// Calls receivers.
 pub(super) struct Calling {
-    db: Db,
-    instance: String,
     sealer: Arc<Sealer>,
     sender: Sender,
     operator: Option<Receiver>,
     reach: Reach,
-    waits: Vec<Duration>,
-    lease: Duration,
+    schedule: Schedule,
 }
 
 /// A company's secret cannot be had.
@@ -44,47 +42,30 @@ enum NoSecret {
 }
 
 impl Calling {
-    pub(super) fn new(ground: &Ground, config: &Config, operator: Option<Receiver>) -> Result<Self, Error> {
+    pub(super) fn new(context: &Context, config: &Config, operator: Option<Receiver>) -> Result<Self, Error> {
+        let timeout = Duration::from_millis(config.timeout_ms);
         Ok(Calling {
-            db: ground.db.clone(),
-            instance: ground.instance.clone(),
-            sealer: Arc::clone(&ground.sealer),
-            sender: Sender::new(Duration::from_millis(config.timeout_ms), config.reach())?,
+            sealer: Arc::clone(&context.sealer),
+            sender: Sender::new(timeout, config.reach()).map_err(Error::client)?,
             operator,
             reach: config.reach(),
-            waits: config.waits(),
-            lease: Duration::from_millis(config.runner.lease_ms),
+            schedule: config.schedule(),
         })
     }
 
-    async fn attempt(&self, claim: &Claim) -> Verdict {
-        let receiver = match claim.endpoint {
+    fn receiver(&self, call: &WebhookCall) -> Result<Receiver, Verdict> {
+        match (call.endpoint, &call.webhook) {
             // While settings are being changed, one process may know of an operator and the next not yet.
-            Endpoint::Operator => self.operator.clone().ok_or(Verdict::again(Class::NoOperator)),
-            Endpoint::Company => self.of_the_company(claim.company).await,
-        };
-        let receiver = match receiver {
-            Ok(receiver) => receiver,
-            Err(verdict) => return verdict,
-        };
-        let began = clock::instant();
-        let (id, at) = (claim.event.to_string(), clock::now());
-        let verdict = self.sender.call(&receiver, Call { id: &id, at, body: &claim.body }).await;
-        histogram!(metric::ALERT_WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
-        verdict
+            (Endpoint::Operator, _) => self.operator.clone().ok_or(Verdict::again(Class::NoOperator)),
+            (Endpoint::Company, Some(webhook)) => self.of_the_company(call.company, webhook),
+            (Endpoint::Company, None) => Err(Verdict::Withdrawn),
+        }
     }
 
     /// The company's receiver as it is now: a URL or a secret that was changed since counts at once.
-    async fn of_the_company(&self, company: CompanyId) -> Result<Receiver, Verdict> {
-        let webhook = match patiently("alerts", || claims::webhook(&self.db, company)).await {
-            Ok(webhook) => webhook.ok_or(Verdict::Withdrawn)?,
-            Err(problem) => {
-                tracing::error!(company_id = company.0, error = chain(&problem), "webhook cannot be read");
-                return Err(Verdict::never(Class::UnreadableWebhook));
-            }
-        };
+    fn of_the_company(&self, company: CompanyId, webhook: &Webhook) -> Result<Receiver, Verdict> {
         let url = sender::address(&webhook.url, self.reach).map_err(Verdict::never)?;
-        let secrets = self.open(company, &webhook).map_err(|problem| {
+        let secrets = self.open(company, webhook).map_err(|problem| {
             tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be opened");
             // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
             Verdict::again(Class::SealedSecret)
@@ -105,50 +86,98 @@ impl Calling {
         }
         Ok(secrets)
     }
+
+    async fn end(
+        &self,
+        tx: &Transaction<'_>,
+        claimed: &Claimed,
+        call: &WebhookCall,
+        verdict: &Verdict,
+    ) -> Result<Ending, Failure> {
+        perform::end(tx, call, verdict, &self.schedule, claimed.chance()).await
+    }
 }
 
 impl Work for Calling {
-    type Job = Claim;
-    type Claim = claims::Name;
+    type Job = WebhookCall;
+    type Output = Verdict;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Alerts;
+    const QUEUE: Queue = QUEUE;
 
-    async fn take_back(&self) -> Result<u64, Failure> {
-        claims::take_back(&self.db, &self.instance).await
+    async fn load(
+        &self,
+        tx: &Transaction<'_>,
+        claimed: &[Claimed],
+    ) -> Result<Vec<Loaded<WebhookCall, Verdict>>, Failure> {
+        Ok(store::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, Loaded::Call)).collect())
     }
 
-    async fn claim(&self, most: usize) -> Result<Claimed<Claim>, Failure> {
-        perform::settle_abandoned(&self.db, &self.waits).await?;
-        claims::claim(&self.db, most, &self.instance, self.lease).await
+    fn circuit(&self, call: &WebhookCall) -> Option<Circuit> {
+        let credential = match call.endpoint {
+            Endpoint::Operator => "operator".to_owned(),
+            Endpoint::Company => call.company.to_string(),
+        };
+        Some(Circuit { provider: "webhook", credential })
     }
 
-    fn name(&self, job: &Claim) -> Self::Claim {
-        (job.company, job.event, job.endpoint, job.attempt)
+    fn hold_limit(&self) -> HoldLimit {
+        HoldLimit::WhileOpen(self.schedule.total())
     }
 
-    async fn renew(&self, claims: &[Self::Claim]) -> Result<(), Failure> {
-        claims::renew(&self.db, claims, self.lease).await
+    fn held_too_long(&self, _: &Claimed, _: &WebhookCall) -> Verdict {
+        Verdict::never(Class::CircuitOpen)
     }
 
-    async fn perform(&self, claim: Claim) {
+    async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut WebhookCall)]) -> Result<(), Failure> {
+        Ok(store::begin_attempts(tx, starting).await?)
+    }
+
+    async fn call(&self, _: &Claimed, call: &WebhookCall, _: &Call) -> Verdict {
+        let receiver = match self.receiver(call) {
+            Ok(receiver) => receiver,
+            Err(verdict) => return verdict,
+        };
         let began = clock::instant();
-        let verdict = self.attempt(&claim).await;
-        let finish = patiently("alerts", || perform::finish(&self.db, &claim, &verdict, &self.waits)).await;
-        let (company_id, endpoint, attempt) = (claim.company.0, claim.endpoint.as_str(), claim.attempt);
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match finish {
-            Ok(Finish::Done(result, _)) => tracing::info!(
-                company_id, event = %claim.event, endpoint, attempt, duration_ms, result = result.as_str(),
-                status = verdict.status(), class = verdict.class().map(Class::as_str), "webhook attempted"
-            ),
-            Ok(Finish::Lost) => {
-                tracing::info!(company_id, event = %claim.event, endpoint, "claim was lost, its result is void");
-            }
-            // Its claim runs out, and the attempt becomes one whose end nobody saw.
-            Err(problem) => {
-                let error = chain(&problem);
-                tracing::error!(company_id, event = %claim.event, endpoint, error, "attempt cannot be ended");
-            }
+        let (id, at) = (call.event.to_string(), clock::now());
+        let verdict = self.sender.call(&receiver, sender::Call { id: &id, at, body: &call.body }).await;
+        histogram!(metric::ALERT_WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
+        verdict
+    }
+
+    async fn finish(
+        &self,
+        tx: &Transaction<'_>,
+        performed: &[Performed<'_, WebhookCall, Verdict>],
+    ) -> Result<Vec<Ending>, Failure> {
+        let mut endings = Vec::with_capacity(performed.len());
+        for it in performed {
+            endings.push(self.end(tx, it.claimed, it.job, it.output).await?);
         }
+        Ok(endings)
+    }
+
+    /// They may have arrived, and are made again.
+    async fn abandoned(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Ending>, Failure> {
+        let mut endings = Vec::with_capacity(claimed.len());
+        for (claimed, call) in claimed.iter().zip(store::load(tx, claimed).await?) {
+            endings.push(match call {
+                Some(call) => self.end(tx, claimed, &call, &Verdict::again(Class::LeaseRanOut)).await?,
+                None => Ending::Done,
+            });
+        }
+        Ok(endings)
+    }
+
+    fn summary(&self, _: &WebhookCall, verdict: &Verdict) -> Summary {
+        let (result, health) = match verdict {
+            Verdict::Delivered { .. } => ("delivered", Health::Healthy),
+            Verdict::Withdrawn => ("withdrawn", Health::Unclear),
+            Verdict::Never { class, .. } | Verdict::Again { class, .. } => ("failed", class.health()),
+        };
+        Summary { result, class: verdict.class().map(Class::as_str), health }
+    }
+
+    fn committed(&self, performed: &Performed<'_, WebhookCall, Verdict>, ending: &Ending) {
+        perform::count(performed.job, performed.output, ending);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::Purpose;
+use platform::queue::Schedule;
 
 use super::whaticket::Verdict;
 
@@ -53,11 +54,23 @@ pub(super) enum Next {
     GiveUp,
 }
 
+impl Next {
+    /// The name in `deliveries.outcome`, where it is over.
+    pub(super) fn outcome(self) -> Option<&'static str> {
+        match self {
+            Next::Sent => Some("sent"),
+            Next::Again(_) => None,
+            Next::GiveUp => Some("failed_permanent"),
+        }
+    }
+}
+
 /// Judges an attempt.
 ///
 /// After an attempt whose end nobody saw, a reply is sent once more in all: the first may have arrived.
-pub(super) fn after(standing: Standing, verdict: &Verdict, waits: &[Duration]) -> (AttemptResult, Next) {
-    let wait = standing.attempts.checked_sub(1).and_then(|it| waits.get(it)).copied();
+pub(super) fn after(standing: Standing, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
+    let asked = if let Verdict::Temporary { retry_after, .. } = verdict { *retry_after } else { None };
+    let wait = schedule.wait_after(standing.attempts, asked, chance);
     // The one purpose there is; another one may allow no second send, and then says so here.
     let Purpose::Reply = standing.purpose;
     match (verdict, wait) {
@@ -65,8 +78,8 @@ pub(super) fn after(standing: Standing, verdict: &Verdict, waits: &[Duration]) -
         (Verdict::Permanent { .. }, _) => (AttemptResult::FailedPermanent, Next::GiveUp),
         (Verdict::Unknown { .. }, Some(wait)) if standing.unknowns == 0 => (AttemptResult::Unknown, Next::Again(wait)),
         (Verdict::Unknown { .. }, _) => (AttemptResult::Unknown, Next::GiveUp),
-        (Verdict::Temporary { retry_after, .. }, Some(wait)) if standing.unknowns == 0 => {
-            (AttemptResult::FailedTemporary, Next::Again(retry_after.unwrap_or_default().max(wait)))
+        (Verdict::Temporary { .. }, Some(wait)) if standing.unknowns == 0 => {
+            (AttemptResult::FailedTemporary, Next::Again(wait))
         }
         (Verdict::Temporary { .. }, _) => (AttemptResult::FailedPermanent, Next::GiveUp),
     }

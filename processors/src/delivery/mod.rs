@@ -11,25 +11,29 @@
 
 mod decide;
 mod store;
-mod claims;
 mod perform;
 mod work;
 pub mod whaticket;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use domain::{Kind, Mark, OutboundMessage, ProcessorName, Topic};
-use platform::intake::{self, Fresh, Intake};
+use platform::intake::{Fresh, Intake, Taken};
 use platform::postgres::{Failure, Transaction};
-use platform::runner::{self, Wake};
+use platform::processor::{Context, Entry, Error};
+use platform::queue::{self, Queue, Schedule, ScheduleSettings};
 use platform::settings;
-use platform::task::{self, Stop};
+use platform::task::Stop;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Ground, together};
+/// How this processor stands in the list.
+pub const PROCESSOR: Entry = Entry {
+    queue: Some(QUEUE),
+    list_settings: &["delivery.retry_after_s"],
+    ..Entry::named("delivery", "hands messages to the companies' WhatsApp bridges", &[Topic::OutboundMessages])
+};
+
+const QUEUE: Queue = Queue::named("delivery");
 
 /// Settings `delivery.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,10 +43,12 @@ pub struct Config {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
+    /// The share of a wait that chance may add, from 0 to 1.
+    pub jitter: f64,
     /// The longest one send may take, in milliseconds.
     pub timeout_ms: u64,
     /// The runner.
-    pub runner: runner::Config,
+    pub runner: queue::Config,
 }
 
 impl Default for Config {
@@ -50,8 +56,9 @@ impl Default for Config {
         Config {
             retry_after_s: vec![5.0, 15.0, 45.0, 90.0, 90.0],
             time_scale: 1.0,
+            jitter: 0.0,
             timeout_ms: 10_000,
-            runner: runner::Config::default(),
+            runner: queue::Config::default(),
         }
     }
 }
@@ -62,58 +69,62 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
-        let sane = |seconds: &f64| (0.0..=86_400.0).contains(seconds);
-        if self.retry_after_s.len() > 20 || !self.retry_after_s.iter().all(sane) {
-            let problem = "at most 20 waits, each between 0 and 86400 seconds";
-            return Err(settings::Error::senseless("delivery.retry_after_s", problem));
-        }
-        if !(0.0..=10.0).contains(&self.time_scale) {
-            return Err(settings::Error::senseless("delivery.time_scale", "must be between 0 and 10"));
-        }
+        let names = ScheduleSettings {
+            retry_after_s: "delivery.retry_after_s",
+            time_scale: "delivery.time_scale",
+            jitter: "delivery.jitter",
+        };
+        self.schedule().validate(&names, 86_400.0)?;
+        self.runner.validate("delivery.runner")?;
         if !(100..=120_000).contains(&self.timeout_ms) {
             return Err(settings::Error::senseless("delivery.timeout_ms", "must be between 100 and 120000"));
         }
         Ok(())
     }
 
-    fn waits(&self) -> Vec<Duration> {
-        self.retry_after_s.iter().map(|seconds| Duration::from_secs_f64(seconds * self.time_scale)).collect()
+    /// Nothing more is asked for where this runs.
+    ///
+    /// # Errors
+    /// None.
+    pub fn validate_to_run(&self) -> Result<(), settings::Error> {
+        Ok(())
+    }
+
+    /// How long calls under way may go on after a stop, in milliseconds.
+    pub fn drain_ms(&self) -> u64 {
+        self.runner.drain_ms
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule { retry_after_s: self.retry_after_s.clone(), time_scale: self.time_scale, jitter: self.jitter }
     }
 }
 
-/// Runs the intake and the runner until stopped.
+/// Runs the consumer and the worker until stopped.
 ///
 /// # Errors
 /// If a client cannot be made.
-pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
-    let wake = Wake::default();
-    let work = Arc::new(work::Sending::new(&ground, &config)?);
-    let sending = task::spawn("delivery runner", runner::run(work, config.runner, wake.clone(), stop.clone()));
-    let desk = Arc::new(Desk { wake });
-    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
-    together(taking, sending, &stop).await
+pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
+    let work = work::Sending::new(&context, &config)?;
+    context.consume_and_work(Consumer, work, config.runner, stop).await
 }
 
 /// Where messages come in.
-struct Desk {
-    wake: Wake,
-}
+struct Consumer;
 
-impl Intake for Desk {
+impl Intake for Consumer {
     type Payload = OutboundMessage;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Delivery;
+    const PROCESSOR: ProcessorName = PROCESSOR.name;
     const TOPIC: Topic = Topic::OutboundMessages;
     const KINDS: &'static [Kind] = &[Kind::OutboundMessage];
+    const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+        let mut jobs = Vec::with_capacity(fresh.len());
         for it in fresh {
-            store::open(tx, it).await?;
+            jobs.push(store::open(tx, it).await?);
         }
-        Ok(vec![Mark::InFlight; fresh.len()])
-    }
-
-    fn taken(&self) {
-        self.wake.wake();
+        Ok(Taken { marks: vec![Mark::InFlight; fresh.len()], jobs })
     }
 }

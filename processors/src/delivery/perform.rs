@@ -1,118 +1,105 @@
-//! Effects on rows, inside one transaction: the end of an attempt, and attempts whose end nobody saw.
+//! Effects on rows, inside one transaction: the ends of attempts.
 
-use std::time::Duration;
-
-use domain::{Mark, ProcessorName};
+use domain::Mark;
 use metrics::{counter, gauge};
 use platform::park::{self, Cause};
-use platform::postgres::{Db, Failure, Transaction};
-use platform::telemetry::chain;
+use platform::postgres::{Failure, Transaction};
+use platform::queue::{Ending, Schedule};
 use platform::{marks, metric};
 
-use super::claims::{self, Claim};
+use super::PROCESSOR;
 use super::decide::{self, AttemptResult, Next, Standing};
-use super::store::{self, Move};
-use super::whaticket::Verdict;
+use super::store::{self, AttemptEnd, Delivery};
+use super::whaticket::{CIRCUIT_OPEN, Verdict};
 
-/// Whether a result still counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finish {
-    /// It is committed, and this is what follows.
-    Done(AttemptResult, Next),
-    /// The attempt had been given up for unknown before its result came.
-    Lost,
+/// An attempt and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) verdict: &'a Verdict,
+    /// For the jitter of the next one.
+    pub(super) chance: f64,
 }
 
-/// Commits the end of an attempt.
-pub(super) async fn finish(db: &Db, claim: &Claim, verdict: &Verdict, waits: &[Duration]) -> Result<Finish, Failure> {
-    let mut client = db.get().await?;
-    let tx = client.transaction().await?;
-    let finish = end(&tx, claim, verdict, waits).await?;
-    tx.commit().await?;
-    if let Finish::Done(result, next) = finish {
-        count(result, next, verdict);
+impl Attempt<'_> {
+    /// What follows from it.
+    pub(super) fn decide(&self, schedule: &Schedule) -> (AttemptResult, Next) {
+        let standing = Standing {
+            attempts: usize::try_from(self.delivery.of_round).unwrap_or(usize::MAX),
+            unknowns: usize::try_from(self.delivery.unknowns).unwrap_or(usize::MAX),
+            purpose: self.delivery.purpose,
+        };
+        decide::after(standing, self.verdict, schedule, self.chance)
     }
-    Ok(finish)
 }
 
-/// Settles attempts whose holder is gone: nobody knows what became of them. Each in a transaction of its own, so that
-/// one that cannot be settled does not keep the others.
-pub(super) async fn settle_abandoned(db: &Db, waits: &[Duration]) -> Result<(), Failure> {
-    let verdict = Verdict::Unknown { class: "lease_ran_out" };
-    let mut client = db.get().await?;
-    for claim in claims::abandoned(&client).await? {
-        let tx = client.transaction().await?;
-        // Somebody else may have settled it, or its holder may have come back, since it was looked up.
-        if !claims::is_abandoned(&tx, &claim).await? {
-            continue;
-        }
-        let (company_id, attempt) = (claim.company.0, claim.attempt);
-        match end(&tx, &claim, &verdict, waits).await {
-            Ok(_) => tx.commit().await?,
-            Err(problem) if problem.blames_the_data() => {
-                tracing::error!(company_id, delivery = %claim.delivery, error = chain(&problem), "attempt cannot be settled");
+/// Ends attempts, and the deliveries that go no further.
+pub(super) async fn end(
+    tx: &Transaction<'_>,
+    attempts: &[Attempt<'_>],
+    schedule: &Schedule,
+) -> Result<Vec<Ending>, Failure> {
+    let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| it.decide(schedule)).collect();
+    let ends: Vec<AttemptEnd<'_>> = attempts
+        .iter()
+        .zip(&decided)
+        .map(|(it, (result, next))| AttemptEnd {
+            delivery: it.delivery,
+            result: *result,
+            class: it.verdict.class(),
+            outcome: next.outcome(),
+        })
+        .collect();
+    store::end_attempts(tx, &ends).await?;
+    let mut marked = Vec::new();
+    let mut endings = Vec::with_capacity(attempts.len());
+    for (it, (_, next)) in attempts.iter().zip(&decided) {
+        let (company, event) = (it.delivery.company, it.delivery.delivery);
+        match next {
+            Next::Again(wait) => {
+                endings.push(Ending::Retry(*wait));
                 continue;
             }
-            Err(problem) => return Err(problem),
+            Next::Sent => marked.push((company, event, Mark::Done)),
+            Next::GiveUp => {
+                give_up(tx, it).await?;
+                marked.push((company, event, Mark::Parked));
+            }
         }
-        counter!(metric::WHATICKET_ERRORS, "class" => "lease_ran_out").increment(1);
-        tracing::warn!(company_id, delivery = %claim.delivery, attempt, "attempt is unknown: its holder is gone");
+        endings.push(Ending::Done);
     }
-    Ok(())
+    marks::end(tx, PROCESSOR.name, &marked).await?;
+    Ok(endings)
 }
 
-async fn end(tx: &Transaction<'_>, claim: &Claim, verdict: &Verdict, waits: &[Duration]) -> Result<Finish, Failure> {
-    let standing = Standing {
-        attempts: usize::try_from(claim.of_round).unwrap_or(usize::MAX),
-        unknowns: usize::try_from(claim.unknowns).unwrap_or(usize::MAX),
-        purpose: claim.purpose,
-    };
-    let (result, next) = decide::after(standing, verdict, waits);
-    let to = match next {
-        Next::Sent => Move::End("sent"),
-        Next::GiveUp => Move::End("failed_permanent"),
-        Next::Again(wait) => Move::Wait(wait.as_secs_f64()),
-    };
-    let unknown = i32::from(result == AttemptResult::Unknown);
-    if !store::move_on(tx, claim, to, unknown).await? {
-        return Ok(Finish::Lost);
-    }
-    store::end_attempt(tx, claim, result.as_str(), verdict.class()).await?;
-    let mark = match next {
-        Next::Again(_) => return Ok(Finish::Done(result, next)),
-        Next::Sent => Mark::Done,
-        Next::GiveUp => {
-            give_up(tx, claim, verdict).await?;
-            Mark::Parked
-        }
-    };
-    marks::end(tx, ProcessorName::Delivery, &[(claim.company, claim.delivery, mark)]).await?;
-    Ok(Finish::Done(result, next))
-}
-
-async fn give_up(tx: &Transaction<'_>, claim: &Claim, verdict: &Verdict) -> Result<(), Failure> {
-    let class = verdict.class().unwrap_or("sent");
-    let detail = match verdict {
+async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
+    let class = attempt.verdict.class().unwrap_or("sent");
+    let detail = match attempt.verdict {
         Verdict::Unknown { .. } => format!("nobody knows whether it was sent ({class}); it is not sent a third time"),
+        Verdict::Permanent { class } if *class == CIRCUIT_OPEN => {
+            "provider did not answer for as long as the retries last".to_owned()
+        }
         Verdict::Permanent { .. } => format!("provider refuses it for good ({class})"),
         Verdict::Temporary { .. } | Verdict::Sent => format!("provider refused every attempt, lastly with {class}"),
     };
-    let cause = Cause { class, detail, attempts: claim.of_round };
-    if let Some(record) = store::record(tx, claim).await? {
-        park::park(tx, ProcessorName::Delivery, &store::parcel(claim, &record), &cause).await?;
+    let cause = Cause { class, detail, attempts: attempt.delivery.of_round };
+    if let Some(record) = store::record(tx, attempt.delivery).await? {
+        park::park(tx, PROCESSOR.name, &store::parcel(attempt.delivery, &record), &cause).await?;
     }
     Ok(())
 }
 
-fn count(result: AttemptResult, next: Next, verdict: &Verdict) {
+/// Counts an attempt whose end is committed.
+pub(super) fn count(attempt: &Attempt<'_>, schedule: &Schedule) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static SENT: AtomicU64 = AtomicU64::new(0);
     static ENDED: AtomicU64 = AtomicU64::new(0);
+    let (result, next) = attempt.decide(schedule);
     if result == AttemptResult::Sent {
         counter!(metric::WHATICKET_SUCCESS).increment(1);
         SENT.fetch_add(1, Ordering::Relaxed);
     }
-    if let Some(class) = verdict.class() {
+    if let Some(class) = attempt.verdict.class() {
         counter!(metric::WHATICKET_ERRORS, "class" => class).increment(1);
     }
     match next {

@@ -1,47 +1,80 @@
-//! delivery's SQL: deliveries and their attempts.
+//! delivery's SQL: deliveries, their attempts, and how to reach a company's channel.
 
 use domain::{CompanyId, EventId, OutboundMessage, Purpose, Topic, header};
 use platform::intake::Fresh;
 use platform::kafka::Record;
 use platform::marks::Standing;
 use platform::park::{self, Parcel};
-use platform::postgres::{Transaction, execute, query};
+use platform::postgres::{Failure, Row, Transaction, execute, query};
+use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::claims::Claim;
+use super::decide::AttemptResult;
 
-/// The name of a purpose in `deliveries.purpose`.
-pub(super) fn purpose_name(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Reply => "reply",
-    }
+/// One message to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) company: CompanyId,
+    pub(super) delivery: EventId,
+    /// The latest attempt's number over all rounds.
+    pub(super) attempt: i32,
+    /// Attempts of this round, the latest included.
+    pub(super) of_round: i32,
+    /// Attempts of this round whose end is unknown.
+    pub(super) unknowns: i32,
+    pub(super) purpose: Purpose,
+    pub(super) to: String,
+    pub(super) body: String,
+    pub(super) channel: Option<Channel>,
 }
 
-/// A message to be delivered; one that comes back from the shelf gets its whole schedule again.
-pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage>) -> Result<(), Error> {
+/// How a company's channel is reached, its secrets still sealed.
+#[derive(Debug, Clone)]
+pub(super) struct Channel {
+    pub(super) base_url: String,
+    pub(super) credentials: Credentials,
+}
+
+/// Sealed credentials.
+#[derive(Debug, Clone)]
+pub(super) enum Credentials {
+    /// A token that does not change.
+    Token(Vec<u8>),
+    /// A login that gives tokens.
+    Login { email: String, password: Vec<u8> },
+}
+
+/// A message to be delivered; one that comes back as a replay gets its whole schedule again.
+pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage>) -> Result<NewJob, Error> {
     let message = &fresh.envelope.payload;
-    let company = fresh.envelope.company_id;
-    if fresh.standing == Standing::Reopened && reopen(tx, company, fresh.envelope.event_id).await? {
-        return Ok(());
-    }
+    let (company, event) = (fresh.envelope.company_id, fresh.envelope.event_id);
     let record = fresh.record;
+    let traceparent = record.header_text(header::TRACEPARENT);
+    let job = NewJob {
+        lane: Some(message.conversation_id.0),
+        traceparent: traceparent.map(str::to_owned),
+        ..NewJob::new(company, event.0)
+    };
+    if fresh.standing == Standing::Reopened && reopen(tx, company, event).await? {
+        return Ok(job);
+    }
     execute(
         tx,
         "insert into secretaria.deliveries
-           (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state, due_at,
+           (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state,
             traceparent, record_partition, record_offset, record_key, record_headers, record_payload)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', now(), $9, $10, $11, $12, $13, $14)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $11, $12, $13, $14)",
         &[
             &company.0,
-            &fresh.envelope.event_id.0,
+            &event.0,
             &message.conversation_id.0,
             &message.position,
             &message.channel.as_str(),
             &message.to,
             &message.body,
-            &purpose_name(message.purpose),
-            &record.header_text(header::TRACEPARENT),
+            &message.purpose.as_str(),
+            &traceparent,
             &record.partition,
             &record.offset,
             &record.key,
@@ -50,14 +83,14 @@ pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage
         ],
     )
     .await?;
-    Ok(())
+    Ok(job)
 }
 
 async fn reopen(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Result<bool, Error> {
     let touched = execute(
         tx,
         "update secretaria.deliveries
-         set state = 'waiting', outcome = null, ended_at = null, due_at = now(), round_began_at = attempts, unknowns = 0
+         set state = 'waiting', outcome = null, ended_at = null, round_began_at = attempts, unknowns = 0
          where company_id = $1 and delivery_id = $2 and state = 'ended' and outcome = 'failed_permanent'",
         &[&company.0, &event.0],
     )
@@ -65,63 +98,143 @@ async fn reopen(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Res
     Ok(touched == 1)
 }
 
-/// Completes an attempt; one that was completed already stays as it is.
-pub(super) async fn end_attempt(
+/// What claimed jobs are about, in their order; nothing for one that has ended.
+///
+/// # Errors
+/// If Postgres refuses, or a delivery is for a purpose that this version does not know.
+pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Delivery>>, Failure> {
+    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
+    let ids: Vec<Uuid> = claimed.iter().map(|it| it.lease.key).collect();
+    let rows = query(
+        tx,
+        "select it.place, d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at, d.unknowns, d.purpose,
+           d.send_to, d.body, c.base_url, c.auth, c.token_sealed, c.login_email, c.login_password_sealed
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, delivery_id, place)
+         join secretaria.deliveries d using (company_id, delivery_id)
+         left join secretaria.channels c on c.company_id = d.company_id and c.channel = d.channel
+         where d.state <> 'ended'",
+        &[&companies, &ids],
+    )
+    .await?;
+    let mut deliveries: Vec<Option<Delivery>> = vec![None; claimed.len()];
+    for row in &rows {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        if let Some(slot) = deliveries.get_mut(place) {
+            *slot = Some(read(row)?);
+        }
+    }
+    Ok(deliveries)
+}
+
+fn read(row: &Row) -> Result<Delivery, Failure> {
+    let purpose: &str = row.get(6);
+    let unknown = || Failure::Refused(format!("delivery is for the unknown purpose `{purpose}`"));
+    Ok(Delivery {
+        company: CompanyId(row.get(1)),
+        delivery: EventId(row.get(2)),
+        attempt: row.get(3),
+        of_round: row.get(4),
+        unknowns: row.get(5),
+        purpose: Purpose::named(purpose).ok_or_else(unknown)?,
+        to: row.get(7),
+        body: row.get(8),
+        channel: channel(row),
+    })
+}
+
+fn channel(row: &Row) -> Option<Channel> {
+    let credentials = match row.get::<_, Option<&str>>(10)? {
+        "token" => Credentials::Token(row.get::<_, Option<Vec<u8>>>(11)?),
+        _ => Credentials::Login {
+            email: row.get::<_, Option<String>>(12)?,
+            password: row.get::<_, Option<Vec<u8>>>(13)?,
+        },
+    };
+    Some(Channel { base_url: row.get(9), credentials })
+}
+
+/// Writes attempts down before they are made.
+pub(super) async fn begin_attempts(
     tx: &Transaction<'_>,
-    claim: &Claim,
-    result: &str,
-    class: Option<&str>,
+    starting: &mut [(&Claimed, &mut Delivery)],
 ) -> Result<(), Error> {
+    let companies: Vec<i64> = starting.iter().map(|(_, it)| it.company.0).collect();
+    let ids: Vec<Uuid> = starting.iter().map(|(_, it)| it.delivery.0).collect();
     execute(
         tx,
-        "update secretaria.delivery_attempts
-         set ended_at = now(), result = $4, class = $5
-         where company_id = $1 and delivery_id = $2 and attempt = $3 and result is null",
-        &[&claim.company.0, &claim.delivery.0, &claim.attempt, &result, &class],
+        "with begun as (
+           update secretaria.deliveries d
+           set state = 'sending', attempts = d.attempts + 1
+           from unnest($1::bigint[], $2::uuid[]) as it (company_id, delivery_id)
+           where d.company_id = it.company_id and d.delivery_id = it.delivery_id
+           returning d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at as of_round
+         )
+         insert into secretaria.delivery_attempts (company_id, delivery_id, attempt, of_round)
+         select company_id, delivery_id, attempts, of_round from begun",
+        &[&companies, &ids],
+    )
+    .await?;
+    for (_, delivery) in starting {
+        delivery.attempt += 1;
+        delivery.of_round += 1;
+    }
+    Ok(())
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttemptEnd<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) result: AttemptResult,
+    pub(super) class: Option<&'static str>,
+    /// `sent` or `failed_permanent`; nothing while it goes on.
+    pub(super) outcome: Option<&'static str>,
+}
+
+/// Completes attempts, and moves their deliveries on. An attempt that was completed already stays as it is.
+pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) -> Result<(), Error> {
+    let companies: Vec<i64> = ends.iter().map(|it| it.delivery.company.0).collect();
+    let ids: Vec<Uuid> = ends.iter().map(|it| it.delivery.delivery.0).collect();
+    let attempts: Vec<i32> = ends.iter().map(|it| it.delivery.attempt).collect();
+    let results: Vec<&str> = ends.iter().map(|it| it.result.as_str()).collect();
+    let classes: Vec<Option<&str>> = ends.iter().map(|it| it.class).collect();
+    let outcomes: Vec<Option<&str>> = ends.iter().map(|it| it.outcome).collect();
+    execute(
+        tx,
+        "with ends as materialized (
+           select *
+           from unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
+             as it (company_id, delivery_id, attempt, result, class, outcome)
+         ), completed as (
+           update secretaria.delivery_attempts a
+           set ended_at = now(), result = it.result, class = it.class
+           from ends it
+           where a.company_id = it.company_id and a.delivery_id = it.delivery_id and a.attempt = it.attempt
+             and a.result is null
+         )
+         update secretaria.deliveries d
+         set state = case when it.outcome is null then 'waiting' else 'ended' end, outcome = it.outcome,
+           unknowns = d.unknowns + (it.result = 'UNKNOWN')::int,
+           ended_at = case when it.outcome is not null then now() end,
+           record_key = case when it.outcome = 'sent' then null else d.record_key end,
+           record_headers = case when it.outcome = 'sent' then null else d.record_headers end,
+           record_payload = case when it.outcome = 'sent' then null else d.record_payload end
+         from ends it
+         where d.company_id = it.company_id and d.delivery_id = it.delivery_id",
+        &[&companies, &ids, &attempts, &results, &classes, &outcomes],
     )
     .await?;
     Ok(())
 }
 
-/// Where a delivery goes after an attempt.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Move {
-    /// To its end.
-    End(&'static str),
-    /// Back to waiting, for so many seconds.
-    Wait(f64),
-}
-
-/// Moves a delivery on if this attempt is still its latest; says whether it was.
-pub(super) async fn move_on(tx: &Transaction<'_>, claim: &Claim, to: Move, unknown: i32) -> Result<bool, Error> {
-    let (state, outcome, wait_s) = match to {
-        Move::End(outcome) => ("ended", Some(outcome), 0.0),
-        Move::Wait(seconds) => ("waiting", None, seconds),
-    };
-    let touched = execute(
-        tx,
-        "update secretaria.deliveries
-         set state = $4, outcome = $5, lease_until = null, unknowns = unknowns + $7,
-           due_at = now() + make_interval(secs => $6),
-           ended_at = case when $4 = 'ended' then now() end,
-           record_key = case when $5 = 'sent' then null else record_key end,
-           record_headers = case when $5 = 'sent' then null else record_headers end,
-           record_payload = case when $5 = 'sent' then null else record_payload end
-         where company_id = $1 and delivery_id = $2 and attempts = $3 and state = 'sending'",
-        &[&claim.company.0, &claim.delivery.0, &claim.attempt, &state, &outcome, &wait_s, &unknown],
-    )
-    .await?;
-    Ok(touched == 1)
-}
-
 /// The record a delivery came in, to be parked with it.
-pub(super) async fn record(tx: &Transaction<'_>, claim: &Claim) -> Result<Option<Record>, Error> {
+pub(super) async fn record(tx: &Transaction<'_>, delivery: &Delivery) -> Result<Option<Record>, Error> {
     let rows = query(
         tx,
         "select record_partition, record_offset, record_key, record_payload, record_headers
          from secretaria.deliveries
          where company_id = $1 and delivery_id = $2",
-        &[&claim.company.0, &claim.delivery.0],
+        &[&delivery.company.0, &delivery.delivery.0],
     )
     .await?;
     Ok(rows.first().map(|row| {
@@ -131,21 +244,6 @@ pub(super) async fn record(tx: &Transaction<'_>, claim: &Claim) -> Result<Option
 }
 
 /// The parcel of a delivery that is given up.
-pub(super) fn parcel<'a>(claim: &Claim, record: &'a Record) -> Parcel<'a> {
-    Parcel { company: claim.company, event: claim.delivery, topic: Topic::OutboundMessages, record }
-}
-
-/// The purpose of that name; the table's own check admits no other.
-pub(super) fn purpose(name: &str) -> Purpose {
-    debug_assert_eq!(name, purpose_name(Purpose::Reply));
-    Purpose::Reply
-}
-
-/// The ids of claims, for a statement about many.
-pub(super) fn arrays(claims: &[(CompanyId, EventId, i32)]) -> (Vec<i64>, Vec<Uuid>, Vec<i32>) {
-    (
-        claims.iter().map(|it| it.0.0).collect(),
-        claims.iter().map(|it| it.1.0).collect(),
-        claims.iter().map(|it| it.2).collect(),
-    )
+pub(super) fn parcel<'a>(delivery: &Delivery, record: &'a Record) -> Parcel<'a> {
+    Parcel { company: delivery.company, event: delivery.delivery, topic: Topic::OutboundMessages, record }
 }

@@ -3,128 +3,142 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{CompanyId, EventId, MessageId, ProcessorName};
+use domain::MessageId;
 use metrics::histogram;
-use platform::postgres::{Db, Failure};
-use platform::runner::{Claimed, Work};
+use platform::postgres::{Failure, Transaction};
+use platform::processor::{Context, Error};
+use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Performed, Queue, Schedule, Summary, Work};
 use platform::seal::{self, Place, Sealer};
 use platform::telemetry::chain;
 use platform::{clock, metric};
 use secrecy::SecretString;
 
-use super::Config;
-use super::claims::{self, Channel, Claim};
-use super::perform::{self, Finish};
-use super::whaticket::{self, Account, Auth, Credentials, Letter, Verdict};
-use crate::{Error, Ground, patiently};
+use super::perform::{self, Attempt};
+use super::store::{self, Channel, Delivery};
+use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, Letter, Verdict};
+use super::{Config, QUEUE};
 
 /// Sends messages.
 pub(super) struct Sending {
-    db: Db,
-    instance: String,
     sealer: Arc<Sealer>,
     provider: whaticket::Client,
-    waits: Vec<Duration>,
-    lease: Duration,
+    schedule: Schedule,
 }
 
 impl Sending {
-    pub(super) fn new(ground: &Ground, config: &Config) -> Result<Self, Error> {
+    pub(super) fn new(context: &Context, config: &Config) -> Result<Self, Error> {
+        let timeout = Duration::from_millis(config.timeout_ms);
         Ok(Sending {
-            db: ground.db.clone(),
-            instance: ground.instance.clone(),
-            sealer: Arc::clone(&ground.sealer),
-            provider: whaticket::Client::new(Duration::from_millis(config.timeout_ms))?,
-            waits: config.waits(),
-            lease: Duration::from_millis(config.runner.lease_ms),
+            sealer: Arc::clone(&context.sealer),
+            provider: whaticket::Client::new(timeout).map_err(Error::client)?,
+            schedule: config.schedule(),
         })
     }
 
-    async fn attempt(&self, claim: &Claim, channel: Option<Channel>) -> Verdict {
-        let Some(channel) = channel else { return Verdict::Permanent { class: "no_channel" } };
-        let account = match self.open(claim.company, channel) {
+    fn open(&self, delivery: &Delivery, channel: &Channel) -> Result<Account, seal::Error> {
+        let company = delivery.company;
+        let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
+            self.sealer.open_text(Place { table: "channels", column, company }, sealed)
+        };
+        let auth = match &channel.credentials {
+            store::Credentials::Token(token) => Auth::Token(text("token_sealed", token)?),
+            store::Credentials::Login { email, password } => {
+                Auth::Login(Credentials { email: email.clone(), password: text("login_password_sealed", password)? })
+            }
+        };
+        Ok(Account { company, base_url: channel.base_url.clone(), auth })
+    }
+}
+
+impl Work for Sending {
+    type Job = Delivery;
+    type Output = Verdict;
+
+    const QUEUE: Queue = QUEUE;
+
+    async fn load(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Loaded<Delivery, Verdict>>, Failure> {
+        Ok(store::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, Loaded::Call)).collect())
+    }
+
+    fn circuit(&self, delivery: &Delivery) -> Option<Circuit> {
+        Some(Circuit { provider: "whaticket", credential: delivery.company.to_string() })
+    }
+
+    fn hold_limit(&self) -> HoldLimit {
+        HoldLimit::WhileOpen(self.schedule.total())
+    }
+
+    fn held_too_long(&self, _: &Claimed, _: &Delivery) -> Verdict {
+        Verdict::Permanent { class: CIRCUIT_OPEN }
+    }
+
+    async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Delivery)]) -> Result<(), Failure> {
+        Ok(store::begin_attempts(tx, starting).await?)
+    }
+
+    async fn call(&self, claimed: &Claimed, delivery: &Delivery, _: &Call) -> Verdict {
+        let Some(channel) = &delivery.channel else { return Verdict::Permanent { class: "no_channel" } };
+        let account = match self.open(delivery, channel) {
             Ok(account) => account,
             Err(problem) => {
-                tracing::error!(company_id = claim.company.0, error = chain(&problem), "channel cannot be opened");
+                tracing::error!(company_id = delivery.company.0, error = chain(&problem), "channel cannot be opened");
                 // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
                 return Verdict::Temporary { class: "sealed_channel", retry_after: None };
             }
         };
         let began = clock::instant();
         let letter = Letter {
-            message_id: MessageId(claim.delivery.0),
-            attempt: claim.attempt.unsigned_abs(),
-            number: &claim.to,
-            body: &claim.body,
-            traceparent: claim.traceparent.as_deref(),
+            message_id: MessageId(delivery.delivery.0),
+            attempt: delivery.attempt.unsigned_abs(),
+            number: &delivery.to,
+            body: &delivery.body,
+            traceparent: claimed.traceparent.as_deref(),
         };
         let verdict = self.provider.send(&account, &letter).await;
         histogram!(metric::WHATICKET_LATENCY).record(began.elapsed().as_secs_f64());
         verdict
     }
 
-    fn open(&self, company: CompanyId, channel: Channel) -> Result<Account, seal::Error> {
-        let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
-            self.sealer.open_text(Place { table: "channels", column, company }, sealed)
+    async fn finish(
+        &self,
+        tx: &Transaction<'_>,
+        performed: &[Performed<'_, Delivery, Verdict>],
+    ) -> Result<Vec<Ending>, Failure> {
+        let attempts: Vec<Attempt<'_>> = performed.iter().map(attempt).collect();
+        perform::end(tx, &attempts, &self.schedule).await
+    }
+
+    /// Whether they were sent is unknown.
+    async fn abandoned(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Ending>, Failure> {
+        let verdict = Verdict::Unknown { class: "lease_ran_out" };
+        let mut endings = Vec::with_capacity(claimed.len());
+        for (claimed, delivery) in claimed.iter().zip(store::load(tx, claimed).await?) {
+            let Some(delivery) = delivery else {
+                endings.push(Ending::Done);
+                continue;
+            };
+            let attempt = Attempt { delivery: &delivery, verdict: &verdict, chance: claimed.chance() };
+            endings.extend(perform::end(tx, &[attempt], &self.schedule).await?);
+            perform::count(&attempt, &self.schedule);
+        }
+        Ok(endings)
+    }
+
+    fn summary(&self, _: &Delivery, verdict: &Verdict) -> Summary {
+        let result = match verdict {
+            Verdict::Sent => "sent",
+            Verdict::Temporary { .. } => "failed_temporary",
+            Verdict::Permanent { .. } => "failed_permanent",
+            Verdict::Unknown { .. } => "unknown",
         };
-        let auth = match channel.credentials {
-            claims::Credentials::Token(token) => Auth::Token(text("token_sealed", &token)?),
-            claims::Credentials::Login { email, password } => {
-                Auth::Login(Credentials { email, password: text("login_password_sealed", &password)? })
-            }
-        };
-        Ok(Account { company, base_url: channel.base_url, auth })
+        Summary { result, class: verdict.class(), health: verdict.health() }
+    }
+
+    fn committed(&self, performed: &Performed<'_, Delivery, Verdict>, _: &Ending) {
+        perform::count(&attempt(performed), &self.schedule);
     }
 }
 
-impl Work for Sending {
-    type Job = Claim;
-    type Claim = (CompanyId, EventId, i32);
-
-    const PROCESSOR: ProcessorName = ProcessorName::Delivery;
-
-    async fn take_back(&self) -> Result<u64, Failure> {
-        claims::take_back(&self.db, &self.instance).await
-    }
-
-    async fn claim(&self, most: usize) -> Result<Claimed<Claim>, Failure> {
-        perform::settle_abandoned(&self.db, &self.waits).await?;
-        claims::claim(&self.db, most, &self.instance, self.lease).await
-    }
-
-    fn name(&self, job: &Claim) -> Self::Claim {
-        (job.company, job.delivery, job.attempt)
-    }
-
-    async fn renew(&self, claims: &[Self::Claim]) -> Result<(), Failure> {
-        claims::renew(&self.db, claims, self.lease).await
-    }
-
-    async fn perform(&self, claim: Claim) {
-        let began = clock::instant();
-        let verdict = match patiently("delivery", || claims::channel(&self.db, claim.company)).await {
-            Ok(channel) => self.attempt(&claim, channel).await,
-            Err(problem) => {
-                tracing::error!(company_id = claim.company.0, error = chain(&problem), "channel cannot be read");
-                Verdict::Permanent { class: "unreadable_channel" }
-            }
-        };
-        let finish = patiently("delivery", || perform::finish(&self.db, &claim, &verdict, &self.waits)).await;
-        let company_id = claim.company.0;
-        let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match finish {
-            Ok(Finish::Done(result, _)) => tracing::info!(
-                company_id, delivery = %claim.delivery, attempt = claim.attempt, correlation_id, duration_ms,
-                result = result.as_str(), class = verdict.class(), "delivery attempted"
-            ),
-            Ok(Finish::Lost) => {
-                tracing::info!(company_id, delivery = %claim.delivery, correlation_id, "claim was lost, its result is void");
-            }
-            // Its claim runs out, and the attempt becomes one whose end nobody saw.
-            Err(problem) => {
-                tracing::error!(company_id, delivery = %claim.delivery, error = chain(&problem), "attempt cannot be ended");
-            }
-        }
-    }
+fn attempt<'a>(performed: &Performed<'a, Delivery, Verdict>) -> Attempt<'a> {
+    Attempt { delivery: performed.job, verdict: performed.output, chance: performed.claimed.chance() }
 }

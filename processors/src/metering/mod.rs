@@ -11,43 +11,72 @@ mod decide;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use domain::{Fact, Kind, Mark, ProcessorName, Topic, UsageEvent};
 use metrics::counter;
-use platform::intake::{self, Fresh, Intake};
+use platform::intake::{Fresh, Intake, Taken};
 use platform::metric;
 use platform::postgres::{Failure, Transaction};
+use platform::processor::{Context, Entry, Error};
+use platform::settings;
 use platform::task::Stop;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{self, Line};
-use crate::{Error, Ground};
 
-/// Runs the intake until stopped.
+/// How this processor stands in the list.
+pub const PROCESSOR: Entry = Entry::named("metering", "books what was used", &[Topic::UsageEvents]);
+
+/// There is nothing to set.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {}
+
+impl Config {
+    /// Nothing can be wrong.
+    ///
+    /// # Errors
+    /// None.
+    pub fn validate(&self) -> Result<(), settings::Error> {
+        Ok(())
+    }
+
+    /// As [`Config::validate`].
+    ///
+    /// # Errors
+    /// None.
+    pub fn validate_to_run(&self) -> Result<(), settings::Error> {
+        Ok(())
+    }
+
+    /// There are no calls to wait for.
+    pub fn drain_ms(&self) -> u64 {
+        0
+    }
+}
+
+/// Runs the consumer until stopped.
 ///
 /// # Errors
 /// If librdkafka refuses the settings.
-pub async fn run(ground: Ground, stop: Stop) -> Result<(), Error> {
-    Ok(intake::run(Arc::new(Meter), ground.db, &ground.kafka, &ground.instance, stop).await?)
+pub async fn run(context: Context, _: Config, stop: Stop) -> Result<(), Error> {
+    context.consume(Consumer, stop).await
 }
 
-struct Meter;
+struct Consumer;
 
-impl Intake for Meter {
+impl Intake for Consumer {
     type Payload = UsageEvent;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Metering;
+    const PROCESSOR: ProcessorName = PROCESSOR.name;
     const TOPIC: Topic = Topic::UsageEvents;
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
         let lines: Vec<Line> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();
         ledger::book(tx, &lines).await?;
         lines.iter().for_each(count);
-        Ok(vec![Mark::Done; fresh.len()])
+        Ok(vec![Mark::Done; fresh.len()].into())
     }
-
-    fn taken(&self) {}
 }
 
 fn count(line: &Line) {

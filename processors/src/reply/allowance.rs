@@ -1,17 +1,14 @@
 //! reply's allowance: tokens that are reserved before a model call, and given back when the turn ends.
 //!
 //! Whether a company may still ask the model is decided inside Postgres, by the functions that SQL callers use too.
-//! The reservation is its own transaction, because the call comes between; the real count is booked, and the rest given
-//! back, in the transaction that ends the turn. A turn holds one reservation: a later claim first gives back what the
-//! claims before it hold, because their results are void. A reservation whose turn never ends runs out by itself.
+//! Tokens are reserved in the transaction of the claim, because the call comes after it; the real count is booked, and the
+//! rest given back, in the transaction that ends the turn. A reservation whose turn never ends runs out by itself.
 
 use std::time::Duration;
 
-use domain::TurnId;
-use platform::postgres::{Db, Failure, Transaction, execute, query};
+use domain::{CompanyId, TurnId};
+use platform::postgres::{Failure, Transaction, execute, query};
 use tokio_postgres::Error;
-
-use super::claims::Claim;
 
 /// How long a reservation outlives the deadline of the turn it is for.
 const SPARE: Duration = Duration::from_secs(60);
@@ -25,51 +22,81 @@ pub(super) enum Allowance {
     Refused(String),
 }
 
+/// One model call that needs an allowance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) company: CompanyId,
+    pub(super) turn: TurnId,
+    /// Which claim of the turn.
+    pub(super) claim: i32,
+    /// Most tokens it may use.
+    pub(super) tokens: i64,
+}
+
 const RESERVE: &str = "\
-select r.allowed, r.reason
-from secretaria.features_catalog f
-cross join lateral reserve_feature_usage($1, f.feature, $2, make_interval(secs => $3), $4) r
+select it.place, r.allowed, r.reason
+from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as it (company_id, tokens, key, place)
+cross join secretaria.features_catalog f
+cross join lateral reserve_feature_usage(it.company_id, f.feature, it.tokens, make_interval(secs => $4), it.key) r
 where f.fact = 'model_tokens' and f.status <> 'archived'";
 
 const GIVE_BACK: &str = "\
 select release_reservation(r.company_id, r.reservation_id)
-from secretaria.usage_reservations r
-where r.company_id = $1 and r.idempotency_key = any($2) and r.state = 'held'";
+from unnest($1::bigint[], $2::text[]) with ordinality as it (company_id, key, place)
+cross join lateral (
+  select r.company_id, r.reservation_id
+  from secretaria.usage_reservations r
+  where r.company_id = it.company_id and r.idempotency_key = it.key and r.state = 'held'
+) r
+order by it.place";
 
-/// Reserves tokens for a claim, and in the same transaction gives back what earlier claims of the turn hold; asked again
-/// for the same claim it finds the same reservation. Where nothing counts tokens there is nothing to reserve.
+/// Reserves tokens for model calls, and gives back what earlier claims of their turns, whose workers died, still hold.
+/// Where no feature counts tokens there is nothing to reserve. One answer per request, in order; counters are locked in
+/// the order of the companies.
 ///
 /// # Errors
 /// If Postgres is away or refuses.
-pub(super) async fn reserve(db: &Db, claim: &Claim, tokens: i64, deadline: Duration) -> Result<Allowance, Failure> {
+pub(super) async fn reserve(
+    tx: &Transaction<'_>,
+    requests: &[Request],
+    deadline: Duration,
+) -> Result<Vec<Allowance>, Failure> {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|it| (requests[*it].company, requests[*it].turn));
+    let earlier = order.iter().map(|it| &requests[*it]).filter(|it| it.claim > 1);
+    let earlier: Vec<(CompanyId, TurnId, i32)> = earlier.map(|it| (it.company, it.turn, it.claim - 1)).collect();
+    give_back(tx, &earlier).await?;
+    let companies: Vec<i64> = order.iter().map(|it| requests[*it].company.0).collect();
+    let tokens: Vec<i64> = order.iter().map(|it| requests[*it].tokens).collect();
+    let keys: Vec<String> = order.iter().map(|it| key(requests[*it].turn, requests[*it].claim)).collect();
     let lives_s = (deadline + SPARE).as_secs_f64();
-    let key = key(claim.turn, claim.claim);
-    let mut client = db.get().await?;
-    let tx = client.transaction().await?;
-    let earlier = claim.claim - 1;
-    if earlier > 0 {
-        give_back_until(&tx, claim, earlier).await?;
+    let rows = query(tx, RESERVE, &[&companies, &tokens, &keys, &lives_s]).await?;
+    let mut allowances = vec![Allowance::Granted; requests.len()];
+    for row in rows.iter().filter(|row| !row.get::<_, bool>(1)) {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        if let Some(request) = order.get(place) {
+            allowances[*request] = Allowance::Refused(row.get(2));
+        }
     }
-    let rows = query(&tx, RESERVE, &[&claim.company.0, &tokens, &lives_s, &key]).await?;
-    tx.commit().await?;
-    Ok(match rows.first() {
-        Some(row) if !row.get::<_, bool>(0) => Allowance::Refused(row.get(1)),
-        Some(_) | None => Allowance::Granted,
-    })
+    Ok(allowances)
 }
 
-/// Gives back what this claim of a turn and those before it, whose holders died, still hold; what was used is booked
-/// beside it.
+/// Gives back what these claims of turns, and those before them, still hold; what was used is booked beside it.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub(super) async fn give_back(tx: &Transaction<'_>, claim: &Claim) -> Result<(), Error> {
-    give_back_until(tx, claim, claim.claim).await
-}
-
-async fn give_back_until(tx: &Transaction<'_>, claim: &Claim, last: i32) -> Result<(), Error> {
-    let keys: Vec<String> = (1..=last).map(|it| key(claim.turn, it)).collect();
-    execute(tx, GIVE_BACK, &[&claim.company.0, &keys]).await?;
+pub(super) async fn give_back(tx: &Transaction<'_>, claims: &[(CompanyId, TurnId, i32)]) -> Result<(), Error> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    let (mut companies, mut keys) = (Vec::new(), Vec::new());
+    for (company, turn, last) in claims {
+        for claim in 1..=*last {
+            companies.push(company.0);
+            keys.push(key(*turn, claim));
+        }
+    }
+    execute(tx, GIVE_BACK, &[&companies, &keys]).await?;
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use domain::{Fact, IgnoreReason, InboundMessage};
 
+use platform::queue::Health;
+
 use super::gemini::{Answer, CallReport, Failure};
 
 /// WhatsApp's own limit for a text message; an answer of a few sentences is far below it.
@@ -37,13 +39,17 @@ pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus
 
 /// How a turn ends.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Ending {
+pub(super) struct TurnEnd {
     /// In one word.
     pub(super) outcome: Outcome,
     /// What is sent, if anything.
     pub(super) text: Option<String>,
     /// What the model calls used.
     pub(super) tokens: Vec<Fact>,
+    /// The model that was called last, if one was.
+    pub(super) model: Option<String>,
+    /// What this says of the model's provider.
+    pub(super) health: Health,
 }
 
 /// The outcomes of a turn; each turn has exactly one.
@@ -77,31 +83,43 @@ impl Outcome {
     }
 }
 
-impl Ending {
+impl TurnEnd {
+    /// Says nothing, because the company is not served.
+    fn of_suspended_company() -> Self {
+        TurnEnd {
+            outcome: Outcome::Ignored(IgnoreReason::CompanyInactive),
+            text: None,
+            tokens: Vec::new(),
+            model: None,
+            health: Health::Unclear,
+        }
+    }
+
     /// Says a text of ours, without a model call.
     fn with_our_text(class: &'static str, text: &str) -> Self {
-        Ending { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), tokens: Vec::new() }
+        TurnEnd { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), ..TurnEnd::of_suspended_company() }
     }
 }
 
 /// Ends a turn with what the model said, or with the fallback: a contact is never left without a word.
-pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> Ending {
+pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> TurnEnd {
     let tokens = calls.iter().filter_map(used).collect();
-    let (outcome, text) = match answer {
-        Ok(answer) => (Outcome::Replied, sayable(&answer.text)),
-        Err(failure) => (Outcome::Fallback(failure.class()), fallback.to_owned()),
+    let model = calls.last().map(|it| it.model.clone());
+    let (outcome, text, health) = match answer {
+        Ok(answer) => (Outcome::Replied, sayable(&answer.text), Health::Healthy),
+        Err(failure) => (Outcome::Fallback(failure.class()), fallback.to_owned(), failure.health()),
     };
-    Ending { outcome, text: Some(text), tokens }
+    TurnEnd { outcome, text: Some(text), tokens, model, health }
 }
 
 /// A company that may not ask the model: at its limit a text says so, for any other reason the usual fallback does.
-pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> Ending {
+pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> TurnEnd {
     match reason {
-        "usage_limit_reached" => Ending::with_our_text("usage_limit_reached", at_limit),
-        "no_subscription" => Ending::with_our_text("no_subscription", fallback),
-        "subscription_inactive" => Ending::with_our_text("subscription_inactive", fallback),
-        "trial_expired" => Ending::with_our_text("trial_expired", fallback),
-        _ => Ending::with_our_text("feature_unavailable", fallback),
+        "usage_limit_reached" => TurnEnd::with_our_text("usage_limit_reached", at_limit),
+        "no_subscription" => TurnEnd::with_our_text("no_subscription", fallback),
+        "subscription_inactive" => TurnEnd::with_our_text("subscription_inactive", fallback),
+        "trial_expired" => TurnEnd::with_our_text("trial_expired", fallback),
+        _ => TurnEnd::with_our_text("feature_unavailable", fallback),
     }
 }
 
@@ -111,19 +129,23 @@ fn sayable(text: &str) -> String {
 }
 
 /// An answer that the database refuses to hold is not sent; what it used stays used.
-pub(super) fn on_refusal(refused: Ending, fallback: &str) -> Ending {
-    Ending { outcome: Outcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
+pub(super) fn on_refusal(refused: TurnEnd, fallback: &str) -> TurnEnd {
+    TurnEnd { outcome: Outcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
 }
 
 /// A turn that was claimed again and again without coming to an end.
-pub(super) fn on_exhaustion(fallback: &str) -> Ending {
-    Ending::with_our_text("too_many_claims", fallback)
+pub(super) fn on_exhaustion(fallback: &str) -> TurnEnd {
+    TurnEnd::with_our_text("too_many_claims", fallback)
+}
+
+/// A turn that was held back until its deadline, because the model's provider does not answer.
+pub(super) fn on_open_circuit(fallback: &str) -> TurnEnd {
+    TurnEnd::with_our_text("circuit_open", fallback)
 }
 
 /// A company that was suspended while a turn was collecting gets no model call.
-pub(super) fn on_suspension() -> Ending {
-    let outcome = Outcome::Ignored(IgnoreReason::CompanyInactive);
-    Ending { outcome, text: None, tokens: Vec::new() }
+pub(super) fn on_suspension() -> TurnEnd {
+    TurnEnd::of_suspended_company()
 }
 
 /// A call is metered when the provider said what it used, whether or not the answer was of use: it is billed.

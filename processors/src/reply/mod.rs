@@ -13,7 +13,7 @@ mod decide;
 mod perform;
 mod allowance;
 mod store;
-mod claims;
+mod context;
 mod work;
 mod prompt;
 pub mod division;
@@ -21,17 +21,22 @@ pub mod gemini;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use domain::{Kind, Mark, ProcessorName, Topic};
-use platform::intake::{self, Fresh, Intake};
+use domain::{Kind, ProcessorName, Topic};
+use platform::intake::{Fresh, Intake, Taken};
 use platform::postgres::{Failure, Transaction};
-use platform::runner::{self, Wake};
+use platform::processor::{Context, Entry, Error};
+use platform::queue::{self, Queue};
 use platform::settings;
-use platform::task::{self, Stop};
+use platform::task::Stop;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Ground, together};
+/// How this processor stands in the list.
+pub const PROCESSOR: Entry = Entry {
+    queue: Some(QUEUE),
+    ..Entry::named("reply", "answers what contacts write, a turn at a time", &[Topic::InboundMessages])
+};
+
+const QUEUE: Queue = Queue::named("reply");
 
 /// Settings `reply.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +57,7 @@ pub struct Config {
     /// The model.
     pub model: gemini::Config,
     /// The runner.
-    pub runner: runner::Config,
+    pub runner: queue::Config,
 }
 
 impl Default for Config {
@@ -69,7 +74,7 @@ impl Default for Config {
                          e nossa equipe responde assim que puder."
                 .into(),
             model: gemini::Config::default(),
-            runner: runner::Config::default(),
+            runner: queue::Config::default(),
         }
     }
 }
@@ -95,48 +100,57 @@ impl Config {
         if !(1..=100).contains(&self.memory_messages) {
             return Err(settings::Error::senseless("reply.memory_messages", "must be between 1 and 100"));
         }
-        Ok(())
+        // The model's key is asked for where this runs, and nowhere else.
+        self.model.validate_shape()?;
+        self.runner.validate("reply.runner")
+    }
+
+    /// Checks what is asked for where this runs, and nowhere else.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate_to_run(&self) -> Result<(), settings::Error> {
+        self.model.validate()
+    }
+
+    /// How long calls under way may go on after a stop, in milliseconds.
+    pub fn drain_ms(&self) -> u64 {
+        self.runner.drain_ms
     }
 }
 
-/// Runs the intake and the runner until stopped.
+/// Runs the consumer and the worker until stopped.
 ///
 /// # Errors
 /// If a client cannot be made.
-pub async fn run(ground: Ground, config: Config, stop: Stop) -> Result<(), Error> {
-    let wake = Wake::default();
-    let desk = Arc::new(Desk { quiet: store::Quiet::from(&config), wake: wake.clone() });
-    let work = Arc::new(work::Answering::new(&ground, &config)?);
-    let answering = task::spawn("reply runner", runner::run(work, config.runner, wake, stop.clone()));
-    let taking = intake::run(desk, ground.db, &ground.kafka, &ground.instance, stop.clone());
-    together(taking, answering, &stop).await
+pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
+    let work = work::Answering::new(&context, &config)?;
+    context.consume_and_work(Consumer { quiet: store::Quiet::from(&config) }, work, config.runner, stop).await
 }
 
 /// Where messages come in.
-struct Desk {
+struct Consumer {
     quiet: store::Quiet,
-    wake: Wake,
 }
 
-impl Intake for Desk {
+impl Intake for Consumer {
     type Payload = domain::InboundMessage;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Reply;
+    const PROCESSOR: ProcessorName = PROCESSOR.name;
     const TOPIC: Topic = Topic::InboundMessages;
     const KINDS: &'static [Kind] = &[Kind::InboundMessage];
+    const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Vec<Mark>, Failure> {
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
-        let mut marks = Vec::with_capacity(fresh.len());
+        let mut taken = Taken::default();
         for it in fresh {
             let status = statuses.get(&it.envelope.company_id).copied();
             let step = decide::on_message(&it.envelope.payload, status);
-            marks.push(perform::take_in(tx, it, step, &self.quiet).await?);
+            let (mark, job) = perform::take_in(tx, it, step, &self.quiet).await?;
+            taken.marks.push(mark);
+            taken.jobs.extend(job);
         }
-        Ok(marks)
-    }
-
-    fn taken(&self) {
-        self.wake.wake();
+        Ok(taken)
     }
 }

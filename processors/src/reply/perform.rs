@@ -1,44 +1,45 @@
-//! Effects on rows, inside one transaction: taking a message in, ending a turn.
+//! Effects on rows, inside one transaction: taking a message in, ending turns.
 
 use domain::{
-    Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage, ProcessorName,
-    Purpose, SCHEMA, Topic, UsageEvent, header,
+    Activity, ContactId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage, Purpose,
+    SCHEMA, Topic, TurnEnded, UsageEvent, header,
 };
 use jiff::Timestamp;
 use metrics::counter;
 use platform::intake::Fresh;
 use platform::outbox::{self, Entry};
-use platform::postgres::{Db, Failure, Transaction};
-use platform::telemetry::chain;
-use platform::{clock, marks, metric};
+use platform::postgres::{Failure, Transaction};
+use platform::queue::NewJob;
+use platform::{marks, metric};
 
-use super::allowance;
-use super::claims::{Claim, Context};
-use super::decide::{Ending, Outcome, Step};
-use super::store::{self, Stored};
+use super::context::Turn;
+use super::decide::{Outcome, Step, TurnEnd};
+use super::store::{self, Answered, ReplyPlace, Stored};
+use super::{PROCESSOR, allowance};
 use crate::ledger::{self, Line};
 
-/// Stores a message in its conversation and turn, or leaves it; says how its event stands.
+/// Stores a message in its conversation and turn, or leaves it; says how its event stands, and the job of a turn that it
+/// opened.
 pub(super) async fn take_in(
     tx: &Transaction<'_>,
     fresh: &Fresh<'_, InboundMessage>,
     step: Step,
     quiet: &store::Quiet,
-) -> Result<Mark, Failure> {
+) -> Result<(Mark, Option<NewJob>), Failure> {
     let Envelope { company_id: company, event_id, occurred_at, received_at, payload: ref message, .. } = fresh.envelope;
     if let Step::Ignore(reason) = step {
-        return Ok(Mark::Ignored(reason));
+        return Ok((Mark::Ignored(reason), None));
     }
     let traceparent = fresh.record.header_text(header::TRACEPARENT);
     let message = message.in_present_form();
     let message = message.as_ref();
     if store::was_taken_before(tx, company, event_id, message).await? {
-        return Ok(Mark::Ignored(IgnoreReason::Repeated));
+        return Ok((Mark::Ignored(IgnoreReason::Repeated), None));
     }
     let contact = store::contact(tx, company, message).await?;
     let (conversation, position) = store::place(tx, company, contact, message, occurred_at).await?;
     let id = MessageId::from(event_id);
-    let turn = store::turn(tx, company, conversation, id, quiet, traceparent).await?;
+    let (turn, job) = store::turn(tx, company, conversation, id, quiet, traceparent).await?;
     let stored = Stored {
         company,
         message: id,
@@ -52,143 +53,160 @@ pub(super) async fn take_in(
         occurred_at,
         received_at,
     };
-    store::store(tx, &stored).await?;
+    store::store(tx, &[stored]).await?;
     counter!(metric::MESSAGES_PROCESSED, "company" => metric::company_label(company), "kind" => "in").increment(1);
-    Ok(Mark::InFlight)
+    Ok((Mark::InFlight, job))
 }
 
-/// Whether a result still counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finish {
-    /// It is committed.
-    Done,
-    /// Somebody else has claimed the turn since; this result is void.
-    Lost,
-}
-
-/// Commits a turn's end: the turn, our message, what is to be published, and the marks of everything it answered.
-pub(super) async fn finish(db: &Db, claim: &Claim, context: &Context, ending: &Ending) -> Result<Finish, Failure> {
-    let mut client = db.get().await?;
-    let tx = client.transaction().await?;
-    let reply = ending.text.as_ref().map(|_| MessageId::reply_to(claim.company, claim.turn));
-    let word = (ending.outcome.as_str(), ending.outcome.reason(), reply);
-    if !store::end_turn(&tx, claim.company, claim.turn, claim.claim, word).await? {
-        return Ok(Finish::Lost);
-    }
-    let now = clock::now();
-    let answered = store::messages_of(&tx, claim.company, claim.turn).await?;
+/// Ends turns: each with our message, what is to be published, what it used, and the marks of everything it answered.
+pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], now: Timestamp) -> Result<(), Failure> {
+    let replies: Vec<Option<MessageId>> = turns
+        .iter()
+        .map(|(turn, end)| end.text.as_ref().map(|_| MessageId::reply_to(turn.company, turn.turn)))
+        .collect();
+    store::end_turns(tx, turns, &replies).await?;
+    let answered = store::messages_of(tx, turns).await?;
+    let places = say(tx, turns, &replies, now).await?;
     let mut entries = Vec::new();
-    if let (Some(text), Some(message)) = (&ending.text, reply) {
-        // Without its conversation nothing is committed: a turn never ends as answered with nothing said.
-        let Some(outbound) = say(&tx, claim, message, text, now).await? else { return Ok(Finish::Lost) };
-        let (event, subject) = (EventId::from(message), claim.conversation.to_string());
-        entries.push(envelop(claim, context, event, Topic::OutboundMessages, &subject, now, outbound));
-        entries.extend(usage(claim, context, ending, &answered, now));
-    } else {
-        entries.extend(usage(claim, context, ending, &[], now));
+    let mut lines = Vec::new();
+    let mut marked = Vec::new();
+    for (place, (turn, end)) in turns.iter().enumerate() {
+        entries.extend(events(turn, end, replies[place].zip(places[place].as_ref()), &answered[place], now)?);
+        lines.extend(calls(turn, end).map(|(event, fact)| Line {
+            company: turn.company,
+            idempotency_key: event.to_string(),
+            fact,
+            occurred_at: now,
+        }));
+        let mark = match end.outcome {
+            Outcome::Replied | Outcome::Fallback(_) => Mark::Done,
+            Outcome::Ignored(reason) => Mark::Ignored(reason),
+        };
+        marked.extend(answered[place].iter().map(|it| (turn.company, EventId::from(it.message), mark)));
     }
-    let Some(entries) = entries.into_iter().collect::<Option<Vec<Entry>>>() else { return Ok(Finish::Lost) };
-    outbox::push(&tx, &entries).await?;
-    settle(&tx, claim, ending, now).await?;
-    let mark = match ending.outcome {
-        Outcome::Replied | Outcome::Fallback(_) => Mark::Done,
-        Outcome::Ignored(reason) => Mark::Ignored(reason),
-    };
-    let ended: Vec<_> = answered.iter().map(|(it, _)| (claim.company, EventId::from(*it), mark)).collect();
-    marks::end(&tx, ProcessorName::Reply, &ended).await?;
-    tx.commit().await?;
-    Ok(Finish::Done)
+    outbox::push(tx, &entries).await?;
+    // Gives back what was reserved and books what was used, under the keys of the events that metering will be told.
+    let mut claims: Vec<_> = turns.iter().map(|(turn, _)| (turn.company, turn.turn, turn.claim)).collect();
+    claims.sort_unstable();
+    allowance::give_back(tx, &claims).await?;
+    ledger::book(tx, &lines).await?;
+    Ok(marks::end(tx, PROCESSOR.name, &marked).await?)
 }
 
-/// Gives back what was reserved and books what was used, under the keys of the events that metering will be told.
-async fn settle(tx: &Transaction<'_>, claim: &Claim, ending: &Ending, now: Timestamp) -> Result<(), Failure> {
-    allowance::give_back(tx, claim).await?;
-    let lines = calls(claim, ending).map(|(event, fact)| Line {
-        company: claim.company,
-        idempotency_key: event.to_string(),
-        fact,
-        occurred_at: now,
-    });
-    ledger::book(tx, &lines.collect::<Vec<_>>()).await
+/// Counts a turn whose end is committed.
+pub(super) fn count(turn: &Turn, end: &TurnEnd) {
+    if end.text.is_some() {
+        let company = metric::company_label(turn.company);
+        counter!(metric::MESSAGES_PROCESSED, "company" => company, "kind" => "out").increment(1);
+    }
 }
 
 /// Every model call that reported its tokens, and what it is booked under.
-fn calls(claim: &Claim, ending: &Ending) -> impl Iterator<Item = (EventId, Fact)> {
-    let event = |call| EventId::of_model_call(claim.company, claim.turn, claim.claim, call);
-    ending.tokens.iter().zip(0..).map(move |(tokens, call)| (event(call), tokens.clone()))
+fn calls(turn: &Turn, end: &TurnEnd) -> impl Iterator<Item = (EventId, Fact)> {
+    let event = |call| EventId::of_model_call(turn.company, turn.turn, turn.claim, call);
+    end.tokens.iter().zip(0..).map(move |(tokens, call)| (event(call), tokens.clone()))
 }
 
+/// Stores what is said, each in its place in its conversation.
 async fn say(
     tx: &Transaction<'_>,
-    claim: &Claim,
-    message: MessageId,
-    text: &str,
+    turns: &[(&Turn, &TurnEnd)],
+    replies: &[Option<MessageId>],
     now: Timestamp,
-) -> Result<Option<OutboundMessage>, Failure> {
-    let Some((position, channel, to)) = store::place_reply(tx, claim.company, claim.conversation, now).await? else {
-        return Ok(None);
-    };
-    let stored = Stored {
-        company: claim.company,
-        message,
-        conversation: claim.conversation,
-        position,
-        direction: "out",
-        turn: claim.turn,
-        body: text,
-        content: None,
-        provider_id: None,
-        occurred_at: now,
-        received_at: now,
-    };
+) -> Result<Vec<Option<ReplyPlace>>, Failure> {
+    let speaking: Vec<&Turn> =
+        turns.iter().zip(replies).filter(|(_, reply)| reply.is_some()).map(|((turn, _), _)| *turn).collect();
+    let mut found = store::place_replies(tx, &speaking, now).await?.into_iter();
+    let mut places = Vec::with_capacity(turns.len());
+    for reply in replies {
+        places.push(reply.and_then(|_| found.next()).flatten());
+    }
+    let stored = turns.iter().zip(replies).zip(&places).filter_map(|(((turn, end), reply), place)| {
+        Some(Stored {
+            company: turn.company,
+            message: (*reply)?,
+            conversation: turn.conversation,
+            position: place.as_ref()?.position,
+            direction: "out",
+            turn: turn.turn,
+            body: end.text.as_deref()?,
+            content: None,
+            provider_id: None,
+            occurred_at: now,
+            received_at: now,
+        })
+    });
+    let stored: Vec<Stored<'_>> = stored.collect();
     store::store(tx, &stored).await?;
-    counter!(metric::MESSAGES_PROCESSED, "company" => metric::company_label(claim.company), "kind" => "out")
-        .increment(1);
-    Ok(Some(OutboundMessage {
-        message_id: message,
-        conversation_id: claim.conversation,
-        position,
-        channel,
-        to,
-        body: text.to_owned(),
-        purpose: Purpose::Reply,
-    }))
+    Ok(places)
 }
 
-/// The usage of a turn: every message it answered, the one it sends, every model call that reported its tokens.
-fn usage(
-    claim: &Claim,
-    context: &Context,
-    ending: &Ending,
-    answered: &[(MessageId, Timestamp)],
+/// What is to be published of a turn's end: what it says, what it used, and that it ended.
+fn events(
+    turn: &Turn,
+    end: &TurnEnd,
+    reply: Option<(MessageId, &ReplyPlace)>,
+    answered: &[Answered],
     now: Timestamp,
-) -> Vec<Option<Entry>> {
-    let company = claim.company;
-    let read = answered.iter().map(|(it, at)| (Fact::MessageIn.event_id(company, it.0), Fact::MessageIn, *at));
-    let written =
-        (!answered.is_empty()).then(|| (Fact::MessageOut.event_id(company, claim.turn.0), Fact::MessageOut, now));
-    let calls = calls(claim, ending).map(|(event, fact)| (event, fact, now));
-    read.chain(written)
-        .chain(calls)
-        .map(|(event, fact, at)| envelop(claim, context, event, Topic::UsageEvents, "", at, UsageEvent { fact }))
-        .collect()
+) -> Result<Vec<Entry>, Failure> {
+    let company = turn.company;
+    let mut entries = Vec::new();
+    if let (Some((message_id, place)), Some(text)) = (reply, &end.text) {
+        let outbound = OutboundMessage {
+            message_id,
+            conversation_id: turn.conversation,
+            position: place.position,
+            channel: place.channel,
+            to: place.send_to.clone(),
+            body: text.clone(),
+            purpose: Purpose::Reply,
+        };
+        let (event, subject) = (EventId::from(message_id), turn.conversation.to_string());
+        entries.push(entry(turn, Topic::OutboundMessages, Kind::OutboundMessage, (event, &subject), now, outbound)?);
+        let read = answered
+            .iter()
+            .map(|it| (Fact::MessageIn.event_id(company, it.message.0), Fact::MessageIn, it.occurred_at));
+        let written = (Fact::MessageOut.event_id(company, turn.turn.0), Fact::MessageOut, now);
+        let written = (!answered.is_empty()).then_some(written);
+        for (event, fact, at) in read.chain(written) {
+            entries.push(entry(turn, Topic::UsageEvents, Kind::Usage, (event, ""), at, UsageEvent { fact })?);
+        }
+    }
+    for (event, fact) in calls(turn, end) {
+        entries.push(entry(turn, Topic::UsageEvents, Kind::Usage, (event, ""), now, UsageEvent { fact })?);
+    }
+    let kind = Kind::TurnEnded;
+    let event = EventId::of_end(company, kind.as_str(), turn.turn.0, 1);
+    entries.push(entry(turn, Topic::ActivityEvents, kind, (event, ""), now, ended(turn, end, answered, now))?);
+    Ok(entries)
 }
 
-/// `None` if the record cannot be written, which our types always can; its turn then does not end.
-fn envelop<T: serde::Serialize>(
-    claim: &Claim,
-    context: &Context,
-    event_id: EventId,
+fn ended(turn: &Turn, end: &TurnEnd, answered: &[Answered], now: Timestamp) -> Activity {
+    let first = answered.iter().map(|it| it.received_at).min().unwrap_or(now);
+    Activity::Turn(TurnEnded {
+        turn_id: turn.turn,
+        conversation_id: turn.conversation,
+        contact_id: ContactId(turn.contact),
+        messages_in: u32::try_from(answered.len()).unwrap_or(u32::MAX),
+        outcome: end.outcome.as_str().to_owned(),
+        reason: end.outcome.reason().map(str::to_owned),
+        answer_ms: u64::try_from(now.duration_since(first).as_millis()).unwrap_or(0),
+        model: end.model.clone(),
+    })
+}
+
+fn entry<T: serde::Serialize>(
+    turn: &Turn,
     topic: Topic,
-    subject: &str,
+    kind: Kind,
+    (event_id, subject): (EventId, &str),
     at: Timestamp,
     payload: T,
-) -> Option<Entry> {
-    let kind = if topic == Topic::OutboundMessages { Kind::OutboundMessage } else { Kind::Usage };
-    let company_id = claim.company;
+) -> Result<Entry, Failure> {
+    let company_id = turn.company;
     let envelope = Envelope { schema: SCHEMA, event_id, company_id, kind, occurred_at: at, received_at: at, payload };
-    let placement = (context.spread, context.epoch);
-    Entry::of_event(topic, subject, placement, &envelope, claim.traceparent.as_deref())
-        .inspect_err(|problem| tracing::error!(error = chain(&problem), %event_id, "event cannot be written"))
-        .ok()
+    let placement = (turn.spread, turn.epoch);
+    // Our types can always be written; if one cannot, its turn does not end.
+    Entry::of_event(topic, subject, placement, &envelope, turn.traceparent.as_deref())
+        .map_err(|problem| Failure::Refused(format!("event {event_id} cannot be written: {problem}")))
 }

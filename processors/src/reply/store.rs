@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use domain::{Address, Channel, CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
 use jiff::Timestamp;
-use platform::postgres::{Failure, Transaction, execute, query};
+use platform::postgres::{Row, Transaction, execute, query};
+use platform::queue::{self, Due, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::Config;
-use super::decide::CompanyStatus;
+use super::context::Turn;
+use super::decide::{CompanyStatus, TurnEnd};
+use super::{Config, QUEUE};
 
 /// How long a turn waits for its contact to fall silent.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +172,7 @@ pub(super) async fn place(
     Ok((conversation, rows.first().map_or(1, |row| row.get(0))))
 }
 
-/// The turn a message joins: the one collecting, whose silence begins anew, or one that it opens.
+/// The turn a message joins: the one collecting, whose silence begins anew, or one that it opens, with its job.
 pub(super) async fn turn(
     tx: &Transaction<'_>,
     company: CompanyId,
@@ -178,35 +180,39 @@ pub(super) async fn turn(
     message: MessageId,
     quiet: &Quiet,
     traceparent: Option<&str>,
-) -> Result<TurnId, Error> {
+) -> Result<(TurnId, Option<NewJob>), Error> {
+    let opened = TurnId::opened_by(company, message);
     let rows = query(
         tx,
-        "with extended as (
-           update secretaria.turns
-           set due_at = least(now() + make_interval(secs => $4), closes_at)
+        "with collecting as (
+           select turn_id, least(now() + make_interval(secs => $4), closes_at) as due_at
+           from secretaria.turns
            where company_id = $1 and conversation_id = $2 and state = 'collecting'
-           returning turn_id
+           for update
          ), opened as (
-           insert into secretaria.turns
-             (company_id, turn_id, conversation_id, state, due_at, closes_at, traceparent)
-           select $1, $3, $2, 'collecting', now() + make_interval(secs => $4), now() + make_interval(secs => $5), $6
-           where not exists (select from extended)
-           returning turn_id
+           insert into secretaria.turns (company_id, turn_id, conversation_id, state, closes_at, traceparent)
+           select $1, $3, $2, 'collecting', now() + make_interval(secs => $5), $6
+           where not exists (select from collecting)
          )
-         select turn_id from extended
-         union all
-         select turn_id from opened",
-        &[
-            &company.0,
-            &conversation.0,
-            &TurnId::opened_by(company, message).0,
-            &quiet.period_s,
-            &quiet.cap_s,
-            &traceparent,
-        ],
+         select turn_id, due_at from collecting",
+        &[&company.0, &conversation.0, &opened.0, &quiet.period_s, &quiet.cap_s, &traceparent],
     )
     .await?;
-    Ok(rows.first().map_or(TurnId::opened_by(company, message), |row| TurnId(row.get(0))))
+    if let Some(row) = rows.first() {
+        let turn: Uuid = row.get(0);
+        // One that is ready already is answered as soon as a slot is free: it collects until then.
+        if quiet.period_s > 0.0 {
+            queue::postpone(tx, QUEUE, company, turn, row.get(1)).await?;
+        }
+        return Ok((TurnId(turn), None));
+    }
+    let job = NewJob {
+        lane: Some(conversation.0),
+        due: Due::After(Duration::from_secs_f64(quiet.period_s)),
+        traceparent: traceparent.map(str::to_owned),
+        ..NewJob::new(company, opened.0)
+    };
+    Ok((opened, Some(job)))
 }
 
 /// A message to store.
@@ -224,85 +230,155 @@ pub(super) struct Stored<'a> {
     pub(super) received_at: Timestamp,
 }
 
-/// Stores a message.
-pub(super) async fn store(tx: &Transaction<'_>, it: &Stored<'_>) -> Result<(), Error> {
+/// Stores messages.
+pub(super) async fn store(tx: &Transaction<'_>, messages: &[Stored<'_>]) -> Result<(), Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let companies: Vec<i64> = messages.iter().map(|it| it.company.0).collect();
+    let ids: Vec<Uuid> = messages.iter().map(|it| it.message.0).collect();
+    let conversations: Vec<Uuid> = messages.iter().map(|it| it.conversation.0).collect();
+    let positions: Vec<i64> = messages.iter().map(|it| it.position).collect();
+    let directions: Vec<&str> = messages.iter().map(|it| it.direction).collect();
+    let turns: Vec<Uuid> = messages.iter().map(|it| it.turn.0).collect();
+    let bodies: Vec<&str> = messages.iter().map(|it| it.body).collect();
+    let contents: Vec<Option<&serde_json::Value>> = messages.iter().map(|it| it.content.as_ref()).collect();
+    let providers: Vec<Option<&str>> = messages.iter().map(|it| it.provider_id).collect();
+    let occurred: Vec<Timestamp> = messages.iter().map(|it| it.occurred_at).collect();
+    let received: Vec<Timestamp> = messages.iter().map(|it| it.received_at).collect();
     execute(
         tx,
         "insert into secretaria.messages
            (company_id, message_id, conversation_id, position, direction, turn_id, body, content, provider_id,
             occurred_at, received_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         select * from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
+                              $8::jsonb[], $9::text[], $10::timestamptz[], $11::timestamptz[])",
         &[
-            &it.company.0,
-            &it.message.0,
-            &it.conversation.0,
-            &it.position,
-            &it.direction,
-            &it.turn.0,
-            &it.body,
-            &it.content,
-            &it.provider_id,
-            &it.occurred_at,
-            &it.received_at,
+            &companies,
+            &ids,
+            &conversations,
+            &positions,
+            &directions,
+            &turns,
+            &bodies,
+            &contents,
+            &providers,
+            &occurred,
+            &received,
         ],
     )
     .await?;
     Ok(())
 }
 
-/// Ends a turn if this claim of it still holds; says whether it did.
-pub(super) async fn end_turn(
+fn turn_ids(turns: &[(&Turn, &TurnEnd)]) -> (Vec<i64>, Vec<Uuid>) {
+    (turns.iter().map(|(it, _)| it.company.0).collect(), turns.iter().map(|(it, _)| it.turn.0).collect())
+}
+
+/// Ends turns with their outcomes and replies.
+pub(super) async fn end_turns(
     tx: &Transaction<'_>,
-    company: CompanyId,
-    turn: TurnId,
-    claim: i32,
-    ending: (&str, Option<&str>, Option<MessageId>),
-) -> Result<bool, Error> {
-    let (outcome, reason, reply) = ending;
-    let touched = execute(
+    turns: &[(&Turn, &TurnEnd)],
+    replies: &[Option<MessageId>],
+) -> Result<(), Error> {
+    let (companies, ids) = turn_ids(turns);
+    let outcomes: Vec<&str> = turns.iter().map(|(_, end)| end.outcome.as_str()).collect();
+    let reasons: Vec<Option<&str>> = turns.iter().map(|(_, end)| end.outcome.reason()).collect();
+    let replies: Vec<Option<Uuid>> = replies.iter().map(|it| it.map(|it| it.0)).collect();
+    execute(
         tx,
-        "update secretaria.turns
-         set state = 'ended', outcome = $4, reason = $5, reply_id = $6, ended_at = now(), lease_until = null
-         where company_id = $1 and turn_id = $2 and claims = $3 and state = 'answering'",
-        &[&company.0, &turn.0, &claim, &outcome, &reason, &reply.map(|it| it.0)],
+        "update secretaria.turns t
+         set state = 'ended', outcome = it.outcome, reason = it.reason, reply_id = it.reply_id, ended_at = now()
+         from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::uuid[])
+           as it (company_id, turn_id, outcome, reason, reply_id)
+         where t.company_id = it.company_id and t.turn_id = it.turn_id and t.state <> 'ended'",
+        &[&companies, &ids, &outcomes, &reasons, &replies],
     )
     .await?;
-    Ok(touched == 1)
+    Ok(())
 }
 
 /// A place for our own message, and where it goes.
-pub(super) async fn place_reply(
-    tx: &Transaction<'_>,
-    company: CompanyId,
-    conversation: ConversationId,
-    at: Timestamp,
-) -> Result<Option<(i64, Channel, String)>, Error> {
-    let rows = query(
-        tx,
-        "update secretaria.conversations
-         set last_position = last_position + 1, last_message_at = greatest(last_message_at, $3)
-         where company_id = $1 and conversation_id = $2
-         returning last_position, channel, send_to",
-        &[&company.0, &conversation.0, &at],
-    )
-    .await?;
-    Ok(rows.first().and_then(|row| Some((row.get(0), Channel::named(row.get(1))?, row.get(2)))))
+#[derive(Debug, Clone)]
+pub(super) struct ReplyPlace {
+    pub(super) position: i64,
+    pub(super) channel: Channel,
+    pub(super) send_to: String,
 }
 
-/// The ids of a turn's messages, in order.
-pub(super) async fn messages_of(
+/// Places for our own messages, in the order of their turns. Conversations are locked in the order of their ids.
+pub(super) async fn place_replies(
     tx: &Transaction<'_>,
-    company: CompanyId,
-    turn: TurnId,
-) -> Result<Vec<(MessageId, Timestamp)>, Failure> {
+    turns: &[&Turn],
+    at: Timestamp,
+) -> Result<Vec<Option<ReplyPlace>>, Error> {
+    if turns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let companies: Vec<i64> = turns.iter().map(|it| it.company.0).collect();
+    let conversations: Vec<Uuid> = turns.iter().map(|it| it.conversation.0).collect();
     let rows = query(
         tx,
-        "select message_id, occurred_at
-         from secretaria.messages
-         where company_id = $1 and turn_id = $2 and direction = 'in'
-         order by position",
-        &[&company.0, &turn.0],
+        "with held as materialized (
+           select v.company_id, v.conversation_id, it.place
+           from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, place)
+           join secretaria.conversations v using (company_id, conversation_id)
+           order by v.company_id, v.conversation_id
+           for update of v
+         )
+         update secretaria.conversations v
+         set last_position = v.last_position + 1, last_message_at = greatest(v.last_message_at, $3)
+         from held
+         where v.company_id = held.company_id and v.conversation_id = held.conversation_id
+         returning held.place, v.last_position, v.channel, v.send_to",
+        &[&companies, &conversations, &at],
     )
     .await?;
-    Ok(rows.iter().map(|row| (MessageId(row.get(0)), row.get(1))).collect())
+    let mut places = vec![None; turns.len()];
+    for row in &rows {
+        let found = Channel::named(row.get(2));
+        let found = found.map(|channel| ReplyPlace { position: row.get(1), channel, send_to: row.get(3) });
+        if let Some(slot) = places.get_mut(place_of(row)) {
+            *slot = found;
+        }
+    }
+    Ok(places)
+}
+
+fn place_of(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
+}
+
+/// A message that a turn answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered {
+    pub(super) message: MessageId,
+    pub(super) occurred_at: Timestamp,
+    pub(super) received_at: Timestamp,
+}
+
+/// The messages of turns, in their order, turn by turn.
+pub(super) async fn messages_of(
+    tx: &Transaction<'_>,
+    turns: &[(&Turn, &TurnEnd)],
+) -> Result<Vec<Vec<Answered>>, Error> {
+    let (companies, ids) = turn_ids(turns);
+    let rows = query(
+        tx,
+        "select it.place, g.message_id, g.occurred_at, g.received_at
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+         join secretaria.messages g using (company_id, turn_id)
+         where g.direction = 'in'
+         order by it.place, g.position",
+        &[&companies, &ids],
+    )
+    .await?;
+    let mut messages = vec![Vec::new(); turns.len()];
+    for row in &rows {
+        let found = Answered { message: MessageId(row.get(1)), occurred_at: row.get(2), received_at: row.get(3) };
+        if let Some(turn) = messages.get_mut(place_of(row)) {
+            turn.push(found);
+        }
+    }
+    Ok(messages)
 }

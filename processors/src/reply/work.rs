@@ -2,145 +2,149 @@
 
 use std::time::Duration;
 
-use domain::{CompanyId, ProcessorName, TurnId};
 use metrics::{counter, gauge, histogram};
-use platform::postgres::{Db, Failure};
-use platform::runner::{Claimed, Work};
-use platform::telemetry::chain;
+use platform::postgres::{Failure, Transaction};
+use platform::processor::{Context, Error};
+use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Performed, Queue, Summary, Work};
 use platform::{clock, metric};
 
-use super::allowance::{self, Allowance};
-use super::claims::{self, Claim, Context};
-use super::decide::{self, Ending, Outcome};
-use super::perform::{self, Finish};
-use super::prompt::{self, Scene};
-use super::{Config, gemini};
-use crate::{Error, Ground, patiently};
+use super::allowance::{self, Allowance, Request};
+use super::context::{self, Turn};
+use super::decide::{self, Outcome, TurnEnd};
+use super::prompt::{self, Prompt, Scene};
+use super::{Config, QUEUE, gemini, perform};
 
-/// A turn claimed more often than this is one that nobody survives: it ends without another model call.
+/// A turn claimed more often than this is one that no worker survives: it ends without another model call.
 const MOST_CLAIMS: i32 = 10;
 
 /// Answers turns.
 pub(super) struct Answering {
-    db: Db,
-    instance: String,
     model: gemini::Client,
     memory: u16,
     deadline: Duration,
-    lease: Duration,
     fallback: String,
     limit_text: String,
     most_output: u32,
 }
 
 impl Answering {
-    pub(super) fn new(ground: &Ground, config: &Config) -> Result<Self, Error> {
+    pub(super) fn new(_: &Context, config: &Config) -> Result<Self, Error> {
         Ok(Answering {
-            db: ground.db.clone(),
-            instance: ground.instance.clone(),
-            model: gemini::Client::new(&config.model)?,
+            model: gemini::Client::new(&config.model).map_err(Error::client)?,
             memory: config.memory_messages,
             deadline: Duration::from_millis(config.deadline_ms),
-            lease: Duration::from_millis(config.runner.lease_ms),
             fallback: config.fallback_text.clone(),
             limit_text: config.limit_text.clone(),
             most_output: config.model.max_output_tokens,
         })
     }
 
-    async fn answer(&self, claim: &Claim, context: &Context) -> Ending {
-        if !context.active {
-            return decide::on_suspension();
-        }
-        if claim.claim > MOST_CLAIMS {
-            return decide::on_exhaustion(self.fallback_of(context));
-        }
-        let prompt = prompt::build(&Scene {
-            company: &context.company_name,
-            instructions: &context.assistant_prompt,
-            contact: context.contact_name.as_deref(),
+    fn prompt(turn: &Turn) -> Prompt {
+        prompt::build(&Scene {
+            company: &turn.company_name,
+            instructions: &turn.assistant_prompt,
+            contact: turn.contact_name.as_deref(),
             now: clock::now(),
-            time_zone: &context.time_zone,
-            memory: context.memory.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
-        });
-        let most = prompt.estimated_tokens() + i64::from(self.most_output);
-        let allowed = patiently("reply", || allowance::reserve(&self.db, claim, most, self.deadline)).await;
-        match allowed {
-            Ok(Allowance::Granted) => {}
-            Ok(Allowance::Refused(reason)) => {
-                return decide::on_denial(&reason, &self.limit_text, self.fallback_of(context));
-            }
-            Err(problem) => {
-                tracing::error!(turn = %claim.turn, error = chain(&problem), "tokens cannot be reserved");
-                return decide::on_denial("", &self.limit_text, self.fallback_of(context));
-            }
-        }
-        let (answer, calls) = self.model.generate(&prompt, self.deadline, claim.traceparent.as_deref()).await;
-        count(&calls);
-        decide::on_answer(answer, &calls, self.fallback_of(context))
+            time_zone: &turn.time_zone,
+            memory: turn.memory.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
+        })
     }
 
     /// What is said when no answer could be had.
-    fn fallback_of<'a>(&'a self, context: &'a Context) -> &'a str {
-        context.fallback_text.as_deref().unwrap_or(&self.fallback)
+    fn fallback_of<'a>(&'a self, turn: &'a Turn) -> &'a str {
+        turn.fallback_text.as_deref().unwrap_or(&self.fallback)
+    }
+
+    /// Reserves tokens for turns that are about to be answered. What the quota functions cannot decide is a refusal.
+    async fn reserve(&self, tx: &Transaction<'_>, turns: &mut [&mut Turn]) -> Result<(), Failure> {
+        let request = |turn: &Turn| Request {
+            company: turn.company,
+            turn: turn.turn,
+            claim: turn.claim,
+            tokens: Self::prompt(turn).estimated_tokens() + i64::from(self.most_output),
+        };
+        let requests: Vec<Request> = turns.iter().map(|turn| request(turn)).collect();
+        for (turn, allowance) in turns.iter_mut().zip(allowance::reserve(tx, &requests, self.deadline).await?) {
+            turn.allowance = allowance;
+        }
+        Ok(())
     }
 }
 
 impl Work for Answering {
-    type Job = Claim;
-    type Claim = (CompanyId, TurnId, i32);
+    type Job = Turn;
+    type Output = TurnEnd;
 
-    const PROCESSOR: ProcessorName = ProcessorName::Reply;
+    const QUEUE: Queue = QUEUE;
 
-    async fn take_back(&self) -> Result<u64, Failure> {
-        claims::take_back(&self.db, &self.instance).await
-    }
-
-    async fn claim(&self, most: usize) -> Result<Claimed<Claim>, Failure> {
-        claims::claim(&self.db, most, &self.instance, self.lease).await
-    }
-
-    fn name(&self, job: &Claim) -> Self::Claim {
-        (job.company, job.turn, job.claim)
-    }
-
-    async fn renew(&self, claims: &[Self::Claim]) -> Result<(), Failure> {
-        claims::renew(&self.db, claims, self.lease).await
-    }
-
-    async fn perform(&self, claim: Claim) {
-        let began = clock::instant();
-        let context = match patiently("reply", || claims::context(&self.db, &claim, self.memory)).await {
-            Ok(Some(context)) => context,
-            // A turn without a conversation cannot be: foreign keys hold.
-            Ok(None) => return tracing::error!(turn = %claim.turn, "turn has no conversation"),
-            Err(problem) => return tracing::error!(turn = %claim.turn, error = chain(&problem), "turn cannot be read"),
+    async fn load(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Loaded<Turn, TurnEnd>>, Failure> {
+        let loaded = |turn: Turn| {
+            if !turn.active {
+                return Loaded::Known(turn, decide::on_suspension());
+            }
+            if turn.claim > MOST_CLAIMS {
+                let end = decide::on_exhaustion(self.fallback_of(&turn));
+                return Loaded::Known(turn, end);
+            }
+            Loaded::Call(turn)
         };
-        let mut ending = self.answer(&claim, &context).await;
-        let mut finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
-        if let Err(problem) = &finish {
-            tracing::error!(turn = %claim.turn, error = chain(problem), "answer cannot be stored: the fallback text is sent");
-            ending = decide::on_refusal(ending, self.fallback_of(&context));
-            finish = patiently("reply", || perform::finish(&self.db, &claim, &context, &ending)).await;
-        }
-        report(&claim, &ending, &finish, began.elapsed());
+        Ok(context::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, loaded)).collect())
     }
-}
 
-fn report(claim: &Claim, ending: &Ending, finish: &Result<Finish, Failure>, took: Duration) {
-    let (company_id, turn, outcome) = (claim.company.0, claim.turn, ending.outcome.as_str());
-    let correlation_id = claim.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("");
-    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    match (finish, ending.outcome) {
-        (Ok(Finish::Done), Outcome::Fallback(class)) => {
-            tracing::warn!(company_id, %turn, correlation_id, outcome, class, duration_ms, "turn ended in the fallback text");
+    fn circuit(&self, _: &Turn) -> Option<Circuit> {
+        // One key serves every company.
+        Some(Circuit { provider: "gemini", credential: "master".into() })
+    }
+
+    fn hold_limit(&self) -> HoldLimit {
+        HoldLimit::SinceDue(self.deadline)
+    }
+
+    fn held_too_long(&self, _: &Claimed, turn: &Turn) -> TurnEnd {
+        decide::on_open_circuit(self.fallback_of(turn))
+    }
+
+    async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Turn)]) -> Result<(), Failure> {
+        let mut turns: Vec<&mut Turn> = starting.iter_mut().map(|(_, turn)| &mut **turn).collect();
+        context::close(tx, &turns).await?;
+        context::remember(tx, &mut turns, self.memory).await?;
+        self.reserve(tx, &mut turns).await
+    }
+
+    async fn call(&self, _: &Claimed, turn: &Turn, _: &Call) -> TurnEnd {
+        if let Allowance::Refused(reason) = &turn.allowance {
+            return decide::on_denial(reason, &self.limit_text, self.fallback_of(turn));
         }
-        (Ok(Finish::Done), Outcome::Replied | Outcome::Ignored(_)) => {
-            tracing::info!(company_id, %turn, correlation_id, outcome, duration_ms, "turn ended");
+        let prompt = Self::prompt(turn);
+        let (answer, calls) = self.model.generate(&prompt, self.deadline, turn.traceparent.as_deref()).await;
+        count(&calls);
+        decide::on_answer(answer, &calls, self.fallback_of(turn))
+    }
+
+    async fn finish(
+        &self,
+        tx: &Transaction<'_>,
+        performed: &[Performed<'_, Turn, TurnEnd>],
+    ) -> Result<Vec<Ending>, Failure> {
+        let turns: Vec<(&Turn, &TurnEnd)> = performed.iter().map(|it| (it.job, it.output)).collect();
+        perform::finish(tx, &turns, clock::now()).await?;
+        Ok(vec![Ending::Done; performed.len()])
+    }
+
+    fn refused(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Failure) -> Option<TurnEnd> {
+        Some(decide::on_refusal(performed.output.clone(), self.fallback_of(performed.job)))
+    }
+
+    fn summary(&self, _: &Turn, end: &TurnEnd) -> Summary {
+        Summary { result: end.outcome.as_str(), class: end.outcome.reason(), health: end.health }
+    }
+
+    fn committed(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Ending) {
+        if let Outcome::Fallback(class) = performed.output.outcome {
+            let (company_id, turn) = (performed.job.company.0, performed.job.turn);
+            tracing::warn!(company_id, %turn, class, "turn ended in the fallback text");
         }
-        (Ok(Finish::Lost), _) => tracing::info!(company_id, %turn, "claim was lost, its result is void"),
-        // Its claim runs out and the turn is tried again; a person should look.
-        (Err(problem), _) => tracing::error!(company_id, %turn, error = chain(problem), "turn cannot be ended"),
+        perform::count(performed.job, performed.output);
     }
 }
 

@@ -17,6 +17,6 @@ with recursive pairs as (
   ) next
 )
 select company_id
-from (select company_id, queue from pairs limit 4 * $3) seen
+from (select company_id, queue from pairs limit 4 * $3::bigint) seen
 where queue = $1
-limit $3
+limit $3::bigint

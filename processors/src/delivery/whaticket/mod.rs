@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{CompanyId, MessageId};
+use platform::{clock, queue};
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 pub(crate) use login::Credentials;
-pub(crate) use verdict::{Verdict, classify};
+pub(crate) use verdict::{CIRCUIT_OPEN, Verdict, classify};
 
 use login::{Logins, Token};
 
@@ -153,14 +154,14 @@ struct Http(reqwest::Client);
 /// What came back, as far as it did.
 struct Answer {
     status: u16,
-    retry_after: Option<String>,
+    retry_after: Option<Duration>,
     /// None if the connection ended before all of it was there, or it is larger than any answer.
     body: Option<Bytes>,
 }
 
 impl Answer {
     fn verdict(&self) -> Verdict {
-        classify(self.status, self.retry_after.as_deref(), self.body.as_deref())
+        classify(self.status, self.retry_after, self.body.as_deref())
     }
 }
 
@@ -178,7 +179,8 @@ impl Http {
     async fn exchange(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
         let mut response = request.send().await?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|it| queue::retry_after(it.to_str().ok()?, clock::now()));
         let mut body = Some(Vec::new());
         while let Some(read) = &mut body {
             match response.chunk().await {

@@ -6,10 +6,14 @@
 
 use std::time::Duration;
 
+use platform::queue::Health;
 use serde_json::Value;
 
 /// No `Retry-After` is believed beyond an hour.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// The class of a message that was held back for as long as its retries last.
+pub(crate) const CIRCUIT_OPEN: &str = "circuit_open";
 
 /// What became of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +48,27 @@ impl Verdict {
         }
     }
 
+    /// What it says of the provider, and of the credential that it was asked with.
+    pub(crate) fn health(&self) -> Health {
+        match self.class() {
+            None => Health::Healthy,
+            Some(
+                "unreachable" | "timeout" | "connection_lost" | "server_error" | "session_down" | "unauthorized"
+                | "forbidden" | "request_timeout" | "redirected",
+            ) => Health::Failing,
+            Some("no_channel" | "sealed_channel" | "bad_address" | "bad_token" | CIRCUIT_OPEN) => Health::Unclear,
+            Some(_) => Health::Healthy,
+        }
+    }
+
     pub(super) fn temporary(class: &'static str) -> Self {
         Verdict::Temporary { class, retry_after: None }
     }
 }
 
 /// Judges an answer. `body` is `None` when the connection ended before all of it was there; a success needs none.
-pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: Option<&[u8]>) -> Verdict {
-    let retry_after = retry_after.and_then(wait);
+pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<&[u8]>) -> Verdict {
+    let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
     match status {
         200..300 => Verdict::Sent,
         // The client follows no redirect: a POST would arrive as a GET.
@@ -113,11 +130,6 @@ fn words(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let error = parsed.as_ref().and_then(|body| body.get("error").or_else(|| body.get("message")));
     error.and_then(Value::as_str).unwrap_or_default().trim().to_owned()
-}
-
-/// Whole seconds; the date form is ignored, our own schedule decides then.
-fn wait(retry_after: &str) -> Option<Duration> {
-    retry_after.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 #[cfg(test)]

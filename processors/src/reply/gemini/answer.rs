@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use platform::queue;
 use serde_json::Value;
 
 use super::failure::{Failure, Refusal};
@@ -48,14 +49,14 @@ pub(crate) struct Tokens {
 /// More tokens than any one call can use; a larger count is not believed.
 const MOST_TOKENS: i64 = 1_000_000_000;
 
-/// Reads one answer. `retry_after` is the header's value, in seconds as far as it is understood.
+/// Reads one answer. `retry_after` is the wait that its header asks for.
 ///
 /// # Errors
 /// Everything that is not text fit to be sent.
 pub(crate) fn read_answer(
     asked_model: &str,
     status: u16,
-    retry_after: Option<&str>,
+    retry_after: Option<Duration>,
     body: &[u8],
 ) -> Result<Answer, Failure> {
     let parsed: Option<Value> = serde_json::from_slice(body).ok().map(out_of_array);
@@ -178,13 +179,13 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     Some(Tokens { input, output, cached: count("cachedContentTokenCount").unwrap_or(0).min(input) })
 }
 
-fn read_error(status: u16, retry_after: Option<&str>, error: &Value) -> Failure {
+fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> Failure {
     // An error under a 200 carries its status inside.
     let inner = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
     let status = if status < 400 { inner.unwrap_or(status) } else { status };
     let after = retry_info(error)
         .or_else(|| wait_in_words(error["message"].as_str()?))
-        .or_else(|| seconds(retry_after?))
+        .or(retry_after)
         .map(|wait| wait.min(LONGEST_WAIT));
     match status {
         429 if quota_of_the_day(error) => Failure::QuotaDay,
@@ -216,11 +217,7 @@ fn quota_of_the_day(error: &Value) -> bool {
 
 /// `"36s"`, `"3.957525076s"`.
 fn retry_info(error: &Value) -> Option<Duration> {
-    details(error, "google.rpc.RetryInfo").find_map(|info| seconds(info["retryDelay"].as_str()?.strip_suffix('s')?))
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+    details(error, "google.rpc.RetryInfo").find_map(|info| queue::retry_info(info["retryDelay"].as_str()?))
 }
 
 /// The wait in `Please retry in 36.9s.`, `… in 1m2.5s.` or `… in 850ms.`, for answers without `RetryInfo`.

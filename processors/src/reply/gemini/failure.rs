@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use platform::queue::Health;
+
 use super::answer::Tokens;
 
 /// Why there is no answer.
@@ -109,6 +111,24 @@ impl Failure {
             Failure::Unreachable(_) => "unreachable",
             Failure::Broken(_) => "broken",
             Failure::NoTimeLeft => "no_time_left",
+        }
+    }
+
+    /// What it says of the provider, and of the key that it was asked with.
+    pub(crate) fn health(&self) -> Health {
+        match self {
+            Failure::QuotaDay
+            | Failure::RateLimited { .. }
+            | Failure::Refused { refusal: Refusal::Key | Refusal::Model, .. }
+            | Failure::Unavailable { .. }
+            | Failure::Timeout
+            | Failure::Unreachable(_)
+            | Failure::Broken(_) => Health::Failing,
+            Failure::Blocked { .. }
+            | Failure::Empty { .. }
+            | Failure::Garbage { .. }
+            | Failure::Refused { refusal: Refusal::Request, .. } => Health::Healthy,
+            Failure::NoTimeLeft => Health::Unclear,
         }
     }
 

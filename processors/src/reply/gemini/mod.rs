@@ -16,7 +16,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use platform::secret::SecretText;
-use platform::{clock, settings};
+use platform::{clock, queue, settings};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 
@@ -226,7 +226,8 @@ impl Client {
         let sending = self.http.post(self.url.clone()).headers(request.headers.clone()).body(request.body.clone());
         let mut response = sending.timeout(timeout).send().await.map_err(Failure::of_transport)?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|it| queue::retry_after(it.to_str().ok()?, clock::now()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(Failure::of_transport)? {
             if body.len() + chunk.len() > MAX_BODY_BYTES {
@@ -234,7 +235,7 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        answer::read_answer(&self.config.model, status, retry_after.as_deref(), &body)
+        answer::read_answer(&self.config.model, status, retry_after, &body)
     }
 
     fn request(&self, body: Bytes, traceparent: Option<&str>) -> Request {

@@ -1,0 +1,55 @@
+//! How work ended: facts for the archive. Ids, kinds, times and sizes only; never a text, a name or a number.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContactId, ConversationId, EventId, TurnId};
+
+/// One piece of work that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Activity {
+    /// Of kind `turn_ended`.
+    Turn(TurnEnded),
+    /// Of kind `delivery_ended`.
+    Delivery(DeliveryEnded),
+}
+
+/// A turn has its outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnEnded {
+    /// Which.
+    pub turn_id: TurnId,
+    /// In which conversation.
+    pub conversation_id: ConversationId,
+    /// With whom.
+    pub contact_id: ContactId,
+    /// Messages of the contact that it answered.
+    pub messages_in: u32,
+    /// `replied`, `fallback` or `ignored`.
+    pub outcome: String,
+    /// Why, unless it was simply answered.
+    pub reason: Option<String>,
+    /// From receiving its first message to this end, in milliseconds.
+    pub answer_ms: u64,
+    /// The model that was called last, if one was.
+    pub model: Option<String>,
+}
+
+/// A message was delivered, or given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryEnded {
+    /// Which.
+    pub delivery_id: EventId,
+    /// In which conversation.
+    pub conversation_id: ConversationId,
+    /// With whom, where the conversation is known.
+    pub contact_id: Option<ContactId>,
+    /// `sent` or `failed_permanent`.
+    pub outcome: String,
+    /// Attempts since it was last enqueued.
+    pub attempts: u32,
+    /// From accepting it to this end, in milliseconds.
+    pub took_ms: u64,
+}

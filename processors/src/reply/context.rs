@@ -1,0 +1,152 @@
+//! reply's SQL for answering: what an answer is made of.
+
+use domain::{CompanyId, ConversationId, TurnId};
+use platform::postgres::{Row, Transaction, query};
+use platform::queue::Claimed;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::allowance::Allowance;
+
+/// A turn to be answered.
+#[derive(Debug, Clone)]
+pub(super) struct Turn {
+    pub(super) company: CompanyId,
+    pub(super) turn: TurnId,
+    pub(super) conversation: ConversationId,
+    /// Which claim of the turn this is, from 1.
+    pub(super) claim: i32,
+    pub(super) traceparent: Option<String>,
+    pub(super) company_name: String,
+    pub(super) assistant_prompt: String,
+    pub(super) fallback_text: Option<String>,
+    pub(super) time_zone: String,
+    pub(super) active: bool,
+    pub(super) spread: u16,
+    pub(super) epoch: i32,
+    pub(super) contact: Uuid,
+    pub(super) contact_name: Option<String>,
+    /// What was said, oldest first, this turn's messages at the end: whether it is ours, and the text.
+    pub(super) memory: Vec<(bool, String)>,
+    /// Whether the model may be asked.
+    pub(super) allowance: Allowance,
+}
+
+/// Messages of one turn that are looked at; a longer burst is cut at its beginning.
+const TURN_MESSAGES: i64 = 50;
+
+/// The turns of claimed jobs, in their order; nothing for one that has ended. What was said is not read yet.
+pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Turn>>, Error> {
+    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
+    let turns: Vec<Uuid> = claimed.iter().map(|it| it.lease.key).collect();
+    let rows = query(
+        tx,
+        "select it.place, t.company_id, t.turn_id, t.conversation_id, t.claims + 1, t.traceparent, c.name,
+           c.assistant_prompt, c.fallback_text, c.time_zone, c.status = 'active', c.placement_spread, c.placement_epoch,
+           p.contact_id, p.name
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+         join secretaria.turns t using (company_id, turn_id)
+         join secretaria.conversations v using (company_id, conversation_id)
+         join secretaria.companies c using (company_id)
+         join secretaria.contacts p using (company_id, contact_id)
+         where t.state <> 'ended'",
+        &[&companies, &turns],
+    )
+    .await?;
+    let mut loaded: Vec<Option<Turn>> = vec![None; claimed.len()];
+    for row in &rows {
+        if let Some(slot) = loaded.get_mut(place(row)) {
+            *slot = Some(read(row));
+        }
+    }
+    Ok(loaded)
+}
+
+fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
+}
+
+fn read(row: &Row) -> Turn {
+    Turn {
+        company: CompanyId(row.get(1)),
+        turn: TurnId(row.get(2)),
+        conversation: ConversationId(row.get(3)),
+        claim: row.get(4),
+        traceparent: row.get(5),
+        company_name: row.get(6),
+        assistant_prompt: row.get(7),
+        fallback_text: row.get(8),
+        time_zone: row.get(9),
+        active: row.get(10),
+        spread: u16::try_from(row.get::<_, i16>(11)).unwrap_or(domain::placement::DEFAULT_SPREAD),
+        epoch: row.get(12),
+        contact: row.get(13),
+        contact_name: row.get(14),
+        memory: Vec::new(),
+        allowance: Allowance::Granted,
+    }
+}
+
+/// Closes turns: a message that comes in from now on opens another one.
+pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(), Error> {
+    let (companies, ids) = ids(turns);
+    query(
+        tx,
+        "update secretaria.turns t
+         set state = 'answering', claims = t.claims + 1
+         from unnest($1::bigint[], $2::uuid[]) as it (company_id, turn_id)
+         where t.company_id = it.company_id and t.turn_id = it.turn_id",
+        &[&companies, &ids],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Reads what was said before closed turns and in them.
+pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
+    let (companies, ids) = ids(turns);
+    let conversations: Vec<Uuid> = turns.iter().map(|it| it.conversation.0).collect();
+    // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
+    // arrival: a question that came while the one before was being answered stands after that answer.
+    let before = query(
+        tx,
+        "select it.place, m.is_ours, m.body
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, place)
+         cross join lateral (
+           select g.direction = 'out' as is_ours, g.body, g.position
+           from secretaria.messages g
+           join secretaria.turns t using (company_id, turn_id)
+           where g.company_id = it.company_id and g.conversation_id = it.conversation_id and t.state = 'ended'
+           order by g.position desc
+           limit $3
+         ) m
+         order by it.place, m.position",
+        &[&companies, &conversations, &i64::from(memory)],
+    )
+    .await?;
+    let asked = query(
+        tx,
+        "select it.place, false, m.body
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+         cross join lateral (
+           select g.body, g.position
+           from secretaria.messages g
+           where g.company_id = it.company_id and g.turn_id = it.turn_id and g.direction = 'in'
+           order by g.position desc
+           limit $3
+         ) m
+         order by it.place, m.position",
+        &[&companies, &ids, &TURN_MESSAGES],
+    )
+    .await?;
+    for row in before.iter().chain(&asked) {
+        if let Some(turn) = turns.get_mut(place(row)) {
+            turn.memory.push((row.get(1), row.get(2)));
+        }
+    }
+    Ok(())
+}
+
+fn ids(turns: &[&mut Turn]) -> (Vec<i64>, Vec<Uuid>) {
+    (turns.iter().map(|it| it.company.0).collect(), turns.iter().map(|it| it.turn.0).collect())
+}
