@@ -1,7 +1,7 @@
 //! Changing a live job by its key: another instant, or none at all.
 //!
-//! The row in `jobs` is locked first, so that two changes of one job follow one another. Claims and promotions do not wait
-//! for that lock: a job may move on while it is being looked for, and is then looked for again.
+//! Changes of one job follow one another by a lock that nothing else takes: one on its row in `jobs` would close a circle
+//! with the transaction that ends the job. A job may move on while it is being looked for, and is then looked for again.
 
 use domain::CompanyId;
 use jiff::Timestamp;
@@ -38,9 +38,10 @@ pub async fn reschedule(
     key: Uuid,
     due: Due,
 ) -> Result<Change, Error> {
-    let Some(job) = lock(tx, queue, company, key).await? else { return Ok(Change::Missing) };
+    lock(tx, queue, company, key).await?;
     let due_at = instant(tx, due).await?;
     for _ in 0..LOOKS {
+        let Some(job) = read(tx, queue, company, key).await? else { return Ok(Change::Missing) };
         if let Some(found) = remove(tx, queue, &job).await? {
             let keeps_lane = found.holds_lane;
             execute(
@@ -51,16 +52,7 @@ pub async fn reschedule(
                 &[&queue.name(), &due_at, &company.0, &key, &job.lane, &keeps_lane, &job.priority, &found.attempts],
             )
             .await?;
-        } else if execute(
-            tx,
-            "update secretaria.jobs_waiting
-             set due_at = $5
-             where company_id = $1 and queue = $2 and lane = $3 and job_key = $4",
-            &[&company.0, &queue.name(), &job.lane, &key, &due_at],
-        )
-        .await?
-            == 0
-        {
+        } else if !postpone_waiting(tx, queue, &job, due_at).await? {
             if is_running(tx, queue, company, key).await? {
                 return Ok(Change::Running);
             }
@@ -117,17 +109,15 @@ pub async fn postpone(
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
 pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Change, Error> {
-    let Some(job) = lock(tx, queue, company, key).await? else { return Ok(Change::Missing) };
+    lock(tx, queue, company, key).await?;
     for _ in 0..LOOKS {
+        let Some(job) = read(tx, queue, company, key).await? else { return Ok(Change::Missing) };
         if let Some(found) = remove(tx, queue, &job).await? {
             let lane = job.lane.filter(|_| found.holds_lane);
             end(tx, queue, &job, lane).await?;
             return Ok(Change::Made);
         }
-        if remove_waiting(tx, queue, &job).await? {
-            end(tx, queue, &job, None).await?;
-            return Ok(Change::Made);
-        }
+        // Before any lane is locked: who ends the job holds its lease, and then waits for the lane.
         let asked = execute(
             tx,
             "update secretaria.jobs_running
@@ -139,11 +129,15 @@ pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key:
         if asked == 1 {
             return Ok(Change::Running);
         }
+        if remove_waiting(tx, queue, &job).await? {
+            end(tx, queue, &job, None).await?;
+            return Ok(Change::Made);
+        }
     }
     Ok(Change::Running)
 }
 
-/// A job as its row in `jobs` says, locked.
+/// A job as its row in `jobs` says.
 struct Job {
     company: CompanyId,
     key: Uuid,
@@ -152,13 +146,18 @@ struct Job {
     due_at: Timestamp,
 }
 
-async fn lock(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Option<Job>, Error> {
+async fn lock(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<(), Error> {
+    let sql = "select pg_advisory_xact_lock(
+                 hashtextextended(format('job %s %s %s', $1::text, $2::bigint, $3::uuid), 0))";
+    query(tx, sql, &[&queue.name(), &company.0, &key]).await.map(drop)
+}
+
+async fn read(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Option<Job>, Error> {
     let rows = query(
         tx,
         "select lane, priority, due_at
          from secretaria.jobs
-         where company_id = $1 and queue = $2 and job_key = $3
-         for update",
+         where company_id = $1 and queue = $2 and job_key = $3",
         &[&company.0, &queue.name(), &key],
     )
     .await?;
@@ -206,12 +205,39 @@ async fn remove(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<Option<
     Ok(ready.first().map(|row| Removed { attempts: row.get(0), holds_lane: row.get(1) }))
 }
 
-/// Takes a job from behind others. Its lane is locked first: whoever ends the job before it may be making it ready.
+/// Locks the lane of a job that waits in it: whoever ends the job before it may be making it ready.
+async fn lock_lane(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<(), Error> {
+    query(
+        tx,
+        "select
+         from secretaria.job_lanes l
+         where l.company_id = $1 and l.queue = $2 and l.lane = $3 and exists (
+           select from secretaria.jobs_waiting w
+           where w.company_id = l.company_id and w.queue = l.queue and w.lane = l.lane and w.job_key = $4)
+         for update of l",
+        &[&job.company.0, &queue.name(), &job.lane, &job.key],
+    )
+    .await
+    .map(drop)
+}
+
+/// Gives a job that waits behind others another instant.
+async fn postpone_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job, due_at: Timestamp) -> Result<bool, Error> {
+    lock_lane(tx, queue, job).await?;
+    let postponed = execute(
+        tx,
+        "update secretaria.jobs_waiting
+         set due_at = $5
+         where company_id = $1 and queue = $2 and lane = $3 and job_key = $4",
+        &[&job.company.0, &queue.name(), &job.lane, &job.key, &due_at],
+    )
+    .await?;
+    Ok(postponed == 1)
+}
+
+/// Takes a job from behind others.
 async fn remove_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<bool, Error> {
-    let Some(lane) = job.lane else { return Ok(false) };
-    let (queue, company) = (queue.name(), job.company.0);
-    let sql = "select from secretaria.job_lanes where company_id = $1 and queue = $2 and lane = $3 for update";
-    query(tx, sql, &[&company, &queue, &lane]).await?;
+    lock_lane(tx, queue, job).await?;
     let removed = execute(
         tx,
         "with removed as (
@@ -223,7 +249,7 @@ async fn remove_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result
          set jobs = l.jobs - 1
          from removed
          where l.company_id = $1 and l.queue = $2 and l.lane = removed.lane",
-        &[&company, &queue, &lane, &job.key],
+        &[&job.company.0, &queue.name(), &job.lane, &job.key],
     )
     .await?;
     Ok(removed == 1)

@@ -1,5 +1,7 @@
 //! The queue on a real Postgres: rows, races of two connections, and the worker.
 
+mod invariants;
+mod races;
 mod rows;
 
 use std::time::Duration;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 use super::job::{Claimed, Ending, NewJob};
 use super::store::{self, Ended, Offer};
 use super::{Due, Enqueued, Queue};
-use crate::postgres::{Db, Transaction};
+use crate::postgres::{Db, Error, Transaction};
 
 const QUEUE: Queue = Queue::named("test");
 const COMPANY: CompanyId = CompanyId(1);
@@ -54,13 +56,26 @@ async fn claim(db: &Db, most: usize) -> Vec<Claimed> {
 async fn end(db: &Db, job: &Claimed, ending: Ending) -> bool {
     in_tx(db, async |tx| {
         store::prefer_indexes(tx).await.unwrap();
-        if store::release(tx, QUEUE, &[job.lease]).await.unwrap().is_empty() {
-            return false;
-        }
-        store::settle(tx, QUEUE, &[Ended { job, ending }]).await.unwrap();
-        true
+        end_in(tx, job, ending).await.unwrap()
     })
     .await
+}
+
+async fn end_in(tx: &Transaction<'_>, job: &Claimed, ending: Ending) -> Result<bool, Error> {
+    if store::release(tx, QUEUE, &[job.lease]).await?.is_empty() {
+        return Ok(false);
+    }
+    store::settle(tx, QUEUE, &[Ended { job, ending }]).await?;
+    Ok(true)
+}
+
+/// Reclaims leases that ran out: their attempts are made again at once. Says how many.
+async fn reclaim_in(tx: &Transaction<'_>) -> usize {
+    let expired = store::expired(tx, QUEUE, 100).await.unwrap();
+    for job in &expired {
+        assert!(end_in(tx, job, Ending::Retry(Duration::ZERO)).await.unwrap());
+    }
+    expired.len()
 }
 
 async fn promote(db: &Db) -> usize {

@@ -1,0 +1,52 @@
+//! What holds of the queue's tables between any two transactions.
+
+use crate::tests::database::Database;
+
+/// Each row names what is broken.
+const BROKEN: &str = "
+with places as (
+  select company_id, queue, job_key, lane, priority, due_at, 'scheduled' as place, keeps_lane as holds_lane,
+    keeps_lane as is_head
+  from secretaria.jobs_scheduled
+  union all
+  select company_id, queue, job_key, lane, priority, due_at, 'ready', lane is not null, lane is not null
+  from secretaria.jobs_ready
+  union all
+  select company_id, queue, job_key, lane, priority, due_at, 'waiting', true, false
+  from secretaria.jobs_waiting
+  union all
+  select company_id, queue, job_key, lane, priority, null, 'running', lane is not null, lane is not null
+  from secretaria.jobs_running
+), lanes as (
+  select company_id, queue, lane, count(*) filter (where holds_lane) as jobs, count(*) filter (where is_head) as heads
+  from places
+  where holds_lane
+  group by company_id, queue, lane
+)
+select format('job %s is in %s places: %s', job_key, count(p.place), string_agg(p.place, ', '))
+from secretaria.jobs j
+full join places p using (company_id, queue, job_key)
+group by company_id, queue, job_key
+having count(p.place) <> 1 or count(j.created_at) <> 1
+union all
+select format('job %s is %s with another key than its row in jobs', job_key, p.place)
+from secretaria.jobs j
+join places p using (company_id, queue, job_key)
+where (p.lane, p.priority, coalesce(p.due_at, j.due_at)) is distinct from (j.lane, j.priority, j.due_at)
+union all
+select format('lane %s says %s jobs and has %s, %s of them first', lane, l.jobs, e.jobs, e.heads)
+from secretaria.job_lanes l
+full join lanes e using (company_id, queue, lane)
+where l.jobs is distinct from e.jobs or e.heads <> 1
+union all
+select format('job %s waits for place %s of a lane that gave out %s', w.job_key, w.position, l.last_position)
+from secretaria.jobs_waiting w
+join secretaria.job_lanes l using (company_id, queue, lane)
+where w.position > l.last_position";
+
+/// Asserts that the queue's tables fit together.
+#[track_caller]
+pub(super) fn is_consistent(database: &Database) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move { assert_eq!(database.rows(BROKEN).await, [""; 0], "{caller}") }
+}
