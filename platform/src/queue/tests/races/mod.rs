@@ -1,6 +1,7 @@
 //! Races of two connections: their statements in a given order, and which of them must wait for the other's commit.
 
 mod changes;
+mod leases;
 
 use super::invariants::is_consistent;
 use super::*;
