@@ -1,6 +1,8 @@
 //! Races of two connections: their statements in a given order, and which of them must wait for the other's commit.
 
 mod changes;
+mod claims;
+mod lanes;
 mod leases;
 
 use super::invariants::is_consistent;
