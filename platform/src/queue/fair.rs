@@ -62,6 +62,11 @@ impl Fair {
         self.limits = limits;
     }
 
+    /// Whether any company may have only so many jobs in flight.
+    pub(super) fn has_caps(&self) -> bool {
+        self.cap != usize::MAX || self.limits.values().any(|it| it.max_running.is_some())
+    }
+
     /// A company has ready jobs.
     pub(super) fn add(&mut self, company: CompanyId) {
         if !self.ready.contains_key(&company) {

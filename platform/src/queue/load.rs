@@ -59,7 +59,9 @@ async fn claim<W: Work>(
 ) -> Result<Vec<Claimed>, Failure> {
     let cap = shared.config.company_cap();
     store::prefer_indexes(tx).await?;
-    store::lock_capped(tx, W::QUEUE, offers, cap != usize::MAX).await?;
+    if shared.fair().has_caps() {
+        store::lock_capped(tx, W::QUEUE, offers, cap != usize::MAX).await?;
+    }
     Ok(store::claim(tx, W::QUEUE, offers, free, shared.lease(), &shared.instance, cap).await?)
 }
 
