@@ -26,8 +26,8 @@ use crate::{clock, metric};
 const CLAIM: usize = 256;
 /// Most jobs promoted at once.
 const PROMOTE: i64 = 1_000;
-/// Most companies found by one look.
-const SWEEP: i64 = 500;
+/// Most pairs of company and queue that one look goes through.
+const SWEEP: i64 = 2_000;
 /// Claims that follow one another closely are put off by this, so that one statement claims for several free slots.
 const GATHER: Duration = Duration::from_millis(4);
 /// How many companies with an open circuit are looked at in one claim, and how often.
@@ -152,9 +152,8 @@ impl<W: Work> Claimer<W> {
         let due = store::next_due(&client, W::QUEUE).await?;
         drop(client);
         self.next_due = due.map(|it| clock::instant() + it);
-        let is_end = found.len() < usize::try_from(SWEEP).unwrap_or(usize::MAX);
-        self.swept_after = found.last().copied().filter(|_| !is_end).unwrap_or(CompanyId(i64::MIN));
-        for company in found {
+        self.swept_after = found.next_after.unwrap_or(CompanyId(i64::MIN));
+        for company in found.companies {
             self.add(company);
         }
         self.shared.circuits().forget_idle(100_000);

@@ -266,15 +266,27 @@ pub(super) async fn next_due(client: &impl GenericClient, queue: Queue) -> Resul
     Ok(rows.first().map(|row| Duration::try_from_secs_f64(row.get(0)).unwrap_or_default()))
 }
 
-/// Companies with ready jobs, in order, after the given one.
+/// What one look for ready jobs found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sweep {
+    /// Companies with ready jobs, in order.
+    pub(super) companies: Vec<CompanyId>,
+    /// The company after which the next look begins; nothing where this one came to the end.
+    pub(super) next_after: Option<CompanyId>,
+}
+
+/// Looks for companies with ready jobs after the given one, through at most `most` pairs of company and queue.
 pub(super) async fn ready_companies(
     client: &impl GenericClient,
     queue: Queue,
     after: CompanyId,
     most: i64,
-) -> Result<Vec<CompanyId>, Error> {
+) -> Result<Sweep, Error> {
     let rows = query(client, include_str!("sql/ready_companies.sql"), &[&queue.name(), &after.0, &most]).await?;
-    Ok(rows.iter().map(|row| CompanyId(row.get(0))).collect())
+    let ours = rows.iter().filter(|row| row.get(1));
+    let companies = ours.map(|row| CompanyId(row.get(0))).collect();
+    let next_after = rows.last().filter(|row| row.get(2)).map(|row| CompanyId(row.get(3)));
+    Ok(Sweep { companies, next_after })
 }
 
 fn arrays<'a>(leases: impl Iterator<Item = &'a Lease>) -> (Vec<i64>, Vec<Uuid>, Vec<i64>) {

@@ -150,3 +150,32 @@ async fn a_job_given_up_waits_for_a_person_and_its_lane_goes_on() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn looks_for_ready_jobs_go_on_through_the_jobs_of_other_queues_to_the_end() {
+    in_a_database(async |database| {
+        let db = &database.service;
+        let of = |company| NewJob::new(CompanyId(company), key(1));
+        in_tx(db, async |tx| {
+            let (earlier, later) = (Queue::named("earlier"), Queue::named("zzz"));
+            store::enqueue(tx, earlier, &(1..=9).map(of).collect::<Vec<_>>()).await.unwrap();
+            store::enqueue(tx, later, &(1..=9).map(of).collect::<Vec<_>>()).await.unwrap();
+        })
+        .await;
+        enqueue(db, &[of(3), of(6), of(9), of(12)]).await;
+        let client = db.get().await.unwrap();
+        for most in 3..30 {
+            let (mut after, mut found) = (CompanyId(i64::MIN), Vec::new());
+            loop {
+                let sweep = store::ready_companies(&client, QUEUE, after, most).await.unwrap();
+                found.extend(sweep.companies.iter().map(|it| it.0));
+                match sweep.next_after {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            assert_eq!(found, [3, 6, 9, 12], "{most} pairs at a time");
+        }
+    })
+    .await;
+}
