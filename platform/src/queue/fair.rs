@@ -104,7 +104,9 @@ impl Fair {
 
     /// Companies to offer for so many free slots, the fairest first, and how many jobs each may get.
     pub(super) fn offers(&mut self, free: usize) -> Vec<(CompanyId, usize)> {
-        let chosen: Vec<Rank> = self.order.iter().take(free + SPARE_OFFERS).copied().collect();
+        // Those at their cap would take the places of others that may run.
+        let may_run = self.order.iter().filter(|rank| self.running(rank.company) < self.most(rank.company));
+        let chosen: Vec<Rank> = may_run.take(free + SPARE_OFFERS).copied().collect();
         // Fills the free slots one by one, each where the load is least; the spare companies get one each.
         let mut filling: BinaryHeap<Reverse<(u64, usize)>> =
             chosen.iter().enumerate().map(|(place, rank)| Reverse((rank.load, place))).collect();
@@ -235,5 +237,19 @@ mod tests {
         assert_eq!(fair.offers(10), []);
         assert!(fair.ended(SMALL));
         assert_eq!(fair.offers(10), [(SMALL, 1)]);
+    }
+
+    #[test]
+    fn companies_at_their_cap_do_not_stand_before_those_that_may_run() {
+        let mut fair = Fair::new(usize::MAX);
+        let capped = (10..30).map(CompanyId);
+        fair.set_limits(capped.clone().map(|it| (it, Limit { weight: 1.0, max_running: Some(1) })).collect());
+        for company in capped {
+            fair.add(company);
+            fair.started(company, 1);
+        }
+        fair.add(BIG);
+        fair.started(BIG, 5);
+        assert_eq!(first(&mut fair), BIG);
     }
 }
