@@ -28,11 +28,14 @@ create table secretaria.jobs_scheduled (
   keeps_lane boolean not null,
   priority smallint not null,
   attempts integer not null,
+  first_due_at timestamptz,
   primary key (queue, due_at, company_id, job_key)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 comment on table secretaria.jobs_scheduled is
   'Jobs that are due later. One that waits for a retry keeps its lane, so nothing overtakes it; one that waits for its
 first instant holds none yet. The key begins with the queue and the instant, because promotion reads by them.';
+comment on column secretaria.jobs_scheduled.first_due_at is
+  'Of a job that was held back: since when its attempt could have been made. It is due as of then again when it is ready.';
 
 create table secretaria.jobs_ready (
   company_id bigint not null,

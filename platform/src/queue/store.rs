@@ -216,10 +216,12 @@ pub(super) async fn settle(tx: &Transaction<'_>, queue: Queue, ended: &[Ended<'_
     let after_s: Vec<f64> = ended.iter().map(|it| wait_s(&it.ending)).collect();
     let causes: Vec<Option<&str>> = ended.iter().map(|it| cause(&it.ending).map(|it| it.0)).collect();
     let details: Vec<Option<&str>> = ended.iter().map(|it| cause(&it.ending).map(|it| it.1)).collect();
+    let first_due: Vec<Option<Timestamp>> = ended.iter().map(first_due_at).collect();
+    let (queue, sql) = (queue.name(), include_str!("sql/settle.sql"));
     let rows = query(
         tx,
-        include_str!("sql/settle.sql"),
-        &[&queue.name(), &companies, &keys, &lanes, &priorities, &attempts, &endings, &after_s, &causes, &details],
+        sql,
+        &[&queue, &companies, &keys, &lanes, &priorities, &attempts, &endings, &after_s, &causes, &details, &first_due],
     )
     .await?;
     Ok(rows.iter().map(|row| CompanyId(row.get(0))).collect())
@@ -228,6 +230,11 @@ pub(super) async fn settle(tx: &Transaction<'_>, queue: Queue, ended: &[Ended<'_
 fn attempts_after(ended: &Ended<'_>) -> i32 {
     let held_back = matches!(ended.ending, Ending::HeldBack(_));
     ended.job.attempts - i32::from(held_back)
+}
+
+/// Being held back does not make a job younger: it was due, and its deadline runs on.
+fn first_due_at(ended: &Ended<'_>) -> Option<Timestamp> {
+    matches!(ended.ending, Ending::HeldBack(_)).then_some(ended.job.due_at)
 }
 
 /// The names that `settle.sql` knows.

@@ -1,6 +1,7 @@
--- Moves jobs whose instant has come on: to ready, or behind the jobs of their lane. One that kept its lane is first of it.
+-- Moves jobs whose instant has come on: to ready, or behind the jobs of their lane. One that kept its lane is first of it,
+-- and one that was held back is as late as it was before.
 with due as materialized (
-  select ctid as row_id, company_id, job_key, due_at, lane, keeps_lane, priority, attempts
+  select ctid as row_id, company_id, job_key, due_at, lane, keeps_lane, priority, attempts, first_due_at
   from secretaria.jobs_scheduled
   where queue = $1 and due_at <= now()
   order by due_at
@@ -30,9 +31,14 @@ with due as materialized (
   left join lanes l on not p.keeps_lane and l.company_id = p.company_id and l.lane = p.lane
 ), ready as (
   insert into secretaria.jobs_ready (company_id, queue, priority, due_at, job_key, lane, attempts)
-  select company_id, $1, priority, due_at, job_key, lane, attempts
+  select company_id, $1, priority, coalesce(first_due_at, due_at), job_key, lane, attempts
   from routed
   where is_head
+), held_back as (
+  update secretaria.jobs j
+  set due_at = r.first_due_at
+  from routed r
+  where r.first_due_at is not null and j.company_id = r.company_id and j.queue = $1 and j.job_key = r.job_key
 ), waiting as (
   insert into secretaria.jobs_waiting (company_id, queue, lane, position, job_key, priority, due_at)
   select company_id, $1, lane, position, job_key, priority, due_at

@@ -2,11 +2,13 @@
 with settled as materialized (
   select *
   from unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::smallint[], $6::integer[], $7::text[], $8::float8[], $9::text[],
-              $10::text[])
-    as k (company_id, job_key, lane, priority, attempts, ending, after_s, cause, detail)
+              $10::text[], $11::timestamptz[])
+    as k (company_id, job_key, lane, priority, attempts, ending, after_s, cause, detail, first_due_at)
 ), again as (
-  insert into secretaria.jobs_scheduled (queue, due_at, company_id, job_key, lane, keeps_lane, priority, attempts)
-  select $1, now() + make_interval(secs => after_s), company_id, job_key, lane, lane is not null, priority, attempts
+  insert into secretaria.jobs_scheduled
+    (queue, due_at, company_id, job_key, lane, keeps_lane, priority, attempts, first_due_at)
+  select $1, now() + make_interval(secs => after_s), company_id, job_key, lane, lane is not null, priority, attempts,
+    first_due_at
   from settled
   where ending = 'again'
   returning company_id, job_key, due_at

@@ -1,5 +1,6 @@
 //! What one connection sees: states, lanes, fairness, changes by key.
 
+use super::invariants::is_consistent;
 use super::*;
 use crate::queue::{Change, cancel, reschedule};
 use crate::tests::database::in_a_database;
@@ -176,6 +177,29 @@ async fn looks_for_ready_jobs_go_on_through_the_jobs_of_other_queues_to_the_end(
             }
             assert_eq!(found, [3, 6, 9, 12], "{most} pairs at a time");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_held_back_is_as_late_as_before_and_not_attempted() {
+    in_a_database(async |database| {
+        let db = &database.service;
+        let due = |at: &str| Due::At(at.parse().unwrap());
+        let (early, late) = (due("2026-01-01T10:00:00Z"), due("2026-01-01T11:00:00Z"));
+        enqueue(db, &[NewJob { due: early, ..in_lane(1, 7) }, NewJob { due: late, ..in_lane(2, 8) }]).await;
+        let claimed = claim(db, 1).await;
+        assert_eq!(numbers(&claimed), [1]);
+        assert!(end(db, &claimed[0], Ending::HeldBack(Duration::ZERO)).await);
+        assert_eq!(promote(db).await, 1);
+        let again = claim(db, 2).await;
+        assert_eq!(numbers(&again), [1, 2], "it comes first again");
+        assert_eq!((again[0].due_at, again[0].attempts), (claimed[0].due_at, 1));
+        assert!(again[0].late >= claimed[0].late);
+        assert!(end(db, &again[0], Ending::Retry(Duration::ZERO)).await);
+        promote(db).await;
+        assert!(claim(db, 1).await[0].due_at > claimed[0].due_at, "a retry is due when it is due");
+        is_consistent(database).await;
     })
     .await;
 }
