@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::circuit::Claimable;
 use super::fair::Limit;
 use super::job::Claimed;
-use super::load::{self, Starting, Unloadable};
+use super::load::{self, Begun, Starting, Unloadable};
 use super::store::{self, Offer};
 use super::work::{Call, HoldLimit, Work};
 use super::worker::{Finished, Share, Shared};
@@ -110,8 +110,13 @@ impl<W: Work> Claimer<W> {
             .set((self.shared.config.window - self.shared.slots.available_permits()) as f64);
         let until_sweep = sweep.saturating_sub(self.swept_at.map_or(Duration::ZERO, |it| it.elapsed()));
         let until_due = self.next_due.map_or(sweep, |it| it.saturating_duration_since(clock::instant()));
+        let until_held = if self.held.is_empty() || self.shared.slots.available_permits() == 0 {
+            sweep
+        } else {
+            HELD.1.saturating_sub(self.held_looked_at.map_or(Duration::ZERO, |it| it.elapsed()))
+        };
         let more = claimed > 0 && self.shared.slots.available_permits() > 0 && !self.shared.fair().is_empty();
-        Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).max(Duration::from_millis(1)) })
+        Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).min(until_held).max(Duration::from_millis(1)) })
     }
 
     /// Takes what the worker was told since the last look.
@@ -204,11 +209,15 @@ impl<W: Work> Claimer<W> {
         let mut client = self.shared.db.get().await?;
         let tx = client.transaction().await?;
         match load::claim_and_load(&self.shared, &tx, &offers, free).await {
-            Ok((claimed, starting)) => {
+            Ok(Begun { claimed, starting, ready, held_for }) => {
                 tx.commit().await?;
                 self.careful = false;
-                self.note(&offers, &claimed, free);
+                self.note(&offers, &claimed, &starting, free);
                 self.start(starting);
+                ready.into_iter().for_each(|company| self.add(company));
+                if let Some(due) = held_for.map(|it| clock::instant() + it) {
+                    self.next_due = Some(self.next_due.map_or(due, |it| it.min(due)));
+                }
                 Ok(claimed.len())
             }
             Err(Unloadable { failure, alone }) => {
@@ -271,15 +280,16 @@ impl<W: Work> Claimer<W> {
 
     /// Forgets companies that had fewer ready jobs than they were offered slots, and puts those aside whose circuit is
     /// open.
-    fn note(&mut self, offers: &[Offer], claimed: &[Claimed], free: usize) {
+    fn note(&mut self, offers: &[Offer], claimed: &[Claimed], starting: &[Starting<W>], free: usize) {
         let mut jobs: HashMap<CompanyId, usize> = HashMap::new();
         for claimed in claimed {
             *jobs.entry(claimed.company()).or_default() += 1;
         }
         let mut fair = self.shared.fair();
         let circuits = self.shared.circuits();
-        for (company, jobs) in &jobs {
-            fair.started(*company, *jobs);
+        // What ended at once is not in flight: nothing would tell of its end.
+        for starting in starting {
+            fair.started(starting.claimed.company(), 1);
         }
         for Offer { company, most, before } in offers {
             let got = jobs.get(company).copied().unwrap_or(0);
@@ -334,14 +344,15 @@ impl<W: Work> Claimer<W> {
         let shared = &self.shared;
         let mut client = shared.db.get().await?;
         let tx = client.transaction().await?;
-        store::prefer_indexes(&tx).await?;
         let offer = [Offer { company: claimed.company(), most: 1, before: None }];
-        let cap = shared.config.company_cap();
-        let again = store::claim(&tx, W::QUEUE, &offer, 1, shared.lease(), &shared.instance, cap).await?;
-        tx.commit().await?;
-        drop(client);
-        for claimed in &again {
-            shared.postpone(claimed, failure).await?;
+        let again = load::claim(shared, &tx, &offer, 1).await?;
+        // Another one may come first by now: that one is not at fault.
+        if again.iter().all(|it| it.lease.key == claimed.lease.key) {
+            tx.commit().await?;
+            drop(client);
+            for claimed in &again {
+                shared.postpone(claimed, failure).await?;
+            }
         }
         self.careful = false;
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domain::CompanyId;
 use tokio::time::MissedTickBehavior;
 
 use super::job::{Claimed, Lease};
@@ -124,16 +125,17 @@ pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failur
     if expired.is_empty() {
         return Ok(0);
     }
-    match end_abandoned(shared, &tx, &expired).await {
-        Ok(()) => tx.commit().await?,
+    let companies = match end_abandoned(shared, &tx, &expired).await {
+        Ok(companies) => companies,
         Err(problem) if problem.blames_the_data() => {
             drop(tx);
             drop(client);
             return reclaim_one_by_one(shared, &expired).await;
         }
         Err(problem) => return Err(problem),
-    }
-    shared.wake.enqueued([]);
+    };
+    tx.commit().await?;
+    shared.wake.enqueued(companies);
     Ok(expired.len())
 }
 
@@ -146,8 +148,9 @@ async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) ->
         store::prefer_indexes(&tx).await?;
         let result = end_abandoned(shared, &tx, std::slice::from_ref(claimed)).await;
         match result {
-            Ok(()) => {
+            Ok(companies) => {
                 tx.commit().await?;
+                shared.wake.enqueued(companies);
                 reclaimed += 1;
             }
             Err(problem) if problem.blames_the_data() => {
@@ -162,14 +165,18 @@ async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) ->
     Ok(reclaimed)
 }
 
-async fn end_abandoned<W: Work>(shared: &Shared<W>, tx: &Transaction<'_>, expired: &[Claimed]) -> Result<(), Failure> {
+/// Says whose jobs became ready by it.
+async fn end_abandoned<W: Work>(
+    shared: &Shared<W>,
+    tx: &Transaction<'_>,
+    expired: &[Claimed],
+) -> Result<Vec<CompanyId>, Failure> {
     let leases: Vec<Lease> = expired.iter().map(|it| it.lease).collect();
     let released = store::release(tx, W::QUEUE, &leases).await?;
     let expired: Vec<Claimed> = expired.iter().filter(|it| released.contains(&it.lease)).cloned().collect();
     let endings = shared.work.abandoned(tx, &expired).await?;
     let ended: Vec<Ended<'_>> = expired.iter().zip(endings).map(|(job, ending)| Ended { job, ending }).collect();
-    store::settle(tx, W::QUEUE, &ended).await?;
-    Ok(())
+    Ok(store::settle(tx, W::QUEUE, &ended).await?)
 }
 
 /// Lets the leases of a previous run of this instance run out at once, once Postgres answers.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::CompanyId;
+
 use super::circuit::Admission;
 use super::job::{Claimed, Ending, Lease};
 use super::store::{self, Ended, Offer};
@@ -17,6 +19,24 @@ pub(super) struct Starting<W: Work> {
     pub(super) job: W::Job,
     pub(super) known: Option<W::Output>,
     pub(super) admitted: Admitted<W>,
+}
+
+/// What a claim came to.
+pub(super) struct Begun<W: Work> {
+    /// All jobs that were claimed, those that ended at once included.
+    pub(super) claimed: Vec<Claimed>,
+    /// Those that are called, or finished without a call.
+    pub(super) starting: Vec<Starting<W>>,
+    /// Whose jobs became ready by those that ended.
+    pub(super) ready: Vec<CompanyId>,
+    /// How soon the first of those that are held back is due again.
+    pub(super) held_for: Option<Duration>,
+}
+
+impl<W: Work> Begun<W> {
+    fn nothing() -> Self {
+        Begun { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_for: None }
+    }
 }
 
 /// A claim that failed; `alone` is its only job, where that is what could not be loaded.
@@ -37,13 +57,13 @@ pub(super) async fn claim_and_load<W: Work>(
     tx: &Transaction<'_>,
     offers: &[Offer],
     free: usize,
-) -> Result<(Vec<Claimed>, Vec<Starting<W>>), Unloadable> {
+) -> Result<Begun<W>, Unloadable> {
     let claimed = claim(shared, tx, offers, free).await?;
     if claimed.is_empty() {
-        return Ok((claimed, Vec::new()));
+        return Ok(Begun::nothing());
     }
     match load(shared, tx, &claimed).await {
-        Ok(starting) => Ok((claimed, starting)),
+        Ok(begun) => Ok(Begun { claimed, ..begun }),
         Err(failure) => {
             let alone = claimed.first().filter(|_| claimed.len() == 1 && failure.blames_the_data()).cloned();
             Err(Unloadable { failure, alone })
@@ -51,7 +71,8 @@ pub(super) async fn claim_and_load<W: Work>(
     }
 }
 
-async fn claim<W: Work>(
+/// Claims at most `free` jobs.
+pub(super) async fn claim<W: Work>(
     shared: &Shared<W>,
     tx: &Transaction<'_>,
     offers: &[Offer],
@@ -70,8 +91,9 @@ async fn load<W: Work>(
     shared: &Arc<Shared<W>>,
     tx: &Transaction<'_>,
     claimed: &[Claimed],
-) -> Result<Vec<Starting<W>>, Failure> {
-    let mut starting = Vec::with_capacity(claimed.len());
+) -> Result<Begun<W>, Failure> {
+    let mut begun = Begun { starting: Vec::with_capacity(claimed.len()), ..Begun::nothing() };
+    let starting = &mut begun.starting;
     let mut ended = Vec::new();
     for (claimed, loaded) in claimed.iter().zip(shared.work.load(tx, claimed).await?) {
         match loaded {
@@ -82,7 +104,10 @@ async fn load<W: Work>(
             }
             Loaded::Call(job) => match admit(shared, claimed, job) {
                 Ok(begins) => starting.push(begins),
-                Err(wait) => ended.push(Ended { job: claimed, ending: Ending::HeldBack(wait) }),
+                Err(wait) => {
+                    begun.held_for = Some(begun.held_for.map_or(wait, |it| it.min(wait)));
+                    ended.push(Ended { job: claimed, ending: Ending::HeldBack(wait) });
+                }
             },
         }
     }
@@ -94,9 +119,9 @@ async fn load<W: Work>(
     if !ended.is_empty() {
         let leases: Vec<Lease> = ended.iter().map(|it| it.job.lease).collect();
         store::release(tx, W::QUEUE, &leases).await?;
-        store::settle(tx, W::QUEUE, &ended).await?;
+        begun.ready = store::settle(tx, W::QUEUE, &ended).await?;
     }
-    Ok(starting)
+    Ok(begun)
 }
 
 /// Asks the job's circuit; says how long it is held back otherwise.

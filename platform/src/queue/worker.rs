@@ -205,11 +205,12 @@ impl<W: Work> Shared<W> {
         let mut client = self.db.get().await?;
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;
+        let mut companies = Vec::new();
         if !store::release(&tx, W::QUEUE, &[claimed.lease]).await?.is_empty() {
-            store::settle(&tx, W::QUEUE, &[Ended { job: claimed, ending }]).await?;
+            companies = store::settle(&tx, W::QUEUE, &[Ended { job: claimed, ending }]).await?;
         }
         tx.commit().await?;
-        self.wake.enqueued([]);
+        self.wake.enqueued(companies);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod invariants;
 mod races;
 mod rows;
+mod worker;
 
 use std::time::Duration;
 

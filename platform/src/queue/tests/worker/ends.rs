@@ -1,0 +1,67 @@
+//! What Postgres refuses concerns one job alone.
+
+use super::*;
+
+const SCHEDULED: &str = "select job_key, attempts, due_at > now() + interval '20 seconds' from jobs_scheduled";
+
+#[tokio::test]
+async fn of_a_group_with_a_refused_result_the_others_are_committed_and_that_one_is_replaced() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        let does = ["wait", "wait", "refused", "wait", "wait"];
+        let jobs: Vec<NewJob> = (1..).zip(does).map(|(number, does)| job(1, number, does)).collect();
+        enqueue(&database.service, &jobs).await;
+        let worker = start(database, "one", config(), &script);
+        script.until_running(5).await;
+        script.open(5);
+        until_empty(database).await;
+        worker.stop().await;
+        assert_eq!(written(database).await, ["done | 1 | 4", "instead | 1 | 1"]);
+        assert_eq!(script.calls().len(), 5, "no call is made twice for it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_refused_for_good_is_put_off() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        enqueue(&database.service, &[job(1, 1, "refused_again"), job(1, 2, "done")]).await;
+        let worker = start(database, "one", config(), &script);
+        until_written(database, 1).await;
+        until(database, "select count(*) from jobs_scheduled", 1).await;
+        worker.stop().await;
+        assert_eq!(database.rows(SCHEDULED).await, [format!("{} | 1 | t", key(1))]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_loaded_is_put_off_and_the_others_go_on() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        let does = ["done", "done", "unloadable", "done", "done"];
+        let jobs: Vec<NewJob> = (1..).zip(does).map(|(number, does)| job(1, number, does)).collect();
+        enqueue(&database.service, &jobs).await;
+        let worker = start(database, "one", config(), &script);
+        until_written(database, 4).await;
+        until(database, "select count(*) from jobs_scheduled", 1).await;
+        worker.stop().await;
+        assert_eq!(database.rows(SCHEDULED).await, [format!("{} | 1 | t", key(3))]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_comes_first_meanwhile_is_not_put_off_instead() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        enqueue(&database.service, &[job(1, 1, "overtaken")]).await;
+        let worker = start(database, "one", config(), &script);
+        until(database, "select count(*) from jobs_scheduled", 1).await;
+        until_written(database, 1).await;
+        worker.stop().await;
+        assert_eq!(database.rows(SCHEDULED).await, [format!("{} | 1 | t", key(1))]);
+    })
+    .await;
+}

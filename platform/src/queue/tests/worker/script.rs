@@ -1,0 +1,247 @@
+//! Work that does what the body of each job says.
+//!
+//! `done`, `fail` (while the provider is down), `wait` (for the test to open the gate), `hang_once`, `panic_once`,
+//! `cancellable`, `slow`, `refused`, `refused_again`, `finish_panics_once`, `gone`, `known`, `unloadable`, and `overtaken`,
+//! which cannot be loaded either and is no longer the first of its company by then.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::postgres::{Failure, execute, query};
+use crate::queue::{Call, Circuit, Health, HoldLimit, Loaded, Performed, Summary, Work};
+
+/// What the tests see and steer; shared by all workers of a test.
+#[derive(Clone)]
+pub(super) struct Script(Arc<Inner>);
+
+struct Inner {
+    gate: Semaphore,
+    is_down: AtomicBool,
+    was_overtaken: AtomicBool,
+    has_circuit: bool,
+    hold_limit: HoldLimit,
+    calls: Mutex<Vec<u128>>,
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+    given_up: AtomicUsize,
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self::with(false, HoldLimit::SinceDue(Duration::from_secs(300)))
+    }
+
+    /// Each company asks a provider of its own.
+    pub(super) fn with_circuits(hold_limit: HoldLimit) -> Self {
+        Self::with(true, hold_limit)
+    }
+
+    fn with(has_circuit: bool, hold_limit: HoldLimit) -> Self {
+        Script(Arc::new(Inner {
+            gate: Semaphore::new(0),
+            is_down: AtomicBool::new(false),
+            was_overtaken: AtomicBool::new(false),
+            has_circuit,
+            hold_limit,
+            calls: Mutex::default(),
+            running: AtomicUsize::new(0),
+            most_running: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Lets so many of the calls that wait end.
+    pub(super) fn open(&self, calls: usize) {
+        self.0.gate.add_permits(calls);
+    }
+
+    pub(super) fn provider_is_down(&self, is_down: bool) {
+        self.0.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    pub(super) fn calls(&self) -> Vec<u128> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    pub(super) fn most_running(&self) -> usize {
+        self.0.most_running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many calls were dropped before their end.
+    pub(super) async fn until_given_up(&self, calls: usize) {
+        self.until(|it| it.given_up.load(Ordering::SeqCst) == calls).await;
+    }
+
+    /// Waits until so many calls are under way.
+    pub(super) async fn until_running(&self, calls: usize) {
+        self.until(|it| it.running.load(Ordering::SeqCst) == calls).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Inner) -> bool) {
+        let reached = async {
+            while !condition(&self.0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+    }
+}
+
+/// A call under way, and whether it came to its end.
+struct UnderWay<'a> {
+    script: &'a Inner,
+    ended: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.script.running.fetch_sub(1, Ordering::SeqCst);
+        if !self.ended {
+            self.script.given_up.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The work of one worker.
+pub(super) struct Scripted {
+    script: Script,
+    db: Db,
+}
+
+impl Scripted {
+    pub(super) fn new(script: &Script, db: &Db) -> Self {
+        Scripted { script: script.clone(), db: db.clone() }
+    }
+
+    /// A job of its company that comes first, from another process.
+    async fn enqueue_first(&self) {
+        let first = NewJob { priority: -1, ..super::job(1, 99, "done") };
+        enqueue(&self.db, &[first]).await;
+    }
+}
+
+pub(super) struct Task {
+    does: String,
+    company: CompanyId,
+}
+
+impl Work for Scripted {
+    type Job = Task;
+    type Output = &'static str;
+
+    const QUEUE: Queue = super::QUEUE;
+
+    async fn load(
+        &self,
+        tx: &Transaction<'_>,
+        claimed: &[Claimed],
+    ) -> Result<Vec<Loaded<Task, &'static str>>, Failure> {
+        let (mut loaded, claimed_now) = (Vec::new(), claimed.len());
+        for claimed in claimed {
+            let does = claimed.body["does"].as_str().unwrap_or("done").to_owned();
+            let is_alone = claimed.attempts == 1 && does == "overtaken" && claimed_now == 1;
+            let task = Task { does, company: claimed.company() };
+            loaded.push(match task.does.as_str() {
+                "gone" => Loaded::Gone,
+                "known" => Loaded::Known(task, "known"),
+                "unloadable" | "overtaken" => {
+                    if is_alone && !self.script.0.was_overtaken.swap(true, Ordering::SeqCst) {
+                        self.enqueue_first().await;
+                    }
+                    query(tx, "select 1 / $1::integer", &[&0]).await?;
+                    Loaded::Gone
+                }
+                _ => Loaded::Call(task),
+            });
+        }
+        Ok(loaded)
+    }
+
+    fn circuit(&self, job: &Task) -> Option<Circuit> {
+        self.script.0.has_circuit.then(|| Circuit { provider: "scripted", credential: job.company.to_string() })
+    }
+
+    fn hold_limit(&self) -> HoldLimit {
+        self.script.0.hold_limit
+    }
+
+    fn held_too_long(&self, _claimed: &Claimed, _job: &Task) -> &'static str {
+        "held_too_long"
+    }
+
+    async fn call(&self, claimed: &Claimed, job: &Task, call: &Call) -> &'static str {
+        let script = &*self.script.0;
+        script.calls.lock().unwrap().push(claimed.lease.key.as_u128());
+        let running = script.running.fetch_add(1, Ordering::SeqCst) + 1;
+        script.most_running.fetch_max(running, Ordering::SeqCst);
+        let mut under_way = UnderWay { script, ended: false };
+        let is_first = claimed.attempts == 1;
+        let output = match job.does.as_str() {
+            "wait" => {
+                script.gate.acquire().await.unwrap().forget();
+                "done"
+            }
+            "refused" => {
+                script.gate.acquire().await.unwrap().forget();
+                "refused"
+            }
+            "refused_again" => "refused_again",
+            "hang_once" if is_first => std::future::pending().await,
+            "panic_once" if is_first => panic!("scripted"),
+            "finish_panics_once" if is_first => "finish_panics",
+            "cancellable" => {
+                call.progress(420);
+                call.cancelled().await;
+                "cancelled"
+            }
+            "fail" if script.is_down.load(Ordering::SeqCst) => "failed",
+            // Long enough for others to begin meanwhile.
+            "slow" => {
+                tokio::task::yield_now().await;
+                self.db.ping().await.unwrap();
+                "done"
+            }
+            _ => "done",
+        };
+        under_way.ended = true;
+        output
+    }
+
+    async fn finish(
+        &self,
+        tx: &Transaction<'_>,
+        performed: &[Performed<'_, Task, &'static str>],
+    ) -> Result<Vec<Ending>, Failure> {
+        let mut endings = Vec::new();
+        for Performed { claimed, output, .. } in performed {
+            assert_ne!(**output, "finish_panics");
+            if **output == "failed" {
+                endings.push(Ending::Retry(Duration::ZERO));
+                continue;
+            }
+            execute(
+                tx,
+                "insert into secretaria.written
+                 select $1, $2, $3, $4, extract(epoch from clock_timestamp() - created_at)::float8
+                 from secretaria.jobs
+                 where company_id = $1 and queue = $5 and job_key = $2",
+                &[&claimed.company().0, &claimed.lease.key, output, &claimed.attempts, &Self::QUEUE.name()],
+            )
+            .await?;
+            endings.push(Ending::Done);
+        }
+        Ok(endings)
+    }
+
+    fn refused(&self, performed: &Performed<'_, Task, &'static str>, _failure: &Failure) -> Option<&'static str> {
+        Some(if *performed.output == "refused_again" { "refused_again" } else { "instead" })
+    }
+
+    fn summary(&self, _job: &Task, output: &&'static str) -> Summary {
+        let health = if *output == "failed" { Health::Failing } else { Health::Healthy };
+        Summary { result: output, class: None, health }
+    }
+}
