@@ -14,6 +14,7 @@ use super::store::{self, Ended};
 use super::work::{Performed, Work};
 use super::worker::{Finished, Shared};
 use crate::postgres::Failure;
+use crate::task;
 use crate::telemetry::chain;
 
 /// Most results in one transaction.
@@ -36,7 +37,12 @@ pub(super) async fn keep_committing<W: Work>(
         }
         // One order of locks for all groups.
         group.sort_by_key(|it| it.claimed.lease);
-        commit_group(&shared, group).await;
+        // A task of its own: a panic in it costs its results their leases, and nothing else.
+        let shared = Arc::clone(&shared);
+        let committed = task::spawn("commit", async move { commit_group(&shared, group).await }).await;
+        if let Err(problem) = committed {
+            tracing::error!(queue = %W::QUEUE, error = chain(&problem), "results were not committed: their leases run out");
+        }
     }
 }
 

@@ -65,3 +65,18 @@ async fn a_job_that_comes_first_meanwhile_is_not_put_off_instead() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_panic_while_results_are_written_stops_nothing_and_their_jobs_come_back() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        let worker = start(database, "one", config(), &script);
+        for number in 1..5 {
+            enqueue(&database.service, &[job(1, number, "finish_panics_once")]).await;
+            until_empty(database).await;
+        }
+        worker.stop().await;
+        assert_eq!(written(database).await, ["done | 2 | 4"]);
+    })
+    .await;
+}
