@@ -3,7 +3,7 @@
 use crate::tests::database::Database;
 
 /// Each row names what is broken.
-const BROKEN: &str = "
+pub(super) const BROKEN: &str = "
 with places as (
   select company_id, queue, job_key, lane, priority, due_at, 'scheduled' as place, keeps_lane as holds_lane,
     keeps_lane as is_head

@@ -3,6 +3,7 @@
 mod invariants;
 mod races;
 mod rows;
+mod search;
 mod worker;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use domain::CompanyId;
 use uuid::Uuid;
 
-use super::job::{Claimed, Ending, NewJob};
+use super::job::{Claimed, Ending, Lease, NewJob};
 use super::store::{self, Ended, Offer};
 use super::{Due, Enqueued, Queue};
 use crate::postgres::{Db, Error, Transaction};
