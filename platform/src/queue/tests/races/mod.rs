@@ -2,6 +2,7 @@
 
 mod changes;
 mod claims;
+mod interleaved;
 mod lanes;
 mod leases;
 
