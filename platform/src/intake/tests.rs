@@ -10,6 +10,7 @@ use super::*;
 use crate::kafka::{self, Config, Outgoing, Producer};
 use crate::marks::Replay;
 use crate::task;
+use crate::tests::broker;
 use crate::tests::database::{Database, in_a_database};
 
 const TOPIC: Topic = Topic::UsageEvents;
@@ -301,21 +302,9 @@ async fn of_two_members_that_hold_the_same_batch_one_commits_it() {
     .await;
 }
 
-/// Where the tests' Kafka is; missing is allowed unless everything is to be tested.
-#[expect(clippy::disallowed_methods, reason = "how a test run is told where its servers are")]
-fn kafka() -> Option<Config> {
-    let bootstrap = std::env::var("SECRETARIA_TEST_KAFKA").ok();
-    if bootstrap.is_none() {
-        assert_ne!(std::env::var("SECRETARIA_TEST").as_deref(), Ok("all"), "SECRETARIA_TEST_KAFKA is missing");
-        println!("left out: needs Kafka (make test)");
-    }
-    let prefix = format!("intake_test_{}_{}.", std::process::id(), clock::now().as_microsecond());
-    Some(Config { bootstrap: bootstrap?, prefix, partitions: 1, session_timeout_ms: 6_000, ..Config::default() })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_reads_on() {
-    let Some(kafka) = kafka() else { return };
+    let Some(kafka) = broker::kafka(1) else { return };
     in_a_database(async |database| {
         kafka::create_topics(&kafka).await.unwrap();
         let producer = Producer::impatient(&kafka, "test").unwrap();

@@ -100,6 +100,8 @@ struct Shared {
 struct Generation {
     written: u64,
     valid: u64,
+    /// Whether fetching is paused. Kept per stay: a partition that leaves and comes back begins resumed.
+    paused: bool,
 }
 
 impl Shared {
@@ -133,7 +135,6 @@ impl Reader {
             batches: send,
             batch_records: setup.batch_records,
             read: Vec::new(),
-            paused: false,
             pending: Vec::new(),
             fatal: Fatal::No,
         };
@@ -176,6 +177,12 @@ impl Reader {
         self.shared.partitions().keys().copied().collect()
     }
 
+    /// For tests: partitions that are not fetched now, because a full batch waits.
+    #[cfg(test)]
+    pub(crate) fn paused(&self) -> Vec<i32> {
+        self.shared.partitions().iter().filter(|(_, known)| known.paused).map(|(partition, _)| *partition).collect()
+    }
+
     /// For tests without a broker: as if these partitions had just been assigned to whoever holds [`Record::kept`] ones.
     #[cfg(test)]
     pub(crate) fn own(&self, partitions: &[i32]) {
@@ -209,7 +216,6 @@ where
     batches: async_mpsc::Sender<Batch>,
     batch_records: usize,
     read: Batch,
-    paused: bool,
     pending: Vec<Handback>,
     fatal: Fatal,
 }
@@ -279,15 +285,18 @@ where
     /// Stops fetching while a full batch waits, and goes on polling so that the group stays whole.
     fn keep_within_bounds(&mut self) {
         let full = self.read.len() >= self.batch_records;
-        // Partitions assigned during a pause are not paused yet: past twice the bound, pause again.
-        let overrun = full && self.read.len() > self.batch_records * 2;
-        if full == self.paused && !overrun {
+        // Whatever was assigned since the last look is not paused yet.
+        let changed: Vec<i32> =
+            self.shared.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
+        if changed.is_empty() {
             return;
         }
-        let Ok(assigned) = self.consumer.assignment() else { return };
-        let done = if full { self.consumer.pause(&assigned) } else { self.consumer.resume(&assigned) };
-        if done.is_ok() {
-            self.paused = full;
+        let list = partitions_of(&self.topic, &changed);
+        let done = if full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        match done {
+            // They come and go on this thread only, while polling.
+            Ok(()) => self.shared.partitions().values_mut().for_each(|it| it.paused = full),
+            Err(problem) => tracing::warn!(topic = self.topic, error = %problem, "fetching was not paused or resumed"),
         }
     }
 
@@ -319,6 +328,14 @@ where
 
 fn owned(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, Vec<u8>)> {
     headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+}
+
+fn partitions_of(topic: &str, partitions: &[i32]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
 }
 
 struct Rebalancing<P> {
@@ -371,9 +388,11 @@ where
         for partition in partitions {
             // Above any number used before, so that what is still queued from an earlier stay does not count.
             let next = stamp();
-            known.insert(*partition, Generation { written: next, valid: next });
+            known.insert(*partition, Generation { written: next, valid: next, paused: false });
         }
         drop(known);
+        // librdkafka keeps the pause of a partition that was revoked while paused.
+        consumer.resume(&partitions_of(&self.topic, partitions))?;
         consumer.incremental_assign(&list)
     }
 }

@@ -1,4 +1,4 @@
-//! The producer and the reader on librdkafka's in-process broker: no server is needed.
+//! The producer and the reader on librdkafka's in-process broker, and on a real one where two members meet.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::{Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record};
+use super::{Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record, create_topics};
+use crate::tests::broker;
 
 type Broker = MockCluster<'static, DefaultProducerContext>;
 
-fn broker() -> (Broker, Config) {
+fn mock_broker() -> (Broker, Config) {
     let broker = MockCluster::new(1).unwrap();
     for topic in Topic::ALL {
         broker.create_topic(topic.as_str(), 2, 1).unwrap();
@@ -41,8 +42,12 @@ async fn publish(producer: &Producer, partition: i32, numbers: std::ops::Range<u
 }
 
 fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
+    read_as("test", config, positions)
+}
+
+fn read_as(instance: &str, config: &Config, positions: HashMap<i32, i64>) -> Reader {
     Reader::start(ReaderSetup {
-        client: config.consumer(ProcessorName::named("metering"), "test"),
+        client: config.consumer(ProcessorName::named("metering"), instance),
         topic: config.topic(Topic::UsageEvents),
         batch_records: 10,
         positions: move |_: &[i32]| positions.clone(),
@@ -66,7 +71,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<String>, Vec<Record>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
-    let (_broker, config) = broker();
+    let (_broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..3).await;
     publish(&producer, 1, 0..2).await;
@@ -80,7 +85,7 @@ async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_handed_over_without_waiting_lie_in_that_order() {
-    let (_broker, config) = broker();
+    let (_broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     let publish = |number: u32| producer.publish(numbered(0, number.to_string().as_bytes()));
     // More than are ever held back together.
@@ -94,7 +99,7 @@ async fn records_handed_over_without_waiting_lie_in_that_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flushing_waits_for_what_is_held_back() {
-    let (broker, config) = broker();
+    let (broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     let first = producer.publish(numbered(0, b"1"));
@@ -113,7 +118,7 @@ async fn flushing_waits_for_what_is_held_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_count() {
-    let (_broker, config) = broker();
+    let (_broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..30).await;
     let mut reader = read_from(&config, HashMap::new());
@@ -129,7 +134,7 @@ async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
-    let (_broker, config) = broker();
+    let (_broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..2).await;
     let mut reader = read_from(&config, HashMap::from([(0, 9)]));
@@ -139,7 +144,7 @@ async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
-    let (broker, config) = broker();
+    let (broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     broker.broker_down(1).unwrap();
@@ -151,7 +156,7 @@ async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_whose_place_in_the_group_is_taken_ends() {
-    let (broker, config) = broker();
+    let (broker, config) = mock_broker();
     let producer = Producer::impatient(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     let mut reader = read_from(&config, HashMap::new());
@@ -159,4 +164,36 @@ async fn a_reader_whose_place_in_the_group_is_taken_ends() {
     broker.request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
     let next = tokio::time::timeout(Duration::from_secs(40), reader.next()).await.expect("it does not go on silently");
     assert!(next.is_none());
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() {
+    let Some(config) = broker::kafka(2) else { return };
+    create_topics(&config).await.unwrap();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    join_all((0..2).map(|partition| publish(&producer, partition, 0..100))).await;
+    let mut first = read_as("first", &config, HashMap::new());
+    until("a full batch waits", || first.paused().len() == 2).await;
+    let second = read_as("second", &config, HashMap::new());
+    until("the other member has a partition", || first.assigned().len() == 1 && second.assigned().len() == 1).await;
+    let (kept, left) = (first.assigned()[0], second.assigned()[0]);
+    let end_of = async |reader: &mut Reader, partition: i32| {
+        let end = format!("{partition}/99 99");
+        while !take(reader, 1).await.0.contains(&end) {}
+    };
+    end_of(&mut first, kept).await;
+    second.stop().await;
+    until("the partition is back", || first.assigned().len() == 2).await;
+    end_of(&mut first, left).await;
+    first.stop().await;
 }

@@ -1,5 +1,6 @@
 //! What the ground promises, as claims. Those about tables run in a Postgres; the rest needs nothing.
 
+pub(crate) mod broker;
 pub(crate) mod database;
 mod marks;
 mod outbox;
