@@ -168,7 +168,7 @@ pub async fn start(
         task::spawn("metrics", telemetry::keep_small(recorder, house.stops.work.clone()));
     }
     let readiness = Readiness::default();
-    let mut routes = house.health(&roles, readiness.clone(), metrics);
+    let mut routes = Router::new();
     if roles.includes(Role::Ingest) {
         routes = routes.merge(house.ingest(readiness.clone())?);
     }
@@ -177,6 +177,8 @@ pub async fn start(
     }
     let processors = roles.processors();
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
+    // Last, because it asks the producers of the others.
+    routes = routes.merge(house.health(&roles, readiness.clone(), metrics));
     let drain_ms = house.settings.http.drain_ms;
     let work_drain_ms = house.settings.work_drain_ms();
     let (http_config, http_stop) = (house.settings.http.clone(), house.stops.http.clone());
@@ -216,6 +218,7 @@ impl House {
         health::routes(Watched {
             db: self.db.clone(),
             kafka: self.settings.kafka.clone(),
+            producers: self.producers.clone(),
             readiness,
             metrics,
             metrics_token: self.settings.http.metrics_token.clone(),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A topic of the river.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// What contacts wrote. Written by ingest, read by reply.
     InboundMessages,

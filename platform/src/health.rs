@@ -1,8 +1,8 @@
 //! Health: `/livez` (the process runs), `/readyz` (it may be sent work), `/healthz` (everything it needs answers),
 //! and `/metrics` for those who may see them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,13 +15,13 @@ use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 
 use crate::http::PeerInfo;
-use crate::kafka;
+use crate::kafka::{self, Producer};
 use crate::postgres::Db;
 use crate::secret::SecretText;
-use crate::{clock, heartbeat, metric, watermarks};
+use crate::{clock, heartbeat, metric, task, watermarks};
 
 /// The window in which a dependency must answer.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -56,6 +56,8 @@ pub struct Watched {
     pub db: Db,
     /// The broker.
     pub kafka: kafka::Config,
+    /// What this process publishes with: asked instead of a client made for the purpose.
+    pub producers: Vec<Producer>,
     /// This process.
     pub readiness: Readiness,
     /// The metrics.
@@ -73,17 +75,63 @@ pub fn routes(watched: Watched) -> Router {
         .route("/readyz", get(readyz))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
-        .with_state(Arc::new(Watch { watched, latest: Mutex::default() }))
+        .with_state(Arc::new(Watch { watched, probes: Probes::default() }))
 }
 
-/// What is watched, and the latest deep verdict: however many ask, dependencies are asked once a second.
+/// What is watched, and what was last heard of it.
 struct Watch {
     watched: Watched,
-    latest: Mutex<Option<(Instant, StatusCode, Value)>>,
+    probes: Probes,
 }
 
-/// How long a deep verdict is good for.
+/// How long a verdict is good for.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// What a probe of everything came to, and when.
+#[derive(Debug, Clone)]
+struct Verdict {
+    at: Instant,
+    status: StatusCode,
+    body: Value,
+}
+
+/// One probe at a time, its verdict shared by all who ask meanwhile and within a second after. A probe is a task of its own:
+/// callers that hang up neither end it nor make others start one each.
+#[derive(Default)]
+struct Probes(Mutex<Option<watch::Receiver<Option<Verdict>>>>);
+
+impl Probes {
+    /// The verdict; `None` if the probe broke off.
+    async fn verdict<F>(&self, probe: impl FnOnce() -> F) -> Option<Verdict>
+    where
+        F: Future<Output = (StatusCode, Value)> + Send + 'static,
+    {
+        let mut latest = self.latest(probe);
+        latest.wait_for(Option::is_some).await.ok().and_then(|verdict| verdict.clone())
+    }
+
+    fn latest<F>(&self, probe: impl FnOnce() -> F) -> watch::Receiver<Option<Verdict>>
+    where
+        F: Future<Output = (StatusCode, Value)> + Send + 'static,
+    {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = |heard: &watch::Receiver<Option<Verdict>>| match &*heard.borrow() {
+            Some(verdict) => verdict.at.elapsed() < FRESH,
+            None => heard.has_changed().is_ok(), // Under way, unless whoever would say it is gone.
+        };
+        if let Some(heard) = latest.as_ref().filter(|it| good(it)) {
+            return heard.clone();
+        }
+        let (say, heard) = watch::channel(None);
+        let probe = probe();
+        task::spawn("health", async move {
+            let (status, body) = probe.await;
+            say.send_replace(Some(Verdict { at: clock::instant(), status, body }));
+        });
+        *latest = Some(heard.clone());
+        heard
+    }
+}
 
 async fn readyz(State(watch): State<Arc<Watch>>) -> Response {
     if watch.watched.readiness.is_open() {
@@ -101,23 +149,17 @@ struct Answer {
 }
 
 async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
-    let mut latest = watch.latest.lock().await;
-    let fresh = latest.take().filter(|(at, ..)| at.elapsed() < FRESH);
-    let (at, status, body) = match fresh {
-        Some(verdict) => verdict,
-        None => {
-            let (status, body) = examine(&watch.watched).await;
-            (clock::instant(), status, body)
-        }
-    };
-    *latest = Some((at, status, body.clone()));
-    (status, axum::Json(body)).into_response()
+    let watched = watch.watched.clone();
+    match watch.probes.verdict(|| async move { examine(&watched).await }).await {
+        Some(Verdict { status, body, .. }) => (status, axum::Json(body)).into_response(),
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 /// Asks everything at once, each within the window.
 async fn examine(watched: &Watched) -> (StatusCode, Value) {
     let postgres = within(async { watched.db.ping().await.is_ok() }, "does not answer");
-    let broker = within(async { watermarks::ping(&watched.kafka, WINDOW).await.is_ok() }, "does not answer");
+    let broker = within(broker_answers(watched), "does not answer");
     let workers = futures_util::future::join_all(watched.processors.iter().map(|&processor| {
         let db = watched.db.clone();
         within(
@@ -145,6 +187,15 @@ async fn examine(watched: &Watched) -> (StatusCode, Value) {
     (status, body)
 }
 
+/// Whether the broker answers every producer of this process, or a client of its own where there is none.
+async fn broker_answers(watched: &Watched) -> bool {
+    if watched.producers.is_empty() {
+        return watermarks::ping(&watched.kafka, WINDOW).await.is_ok();
+    }
+    let answers = futures_util::future::join_all(watched.producers.iter().map(|it| it.ping(WINDOW))).await;
+    answers.iter().all(Result::is_ok)
+}
+
 async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> Answer {
     let began = clock::instant();
     let ok = tokio::time::timeout(WINDOW, check).await.unwrap_or(false);
@@ -168,5 +219,51 @@ async fn metrics_page(State(watch): State<Arc<Watch>>, peer: PeerInfo, headers: 
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use futures_util::FutureExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn however_many_ask_and_hang_up_there_is_one_probe_and_its_verdict_is_everybodys() {
+        let (probes, begun, go) = (Probes::default(), Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
+        let probe = || {
+            let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+            async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                let _ = go.acquire().await;
+                (StatusCode::OK, Value::Null)
+            }
+        };
+        for _ in 0..100 {
+            assert!(probes.verdict(probe).now_or_never().is_none(), "nothing is known yet, and the caller hangs up");
+            tokio::task::yield_now().await;
+        }
+        go.add_permits(1_000);
+        assert_eq!(probes.verdict(probe).await.map(|it| it.status), Some(StatusCode::OK));
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        assert!(probes.verdict(probe).now_or_never().is_some(), "the next one is answered from it");
+    }
+
+    #[tokio::test]
+    async fn a_verdict_that_is_old_or_never_came_is_asked_for_anew() {
+        let probes = Probes::default();
+        let old = Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Value::Null };
+        let (say, heard) = watch::channel(Some(old));
+        *probes.0.lock().unwrap() = Some(heard);
+        let failing = || async { (StatusCode::SERVICE_UNAVAILABLE, Value::Null) };
+        assert_eq!(probes.verdict(failing).await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+        drop(say);
+        let (say, heard) = watch::channel(None);
+        drop(say);
+        *probes.0.lock().unwrap() = Some(heard);
+        assert!(probes.verdict(failing).await.is_some());
     }
 }

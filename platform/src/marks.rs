@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use domain::{CompanyId, EventId, Mark, ProcessorName};
+use domain::{CompanyId, EventId, Mark, ProcessorName, Topic};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
@@ -17,6 +17,8 @@ pub struct Seen {
     pub company: CompanyId,
     /// Which.
     pub event: EventId,
+    /// Where it lay.
+    pub topic: Topic,
     /// Where it lay.
     pub partition: i32,
     /// Where it lay.
@@ -51,18 +53,15 @@ pub enum Standing {
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
-pub async fn open(
-    tx: &Transaction<'_>,
-    processor: ProcessorName,
-    topic: &str,
-    events: &[Seen],
-) -> Result<Vec<Standing>, Error> {
+pub async fn open(tx: &Transaction<'_>, processor: ProcessorName, events: &[Seen]) -> Result<Vec<Standing>, Error> {
     let mut rows = HashMap::new();
-    let (mut companies, mut ids, mut partitions, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut companies, mut ids, mut topics) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut partitions, mut offsets) = (Vec::new(), Vec::new());
     let mut replays = Vec::new();
     for seen in events {
         companies.push(seen.company.0);
         ids.push(seen.event.0);
+        topics.push(seen.topic.as_str());
         partitions.push(seen.partition);
         offsets.push(seen.offset);
         replays.push(seen.replay == Replay::Yes);
@@ -71,12 +70,12 @@ pub async fn open(
         tx,
         "insert into secretaria.event_marks
                (company_id, processor, event_id, topic, partition, record_offset, state)
-             select it.company_id, $1, it.event_id, $2, it.partition, it.record_offset, 'in_flight'
-             from unnest($3::bigint[], $4::uuid[], $5::int[], $6::bigint[])
-               as it (company_id, event_id, partition, record_offset)
+             select it.company_id, $1, it.event_id, it.topic, it.partition, it.record_offset, 'in_flight'
+             from unnest($2::text[], $3::bigint[], $4::uuid[], $5::int[], $6::bigint[])
+               as it (topic, company_id, event_id, partition, record_offset)
              on conflict do nothing
              returning company_id, event_id",
-        &[&processor.as_str(), &topic, &companies, &ids, &partitions, &offsets],
+        &[&processor.as_str(), &topics, &companies, &ids, &partitions, &offsets],
     )
     .await?;
     rows.extend(inserted.iter().map(|row| (key(row), Standing::Fresh)));

@@ -56,6 +56,8 @@ pub const LLM_ERROR_RATE: &str = "secretaria_llm_error_rate";
 pub const HEALTHCHECK_FAILURES: &str = "secretaria_healthcheck_failures_total";
 /// Records taken in, by processor and outcome.
 pub const INTAKE_RECORDS: &str = "secretaria_intake_records_total";
+/// Records parked because they failed alone again and again; more than zero needs a person.
+pub const INTAKE_GIVEN_UP: &str = "secretaria_intake_given_up_total";
 /// Partitions a processor does not read because their log was made anew; more than zero needs a person.
 pub const INTAKE_STOPPED: &str = "secretaria_intake_stopped_partitions";
 /// Records on the broker that a processor has not taken in.
@@ -70,6 +72,8 @@ pub const JOB_ERRORS: &str = "secretaria_job_errors_total";
 pub const OLDEST_DUE_JOB: &str = "secretaria_oldest_due_job_seconds";
 /// Open circuits, by queue and provider.
 pub const CIRCUITS_OPEN: &str = "secretaria_circuits_open";
+/// Kafka producers replaced because of a fatal error.
+pub const PRODUCERS_REPLACED: &str = "secretaria_producers_replaced_total";
 /// Rows waiting to be published.
 pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
 
@@ -124,6 +128,7 @@ pub fn describe(labelled_companies: usize) {
     describe_gauge!(LLM_ERROR_RATE, "failures among all model calls since start");
     describe_counter!(HEALTHCHECK_FAILURES, "health checks that failed, by component");
     describe_counter!(INTAKE_RECORDS, "records taken in, by processor and outcome");
+    describe_counter!(INTAKE_GIVEN_UP, "records parked because they failed alone again and again, by processor");
     describe_gauge!(INTAKE_STOPPED, "partitions not read because their log was made anew, by processor");
     describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
     describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
@@ -131,5 +136,6 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(JOB_ERRORS, "attempts at jobs that failed, by queue and class");
     describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");
     describe_gauge!(CIRCUITS_OPEN, "open circuits, by queue and provider");
+    describe_counter!(PRODUCERS_REPLACED, "Kafka producers replaced because of a fatal error");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
 }

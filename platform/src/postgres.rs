@@ -109,6 +109,21 @@ impl Failure {
             Failure::Pool(_) | Failure::Build(_) => false,
         }
     }
+
+    /// Whether one record may be the reason, if it fails alone again and again while others go in.
+    ///
+    /// Never with a lost connection, nor in classes 08 (connection exception), 25 (invalid transaction state: a standby),
+    /// 40 (transaction rollback), 42 (access rule violation: a missing grant or table), 53 (insufficient resources: a full
+    /// disk), 55 (object not in prerequisite state: a lock), 57 (operator intervention: a failover) and 58 (system error).
+    pub fn may_blame_a_record(&self) -> bool {
+        const NEVER: [&str; 8] = ["08", "25", "40", "42", "53", "55", "57", "58"];
+        match self {
+            Failure::Statement(error) => {
+                error.code().is_some_and(|code| !NEVER.iter().any(|class| code.code().starts_with(class)))
+            }
+            Failure::Refused(_) | Failure::Pool(_) | Failure::Build(_) => false,
+        }
+    }
 }
 
 /// A pool of connections of one role.

@@ -11,8 +11,16 @@ with read as (
     group by processor, topic, partition
   ) c using (processor, topic, partition)
 ), marks as (
-  select processor, topic, partition, count(*)::bigint as marks
-  from secretaria.event_marks
+  -- A processor has marks, or ranges that count in their stead.
+  select processor, topic, partition, sum(marks)::bigint as marks
+  from (
+    select processor, topic, partition, count(*)::bigint as marks
+    from secretaria.event_marks
+    group by processor, topic, partition
+    union all
+    select processor, topic, partition, done + ignored + parked
+    from secretaria.event_ranges
+  ) each
   group by processor, topic, partition
 )
 select 'every offset passed is a record counted' as law,
@@ -26,6 +34,32 @@ select 'every fresh record has a mark',
 from read r
 left join marks m using (processor, topic, partition)
 where r.fresh <> coalesce(m.marks, 0)
+
+union all
+select 'a range counts every offset it spans',
+  format('%s %s/%s: range %s to %s counts %s', processor, topic, partition, first_offset, last_offset,
+    done + ignored + parked)
+from secretaria.event_ranges
+where done + ignored + parked <> last_offset - first_offset + 1
+
+union all
+select 'ranges follow one another up to where reading stands',
+  format('%s %s/%s: a range begins at %s, due was %s', processor, topic, partition, first_offset, due)
+from (
+  select r.processor, r.topic, r.partition, g.first_offset,
+    coalesce(lag(g.last_offset + 1) over ranges, r.first_offset) as due
+  from read r
+  join (
+    select processor, topic, partition, first_offset, last_offset from secretaria.event_ranges
+    union all
+    -- Where the next one will begin.
+    select o.processor, o.topic, o.partition, o.next_offset, o.next_offset
+    from secretaria.consumer_offsets o
+    where exists (select from secretaria.event_ranges g where g.processor = o.processor)
+  ) g using (processor, topic, partition)
+  window ranges as (partition by r.processor, r.topic, r.partition order by g.first_offset)
+) each
+where first_offset <> due
 
 union all
 select 'nothing is read that the broker does not hold',

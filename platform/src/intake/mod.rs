@@ -2,8 +2,11 @@
 //!
 //! One poll is one transaction: what the processor makes of the events, their outcome marks, the counts and the
 //! consumer's offsets, which move by compare-and-set. A record that cannot be read is parked with its cause and the
-//! partition goes on. While Postgres is away the intake waits with the batch in its hand; Kafka keeps the rest.
+//! partition goes on; so is one that Postgres refuses, or that fails alone again and again ([`isolate`]). While Postgres is
+//! away the intake waits with the batch in its hand; Kafka keeps the rest.
 
+mod isolate;
+mod ranges;
 mod store;
 mod sort;
 mod signatures;
@@ -13,14 +16,15 @@ mod signature_tests;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{Envelope, Kind, Mark, ProcessorName, Topic};
+use domain::{CompanyId, Envelope, EventId, Kind, Mark, ProcessorName, Topic};
 use metrics::{counter, gauge};
 use serde::de::DeserializeOwned;
 
-use crate::kafka::{Batch, Config, Reader, ReaderSetup, Record};
+use crate::kafka::{Batch, Batches, Config, Reader, ReaderSetup, Record, TopicPartition};
 use crate::marks::Standing;
 use crate::park::{self, Cause, Parcel};
 use crate::postgres::{Db, Failure, Transaction};
@@ -33,18 +37,26 @@ use sort::{Sorted, Unfit};
 
 /// A processor's way of taking events in.
 pub trait Intake: Send + Sync + 'static {
-    /// What the topic holds.
+    /// What the topics hold.
     type Payload: DeserializeOwned + Send + Sync;
 
     /// Who takes it in.
     const PROCESSOR: ProcessorName;
-    /// From where.
-    const TOPIC: Topic;
+    /// From where. One group reads them all, and a batch may hold records of several.
+    const TOPICS: &'static [Topic];
     /// What the envelopes may say they are.
     const KINDS: &'static [Kind];
 
     /// Where the jobs go that its events cause.
     const QUEUE: Option<Queue> = None;
+
+    /// What is written down of the events read.
+    const ACCOUNTING: Accounting = Accounting::ByEvent;
+
+    /// How large a batch grows. One that is to become a file waits for more than a poll.
+    fn batches(&self, kafka: &Config) -> Batches {
+        kafka.batches()
+    }
 
     /// Takes fresh events in, inside the poll's transaction.
     fn take(
@@ -67,6 +79,16 @@ impl From<Vec<Mark>> for Taken {
     fn from(marks: Vec<Mark>) -> Self {
         Taken { marks, jobs: Vec::new() }
     }
+}
+
+/// What an intake writes down of the events it has read, for conservation to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounting {
+    /// A mark per event, which also tells repeats.
+    ByEvent,
+    /// A row per batch and partition, in `event_ranges`. Each offset is taken in once; a producer's repeats are fresh
+    /// again, and no event may be left in flight.
+    ByRange,
 }
 
 /// An event to be handled.
@@ -109,9 +131,9 @@ pub async fn run<I: Intake>(
     let positions = Arc::new(Mutex::new(HashMap::new()));
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(I::PROCESSOR, instance),
-        topic: kafka.topic(I::TOPIC),
-        batch_records: kafka.poll_records,
-        positions: store::positions(db.clone(), I::PROCESSOR, I::TOPIC, Arc::clone(&positions), stop.clone()),
+        topics: I::TOPICS.iter().map(|topic| (*topic, kafka.topic(*topic))).collect(),
+        batches: intake.batches(kafka),
+        positions: store::positions(db.clone(), I::PROCESSOR, Arc::clone(&positions), stop.clone()),
     })?;
     let mut station = Station {
         intake,
@@ -121,6 +143,8 @@ pub async fn run<I: Intake>(
         positions,
         stopped: Mutex::default(),
         gaps: Mutex::default(),
+        attempts: kafka.record_attempts,
+        given_up_in_a_row: AtomicU32::new(0),
         stop: stop.clone(),
     };
     loop {
@@ -139,7 +163,7 @@ pub async fn run<I: Intake>(
 }
 
 /// Where each partition stands in Postgres, as far as this process knows.
-type Positions = Arc<Mutex<HashMap<i32, i64>>>;
+type Positions = Arc<Mutex<HashMap<TopicPartition, i64>>>;
 
 struct Station<I: Intake> {
     intake: I,
@@ -147,8 +171,12 @@ struct Station<I: Intake> {
     wake: Wake,
     reader: Reader,
     positions: Positions,
-    stopped: Mutex<HashSet<i32>>,
-    gaps: Mutex<HashMap<i32, i64>>,
+    stopped: Mutex<HashSet<TopicPartition>>,
+    gaps: Mutex<HashMap<TopicPartition, i64>>,
+    /// Tries of a record that fails alone, before it becomes a dead letter.
+    attempts: u32,
+    /// Records that became dead letters so, since one was last taken in.
+    given_up_in_a_row: AtomicU32,
     stop: Stop,
 }
 
@@ -163,9 +191,11 @@ impl<I: Intake> Station<I> {
                 return;
             }
             match self.commit(&batch).await {
-                Ok(()) => return,
+                Ok(()) => return self.taken(),
                 Err(Setback::Moved(moved)) => return self.start_over(&batch, &moved),
-                Err(Setback::Failed(failure)) if failure.blames_the_data() => return self.isolate(batch).await,
+                Err(Setback::Failed(failure)) if failure.blames_the_data() || failure.may_blame_a_record() => {
+                    return self.isolate(batch).await;
+                }
                 Err(Setback::Failed(failure)) => {
                     tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
                 }
@@ -178,45 +208,19 @@ impl<I: Intake> Station<I> {
         }
     }
 
-    /// One event is at fault and takes the others down with it: each goes in by itself, and that one is parked.
-    async fn isolate(&self, batch: Batch) {
-        for (place, record) in batch.iter().enumerate() {
-            let mut wait = Duration::from_millis(50);
-            let mut alone = vec![record.clone()];
-            loop {
-                self.hold_back(&mut alone);
-                let Some(record) = alone.first() else { break };
-                let result = match self.commit(&alone).await {
-                    Err(Setback::Failed(failure)) if failure.blames_the_data() => {
-                        tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is parked: postgres refuses it");
-                        self.commit_parked(record, &failure).await
-                    }
-                    other => other,
-                };
-                match result {
-                    Ok(()) => break,
-                    Err(Setback::Moved(moved)) => return self.start_over(&batch[place..], &moved),
-                    Err(Setback::Failed(failure)) => {
-                        tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "intake waits for postgres");
-                    }
-                }
-                tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
-                }
-                alone.retain(|record| self.reader.still_owns(record));
-            }
-        }
+    /// After a commit that took something in.
+    fn taken(&self) {
+        self.given_up_in_a_row.store(0, Ordering::Relaxed);
     }
 
     async fn commit(&self, batch: &[Record]) -> Result<(), Setback> {
         let began = clock::instant();
-        let sorted = sort::sort::<I::Payload>(batch, I::TOPIC, I::KINDS);
+        let sorted = sort::sort::<I::Payload>(batch, I::KINDS);
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, batch).await?;
         let seen: Vec<marks::Seen> = sorted.iter().map(Sorted::seen).collect();
-        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await.map_err(Failure::from)?;
+        let standings = self.open(&tx, &seen).await?;
         let mut ended = Vec::new();
         let mut fresh = Vec::new();
         for (sorted, standing) in sorted.into_iter().zip(&standings) {
@@ -225,17 +229,19 @@ impl<I: Intake> Station<I> {
                 (Sorted::Fit { envelope, record, .. }, &standing) => fresh.push(Fresh { envelope, record, standing }),
                 (Sorted::Unfit(unfit), _) => {
                     self.park(&tx, &unfit).await?;
-                    ended.push((unfit.company, unfit.event, Mark::Parked));
+                    ended.push(Ended::parked(&unfit));
                 }
             }
         }
-        let repeats = signatures::take_out_repeats(&tx, I::PROCESSOR, I::TOPIC, &mut fresh).await;
+        let repeats = signatures::take_out_repeats(&tx, I::PROCESSOR, &mut fresh).await;
         ended.extend(repeats.map_err(Failure::from)?);
         let taken = self.intake.take(&tx, &fresh).await?;
-        let marked = fresh.iter().zip(taken.marks);
-        ended.extend(marked.map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark)));
-        marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
-        store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
+        ended.extend(fresh.iter().zip(taken.marks).map(|(it, mark)| {
+            let (company, event) = (it.envelope.company_id, it.envelope.event_id);
+            Ended { company, event, record: it.record, mark }
+        }));
+        self.close(&tx, &ended).await?;
+        store::count(&tx, I::PROCESSOR, &seen, &standings).await.map_err(Failure::from)?;
         if let Some(queue) = I::QUEUE {
             queue::enqueue(&tx, queue, &taken.jobs).await.map_err(Failure::from)?;
         }
@@ -247,40 +253,63 @@ impl<I: Intake> Station<I> {
     }
 
     /// Parks an event that Postgres refuses, in the transaction that moves past it.
-    async fn commit_parked(&self, record: &Record, failure: &Failure) -> Result<(), Setback> {
-        let cause = Cause { class: "refused_by_database", detail: chain(failure), attempts: 1 };
-        let unfit = Unfit::refused(record, I::TOPIC, cause);
+    async fn commit_parked(&self, record: &Record, cause: Cause) -> Result<(), Setback> {
+        let unfit = Unfit::refused(record, cause);
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, std::slice::from_ref(record)).await?;
         let seen = [unfit.seen()];
-        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await.map_err(Failure::from)?;
+        let standings = self.open(&tx, &seen).await?;
+        let ended = [Ended::parked(&unfit)];
         if standings[0] != Standing::Duplicate {
             self.park(&tx, &unfit).await?;
-            let ended = [(unfit.company, unfit.event, Mark::Parked)];
-            marks::end(&tx, I::PROCESSOR, &ended).await.map_err(Failure::from)?;
+            self.close(&tx, &ended).await?;
         }
-        store::count(&tx, I::PROCESSOR, I::TOPIC, &seen, &standings).await.map_err(Failure::from)?;
+        store::count(&tx, I::PROCESSOR, &seen, &standings).await.map_err(Failure::from)?;
         tx.commit().await.map_err(Failure::from)?;
         self.remember(std::slice::from_ref(record), next);
-        self.report(&standings, &[(unfit.company, unfit.event, Mark::Parked)], Duration::ZERO);
+        self.report(&standings, &ended, Duration::ZERO);
         Ok(())
     }
 
+    /// Says of each event how it stands before it is handled.
+    async fn open(&self, tx: &Transaction<'_>, seen: &[marks::Seen]) -> Result<Vec<Standing>, Failure> {
+        match I::ACCOUNTING {
+            Accounting::ByEvent => Ok(marks::open(tx, I::PROCESSOR, seen).await?),
+            Accounting::ByRange => Ok(vec![Standing::Fresh; seen.len()]),
+        }
+    }
+
+    /// Writes down how events ended.
+    async fn close(&self, tx: &Transaction<'_>, ended: &[Ended<'_>]) -> Result<(), Failure> {
+        match I::ACCOUNTING {
+            Accounting::ByEvent => {
+                let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.mark)).collect();
+                Ok(marks::end(tx, I::PROCESSOR, &ended).await?)
+            }
+            Accounting::ByRange => Ok(ranges::add(tx, I::PROCESSOR, ended).await?),
+        }
+    }
+
     async fn park(&self, tx: &Transaction<'_>, unfit: &Unfit<'_>) -> Result<(), Failure> {
-        let parcel = Parcel { company: unfit.company, event: unfit.event, topic: I::TOPIC, record: unfit.record };
+        let parcel =
+            Parcel { company: unfit.company, event: unfit.event, topic: unfit.record.topic, record: unfit.record };
         Ok(park::park(tx, I::PROCESSOR, &parcel, &unfit.cause).await?)
     }
 
-    async fn move_offsets(&self, tx: &Transaction<'_>, batch: &[Record]) -> Result<HashMap<i32, i64>, Setback> {
+    async fn move_offsets(
+        &self,
+        tx: &Transaction<'_>,
+        batch: &[Record],
+    ) -> Result<HashMap<TopicPartition, i64>, Setback> {
         let moves = store::moves(batch, &self.positions());
-        let moved = store::move_offsets(tx, I::PROCESSOR, I::TOPIC, &moves).await.map_err(Failure::from)?;
+        let moved = store::move_offsets(tx, I::PROCESSOR, &moves).await.map_err(Failure::from)?;
         if moved.len() == moves.len() {
             return Ok(moved);
         }
         // Somebody else has read on, or an earlier commit of ours succeeded without our hearing of it.
-        let partitions: Vec<i32> = moves.iter().map(|it| it.partition).collect();
-        Err(Setback::Moved(store::load(tx, I::PROCESSOR, I::TOPIC, &partitions).await.map_err(Failure::from)?))
+        let partitions: Vec<TopicPartition> = moves.iter().map(|it| it.at).collect();
+        Err(Setback::Moved(store::load(tx, I::PROCESSOR, &partitions).await.map_err(Failure::from)?))
     }
 
     /// Holds back what must not be taken in: records below where Postgres stands are not repeats, because reading
@@ -289,19 +318,19 @@ impl<I: Intake> Station<I> {
     fn hold_back(&self, batch: &mut Batch) {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = self.positions();
-        let next = |record: &Record| positions.get(&record.partition).copied().unwrap_or(i64::MIN);
+        let next = |record: &Record| positions.get(&record.at()).copied().unwrap_or(i64::MIN);
         for record in batch.iter() {
             let next = next(record);
             // What was read before the partition last changed hands is a repeat after all, and says nothing of the log.
-            if record.offset < next && self.reader.still_owns(record) && stopped.insert(record.partition) {
+            if record.offset < next && self.reader.still_owns(record) && stopped.insert(record.at()) {
                 tracing::error!(
-                    processor = %I::PROCESSOR, partition = record.partition, offset = record.offset, next,
+                    processor = %I::PROCESSOR, partition = %record.at(), offset = record.offset, next,
                     "partition is stopped: its log begins anew below where postgres stands; see OPERATING"
                 );
             }
         }
         gauge!(metric::INTAKE_STOPPED, "processor" => I::PROCESSOR.as_str()).set(stopped.len() as f64);
-        batch.retain(|record| !stopped.contains(&record.partition) && record.offset >= next(record));
+        batch.retain(|record| !stopped.contains(&record.at()) && record.offset >= next(record));
     }
 
     /// A batch begins where Postgres stands. One that begins later is read again from there, once: offsets that hold no
@@ -309,33 +338,33 @@ impl<I: Intake> Station<I> {
     fn refuse_gaps(&self, batch: &mut Batch) {
         let mut gaps = HashMap::new();
         let mut seen = HashSet::new();
-        for record in batch.iter().filter(|record| seen.insert(record.partition)) {
-            let position = self.positions().get(&record.partition).copied();
+        for record in batch.iter().filter(|record| seen.insert(record.at())) {
+            let position = self.positions().get(&record.at()).copied();
             let mut looked_at = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(next) = position.filter(|next| record.offset > *next)
-                && looked_at.insert(record.partition, next) != Some(next)
+                && looked_at.insert(record.at(), next) != Some(next)
             {
-                gaps.insert(record.partition, next);
+                gaps.insert(record.at(), next);
             }
         }
         for (&partition, &next) in &gaps {
-            tracing::warn!(processor = %I::PROCESSOR, partition, next, "offsets are missing: the partition is read again");
+            tracing::warn!(processor = %I::PROCESSOR, %partition, next, "offsets are missing: the partition is read again");
             self.reader.seek(partition, next);
         }
-        batch.retain(|record| !gaps.contains_key(&record.partition));
+        batch.retain(|record| !gaps.contains_key(&record.at()));
     }
 
     /// Nothing of these records was committed: each of their partitions is read again from where Postgres stands, or
     /// from the first of them where it does not stand anywhere yet.
-    fn start_over(&self, records: &[Record], moved: &HashMap<i32, i64>) {
+    fn start_over(&self, records: &[Record], moved: &HashMap<TopicPartition, i64>) {
         let mut from = HashMap::new();
         for record in records {
-            from.entry(record.partition).or_insert(record.offset);
+            from.entry(record.at()).or_insert(record.offset);
         }
         for (partition, first) in from {
             let known = self.positions().get(&partition).copied();
             let next = moved.get(&partition).copied().or(known).unwrap_or(first);
-            tracing::info!(processor = %I::PROCESSOR, partition, next, "partition is read again from where postgres stands");
+            tracing::info!(processor = %I::PROCESSOR, %partition, next, "partition is read again from where postgres stands");
             if moved.contains_key(&partition) {
                 self.positions().insert(partition, next);
             }
@@ -345,22 +374,22 @@ impl<I: Intake> Station<I> {
 
     /// Notes where partitions stand after a commit. One that has changed hands since was asked for anew, and what was
     /// heard then holds: it may be older, and the next compare-and-set puts that right.
-    fn remember(&self, batch: &[Record], next: HashMap<i32, i64>) {
-        let ours = |partition: &i32| batch.iter().any(|it| it.partition == *partition && self.reader.still_owns(it));
-        self.positions().extend(next.into_iter().filter(|(partition, _)| ours(partition)));
+    fn remember(&self, batch: &[Record], next: HashMap<TopicPartition, i64>) {
+        let ours = |at: &TopicPartition| batch.iter().any(|it| it.at() == *at && self.reader.still_owns(it));
+        self.positions().extend(next.into_iter().filter(|(at, _)| ours(at)));
     }
 
-    fn positions(&self) -> std::sync::MutexGuard<'_, HashMap<i32, i64>> {
+    fn positions(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, i64>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, standings: &[Standing], ended: &[(domain::CompanyId, domain::EventId, Mark)], took: Duration) {
+    fn report(&self, standings: &[Standing], ended: &[Ended<'_>], took: Duration) {
         let processor = I::PROCESSOR.as_str();
         let duplicates = standings.iter().filter(|it| **it == Standing::Duplicate).count();
         counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => "duplicate")
             .increment(duplicates as u64);
-        for (_, _, mark) in ended {
-            counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => mark.state()).increment(1);
+        for it in ended {
+            counter!(metric::INTAKE_RECORDS, "processor" => processor, "outcome" => it.mark.state()).increment(1);
         }
         metrics::histogram!(metric::TASK_LATENCY, "task" => format!("{processor}_intake")).record(took.as_secs_f64());
         tracing::debug!(
@@ -373,10 +402,24 @@ impl<I: Intake> Station<I> {
     }
 }
 
+/// How an event that was not a duplicate stands after its batch.
+struct Ended<'a> {
+    company: CompanyId,
+    event: EventId,
+    record: &'a Record,
+    mark: Mark,
+}
+
+impl<'a> Ended<'a> {
+    fn parked(unfit: &Unfit<'a>) -> Self {
+        Ended { company: unfit.company, event: unfit.event, record: unfit.record, mark: Mark::Parked }
+    }
+}
+
 /// Why a batch was not committed.
 enum Setback {
     /// Postgres stands elsewhere than we thought; it says where.
-    Moved(HashMap<i32, i64>),
+    Moved(HashMap<TopicPartition, i64>),
     /// Postgres is away, or refuses.
     Failed(Failure),
 }

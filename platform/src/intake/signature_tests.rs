@@ -14,7 +14,7 @@ fn signed(mac: u8, mut record: Record) -> Record {
 
 /// The same record on another partition.
 fn elsewhere(partition: i32, record: Record) -> Record {
-    Record::kept(partition, record.offset, record.key, record.payload, record.headers)
+    Record::kept(record.topic, partition, record.offset, record.key, record.payload, record.headers)
 }
 
 /// The same record, received so many seconds after the others.

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 
-use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName, Topic, header};
+use domain::{IgnoreReason, Mark, ProcessorName, header};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::Fresh;
+use super::{Ended, Fresh};
 use crate::kafka::Record;
 use crate::postgres::{self, Transaction};
 
@@ -26,26 +26,35 @@ const FORGOTTEN: usize = 1_000;
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
-pub(super) async fn take_out_repeats<P>(
+pub(super) async fn take_out_repeats<'a, P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    topic: Topic,
-    fresh: &mut Vec<Fresh<'_, P>>,
-) -> Result<Vec<(CompanyId, EventId, Mark)>, Error> {
-    let signed: Vec<(Vec<u8>, &Fresh<'_, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
+    fresh: &mut Vec<Fresh<'a, P>>,
+) -> Result<Vec<Ended<'a>>, Error> {
+    let signed: Vec<(Vec<u8>, &Fresh<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
     if signed.is_empty() {
         return Ok(Vec::new());
     }
-    let first = remember(tx, processor, topic, &signed).await?;
-    forget(tx, processor, topic, &signed).await?;
-    let repeats: Vec<(CompanyId, EventId)> = signed
+    let first = remember(tx, processor, &signed).await?;
+    forget(tx, processor, &signed).await?;
+    let is_first = |mac: &[u8], it: &Fresh<'_, P>| {
+        first.get(&(it.envelope.company_id.0, mac.to_vec())) == Some(&it.envelope.event_id.0)
+    };
+    let repeats: Vec<Ended<'a>> = signed
         .iter()
-        .map(|(mac, it)| (mac, it.envelope.company_id, it.envelope.event_id))
-        .filter(|(mac, company, event)| first.get(&(company.0, mac.to_vec())) != Some(&event.0))
-        .map(|(_, company, event)| (company, event))
+        .filter(|(mac, it)| !is_first(mac, it))
+        .map(|(_, it)| Ended {
+            company: it.envelope.company_id,
+            event: it.envelope.event_id,
+            record: it.record,
+            mark: Mark::Ignored(IgnoreReason::Duplicate),
+        })
         .collect();
-    fresh.retain(|it| !repeats.contains(&(it.envelope.company_id, it.envelope.event_id)));
-    Ok(repeats.into_iter().map(|(company, event)| (company, event, Mark::Ignored(IgnoreReason::Duplicate))).collect())
+    fresh.retain(|it| {
+        let event = (it.envelope.company_id, it.envelope.event_id);
+        !repeats.iter().any(|repeat| (repeat.company, repeat.event) == event)
+    });
+    Ok(repeats)
 }
 
 fn mac(record: &Record) -> Option<Vec<u8>> {
@@ -57,12 +66,12 @@ fn mac(record: &Record) -> Option<Vec<u8>> {
 async fn remember<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    topic: Topic,
     signed: &[(Vec<u8>, &Fresh<'_, P>)],
 ) -> Result<HashMap<(i64, Vec<u8>), Uuid>, Error> {
     let companies: Vec<i64> = signed.iter().map(|(_, it)| it.envelope.company_id.0).collect();
     let macs: Vec<&[u8]> = signed.iter().map(|(mac, _)| mac.as_slice()).collect();
     let events: Vec<Uuid> = signed.iter().map(|(_, it)| it.envelope.event_id.0).collect();
+    let topics: Vec<&str> = signed.iter().map(|(_, it)| it.record.topic.as_str()).collect();
     let partitions: Vec<i32> = signed.iter().map(|(_, it)| it.record.partition).collect();
     let received: Vec<Timestamp> = signed.iter().map(|(_, it)| it.envelope.received_at).collect();
     // In one order, so that two transactions do not wait for each other in a circle. The update changes nothing: it
@@ -72,13 +81,13 @@ async fn remember<P>(
         "insert into secretaria.seen_signatures as s
            (company_id, processor, mac, event_id, topic, partition, received_at)
          select distinct on (it.company_id, it.mac)
-           it.company_id, $1, it.mac, it.event_id, $2, it.partition, it.received_at
-         from unnest($3::bigint[], $4::bytea[], $5::uuid[], $6::int[], $7::timestamptz[]) with ordinality
-           as it (company_id, mac, event_id, partition, received_at, place)
+           it.company_id, $1, it.mac, it.event_id, it.topic, it.partition, it.received_at
+         from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::text[], $6::int[], $7::timestamptz[]) with ordinality
+           as it (company_id, mac, event_id, topic, partition, received_at, place)
          order by it.company_id, it.mac, it.place
          on conflict (company_id, processor, mac) do update set event_id = s.event_id
          returning company_id, mac, event_id",
-        &[&processor.as_str(), &topic.as_str(), &companies, &macs, &events, &partitions, &received],
+        &[&processor.as_str(), &companies, &macs, &events, &topics, &partitions, &received],
     )
     .await?;
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
@@ -91,29 +100,32 @@ async fn remember<P>(
 async fn forget<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    topic: Topic,
     signed: &[(Vec<u8>, &Fresh<'_, P>)],
 ) -> Result<(), Error> {
-    let mut oldest = HashMap::<i32, Timestamp>::new();
+    let mut oldest = HashMap::<(&str, i32), Timestamp>::new();
     for (_, it) in signed {
-        let earliest = oldest.entry(it.record.partition).or_insert(it.envelope.received_at);
+        let earliest = oldest.entry((it.record.topic.as_str(), it.record.partition)).or_insert(it.envelope.received_at);
         *earliest = it.envelope.received_at.min(*earliest);
     }
-    let (partitions, before): (Vec<i32>, Vec<Timestamp>) = oldest
-        .into_iter()
-        .filter_map(|(partition, received)| Some((partition, received.checked_sub(REMEMBERED).ok()?)))
-        .unzip();
+    let (mut topics, mut partitions, mut before) = (Vec::new(), Vec::new(), Vec::new());
+    for ((topic, partition), received) in oldest {
+        if let Ok(instant) = received.checked_sub(REMEMBERED) {
+            topics.push(topic);
+            partitions.push(partition);
+            before.push(instant);
+        }
+    }
     let most = i64::try_from(FORGOTTEN.max(signed.len() * 2)).unwrap_or(i64::MAX);
     postgres::execute(
         tx,
         "delete from secretaria.seen_signatures s
          using (
            select old.company_id, old.mac
-           from unnest($3::int[], $4::timestamptz[]) as it (partition, before)
+           from unnest($2::text[], $3::int[], $4::timestamptz[]) as it (topic, partition, before)
            cross join lateral (
              select o.company_id, o.mac
              from secretaria.seen_signatures o
-             where o.processor = $1 and o.topic = $2 and o.partition = it.partition
+             where o.processor = $1 and o.topic = it.topic and o.partition = it.partition
                and o.received_at < least(it.before, now())
              order by o.received_at
              limit $5
@@ -121,7 +133,7 @@ async fn forget<P>(
            ) old
          ) old
          where s.company_id = old.company_id and s.processor = $1 and s.mac = old.mac",
-        &[&processor.as_str(), &topic.as_str(), &partitions, &before, &most],
+        &[&processor.as_str(), &topics, &partitions, &before, &most],
     )
     .await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Records into events, or into parcels for the shelf. Pure.
 
-use domain::{CompanyId, Envelope, EventId, Kind, Topic, Unreadable, header};
+use domain::{CompanyId, Envelope, EventId, Kind, Unreadable, header};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -30,16 +30,12 @@ pub(super) struct Unfit<'a> {
 }
 
 /// Looks at every record, in order.
-pub(super) fn sort<'a, P: DeserializeOwned>(
-    batch: &'a [Record],
-    topic: Topic,
-    kinds: &'static [Kind],
-) -> Vec<Sorted<'a, P>> {
+pub(super) fn sort<'a, P: DeserializeOwned>(batch: &'a [Record], kinds: &'static [Kind]) -> Vec<Sorted<'a, P>> {
     batch
         .iter()
         .map(|record| match Envelope::read(record.payload.as_deref().unwrap_or_default(), kinds) {
             Ok(envelope) => Sorted::Fit { envelope, record },
-            Err(unreadable) => Sorted::Unfit(Unfit::unreadable(record, topic, &unreadable)),
+            Err(unreadable) => Sorted::Unfit(Unfit::unreadable(record, &unreadable)),
         })
         .collect()
 }
@@ -54,22 +50,23 @@ impl<P> Sorted<'_, P> {
 }
 
 impl<'a> Unfit<'a> {
-    fn unreadable(record: &'a Record, topic: Topic, unreadable: &Unreadable) -> Self {
+    fn unreadable(record: &'a Record, unreadable: &Unreadable) -> Self {
         let detail = match unreadable {
             // Where it went wrong, never the bytes themselves.
             Unreadable::Undecodable(at) => format!("{unreadable}: line {} column {}", at.line(), at.column()),
             _ => unreadable.to_string(),
         };
-        Self::refused(record, topic, Cause { class: unreadable.class(), detail, attempts: 1 })
+        Self::refused(record, Cause { class: unreadable.class(), detail, attempts: 1 })
     }
 
     /// The payload is not trusted, so the headers say whose it is; without them, its position does.
-    pub(super) fn refused(record: &'a Record, topic: Topic, cause: Cause) -> Self {
+    pub(super) fn refused(record: &'a Record, cause: Cause) -> Self {
         let company = record.header_text(header::COMPANY).and_then(|text| text.parse().ok());
         let event = record.header_text(header::EVENT_ID).and_then(|text| Uuid::parse_str(text).ok()).map(EventId);
         Unfit {
             company: company.filter(|it: &CompanyId| it.0 > 0).unwrap_or(CompanyId::NOBODY),
-            event: event.unwrap_or_else(|| EventId::of_position(topic.as_str(), record.partition, record.offset)),
+            event: event
+                .unwrap_or_else(|| EventId::of_position(record.topic.as_str(), record.partition, record.offset)),
             record,
             cause,
         }
@@ -82,5 +79,5 @@ impl<'a> Unfit<'a> {
 
 fn seen(company: CompanyId, event: EventId, record: &Record) -> Seen {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
-    Seen { company, event, partition: record.partition, offset: record.offset, replay }
+    Seen { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
 }

@@ -5,11 +5,11 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use domain::{CompanyId, ProcessorName, Topic};
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 
 use super::Positions;
 use crate::clock;
-use crate::kafka::Record;
+use crate::kafka::{Record, TopicPartition};
 use crate::marks::{Seen, Standing};
 use crate::postgres::{self, Db, GenericClient, Transaction};
 use crate::task::Stop;
@@ -18,22 +18,19 @@ use crate::telemetry::chain;
 /// One partition's step: from where we believe it stands to where the batch ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Move {
-    pub(super) partition: i32,
+    pub(super) at: TopicPartition,
     expected: Option<i64>,
     first: i64,
     next: i64,
 }
 
 /// The steps of a batch, one per partition.
-pub(super) fn moves(batch: &[Record], positions: &HashMap<i32, i64>) -> Vec<Move> {
-    let mut moves = BTreeMap::<i32, Move>::new();
+pub(super) fn moves(batch: &[Record], positions: &HashMap<TopicPartition, i64>) -> Vec<Move> {
+    let mut moves = BTreeMap::<TopicPartition, Move>::new();
     for record in batch {
         let next = record.offset + 1;
-        let expected = positions.get(&record.partition).copied();
-        moves
-            .entry(record.partition)
-            .or_insert(Move { partition: record.partition, expected, first: record.offset, next })
-            .next = next;
+        let (at, expected) = (record.at(), positions.get(&record.at()).copied());
+        moves.entry(at).or_insert(Move { at, expected, first: record.offset, next }).next = next;
     }
     moves.into_values().collect()
 }
@@ -42,87 +39,94 @@ pub(super) fn moves(batch: &[Record], positions: &HashMap<i32, i64>) -> Vec<Move
 pub(super) async fn move_offsets(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    topic: Topic,
     moves: &[Move],
-) -> Result<HashMap<i32, i64>, Error> {
-    let partitions: Vec<i32> = moves.iter().map(|it| it.partition).collect();
+) -> Result<HashMap<TopicPartition, i64>, Error> {
+    let topics: Vec<&str> = moves.iter().map(|it| it.at.topic.as_str()).collect();
+    let partitions: Vec<i32> = moves.iter().map(|it| it.at.partition).collect();
     let expected: Vec<Option<i64>> = moves.iter().map(|it| it.expected).collect();
     let first: Vec<i64> = moves.iter().map(|it| it.first).collect();
     let next: Vec<i64> = moves.iter().map(|it| it.next).collect();
     let rows = postgres::query(
         tx,
         "with step as (
-               select * from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
-                 as it (partition, expected, first_offset, next_offset)
+               select * from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
+                 as it (topic, partition, expected, first_offset, next_offset)
              ), begun as (
                insert into secretaria.consumer_offsets (processor, topic, partition, first_offset, next_offset)
-               select $1, $2, partition, first_offset, next_offset from step where expected is null
-               order by partition
+               select $1, topic, partition, first_offset, next_offset from step where expected is null
+               order by topic, partition
                on conflict do nothing
-               returning partition, next_offset
+               returning topic, partition, next_offset
              ), moved as (
                update secretaria.consumer_offsets o
                set next_offset = step.next_offset, moved_at = now()
                from step
-               where o.processor = $1 and o.topic = $2 and o.partition = step.partition
+               where o.processor = $1 and o.topic = step.topic and o.partition = step.partition
                  and o.next_offset = step.expected
-               returning o.partition, o.next_offset
+               returning o.topic, o.partition, o.next_offset
              )
              select * from begun union all select * from moved",
-        &[&processor.as_str(), &topic.as_str(), &partitions, &expected, &first, &next],
+        &[&processor.as_str(), &topics, &partitions, &expected, &first, &next],
     )
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().filter_map(position).collect())
 }
 
 /// Where partitions stand.
 pub(super) async fn load(
     client: &impl GenericClient,
     processor: ProcessorName,
-    topic: Topic,
-    partitions: &[i32],
-) -> Result<HashMap<i32, i64>, Error> {
+    partitions: &[TopicPartition],
+) -> Result<HashMap<TopicPartition, i64>, Error> {
+    let topics: Vec<&str> = partitions.iter().map(|it| it.topic.as_str()).collect();
+    let numbers: Vec<i32> = partitions.iter().map(|it| it.partition).collect();
     let rows = postgres::query(
         client,
-        "select partition, next_offset
+        "select topic, partition, next_offset
              from secretaria.consumer_offsets
-             where processor = $1 and topic = $2 and partition = any($3)",
-        &[&processor.as_str(), &topic.as_str(), &partitions],
+             where processor = $1 and (topic, partition) in (select * from unnest($2::text[], $3::int[]))",
+        &[&processor.as_str(), &topics, &numbers],
     )
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().filter_map(position).collect())
+}
+
+/// A row of topic, partition and offset; a topic that this build does not know is nobody's.
+fn position(row: &Row) -> Option<(TopicPartition, i64)> {
+    let at = TopicPartition { topic: Topic::named(row.get(0))?, partition: row.get(1) };
+    Some((at, row.get(2)))
 }
 
 /// Counts what was read, per company and partition.
 pub(super) async fn count(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    topic: Topic,
     seen: &[Seen],
     standings: &[Standing],
 ) -> Result<(), Error> {
-    let mut counts = BTreeMap::<(CompanyId, i32), [i64; 3]>::new();
+    let mut counts = BTreeMap::<(CompanyId, Topic, i32), [i64; 3]>::new();
     for (seen, standing) in seen.iter().zip(standings) {
-        counts.entry((seen.company, seen.partition)).or_default()[*standing as usize] += 1;
+        counts.entry((seen.company, seen.topic, seen.partition)).or_default()[*standing as usize] += 1;
     }
-    let companies: Vec<i64> = counts.keys().map(|(company, _)| company.0).collect();
-    let partitions: Vec<i32> = counts.keys().map(|(_, partition)| *partition).collect();
+    let companies: Vec<i64> = counts.keys().map(|(company, ..)| company.0).collect();
+    let topics: Vec<&str> = counts.keys().map(|(_, topic, _)| topic.as_str()).collect();
+    let partitions: Vec<i32> = counts.keys().map(|(.., partition)| *partition).collect();
     let of = |standing: Standing| -> Vec<i64> { counts.values().map(|it| it[standing as usize]).collect() };
     postgres::execute(
         tx,
         "insert into secretaria.intake_counts as c
            (company_id, processor, topic, partition, records, fresh, duplicates, reopened)
-         select it.company_id, $1, $2, it.partition, it.fresh + it.duplicates + it.reopened, it.fresh, it.duplicates,
+         select it.company_id, $1, it.topic, it.partition, it.fresh + it.duplicates + it.reopened, it.fresh, it.duplicates,
            it.reopened
-         from unnest($3::bigint[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
-           as it (company_id, partition, fresh, duplicates, reopened)
+         from unnest($2::bigint[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
+           as it (company_id, topic, partition, fresh, duplicates, reopened)
          on conflict (company_id, processor, topic, partition) do update
          set records = c.records + excluded.records, fresh = c.fresh + excluded.fresh,
            duplicates = c.duplicates + excluded.duplicates, reopened = c.reopened + excluded.reopened",
         &[
             &processor.as_str(),
-            &topic.as_str(),
             &companies,
+            &topics,
             &partitions,
             &of(Standing::Fresh),
             &of(Standing::Duplicate),
@@ -138,16 +142,15 @@ pub(super) async fn count(
 pub(super) fn positions(
     db: Db,
     processor: ProcessorName,
-    topic: Topic,
     known: Positions,
     stop: Stop,
-) -> impl Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static {
+) -> impl Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
     move |partitions| {
         let found = runtime.block_on(async {
             let began = clock::instant();
             while began.elapsed() < Duration::from_secs(200) {
-                match ask(&db, processor, topic, partitions).await {
+                match ask(&db, processor, partitions).await {
                     Some(found) => return found,
                     None if stop.is_cancelled() => break,
                     None => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -166,7 +169,7 @@ pub(super) fn positions(
     }
 }
 
-async fn ask(db: &Db, processor: ProcessorName, topic: Topic, partitions: &[i32]) -> Option<HashMap<i32, i64>> {
+async fn ask(db: &Db, processor: ProcessorName, partitions: &[TopicPartition]) -> Option<HashMap<TopicPartition, i64>> {
     let client = match db.get().await {
         Ok(client) => client,
         Err(problem) => {
@@ -174,7 +177,7 @@ async fn ask(db: &Db, processor: ProcessorName, topic: Topic, partitions: &[i32]
             return None;
         }
     };
-    load(&client, processor, topic, partitions)
+    load(&client, processor, partitions)
         .await
         .inspect_err(|problem| {
             tracing::warn!(%processor, error = chain(&problem), "partitions wait for postgres");

@@ -1,7 +1,7 @@
 //! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there
 //! except where two members meet.
 
-use domain::{CompanyId, EventId, Fact, SCHEMA, UsageEvent, header};
+use domain::{Fact, SCHEMA, UsageEvent, header};
 use serde_json::json;
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -21,14 +21,26 @@ fn record(offset: i64, event: u128, payload: &str) -> Record {
         (header::COMPANY.to_owned(), b"1".to_vec()),
         (header::EVENT_ID.to_owned(), EventId(Uuid::from_u128(event)).to_string().into_bytes()),
     ];
-    Record::kept(3, offset, Some(b"1".to_vec()), Some(payload.into()), headers)
+    Record::kept(TOPIC, 3, offset, Some(b"1".to_vec()), Some(payload.into()), headers)
 }
 
 pub(super) fn usage(offset: i64, event: u128) -> Record {
     tokens(offset, event, "model")
 }
 
-fn tokens(offset: i64, event: u128, model: &str) -> Record {
+/// A partition of the tests' topic.
+pub(super) fn on(partition: i32) -> TopicPartition {
+    TopicPartition { topic: TOPIC, partition }
+}
+
+/// The same on partition 4.
+pub(super) fn elsewhere(offset: i64, event: u128) -> Record {
+    let mut record = usage(offset, event);
+    record.partition = 4;
+    record
+}
+
+pub(super) fn tokens(offset: i64, event: u128, model: &str) -> Record {
     record(offset, event, &envelope(event, SCHEMA, "usage", model))
 }
 
@@ -48,7 +60,7 @@ pub(super) fn replayed(mut record: Record) -> Record {
 
 /// What sorting makes of one record: company, event, and the cause if it is unfit.
 fn sorted(record: &Record) -> (CompanyId, EventId, Option<String>) {
-    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, &[Kind::Usage]).remove(0);
+    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage]).remove(0);
     let seen = sorted.seen();
     let cause = match sorted {
         Sorted::Fit { .. } => None,
@@ -64,7 +76,7 @@ fn a_record_of_ours_is_an_event() {
 
 #[test]
 fn garbage_without_headers_is_nobodys_and_named_after_where_it_lay() {
-    let poison = |offset| Record::kept(3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
+    let poison = |offset| Record::kept(TOPIC, 3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
     let (company, event, cause) = sorted(&poison(7));
     assert_eq!((company, event), (CompanyId::NOBODY, EventId::of_position("usage.events", 3, 7)));
     let cause = cause.unwrap();
@@ -110,7 +122,7 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
     let mut odd = record(7, 5, "garbage");
     odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
     let batch = [usage(6, 4), odd, usage(8, 6)];
-    let sorted = sort::sort::<UsageEvent>(&batch, TOPIC, &[Kind::Usage]);
+    let sorted = sort::sort::<UsageEvent>(&batch, &[Kind::Usage]);
     let offsets = sorted.iter().map(|it| it.seen().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), [6, 7, 8]);
     let Sorted::Unfit(unfit) = &sorted[1] else { panic!("garbage is unfit") };
@@ -121,21 +133,25 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
 
 #[test]
 fn only_a_record_that_says_so_is_a_replay() {
-    let replay =
-        |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), TOPIC, &[Kind::Usage])[0].seen();
+    let replay = |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].seen();
     assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
     assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
     assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
 }
 
-/// Takes everything in, but Postgres refuses the model `poison`.
-pub(super) struct Till;
+/// Takes everything in, but Postgres refuses the model `poison`, for `absent` lacks a table, and for `raises` raises an
+/// exception.
+#[derive(Default)]
+pub(super) struct Till {
+    /// Tries of the latter two.
+    pub(super) failed: AtomicU32,
+}
 
 impl Intake for Till {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = ProcessorName::named("metering");
-    const TOPIC: Topic = TOPIC;
+    const TOPICS: &'static [Topic] = &[TOPIC];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Taken, Failure> {
@@ -143,6 +159,13 @@ impl Intake for Till {
             let Fact::ModelTokens { model, .. } = &it.envelope.payload.fact else { panic!("tokens only") };
             let refused: Result<_, Error> = tx.execute("select 1 / ($1::text <> 'poison')::int", &[model]).await;
             refused?;
+            let failing = match model.as_str() {
+                "absent" => "select from nowhere",
+                "raises" => "do $$ begin raise exception 'no'; end $$",
+                _ => continue,
+            };
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            tx.execute(failing, &[]).await?;
         }
         Ok(vec![Mark::Done; fresh.len()].into())
     }
@@ -153,15 +176,28 @@ pub(super) fn station(database: &Database) -> Station<Till> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(Till::PROCESSOR, "test"),
-        topic: kafka.topic(TOPIC),
-        batch_records: 10,
-        positions: |_: &[i32]| HashMap::new(),
+        topics: vec![(TOPIC, kafka.topic(TOPIC))],
+        batches: kafka.batches(),
+        positions: |_: &[TopicPartition]| HashMap::new(),
     });
     let reader = reader.unwrap();
-    reader.own(&[3, 4]);
+    reader.own(&[on(3), on(4)]);
     let (db, positions) = (database.service.clone(), Positions::default());
     let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
-    Station { intake: Till, db, wake: Wake::default(), reader, positions, stopped, gaps, stop }
+    let given_up_in_a_row = AtomicU32::new(0);
+    let intake = Till::default();
+    Station {
+        intake,
+        db,
+        wake: Wake::default(),
+        reader,
+        positions,
+        stopped,
+        gaps,
+        attempts: 3,
+        given_up_in_a_row,
+        stop,
+    }
 }
 
 pub(super) async fn counts(database: &Database) -> Vec<String> {
@@ -174,7 +210,7 @@ pub(super) async fn marked(database: &Database) -> Vec<String> {
     database.rows("select record_offset, state from event_marks order by record_offset").await
 }
 
-async fn offsets(database: &Database) -> Vec<String> {
+pub(super) async fn offsets(database: &Database) -> Vec<String> {
     database.rows("select partition, first_offset, next_offset from consumer_offsets order by partition").await
 }
 
@@ -182,7 +218,7 @@ async fn offsets(database: &Database) -> Vec<String> {
 async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
     in_a_database(async |database| {
         let station = station(database);
-        let nobodys = Record::kept(4, 100, None, Some(b"poison".to_vec()), Vec::new());
+        let nobodys = Record::kept(TOPIC, 4, 100, None, Some(b"poison".to_vec()), Vec::new());
         let batch = vec![usage(10, 1), usage(11, 1), record(12, 2, "garbage"), usage(13, 3), nobodys];
         station.bring_in(batch).await;
         assert_eq!(counts(database).await, ["0 | 4 | 1 | 1 | 0 | 0", "1 | 3 | 4 | 3 | 1 | 0"]);
@@ -190,28 +226,6 @@ async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
         assert_eq!(offsets(database).await, ["3 | 10 | 14", "4 | 100 | 101"]);
         let shelf = database.rows("select company_id, cause, record_offset from dead_letters order by 1").await;
         assert_eq!(shelf, ["0 | undecodable | 100", "1 | undecodable | 12"]);
-        database.conserves().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_event_that_postgres_refuses_is_parked_and_takes_no_other_down() {
-    in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![usage(10, 1), tokens(11, 2, "poison"), usage(12, 3)]).await;
-        assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
-        assert_eq!(counts(database).await, ["1 | 3 | 3 | 3 | 0 | 0"]);
-        assert_eq!(offsets(database).await, ["3 | 10 | 13"]);
-        let shelf =
-            database.rows("select event_id, cause, encode(payload, 'escape') like '%poison%' from dead_letters");
-        assert_eq!(shelf.await, ["00000000-0000-0000-0000-000000000002 | refused_by_database | t"]);
-
-        // Refused once more when it comes back, it goes back on the shelf; a mere repeat of it changes nothing.
-        station.bring_in(vec![replayed(tokens(13, 2, "poison")), tokens(14, 2, "poison")]).await;
-        assert_eq!(counts(database).await, ["1 | 3 | 5 | 3 | 1 | 1"]);
-        assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
-        assert_eq!(database.rows("select attempts from dead_letters").await, ["2"]);
         database.conserves().await;
     })
     .await;
@@ -240,12 +254,12 @@ async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_a
         first.bring_in(batch.clone()).await;
         let other = station(database);
         other.bring_in(batch).await;
-        assert_eq!(other.positions()[&3], 12);
-        other.reader.own(&[3]);
+        assert_eq!(other.positions()[&on(3)], 12);
+        other.reader.own(&[on(3)]);
         other.bring_in(vec![usage(12, 3)]).await;
         // Now the first one in turn has not heard of that.
         first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
-        assert_eq!(first.positions()[&3], 13);
+        assert_eq!(first.positions()[&on(3)], 13);
         // What it still holds was read before it was told to read again.
         first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
         assert!(first.stopped.lock().unwrap().is_empty(), "repeats from an earlier stay are no new log");
@@ -261,13 +275,9 @@ async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
     in_a_database(async |database| {
         let station = station(database);
         station.bring_in(vec![usage(10, 1), usage(11, 2)]).await;
-        let elsewhere = |offset, event| {
-            let record = usage(offset, event);
-            Record::kept(4, offset, record.key, record.payload, record.headers)
-        };
         station.bring_in(vec![usage(0, 3), elsewhere(7, 4)]).await;
         station.bring_in(vec![usage(12, 5), elsewhere(8, 6)]).await;
-        assert_eq!(*station.stopped.lock().unwrap(), HashSet::from([3]));
+        assert_eq!(*station.stopped.lock().unwrap(), HashSet::from([on(3)]));
         assert_eq!(offsets(database).await, ["3 | 10 | 12", "4 | 7 | 9"]);
         database.conserves().await;
     })
@@ -281,7 +291,7 @@ async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed()
         station.bring_in(vec![usage(10, 1)]).await;
         station.bring_in(vec![usage(12, 3)]).await;
         assert_eq!(offsets(database).await, ["3 | 10 | 11"], "the record between may have been lost on the way");
-        station.reader.own(&[3]);
+        station.reader.own(&[on(3)]);
         station.bring_in(vec![usage(12, 3)]).await;
         assert_eq!(offsets(database).await, ["3 | 10 | 13"], "there is none");
         assert_eq!(marked(database).await, ["10 | done", "12 | done"]);
@@ -317,7 +327,7 @@ async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_rea
         let taken_in = async |count: usize| while marked(database).await.len() < count {};
         let member = |stop: &Stop| {
             let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
-            task::spawn("member", async move { run(Till, db, &kafka, "one", Wake::default(), stop).await })
+            task::spawn("member", async move { run(Till::default(), db, &kafka, "one", Wake::default(), stop).await })
         };
         let patience = Duration::from_secs(60);
         let (never, stop) = (Stop::new(), Stop::new());

@@ -4,12 +4,16 @@ mod admin;
 mod gather;
 mod producer;
 mod reader;
+mod record;
 #[cfg(test)]
 mod tests;
 
 pub use admin::{create_topics, watermarks};
 pub use producer::{Header, NotDurable, Outgoing, Producer};
-pub use reader::{Batch, Handback, Position, Reader, ReaderSetup, Record};
+pub use reader::{Batch, Batches, Handback, Position, Reader, ReaderSetup};
+pub use record::{Record, TopicPartition};
+
+use std::time::Duration;
 
 use domain::{ProcessorName, Topic};
 use rdkafka::ClientConfig;
@@ -39,6 +43,11 @@ pub struct Config {
     pub session_timeout_ms: u32,
     /// Most records of one poll, which is one transaction.
     pub poll_records: usize,
+    /// Most bytes of one poll; the record that reaches it is the last of the poll. At most three polls are in memory per
+    /// consumer: one being committed, one handed over, one being read.
+    pub poll_bytes: usize,
+    /// Tries of a record that fails alone while others go in, before it becomes a dead letter.
+    pub record_attempts: u32,
 }
 
 impl Default for Config {
@@ -53,6 +62,8 @@ impl Default for Config {
             queue_records: 100_000,
             session_timeout_ms: 30_000,
             poll_records: 500,
+            poll_bytes: 4 << 20,
+            record_attempts: 10,
         }
     }
 }
@@ -76,7 +87,18 @@ impl Config {
         if !(1..=10_000).contains(&self.poll_records) {
             return Err(settings::Error::senseless("kafka.poll_records", "must be between 1 and 10000"));
         }
+        if !(65_536..=1 << 30).contains(&self.poll_bytes) {
+            return Err(settings::Error::senseless("kafka.poll_bytes", "must be between 65536 and 1073741824"));
+        }
+        if !(1..=1_000).contains(&self.record_attempts) {
+            return Err(settings::Error::senseless("kafka.record_attempts", "must be between 1 and 1000"));
+        }
         Ok(())
+    }
+
+    /// How large a poll grows: handed over at once, or when the one before it is committed.
+    pub fn batches(&self) -> Batches {
+        Batches { records: self.poll_records, bytes: self.poll_bytes, wait: Duration::ZERO }
     }
 
     /// A topic's name on this broker.

@@ -9,10 +9,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Config;
-use super::gather::{self, Held};
+use super::gather::{Held, Serving};
 use crate::task;
 
-/// A producer with `acks=all` and idempotence. Cheap to clone.
+/// A producer with `acks=all` and idempotence. Cheap to clone. Outlives a fatal error of the client inside it.
 #[derive(Clone)]
 pub struct Producer(mpsc::Sender<Held>);
 
@@ -87,8 +87,8 @@ impl Producer {
     }
 
     fn new(config: &Config, id: &str, timeout_ms: u32) -> Result<Self, KafkaError> {
-        let client = config
-            .client(id)
+        let mut client = config.client(id);
+        client
             .set("acks", "all")
             .set("enable.idempotence", "true")
             // While two requests are under way the next records gather: fewer and larger requests than with five.
@@ -98,11 +98,10 @@ impl Producer {
             .set("request.timeout.ms", timeout_ms.min(10_000).to_string())
             .set("queue.buffering.max.messages", config.queue_records.to_string())
             .set("queue.buffering.max.kbytes", "262144")
-            .set("allow.auto.create.topics", "false")
-            .create_with_context(gather::Acknowledge)?;
+            .set("allow.auto.create.topics", "false");
+        let serving = Serving::start(client, Topic::ALL.map(|topic| config.topic(topic)))?;
         let (hold, held) = mpsc::channel(config.queue_records as usize);
-        let topics = Topic::ALL.map(|topic| config.topic(topic));
-        task::spawn("producer", gather::hand_over(held, client, topics));
+        task::spawn("producer", serving.hand_over(held));
         Ok(Producer(hold))
     }
 
@@ -124,14 +123,21 @@ impl Producer {
             headers,
             acknowledge: Box::new(acknowledge),
         };
-        let queued = self.0.try_send(held).map_err(|refused| match refused {
-            TrySendError::Full(_) => NotDurable::QueueFull,
-            TrySendError::Closed(_) => NotDurable::Closed,
-        });
+        let queued = self.0.try_send(held).map_err(refusal);
         async move {
             queued?;
             acknowledged.await.unwrap_or(Err(NotDurable::Closed))
         }
+    }
+
+    /// Whether the broker answers the client that records are published with, which is one without a fatal error.
+    ///
+    /// # Errors
+    /// If it does not within `patience`, or so many records wait that it cannot be asked.
+    pub async fn ping(&self, patience: Duration) -> Result<(), NotDurable> {
+        let (say, said) = oneshot::channel();
+        self.0.try_send(Held::Ping { patience, say }).map_err(refusal)?;
+        said.await.unwrap_or(Err(NotDurable::Closed))
     }
 
     /// Waits until everything handed over has been confirmed or has failed. Blocks the thread.
@@ -142,5 +148,12 @@ impl Producer {
         let (say, said) = oneshot::channel();
         self.0.blocking_send(Held::Flush { patience, say }).map_err(|_| NotDurable::Closed)?;
         said.blocking_recv().unwrap_or(Err(NotDurable::Closed))
+    }
+}
+
+fn refusal(refused: TrySendError<Held>) -> NotDurable {
+    match refused {
+        TrySendError::Full(_) => NotDurable::QueueFull,
+        TrySendError::Closed(_) => NotDurable::Closed,
     }
 }

@@ -7,53 +7,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use domain::Topic;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::Message;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::mpsc as async_mpsc;
 
-/// A record as it lay on the topic.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Its key's bytes.
-    pub key: Option<Vec<u8>>,
-    /// Its value's bytes.
-    pub payload: Option<Vec<u8>>,
-    /// Its headers, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
-    generation: u64,
-}
-
-impl Record {
-    /// A record that is no longer on its way in: kept beside its work, to be parked with it if need be.
-    pub fn kept(
-        partition: i32,
-        offset: i64,
-        key: Option<Vec<u8>>,
-        payload: Option<Vec<u8>>,
-        headers: Vec<(String, Vec<u8>)>,
-    ) -> Self {
-        Record { partition, offset, key, payload, headers, generation: 0 }
-    }
-
-    /// A header's bytes, the first of that name.
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
-    }
-
-    /// A header's text, if it is text.
-    pub fn header_text(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.header(name)?).ok()
-    }
-}
+use super::{Record, TopicPartition};
+use crate::clock;
 
 /// Records of one poll, in order per partition.
 pub type Batch = Vec<Record>;
@@ -61,14 +26,25 @@ pub type Batch = Vec<Record>;
 /// Where a partition is read from: Postgres's word, `None` when it has none yet.
 pub type Position = Option<i64>;
 
+/// How large a batch grows before it is handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Batches {
+    /// Most records.
+    pub records: usize,
+    /// Most bytes; the record that reaches it is the last.
+    pub bytes: usize,
+    /// How long one that is not full waits for more records, from its first one on.
+    pub wait: Duration,
+}
+
 /// A consumer to be run.
 pub struct ReaderSetup<P> {
     /// The consumer's settings.
     pub client: rdkafka::ClientConfig,
-    /// The topic's name on the broker.
-    pub topic: String,
-    /// Most records of one batch.
-    pub batch_records: usize,
+    /// The topics, each with its name on the broker.
+    pub topics: Vec<(Topic, String)>,
+    /// How large a batch grows.
+    pub batches: Batches,
     /// Says where to read each partition from; called on the polling thread, may block it.
     pub positions: P,
 }
@@ -84,7 +60,7 @@ pub struct Reader {
 /// A partition to be read again from an offset.
 #[derive(Debug, Clone, Copy)]
 pub struct Handback {
-    partition: i32,
+    at: TopicPartition,
     to: i64,
     generation: u64,
 }
@@ -92,7 +68,7 @@ pub struct Handback {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    partitions: Mutex<HashMap<i32, Generation>>,
+    partitions: Mutex<HashMap<TopicPartition, Generation>>,
 }
 
 /// `written` tags what is read now; only records tagged `valid` count. They differ while a seek is under way.
@@ -105,7 +81,7 @@ struct Generation {
 }
 
 impl Shared {
-    fn partitions(&self) -> MutexGuard<'_, HashMap<i32, Generation>> {
+    fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Generation>> {
         // A panic while holding this lock leaves plain numbers behind, never a half-made state.
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,23 +94,25 @@ impl Reader {
     /// If librdkafka refuses the settings. The broker need not be there.
     pub fn start<P>(setup: ReaderSetup<P>) -> Result<Self, KafkaError>
     where
-        P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
+        P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
     {
         let shared = Arc::new(Shared::default());
-        let context =
-            Rebalancing { shared: Arc::clone(&shared), topic: setup.topic.clone(), positions: setup.positions };
+        let names = Names(setup.topics.into());
+        let context = Rebalancing { shared: Arc::clone(&shared), names: names.clone(), positions: setup.positions };
         let consumer: BaseConsumer<Rebalancing<P>> = setup.client.create_with_context(context)?;
-        consumer.subscribe(&[&setup.topic])?;
+        consumer.subscribe(&names.0.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())?;
         let (send, batches) = async_mpsc::channel(1);
         let (handbacks, receive) = mpsc::channel();
         let poller = Poller {
             consumer,
-            topic: setup.topic,
+            names,
             shared: Arc::clone(&shared),
             handbacks: receive,
             batches: send,
-            batch_records: setup.batch_records,
+            limits: setup.batches,
             read: Vec::new(),
+            read_bytes: 0,
+            read_since: None,
             pending: Vec::new(),
             fatal: Fatal::No,
         };
@@ -149,7 +127,7 @@ impl Reader {
             {
                 let partitions = self.shared.partitions();
                 batch.retain(|record| {
-                    partitions.get(&record.partition).is_some_and(|known| known.valid == record.generation)
+                    partitions.get(&record.at()).is_some_and(|known| known.valid == record.generation)
                 });
             }
             if !batch.is_empty() {
@@ -160,32 +138,32 @@ impl Reader {
 
     /// Whether a partition's records read so far still count.
     pub fn still_owns(&self, record: &Record) -> bool {
-        self.shared.partitions().get(&record.partition).is_some_and(|known| known.valid == record.generation)
+        self.shared.partitions().get(&record.at()).is_some_and(|known| known.valid == record.generation)
     }
 
     /// Reads a partition again from an offset; what was read of it before no longer counts.
-    pub fn seek(&self, partition: i32, to: i64) {
+    pub fn seek(&self, at: TopicPartition, to: i64) {
         let mut partitions = self.shared.partitions();
-        let Some(known) = partitions.get_mut(&partition) else { return };
+        let Some(known) = partitions.get_mut(&at) else { return };
         known.valid += 1;
         // The thread is gone only when stopping, and then nobody reads again.
-        let _ = self.handbacks.send(Handback { partition, to, generation: known.valid });
+        let _ = self.handbacks.send(Handback { at, to, generation: known.valid });
     }
 
     /// Partitions this member holds.
-    pub fn assigned(&self) -> Vec<i32> {
+    pub fn assigned(&self) -> Vec<TopicPartition> {
         self.shared.partitions().keys().copied().collect()
     }
 
     /// For tests: partitions that are not fetched now, because a full batch waits.
     #[cfg(test)]
-    pub(crate) fn paused(&self) -> Vec<i32> {
-        self.shared.partitions().iter().filter(|(_, known)| known.paused).map(|(partition, _)| *partition).collect()
+    pub(crate) fn paused(&self) -> Vec<TopicPartition> {
+        self.shared.partitions().iter().filter(|(_, known)| known.paused).map(|(at, _)| *at).collect()
     }
 
     /// For tests without a broker: as if these partitions had just been assigned to whoever holds [`Record::kept`] ones.
     #[cfg(test)]
-    pub(crate) fn own(&self, partitions: &[i32]) {
+    pub(crate) fn own(&self, partitions: &[TopicPartition]) {
         self.shared.partitions().extend(partitions.iter().map(|it| (*it, Generation::default())));
     }
 
@@ -207,15 +185,18 @@ impl Drop for Reader {
 
 struct Poller<P>
 where
-    P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     consumer: BaseConsumer<Rebalancing<P>>,
-    topic: String,
+    names: Names,
     shared: Arc<Shared>,
     handbacks: mpsc::Receiver<Handback>,
     batches: async_mpsc::Sender<Batch>,
-    batch_records: usize,
+    limits: Batches,
     read: Batch,
+    read_bytes: usize,
+    /// When the first of them was read.
+    read_since: Option<Instant>,
     pending: Vec<Handback>,
     fatal: Fatal,
 }
@@ -229,15 +210,13 @@ enum Fatal {
 
 impl<P> Poller<P>
 where
-    P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
             self.take_handbacks();
-            // A short wait while a batch is due to be handed over, a longer one while there is nothing to do.
-            let wait = if self.read.is_empty() { 100 } else { 2 };
-            self.poll(Duration::from_millis(wait));
-            while self.read.len() < self.batch_records && self.poll(Duration::ZERO) {}
+            self.poll(self.idle());
+            while !self.is_full() && self.poll(Duration::ZERO) {}
             self.hand_over();
             self.keep_within_bounds();
         }
@@ -248,55 +227,74 @@ where
         match self.consumer.poll(wait) {
             None => false,
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                tracing::error!(topic = self.topic, %code, "kafka consumer is at its end: another one has its group instance id, or it was refused");
+                tracing::error!(%code, "kafka consumer is at its end: another one has its group instance id, or it was refused");
                 self.fatal = Fatal::Yes;
                 false
             }
             Some(Err(problem)) => {
-                tracing::warn!(topic = self.topic, error = %problem, "kafka consumer reports a problem");
+                tracing::warn!(error = %problem, "kafka consumer reports a problem");
                 false
             }
             Some(Ok(message)) => {
-                let generation = self.shared.partitions().get(&message.partition()).map(|it| it.written);
+                let Some(topic) = self.names.topic(message.topic()) else { return true };
+                let at = TopicPartition { topic, partition: message.partition() };
+                let generation = self.shared.partitions().get(&at).map(|it| it.written);
                 let Some(generation) = generation else { return true };
-                self.read.push(Record {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    key: message.key().map(<[u8]>::to_vec),
-                    payload: message.payload().map(<[u8]>::to_vec),
-                    headers: message.headers().map(owned).unwrap_or_default(),
-                    generation,
-                });
+                let record = Record::read(topic, &message, generation);
+                self.read_since.get_or_insert_with(clock::instant);
+                self.read_bytes += record.size();
+                self.read.push(record);
                 true
             }
         }
     }
 
     fn hand_over(&mut self) {
-        if self.read.is_empty() {
+        if self.read.is_empty() || !self.due_in().is_zero() {
             return;
         }
         if let Err(async_mpsc::error::TrySendError::Full(back)) = self.batches.try_send(std::mem::take(&mut self.read))
         {
             self.read = back;
+        } else {
+            self.read_bytes = 0;
+            self.read_since = None;
         }
+    }
+
+    /// How long a poll may wait for a record: shortly while a batch is due to be handed over.
+    fn idle(&self) -> Duration {
+        let most = Duration::from_millis(100);
+        if self.read.is_empty() { most } else { self.due_in().clamp(Duration::from_millis(2), most) }
+    }
+
+    /// In what time what was read is to be handed over.
+    fn due_in(&self) -> Duration {
+        if self.is_full() {
+            return Duration::ZERO;
+        }
+        self.read_since.map_or(Duration::ZERO, |since| self.limits.wait.saturating_sub(since.elapsed()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.read.len() >= self.limits.records || self.read_bytes >= self.limits.bytes
     }
 
     /// Stops fetching while a full batch waits, and goes on polling so that the group stays whole.
     fn keep_within_bounds(&mut self) {
-        let full = self.read.len() >= self.batch_records;
+        let full = self.is_full();
         // Whatever was assigned since the last look is not paused yet.
-        let changed: Vec<i32> =
+        let changed: Vec<TopicPartition> =
             self.shared.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
         if changed.is_empty() {
             return;
         }
-        let list = partitions_of(&self.topic, &changed);
+        let list = self.names.list(&changed);
         let done = if full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         match done {
             // They come and go on this thread only, while polling.
             Ok(()) => self.shared.partitions().values_mut().for_each(|it| it.paused = full),
-            Err(problem) => tracing::warn!(topic = self.topic, error = %problem, "fetching was not paused or resumed"),
+            Err(problem) => tracing::warn!(error = %problem, "fetching was not paused or resumed"),
         }
     }
 
@@ -305,19 +303,22 @@ where
         self.pending.extend(self.handbacks.try_iter());
         let mut left = Vec::new();
         for handback in std::mem::take(&mut self.pending) {
-            let Handback { partition, to, generation } = handback;
-            self.read.retain(|record| record.partition != partition);
-            if self.shared.partitions().get(&partition).is_none_or(|known| known.valid != generation) {
+            let Handback { at, to, generation } = handback;
+            self.read.retain(|record| record.at() != at);
+            self.read_bytes = self.read.iter().map(Record::size).sum();
+            self.read_since = self.read_since.filter(|_| !self.read.is_empty());
+            if self.shared.partitions().get(&at).is_none_or(|known| known.valid != generation) {
                 continue; // The partition has left, or was handed back again since.
             }
-            match self.consumer.seek(&self.topic, partition, Offset::Offset(to), Duration::from_secs(5)) {
+            match self.consumer.seek(self.names.of(at.topic), at.partition, Offset::Offset(to), Duration::from_secs(5))
+            {
                 Ok(()) => {
-                    if let Some(known) = self.shared.partitions().get_mut(&partition) {
+                    if let Some(known) = self.shared.partitions().get_mut(&at) {
                         known.written = generation;
                     }
                 }
                 Err(problem) => {
-                    tracing::debug!(topic = self.topic, partition, error = %problem, "seek failed, will be tried again");
+                    tracing::debug!(partition = %at, error = %problem, "seek failed, will be tried again");
                     left.push(handback);
                 }
             }
@@ -326,21 +327,31 @@ where
     }
 }
 
-fn owned(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, Vec<u8>)> {
-    headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
-}
+/// The topics' names on the broker, both ways.
+#[derive(Clone)]
+struct Names(Arc<[(Topic, String)]>);
 
-fn partitions_of(topic: &str, partitions: &[i32]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition(topic, *partition);
+impl Names {
+    fn of(&self, topic: Topic) -> &str {
+        self.0.iter().find(|(known, _)| *known == topic).map_or(topic.as_str(), |(_, name)| name)
     }
-    list
+
+    fn topic(&self, name: &str) -> Option<Topic> {
+        self.0.iter().find(|(_, known)| known == name).map(|(topic, _)| *topic)
+    }
+
+    fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for at in partitions {
+            list.add_partition(self.of(at.topic), at.partition);
+        }
+        list
+    }
 }
 
 struct Rebalancing<P> {
     shared: Arc<Shared>,
-    topic: String,
+    names: Names,
     positions: P,
 }
 
@@ -351,10 +362,14 @@ impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
 
 impl<P> ConsumerContext for Rebalancing<P>
 where
-    P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let elements = list.elements();
+        let partitions: Vec<TopicPartition> = elements
+            .iter()
+            .filter_map(|it| Some(TopicPartition { topic: self.names.topic(it.topic())?, partition: it.partition() }))
+            .collect();
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.assign(consumer, &partitions)
         } else {
@@ -364,35 +379,35 @@ where
             consumer.incremental_unassign(list)
         };
         match done {
-            Ok(()) => tracing::debug!(topic = self.topic, ?partitions, ?event, "partitions changed hands"),
-            Err(problem) => tracing::error!(topic = self.topic, error = %problem, "rebalance failed"),
+            Ok(()) => tracing::debug!(?partitions, ?event, "partitions changed hands"),
+            Err(problem) => tracing::error!(error = %problem, "rebalance failed"),
         }
     }
 }
 
 impl<P> Rebalancing<P>
 where
-    P: Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync + 'static,
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Result<(), KafkaError> {
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         let positions = (self.positions)(partitions);
         let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            let from = match positions.get(partition) {
-                Some(next) if !self.ends_before(consumer, *partition, *next) => Offset::Offset(*next),
+        for at in partitions {
+            let from = match positions.get(at) {
+                Some(next) if !self.ends_before(consumer, *at, *next) => Offset::Offset(*next),
                 Some(_) | None => Offset::Beginning,
             };
-            list.add_partition_offset(&self.topic, *partition, from)?;
+            list.add_partition_offset(self.names.of(at.topic), at.partition, from)?;
         }
         let mut known = self.shared.partitions();
-        for partition in partitions {
+        for at in partitions {
             // Above any number used before, so that what is still queued from an earlier stay does not count.
             let next = stamp();
-            known.insert(*partition, Generation { written: next, valid: next, paused: false });
+            known.insert(*at, Generation { written: next, valid: next, paused: false });
         }
         drop(known);
         // librdkafka keeps the pause of a partition that was revoked while paused.
-        consumer.resume(&partitions_of(&self.topic, partitions))?;
+        consumer.resume(&self.names.list(partitions))?;
         consumer.incremental_assign(&list)
     }
 }
@@ -400,11 +415,11 @@ where
 impl<P: Send + Sync + 'static> Rebalancing<P> {
     /// Whether the log is shorter than what was read of it: then it is another log, and is shown from its beginning to
     /// whoever knows what was read. A broker that does not say is believed to hold the old one.
-    fn ends_before(&self, consumer: &BaseConsumer<Self>, partition: i32, next: i64) -> bool
+    fn ends_before(&self, consumer: &BaseConsumer<Self>, at: TopicPartition, next: i64) -> bool
     where
         Self: ConsumerContext,
     {
-        let asked = consumer.fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
+        let asked = consumer.fetch_watermarks(self.names.of(at.topic), at.partition, Duration::from_secs(1));
         asked.is_ok_and(|(_, end)| end < next)
     }
 }

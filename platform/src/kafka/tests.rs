@@ -9,7 +9,10 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::{Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record, create_topics};
+use super::{
+    Batches, Config, NotDurable, Outgoing, Producer, Reader, ReaderSetup, Record, TopicPartition, create_topics,
+};
+use crate::clock;
 use crate::tests::broker;
 
 type Broker = MockCluster<'static, DefaultProducerContext>;
@@ -41,16 +44,22 @@ async fn publish(producer: &Producer, partition: i32, numbers: std::ops::Range<u
     }
 }
 
-fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
-    read_as("test", config, positions)
+fn on(partition: i32) -> TopicPartition {
+    TopicPartition { topic: Topic::UsageEvents, partition }
 }
 
-fn read_as(instance: &str, config: &Config, positions: HashMap<i32, i64>) -> Reader {
+fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
+    read_as("test", config, positions, BATCHES)
+}
+
+const BATCHES: Batches = Batches { records: 10, bytes: 100_000, wait: Duration::ZERO };
+
+fn read_as(instance: &str, config: &Config, positions: HashMap<i32, i64>, batches: Batches) -> Reader {
     Reader::start(ReaderSetup {
         client: config.consumer(ProcessorName::named("metering"), instance),
-        topic: config.topic(Topic::UsageEvents),
-        batch_records: 10,
-        positions: move |_: &[i32]| positions.clone(),
+        topics: vec![(Topic::UsageEvents, config.topic(Topic::UsageEvents))],
+        batches,
+        positions: move |_: &[TopicPartition]| positions.iter().map(|(it, next)| (on(*it), *next)).collect(),
     })
     .unwrap()
 }
@@ -123,12 +132,58 @@ async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_
     publish(&producer, 0, 0..30).await;
     let mut reader = read_from(&config, HashMap::new());
     let (_, records) = take(&mut reader, 10).await;
-    reader.seek(0, 5);
+    reader.seek(on(0), 5);
     assert!(records.iter().all(|it| !reader.still_owns(it)));
     let (read, records) = take(&mut reader, 25).await;
     let expected: Vec<String> = (5..30).map(|n| format!("0/{n} {n}")).collect();
     assert_eq!(read, expected);
     assert!(records.iter().all(|it| reader.still_owns(it)));
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_a_bound_in_bytes_and_so_has_what_waits_behind_it() {
+    let (_broker, config) = mock_broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    let published = join_all((0..16).map(|number| producer.publish(numbered(number % 2, &[b'x'; 30_000]))));
+    assert!(published.await.iter().all(Result::is_ok));
+    let mut reader = read_from(&config, HashMap::new());
+    // Nobody takes the first batch, so a second one waits behind it.
+    until("a full batch waits", || reader.paused().len() == 2).await;
+    let mut read = 0;
+    while read < 16 {
+        let batch = tokio::time::timeout(Duration::from_secs(40), reader.next()).await.expect("records come").unwrap();
+        assert!(batch.len() <= 4, "{} records of 30 kB where 100 kB are the bound", batch.len());
+        read += batch.len();
+    }
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_may_wait_gathers_what_comes_meanwhile() {
+    let (_broker, config) = mock_broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    // For so long that only a full batch can be why it is handed over.
+    let batches = Batches { wait: Duration::from_secs(3_600), ..BATCHES };
+    let mut reader = read_as("test", &config, HashMap::new(), batches);
+    for number in 0..5 {
+        publish(&producer, number % 2, 0..2).await;
+    }
+    let batch = tokio::time::timeout(Duration::from_secs(40), reader.next()).await.expect("it is full").unwrap();
+    assert_eq!(batch.len(), 10);
+    reader.stop().await;
+    let batches = Batches { wait: Duration::from_millis(300), ..BATCHES };
+    let mut reader = read_as("test", &config, HashMap::from([(0, 5)]), batches);
+    let began = clock::instant();
+    let mut read = 0;
+    while read < 5 {
+        read += tokio::time::timeout(Duration::from_secs(40), reader.next())
+            .await
+            .expect("it waits no longer")
+            .unwrap()
+            .len();
+    }
+    assert!(began.elapsed() >= batches.wait);
     reader.stop().await;
 }
 
@@ -152,6 +207,42 @@ async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
     assert!(matches!(answer, Ok(Err(NotDurable::Unconfirmed(_)))), "{answer:?}");
     broker.broker_up(1).unwrap();
     publish(&producer, 0, 2..3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_whose_sequence_the_broker_has_lost_is_replaced() {
+    let (broker, config) = mock_broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    publish(&producer, 0, 0..1).await;
+    let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    broker.request_errors(RDKafkaApiKey::Produce, &[lost]);
+    let refused = producer.publish(numbered(0, b"1")).await;
+    assert!(matches!(refused, Err(NotDurable::Unconfirmed(_))), "{refused:?}");
+    producer.ping(Duration::from_secs(3)).await.unwrap();
+    publish(&producer, 0, 2..4).await;
+    let mut reader = read_from(&config, HashMap::new());
+    assert_eq!(take(&mut reader, 3).await.0, ["0/0 0", "0/1 2", "0/2 3"]);
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_the_broker_refused_at_its_start_is_replaced() {
+    let (broker, config) = mock_broker();
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    broker.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+    let producer = Producer::impatient(&config, "test").unwrap();
+    // The broker refuses once.
+    let publishes = async { while producer.publish(numbered(0, b"0")).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(30), publishes).await.expect("it is replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_is_asked_for_the_broker_that_it_publishes_to() {
+    let (broker, config) = mock_broker();
+    let producer = Producer::impatient(&config, "test").unwrap();
+    producer.ping(Duration::from_secs(10)).await.unwrap();
+    broker.broker_down(1).unwrap();
+    assert!(producer.ping(Duration::from_millis(500)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,11 +273,11 @@ async fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() 
     create_topics(&config).await.unwrap();
     let producer = Producer::impatient(&config, "test").unwrap();
     join_all((0..2).map(|partition| publish(&producer, partition, 0..100))).await;
-    let mut first = read_as("first", &config, HashMap::new());
+    let mut first = read_as("first", &config, HashMap::new(), BATCHES);
     until("a full batch waits", || first.paused().len() == 2).await;
-    let second = read_as("second", &config, HashMap::new());
+    let second = read_as("second", &config, HashMap::new(), BATCHES);
     until("the other member has a partition", || first.assigned().len() == 1 && second.assigned().len() == 1).await;
-    let (kept, left) = (first.assigned()[0], second.assigned()[0]);
+    let (kept, left) = (first.assigned()[0].partition, second.assigned()[0].partition);
     let end_of = async |reader: &mut Reader, partition: i32| {
         let end = format!("{partition}/99 99");
         while !take(reader, 1).await.0.contains(&end) {}

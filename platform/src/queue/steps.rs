@@ -61,12 +61,13 @@ impl<W: Work> Steps<W> {
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;
         store::promote(&tx, W::QUEUE, 1_000).await?;
-        let companies = store::ready_companies(&tx, W::QUEUE, CompanyId(i64::MIN), 1_000).await?;
-        let offers: Vec<Offer> = companies.into_iter().map(|company| Offer { company, most, before: None }).collect();
-        let (_, starting) = load::claim_and_load(&self.0, &tx, &offers, most).await.map_err(|it| it.failure)?;
+        let sweep = store::ready_companies(&tx, W::QUEUE, CompanyId(i64::MIN), 1_000).await?;
+        let offers: Vec<Offer> =
+            sweep.companies.into_iter().map(|company| Offer { company, most, before: None }).collect();
+        let begun = load::claim_and_load(&self.0, &tx, &offers, most).await.map_err(|it| it.failure)?;
         tx.commit().await?;
         let started = |it: load::Starting<W>| Started { claimed: it.claimed, job: it.job, known: it.known };
-        Ok(starting.into_iter().map(started).collect())
+        Ok(begun.starting.into_iter().map(started).collect())
     }
 
     /// Commits a result; nothing if its lease was lost.

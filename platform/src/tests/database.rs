@@ -102,7 +102,7 @@ impl Database {
                    select outbox_id, key, payload, headers from gone order by outbox_id";
         let rows = self.root.query(sql, &[&topic.as_str()]).await.unwrap();
         let record = |row: &platform::postgres::Row| {
-            Record::kept(0, row.get(0), row.get(1), row.get(2), headers_from_json(&row.get(3)))
+            Record::kept(topic, 0, row.get(0), row.get(1), row.get(2), headers_from_json(&row.get(3)))
         };
         rows.iter().map(record).collect()
     }

@@ -1,6 +1,6 @@
 //! Marks: an event is handled once, however often it comes.
 
-use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName};
+use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName, Topic};
 use platform::marks::{self, Replay, Seen, Standing};
 use uuid::Uuid;
 
@@ -9,7 +9,14 @@ use super::database::{Database, in_a_database};
 const REPLY: ProcessorName = ProcessorName::named("reply");
 
 fn seen(company: i64, event: u128, replay: Replay) -> Seen {
-    Seen { company: CompanyId(company), event: EventId(Uuid::from_u128(event)), partition: 3, offset: 7, replay }
+    Seen {
+        company: CompanyId(company),
+        event: EventId(Uuid::from_u128(event)),
+        topic: Topic::InboundMessages,
+        partition: 3,
+        offset: 7,
+        replay,
+    }
 }
 
 fn new(event: u128) -> Seen {
@@ -23,7 +30,7 @@ fn replayed(event: u128) -> Seen {
 async fn open(database: &Database, processor: ProcessorName, events: &[Seen]) -> Vec<Standing> {
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    let standings = marks::open(&tx, processor, "inbound.messages", events).await.unwrap();
+    let standings = marks::open(&tx, processor, events).await.unwrap();
     tx.commit().await.unwrap();
     standings
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod broker;
 pub(crate) mod database;
+mod intake;
 mod marks;
 mod outbox;
 mod park;
+mod postgres;
 mod relay;

@@ -64,7 +64,14 @@ fn malformed_headers_are_left_out() {
 
 fn record() -> Record {
     let headers = vec![("company".to_owned(), b"1".to_vec()), ("odd".to_owned(), vec![0xff, 0, 0xfe])];
-    Record::kept(3, 7, Some(b"1/551199990001".to_vec()), Some(b"\x00not json\xff".to_vec()), headers)
+    Record::kept(
+        Topic::InboundMessages,
+        3,
+        7,
+        Some(b"1/551199990001".to_vec()),
+        Some(b"\x00not json\xff".to_vec()),
+        headers,
+    )
 }
 
 async fn park(database: &Database, record: &Record, class: &'static str, attempts: i32) {

@@ -181,7 +181,7 @@ impl Intake for Consumer {
     type Payload = Alert;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
-    const TOPIC: Topic = Topic::Alerts;
+    const TOPICS: &'static [Topic] = &[Topic::Alerts];
     const KINDS: &'static [Kind] = Kind::ALERTS;
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 

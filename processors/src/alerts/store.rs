@@ -303,7 +303,7 @@ pub(super) async fn record(tx: &Transaction<'_>, company: CompanyId, event: Even
     .await?;
     Ok(rows.first().map(|row| {
         let headers = row.get::<_, Option<serde_json::Value>>(4).unwrap_or_default();
-        Record::kept(row.get(0), row.get(1), row.get(2), row.get(3), park::headers_from_json(&headers))
+        Record::kept(Topic::Alerts, row.get(0), row.get(1), row.get(2), row.get(3), park::headers_from_json(&headers))
     }))
 }
 

@@ -116,7 +116,7 @@ impl Intake for Consumer {
     type Payload = OutboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
-    const TOPIC: Topic = Topic::OutboundMessages;
+    const TOPICS: &'static [Topic] = &[Topic::OutboundMessages];
     const KINDS: &'static [Kind] = &[Kind::OutboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 

@@ -68,7 +68,7 @@ impl Intake for Consumer {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
-    const TOPIC: Topic = Topic::UsageEvents;
+    const TOPICS: &'static [Topic] = &[Topic::UsageEvents];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {

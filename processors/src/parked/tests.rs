@@ -26,7 +26,14 @@ fn record(event: u128) -> Record {
         ("odd".to_owned(), vec![0xff, 0, 0xfe]),
         (header::ATTEMPT.to_owned(), b"1".to_vec()),
     ];
-    Record::kept(3, 7, Some(b"1/551199990001".to_vec()), Some(vec![0, 0xff, event as u8]), headers)
+    Record::kept(
+        Topic::InboundMessages,
+        3,
+        7,
+        Some(b"1/551199990001".to_vec()),
+        Some(vec![0, 0xff, event as u8]),
+        headers,
+    )
 }
 
 async fn park(room: &Room<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {

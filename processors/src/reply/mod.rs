@@ -137,7 +137,7 @@ impl Intake for Consumer {
     type Payload = domain::InboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
-    const TOPIC: Topic = Topic::InboundMessages;
+    const TOPICS: &'static [Topic] = &[Topic::InboundMessages];
     const KINDS: &'static [Kind] = &[Kind::InboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 

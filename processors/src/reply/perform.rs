@@ -1,8 +1,8 @@
 //! Effects on rows, inside one transaction: taking a message in, ending turns.
 
 use domain::{
-    Activity, ContactId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage, Purpose,
-    SCHEMA, Topic, TurnEnded, UsageEvent, header,
+    Activity, ContactId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage,
+    Purpose, SCHEMA, Topic, TurnEnded, UsageEvent, header,
 };
 use jiff::Timestamp;
 use metrics::counter;

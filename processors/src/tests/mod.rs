@@ -74,7 +74,7 @@ impl Room<'_> {
     pub(crate) fn record<T: serde::Serialize>(&self, topic: Topic, subject: &str, envelope: &Envelope<T>) -> Record {
         let entry = Entry::of_event(topic, subject, (2, 1), envelope, None).unwrap();
         let offset = self.offset.fetch_add(1, Ordering::Relaxed);
-        Record::kept(0, offset, Some(entry.key), Some(entry.payload), entry.headers)
+        Record::kept(entry.topic, 0, offset, Some(entry.key), Some(entry.payload), entry.headers)
     }
 
     /// Takes records in, in one transaction.
@@ -84,7 +84,7 @@ impl Room<'_> {
         let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KINDS).unwrap());
         let envelopes: Vec<Envelope<I::Payload>> = envelopes.collect();
         let seen: Vec<Seen> = envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
-        let standings = marks::open(&tx, I::PROCESSOR, I::TOPIC.as_str(), &seen).await?;
+        let standings = marks::open(&tx, I::PROCESSOR, &seen).await?;
         let all = envelopes.into_iter().zip(records).zip(&standings);
         let fresh: Vec<Fresh<'_, I::Payload>> = all
             .filter(|(_, standing)| **standing != Standing::Duplicate)
@@ -121,5 +121,5 @@ pub(crate) fn sealer() -> Arc<Sealer> {
 fn seen<T>(envelope: &Envelope<T>, record: &Record) -> Seen {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
     let (company, event) = (envelope.company_id, envelope.event_id);
-    Seen { company, event, partition: record.partition, offset: record.offset, replay }
+    Seen { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
 }

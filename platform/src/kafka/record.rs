@@ -1,0 +1,90 @@
+//! A record as it was read, owned by us.
+
+use std::fmt;
+
+use domain::Topic;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
+
+/// A partition of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// A record as it lay on the topic.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its topic.
+    pub topic: Topic,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// Its value's bytes.
+    pub payload: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub(super) generation: u64,
+}
+
+impl Record {
+    /// Takes a record over from librdkafka.
+    pub(super) fn read(topic: Topic, message: &BorrowedMessage<'_>, generation: u64) -> Self {
+        let owned = |headers: &BorrowedHeaders| -> Vec<(String, Vec<u8>)> {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+        };
+        Record {
+            topic,
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            headers: message.headers().map(owned).unwrap_or_default(),
+            generation,
+        }
+    }
+
+    /// A record that is no longer on its way in: kept beside its work, to be parked with it if need be.
+    pub fn kept(
+        topic: Topic,
+        partition: i32,
+        offset: i64,
+        key: Option<Vec<u8>>,
+        payload: Option<Vec<u8>>,
+        headers: Vec<(String, Vec<u8>)>,
+    ) -> Self {
+        Record { topic, partition, offset, key, payload, headers, generation: 0 }
+    }
+
+    /// What it takes in memory, in bytes: key, value and headers.
+    pub(super) fn size(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        headers + [&self.key, &self.payload].into_iter().flatten().map(Vec::len).sum::<usize>()
+    }
+
+    /// Where it lay, without its offset.
+    pub fn at(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic, partition: self.partition }
+    }
+
+    /// A header's bytes, the first of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// A header's text, if it is text.
+    pub fn header_text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.header(name)?).ok()
+    }
+}

@@ -1,0 +1,144 @@
+//! An intake over two topics, on a real Kafka: a crash and a restart lose nothing and take nothing in twice, however it
+//! accounts for what it has read.
+
+use std::time::Duration;
+
+use domain::{Envelope, EventId, Kind, Mark, ProcessorName, SCHEMA, Topic, header};
+use platform::intake::{self, Accounting, Fresh, Intake, Taken};
+use platform::kafka::{self, Config, Outgoing, Producer};
+use platform::postgres::{Failure, Transaction};
+use platform::queue::Wake;
+use platform::task::{self, Stop};
+use platform::{clock, watermarks};
+use uuid::Uuid;
+
+use super::broker;
+use super::database::{Database, in_a_database};
+
+const TOPICS: [Topic; 2] = [Topic::UsageEvents, Topic::Alerts];
+const PARTITIONS: u16 = 2;
+
+/// Writes down each event it takes in, and ignores every seventh.
+struct Archive<const BY_RANGE: bool>;
+
+impl<const BY_RANGE: bool> Intake for Archive<BY_RANGE> {
+    type Payload = u32;
+
+    const PROCESSOR: ProcessorName = ProcessorName::named("metering");
+    const TOPICS: &'static [Topic] = &TOPICS;
+    const KINDS: &'static [Kind] = &[Kind::Usage];
+    const ACCOUNTING: Accounting = if BY_RANGE { Accounting::ByRange } else { Accounting::ByEvent };
+
+    fn batches(&self, kafka: &Config) -> kafka::Batches {
+        kafka::Batches { records: 7, wait: Duration::from_millis(20), ..kafka.batches() }
+    }
+
+    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, u32>]) -> Result<Taken, Failure> {
+        let mut marks = Vec::new();
+        for it in fresh {
+            let (topic, number) = (it.record.topic.as_str(), i64::from(it.envelope.payload));
+            tx.execute("insert into archived (topic, number) values ($1, $2)", &[&topic, &number]).await?;
+            let ignored = Mark::Ignored(domain::IgnoreReason::Group);
+            marks.push(if it.envelope.payload % 7 == 0 { ignored } else { Mark::Done });
+        }
+        Ok(marks.into())
+    }
+}
+
+async fn publish(producer: &Producer, topic: Topic, number: u32) {
+    let event = EventId(Uuid::from_u128(u128::from(number) << 8 | topic as u128));
+    let now = clock::now();
+    let payload = Envelope {
+        schema: SCHEMA,
+        event_id: event,
+        company_id: domain::CompanyId(1),
+        kind: Kind::Usage,
+        occurred_at: now,
+        received_at: now,
+        payload: number,
+    };
+    // One in each partition of each topic cannot be read.
+    let payload = if number / 2 == 3 { b"garbage".to_vec() } else { payload.write().unwrap() };
+    let event = event.to_string();
+    let headers: [kafka::Header<'_>; 2] = [(header::COMPANY, b"1"), (header::EVENT_ID, event.as_bytes())];
+    let partition = (number % u32::from(PARTITIONS)) as i32;
+    let outgoing = Outgoing { topic, partition, key: b"1".to_vec(), payload, headers: &headers };
+    producer.publish(outgoing).await.unwrap();
+}
+
+async fn archived(database: &Database) -> usize {
+    database.rows("select from archived").await.len()
+}
+
+async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Database, kafka: &Config) {
+    kafka::create_topics(kafka).await.unwrap();
+    database.run("create table archived (topic text, number bigint)").await;
+    database.run("grant insert on archived to secretaria_service").await;
+    let producer = Producer::impatient(kafka, "test").unwrap();
+    let publish_all = async |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            for topic in TOPICS {
+                publish(&producer, topic, number).await;
+            }
+        }
+    };
+    let member = |stop: &Stop| {
+        let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
+        task::spawn("member", async move {
+            intake::run(Archive::<BY_RANGE>, db, &kafka, "one", Wake::default(), stop).await
+        })
+    };
+    let until = async |count: usize| {
+        let reached = async { while archived(database).await < count {} };
+        tokio::time::timeout(Duration::from_secs(60), reached).await.expect("they are taken in");
+    };
+    publish_all(0..60).await;
+    let first = member(&Stop::new());
+    until(20).await;
+    first.abort(); // In the midst of whatever it does.
+    publish_all(60..100).await;
+    let stop = Stop::new();
+    let second = member(&stop);
+    until(2 * 98).await;
+    stop.cancel();
+    second.await.unwrap().unwrap();
+    let sql = "select topic, count(*), count(distinct number) from archived group by topic order by topic";
+    assert_eq!(database.rows(sql).await, ["alerts | 98 | 98", "usage.events | 98 | 98"]);
+    watermarks::snapshot(&database.service, kafka).await.unwrap();
+    database.conserves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intake_over_two_topics_survives_a_restart() {
+    let Some(kafka) = broker::kafka(PARTITIONS) else { return };
+    in_a_database(async |database| {
+        a_restart_loses_and_doubles_nothing::<false>(database, &kafka).await;
+        let sql = "select state, count(*) from event_marks group by state order by state";
+        assert_eq!(database.rows(sql).await, ["done | 168", "ignored | 28", "parked | 4"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intake_that_accounts_by_range_survives_a_restart_and_conservation_sees_what_is_amiss() {
+    let Some(kafka) = broker::kafka(PARTITIONS) else { return };
+    in_a_database(async |database| {
+        a_restart_loses_and_doubles_nothing::<true>(database, &kafka).await;
+        let sums = "select sum(done), sum(ignored), sum(parked), count(*) < 200 from event_ranges";
+        assert_eq!(database.rows(sums).await, ["168 | 28 | 4 | t"]);
+        assert_eq!(database.rows("select from event_marks").await, [""; 0]);
+        let law = async || {
+            let sql = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/checks/conservation.sql"));
+            let broken = format!("select distinct law from ({}) it order by law", sql.trim_end().trim_end_matches(';'));
+            database.rows(&broken).await
+        };
+        database.run("update event_ranges set done = done + 1 where partition = 0 and first_offset = 0").await;
+        assert_eq!(law().await, ["a range counts every offset it spans", "every fresh record has a mark"]);
+        database.run("delete from event_ranges where partition = 0 and first_offset = 0").await;
+        assert_eq!(
+            law().await,
+            ["every fresh record has a mark", "ranges follow one another up to where reading stands"]
+        );
+    })
+    .await;
+}
