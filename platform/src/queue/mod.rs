@@ -41,7 +41,7 @@ pub use retry::{Schedule, ScheduleSettings, retry_after, retry_info};
 pub use steps::{Started, Steps};
 pub use store::{Enqueued, enqueue};
 pub use wake::Wake;
-pub use work::{Call, HoldLimit, Loaded, Performed, Summary, Work};
+pub use work::{Call, HoldLimit, Loaded, LoadedJobs, Performed, Summary, Work};
 pub use worker::{Worker, open_circuits};
 
 /// A queue, by its name in tables, metrics and commands.

@@ -1,13 +1,14 @@
 //! What the worker does, one step at a time: for tests of a processor, which decide themselves when what happens.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::CompanyId;
 
-use super::job::{Claimed, Ending};
+use super::job::{Claimed, Ending, Lease};
 use super::store::{self, Ended, Offer};
-use super::work::{Performed, Work};
-use super::worker::{Shared, Worker};
+use super::work::{Call, Performed, Work};
+use super::worker::{Admitted, Shared, Worker};
 use super::{leases, load};
 use crate::postgres::Failure;
 
@@ -22,6 +23,8 @@ pub struct Started<W: Work> {
     pub job: W::Job,
     /// The result, where it is known without a call.
     pub known: Option<W::Output>,
+    /// Reported with the first result; a job that is dropped without one says nothing of its provider.
+    admitted: Mutex<Option<Admitted<W>>>,
 }
 
 impl<W: Work> Steps<W> {
@@ -66,8 +69,28 @@ impl<W: Work> Steps<W> {
             sweep.companies.into_iter().map(|company| Offer { company, most, before: None }).collect();
         let begun = load::claim_and_load(&self.0, &tx, &offers, most).await.map_err(|it| it.failure)?;
         tx.commit().await?;
-        let started = |it: load::Starting<W>| Started { claimed: it.claimed, job: it.job, known: it.known };
+        let started = |it: load::Starting<W>| Started {
+            claimed: it.claimed,
+            job: it.job,
+            known: it.known,
+            admitted: Mutex::new(Some(it.admitted)),
+        };
         Ok(begun.starting.into_iter().map(started).collect())
+    }
+
+    /// Claims at most `most` jobs, makes their calls one after the other, and commits each result; says how many.
+    ///
+    /// # Errors
+    /// If Postgres refuses.
+    pub async fn run(&self, most: usize) -> Result<usize, Failure> {
+        let started = self.claim(most).await?;
+        for it in &started {
+            match &it.known {
+                Some(output) => self.finish(it, output).await?,
+                None => self.finish(it, &self.0.work.call(&it.claimed, &it.job, &Call::new()).await).await?,
+            };
+        }
+        Ok(started.len())
     }
 
     /// Commits a result; nothing if its lease was lost.
@@ -75,23 +98,44 @@ impl<W: Work> Steps<W> {
     /// # Errors
     /// If Postgres refuses.
     pub async fn finish(&self, started: &Started<W>, output: &W::Output) -> Result<Option<Ending>, Failure> {
+        Ok(self.finish_all(&[(started, output)]).await?.pop().flatten())
+    }
+
+    /// Commits results in one transaction, and says in their order how they ended; nothing where a lease was lost.
+    ///
+    /// # Errors
+    /// If Postgres refuses.
+    pub async fn finish_all(&self, results: &[(&Started<W>, &W::Output)]) -> Result<Vec<Option<Ending>>, Failure> {
+        for (started, output) in results {
+            let admitted = started.admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(admitted) = admitted {
+                admitted.report(self.0.work.summary(&started.job, output).health);
+            }
+        }
         let mut client = self.0.db.get().await?;
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;
-        if store::release(&tx, W::QUEUE, &[started.claimed.lease]).await?.is_empty() {
-            return Ok(None);
+        let leases: Vec<Lease> = results.iter().map(|(it, _)| it.claimed.lease).collect();
+        let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
+        let counting = results.iter().filter(|(it, _)| released.contains(&it.claimed.lease));
+        let mut performed: Vec<Performed<'_, W::Job, W::Output>> =
+            counting.map(|&(it, output)| Performed { claimed: &it.claimed, job: &it.job, output }).collect();
+        // In the order in which the worker commits a group.
+        performed.sort_by_key(|it| it.claimed.lease);
+        if performed.is_empty() {
+            return Ok(vec![None; results.len()]);
         }
-        let performed = Performed { claimed: &started.claimed, job: &started.job, output };
-        let endings = self.0.work.finish(&tx, std::slice::from_ref(&performed)).await?;
-        let ended: Vec<Ended<'_>> =
-            endings.iter().map(|ending| Ended { job: &started.claimed, ending: ending.clone() }).collect();
+        let endings = self.0.work.finish(&tx, &performed).await?;
+        let ended: Vec<Ended<'_>> = performed
+            .iter()
+            .zip(&endings)
+            .map(|(it, ending)| Ended { job: it.claimed, ending: ending.clone() })
+            .collect();
         store::settle(&tx, W::QUEUE, &ended).await?;
         tx.commit().await?;
-        let ending = endings.into_iter().next();
-        if let Some(ending) = &ending {
-            self.0.work.committed(&performed, ending);
-        }
-        Ok(ending)
+        performed.iter().zip(&endings).for_each(|(it, ending)| self.0.work.committed(it, ending));
+        let ending = |lease| ended.iter().find(|it| it.job.lease == lease).map(|it| it.ending.clone());
+        Ok(leases.into_iter().map(ending).collect())
     }
 
     /// Lets the leases of this instance run out and ends their attempts; says how many.

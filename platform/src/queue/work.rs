@@ -25,7 +25,7 @@ pub trait Work: Send + Sync + 'static {
         &self,
         tx: &Transaction<'_>,
         claimed: &[Claimed],
-    ) -> impl Future<Output = Result<Vec<Loaded<Self::Job, Self::Output>>, Failure>> + Send;
+    ) -> impl Future<Output = Result<LoadedJobs<Self::Job, Self::Output>, Failure>> + Send;
 
     /// Whom the call asks, and as whom. While that circuit is open the job is held back.
     fn circuit(&self, _job: &Self::Job) -> Option<Circuit> {
@@ -92,6 +92,9 @@ pub enum Loaded<J, O> {
     /// Nothing is to be done any more: the job is over.
     Gone,
 }
+
+/// What loading jobs came to, one answer per job.
+pub type LoadedJobs<J, O> = Vec<Loaded<J, O>>;
 
 /// How long a job may be held back while its circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
