@@ -7,7 +7,7 @@ use platform::kafka::Record;
 use platform::marks::Standing;
 use uuid::Uuid;
 
-use super::Meter;
+use super::Consumer;
 use super::decide::line;
 use crate::ledger::{self, Line};
 use crate::tests::{Room, in_a_room, noon};
@@ -67,8 +67,8 @@ async fn a_fact_that_is_told_twice_is_booked_once() {
             room,
             &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), tokens("m", 100, 10, 4))],
         );
-        assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Fresh; 2]);
-        assert_eq!(room.take_in(&Meter, &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Fresh; 2]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Duplicate; 2]);
         assert_eq!(ledger(room).await.len(), 2, "the key of the first is spent");
         room.conserves().await;
     })
@@ -81,7 +81,7 @@ async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data()
         let clinic = room.company("clinica.test").await;
         book(room, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
         let batch = records(room, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
-        let refusal = room.take_in(&Meter, &batch).await.unwrap_err();
+        let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
         assert_eq!(ledger(room).await, ["message_out |  | 1 | 2026-03-15"]);
         room.conserves().await;
@@ -164,7 +164,7 @@ async fn a_day_is_that_of_the_company() {
 async fn a_company_nobody_knows_is_booked_all_the_same() {
     in_a_room(async |room| {
         let batch = records(room, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
-        room.take_in(&Meter, &batch).await.unwrap();
+        room.take_in(&Consumer, &batch).await.unwrap();
         assert_eq!(totals(room).await, ["message_out |  | 2026-03-15 | 1"]);
         assert_eq!(room.rows("select processor, state from event_marks").await, ["metering | done"]);
         room.conserves().await;
@@ -177,7 +177,7 @@ async fn a_negative_figure_is_refused_and_blames_the_data() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let batch = records(room, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
-        let refusal = room.take_in(&Meter, &batch).await.unwrap_err();
+        let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
     })
     .await;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::tests::{Room, in_a_room};
 
-const REPLY: ProcessorName = ProcessorName::Reply;
-const DELIVERY: ProcessorName = ProcessorName::Delivery;
+const REPLY: ProcessorName = crate::reply::PROCESSOR.name;
+const DELIVERY: ProcessorName = crate::delivery::PROCESSOR.name;
 
 fn all() -> Filter {
     Filter { limit: 100, ..Filter::default() }

@@ -10,25 +10,25 @@ const SOUND: &str = "
     insert into contacts (company_id, contact_id, channel) values (1, md5('contact')::uuid, 'whaticket');
     insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
     values (1, md5('conversation')::uuid, md5('contact')::uuid, 'whaticket', 'somebody');
-    insert into turns (company_id, turn_id, conversation_id, state, outcome, due_at, closes_at, ended_at)
-    values (1, md5('turn')::uuid, md5('conversation')::uuid, 'ended', 'replied', now(), now(), now());
+    insert into turns (company_id, turn_id, conversation_id, state, outcome, closes_at, ended_at)
+    values (1, md5('turn')::uuid, md5('conversation')::uuid, 'ended', 'replied', now(), now());
     insert into messages
       (company_id, message_id, conversation_id, position, direction, turn_id, body, occurred_at, received_at)
     values
       (1, md5('in')::uuid, md5('conversation')::uuid, 1, 'in', md5('turn')::uuid, 'oi', now(), now()),
       (1, md5('out')::uuid, md5('conversation')::uuid, 2, 'out', md5('turn')::uuid, 'olá', now(), now());
     insert into deliveries
-      (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state, outcome, due_at,
+      (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state, outcome,
        attempts, record_partition, record_offset)
     values (1, md5('out')::uuid, md5('conversation')::uuid, 2, 'whaticket', 'somebody', 'olá', 'reply', 'ended', 'sent',
-            now(), 2, 3, 7);
+            2, 3, 7);
     insert into delivery_attempts (company_id, delivery_id, attempt, of_round, ended_at, result, class)
     values (1, md5('out')::uuid, 1, 1, now(), 'FAILED_TEMPORARY', 'busy'), (1, md5('out')::uuid, 2, 2, now(), 'SENT', null);
     insert into webhook_deliveries
-      (company_id, event_id, endpoint, kind, body, state, outcome, due_at, attempts, record_partition, record_offset)
+      (company_id, event_id, endpoint, kind, body, state, outcome, attempts, record_partition, record_offset)
     values
-      (1, md5('alert')::uuid, 'company', 'usage_threshold', '{}', 'ended', 'delivered', now(), 1, 3, 7),
-      (1, md5('alert')::uuid, 'operator', 'usage_threshold', '{}', 'ended', 'delivered', now(), 1, 3, 7);
+      (1, md5('alert')::uuid, 'company', 'usage_threshold', '{}', 'ended', 'delivered', 1, 3, 7),
+      (1, md5('alert')::uuid, 'operator', 'usage_threshold', '{}', 'ended', 'delivered', 1, 3, 7);
     insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
     values
       (1, 'alerts', md5('alert')::uuid, 'alerts', 3, 7, 'done'),

@@ -10,17 +10,19 @@ mod laws;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use domain::{CompanyId, Envelope, Topic, header};
+use domain::{Activity, CompanyId, Envelope, Kind, Topic, header};
 use jiff::Timestamp;
 use platform::intake::{Fresh, Intake};
 use platform::kafka::{self, Record};
 use platform::marks::{self, Replay, Seen, Standing};
 use platform::outbox::Entry;
 use platform::postgres::{Db, Failure};
+use platform::processor::Context;
+use platform::queue::{self, Steps, Wake, Work, Worker};
 use platform::seal::Sealer;
-
-use crate::Ground;
+use platform::task::{self, Stop};
 
 pub(crate) use database::{Database, in_a_database};
 
@@ -91,18 +93,72 @@ impl Room<'_> {
             .map(|((envelope, record), &standing)| Fresh { envelope, record, standing })
             .collect();
         let taken = intake.take(&tx, &fresh).await?;
-        assert_eq!(taken.len(), fresh.len(), "one word about each event");
-        let ended = fresh.iter().zip(taken).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark));
+        assert_eq!(taken.marks.len(), fresh.len(), "one word about each event");
+        let ended =
+            fresh.iter().zip(taken.marks).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark));
         marks::end(&tx, I::PROCESSOR, &ended.collect::<Vec<_>>()).await?;
+        if let Some(queue) = I::QUEUE {
+            queue::enqueue(&tx, queue, &taken.jobs).await?;
+        }
         tx.commit().await?;
-        intake.taken();
         Ok(standings)
     }
 
-    /// What a processor's work stands on; there is no broker.
-    pub(crate) fn ground(&self) -> Ground {
+    /// What a processor needs; there is no broker.
+    pub(crate) fn context(&self) -> Context {
         let (db, kafka) = (self.service.clone(), kafka::Config::default());
-        Ground { db, kafka, sealer: sealer(), instance: "one".into() }
+        Context { db, kafka, sealer: sealer(), instance: "one".into() }
+    }
+
+    /// The steps of a worker of the instance `one`.
+    pub(crate) fn steps<W: Work>(&self, work: W, config: queue::Config) -> Steps<W> {
+        self.steps_of("one", work, config)
+    }
+
+    /// The steps of a worker of that instance.
+    pub(crate) fn steps_of<W: Work>(&self, instance: &str, work: W, config: queue::Config) -> Steps<W> {
+        let (db, instance) = (self.service.clone(), instance.to_owned());
+        Steps::new(Worker { work, db, config, instance, wake: Wake::default() })
+    }
+
+    /// Runs a worker until a query gives true.
+    pub(crate) async fn work_until<W: Work>(&self, work: W, config: queue::Config, holds: &str) {
+        let (db, stop) = (self.service.clone(), Stop::new());
+        let worker = Worker { work, db, config, instance: "one".into(), wake: Wake::default() };
+        let working = task::spawn("worker", worker.run(stop.clone()));
+        let awaited = async {
+            while self.rows(holds).await != ["t"] {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(30), awaited).await;
+        stop.cancel();
+        working.await.unwrap();
+        assert!(came.is_ok(), "this never came to hold: {holds}");
+    }
+
+    /// The events of work that ended, as a relay would publish them.
+    pub(crate) async fn activity(&self) -> Vec<Envelope<Activity>> {
+        let records = self.publish(Topic::ActivityEvents).await;
+        records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), Kind::ACTIVITY).unwrap()).collect()
+    }
+
+    /// Where each job of a queue is, and how often it was attempted.
+    pub(crate) async fn jobs(&self, queue: &str) -> Vec<String> {
+        self.rows(&format!(
+            "select place, attempts
+             from (
+               select 'scheduled' as place, attempts, job_key from jobs_scheduled where queue = '{queue}'
+               union all
+               select 'ready', attempts, job_key from jobs_ready where queue = '{queue}'
+               union all
+               select 'waiting', 0, job_key from jobs_waiting where queue = '{queue}'
+               union all
+               select 'running', attempts, job_key from jobs_running where queue = '{queue}'
+             ) it
+             order by place, attempts"
+        ))
+        .await
     }
 }
 

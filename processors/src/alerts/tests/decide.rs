@@ -7,16 +7,16 @@ use crate::alerts::verdict::{Class, Verdict};
 /// What receivers are told about all this.
 const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
 
-fn busy_for(seconds: &str) -> Verdict {
-    Verdict::of_answer(503, Some(seconds))
+fn busy_for(seconds: u64) -> Verdict {
+    Verdict::of_answer(503, Some(Duration::from_secs(seconds)))
 }
 
 /// Plays verdicts from the first attempt on, one line per attempt, until it is over.
 fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
-    let waits = Config::default().waits();
+    let schedule = Config::default().schedule();
     let mut lines = Vec::new();
     for (verdict, attempts) in verdicts.into_iter().zip(1..) {
-        let (result, next) = after(attempts, &verdict, &waits);
+        let (result, next) = after(attempts, &verdict, &schedule, 0.0);
         let (next, is_over) = match next {
             Next::Again(wait) => (format!("again in {} s", wait.as_secs()), false),
             Next::End(outcome) => (outcome.as_str().to_owned(), true),
@@ -47,6 +47,16 @@ fn seven_calls_and_no_more() {
 }
 
 #[test]
+fn calls_that_failed_together_do_not_come_back_together() {
+    let schedule = Config::default().schedule();
+    let wait = |chance| match after(1, &Verdict::of_answer(500, None), &schedule, chance).1 {
+        Next::Again(wait) => wait,
+        Next::End(outcome) => panic!("{outcome:?}"),
+    };
+    assert_eq!((wait(0.0), wait(1.0)), (Duration::from_secs(5), Duration::from_millis(5_500)));
+}
+
+#[test]
 fn a_call_that_may_have_arrived_is_made_again_like_any_other() {
     let silent = std::iter::repeat(Verdict::again(Class::Timeout));
     let heard = play(silent);
@@ -56,7 +66,7 @@ fn a_call_that_may_have_arrived_is_made_again_like_any_other() {
 
 #[test]
 fn a_receiver_may_ask_for_a_longer_wait_within_reason_and_for_no_shorter_one() {
-    let asked = [busy_for("1"), busy_for("45"), busy_for("31536000"), busy_for("Wed, 21 Oct 2026 07:28:00 GMT")];
+    let asked = [busy_for(1), busy_for(45), busy_for(31_536_000), busy_for(0)];
     assert_eq!(
         play(asked),
         [
@@ -73,7 +83,7 @@ fn every_status_has_its_verdict() {
     let taken = |status| Verdict::of_answer(status, None) == Verdict::Delivered { status };
     assert!([200, 201, 204, 299].into_iter().all(taken));
     let gone = Verdict::Never { class: Class::Gone, status: Some(410) };
-    assert_eq!(Verdict::of_answer(410, Some("5")), gone);
+    assert_eq!(Verdict::of_answer(410, Some(Duration::from_secs(5))), gone);
     assert_eq!(play([gone]), ["1 FAILED_PERMANENT, failed_permanent"]);
     let class = |status| Verdict::of_answer(status, None).class();
     for (status, expected) in [
@@ -93,7 +103,7 @@ fn every_status_has_its_verdict() {
 
 #[test]
 fn a_class_is_known_by_the_name_it_is_stored_under() {
-    for class in ["gone", "forbidden_address", "server_error", "lease_ran_out"] {
+    for class in ["gone", "forbidden_address", "server_error", "lease_ran_out", "circuit_open"] {
         assert_eq!(Class::named(class).map(Class::as_str), Some(class));
     }
     assert_eq!(Class::named("sunshine"), None);
@@ -111,7 +121,10 @@ fn an_event_ends_with_its_last_receiver_and_is_parked_for_the_one_that_was_given
     assert_eq!(whole(&[Some(Delivered), Some(FailedPermanent)]), Some(Mark::Parked));
     assert_eq!(whole(&[Some(FailedPermanent), Some(Withdrawn)]), Some(Mark::Parked));
     assert_eq!(whole(&[Some(Withdrawn), Some(Withdrawn)]), Some(no_webhook));
-    assert_eq!(after(1, &Verdict::Withdrawn, &[]), (AttemptResult::Withdrawn, Next::End(Withdrawn)));
+    assert_eq!(
+        after(1, &Verdict::Withdrawn, &Schedule::of_seconds(&[]), 0.0),
+        (AttemptResult::Withdrawn, Next::End(Withdrawn))
+    );
 }
 
 #[test]
@@ -152,12 +165,13 @@ fn settings_that_make_no_sense_are_named() {
     named(Config { retry_after_s: vec![-1.0], ..Config::default() }, "alerts.retry_after_s");
     named(Config { retry_after_s: vec![1.0; 21], ..Config::default() }, "alerts.retry_after_s");
     named(Config { time_scale: 11.0, ..Config::default() }, "alerts.time_scale");
+    named(Config { jitter: 1.1, ..Config::default() }, "alerts.jitter");
     named(Config { timeout_ms: 0, ..Config::default() }, "alerts.timeout_ms");
     named(Config { allow_private: false, ..told_at("http://127.0.0.1/") }, "alerts.operator_webhook_url");
     named(Config { allow_private: false, ..told_at("https://10.0.0.1/") }, "alerts.operator_webhook_url");
     named(told_at("clinica.example"), "alerts.operator_webhook_url");
     let unsigned = Config { operator_webhook_secret: "".into(), ..told_at("https://clinica.example/") };
-    assert!(unsigned.validate_operator().unwrap_err().to_string().contains("`alerts.operator_webhook_secret`"));
+    assert!(unsigned.validate_to_run().unwrap_err().to_string().contains("`alerts.operator_webhook_secret`"));
     assert_eq!(problem(unsigned), "", "where alerts does not run, nobody asks");
     let odd = Config { operator_webhook_secret_previous: "segredo".into(), ..told_at("https://clinica.example/") };
     assert!(!problem(odd.clone()).contains("segredo"));

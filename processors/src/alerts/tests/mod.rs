@@ -62,5 +62,3 @@ fn told_at(url: &str) -> Config {
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
-
-const LONG: Duration = Duration::from_secs(3_600);

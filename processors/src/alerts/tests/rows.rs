@@ -1,25 +1,38 @@
 //! Rows: what comes in, how it ends, and what a replay gives it. On a Postgres of the test's own.
 
-use domain::ProcessorName;
 use platform::kafka::Record;
+use platform::queue::{CircuitConfig, Ending, Started, Steps};
 use platform::seal::Place;
 use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
 
 use super::*;
-use crate::alerts::claims::Claim;
-use crate::alerts::decide::{AttemptResult, Endpoint, Next, Outcome};
-use crate::alerts::perform::Finish;
+use crate::alerts::decide::Endpoint;
 use crate::alerts::verdict::{Class, Verdict};
 use crate::alerts::work::Calling;
 use crate::parked::{self, Filter, Run};
 use crate::tests::{Room, in_a_room, sealer};
-use platform::runner::Work;
 
-/// A schedule that is due at once.
-const AT_ONCE: [Duration; 2] = [Duration::ZERO; 2];
+/// Waits of a schedule that is due at once.
+const AT_ONCE: [f64; 2] = [0.0; 2];
 
-fn desk(operator: bool) -> Desk {
-    Desk { operator, wake: Wake::default() }
+fn consumer(operator: bool) -> Consumer {
+    Consumer { operator }
+}
+
+/// The steps of a worker of that instance, with a schedule that is due at once.
+fn steps_of(room: &Room<'_>, instance: &str) -> Steps<Calling> {
+    let config = Config { retry_after_s: AT_ONCE.to_vec(), ..Config::default() };
+    room.steps_of(instance, Calling::new(&room.context(), &config, None).unwrap(), config.runner)
+}
+
+fn steps(room: &Room<'_>) -> Steps<Calling> {
+    steps_of(room, "one")
+}
+
+/// The steps of a worker with these settings and their operator.
+fn steps_with(room: &Room<'_>, config: &Config) -> Steps<Calling> {
+    let work = Calling::new(&room.context(), config, config.operator().unwrap()).unwrap();
+    room.steps(work, config.runner)
 }
 
 fn record(room: &Room<'_>, envelope: &Envelope<Alert>) -> Record {
@@ -39,18 +52,19 @@ async fn told(room: &Room<'_>, operator: bool, words: &[&str]) -> CompanyId {
     let clinic = room.company("clinica.test").await;
     wants_to_be_told(room, clinic, "https://clinica.example/").await;
     let records: Vec<Record> = words.iter().map(|word| record(room, &crossing(clinic, word))).collect();
-    room.take_in(&desk(operator), &records).await.unwrap();
+    room.take_in(&consumer(operator), &records).await.unwrap();
     clinic
 }
 
-async fn claim_for(room: &Room<'_>, lease: Duration) -> Vec<Claim> {
-    let mut claims = claims::claim(room.db(), 10, "one", lease).await.unwrap().jobs;
-    claims.sort_by_key(|it| (it.event, it.endpoint));
-    claims
+async fn claim(steps: &Steps<Calling>) -> Vec<Started<Calling>> {
+    let mut started = steps.claim(10).await.unwrap();
+    started.sort_by_key(|it| (it.job.event, it.job.endpoint));
+    started
 }
 
-async fn finish(room: &Room<'_>, claim: &Claim, verdict: Verdict) -> Finish {
-    perform::finish(room.db(), claim, &verdict, &AT_ONCE).await.unwrap()
+/// Commits a verdict; nothing if it came too late.
+async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, verdict: Verdict) -> Option<Ending> {
+    steps.finish(started, &verdict).await.unwrap()
 }
 
 async fn rows(room: &Room<'_>) -> Vec<String> {
@@ -86,10 +100,10 @@ async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
         let bodies = "select distinct body from webhook_deliveries";
         assert_eq!(room.rows(bodies).await, [message::body(&crossing(clinic, "a"), "clinica.test")]);
 
-        room.take_in(&desk(false), &[record(room, &crossing(salon, "b"))]).await.unwrap();
+        room.take_in(&consumer(false), &[record(room, &crossing(salon, "b"))]).await.unwrap();
         assert_eq!(marks(room).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
         room.run("update company_webhooks set enabled = false").await;
-        room.take_in(&desk(false), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
+        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
         assert_eq!(marks(room).await, ["ignored | no_webhook | 2", "in_flight | - | 1"], "off is as good as none");
         room.conserves().await;
     })
@@ -99,11 +113,12 @@ async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
 #[tokio::test]
 async fn a_call_is_made_again_until_it_is_taken() {
     in_a_room(async |room| {
+        let steps = steps(room);
         told(room, false, &["a"]).await;
         for verdict in [BUSY, Verdict::again(Class::Timeout), TAKEN] {
-            let claim = claim_for(room, LONG).await.remove(0);
-            assert!(claim_for(room, LONG).await.is_empty(), "what is under way is not claimed again");
-            finish(room, &claim, verdict).await;
+            let started = claim(&steps).await.remove(0);
+            assert!(claim(&steps).await.is_empty(), "what is under way is not claimed again");
+            finish(&steps, &started, verdict).await;
             room.conserves().await;
         }
         assert_eq!(
@@ -119,7 +134,7 @@ async fn a_call_is_made_again_until_it_is_taken() {
             (vec!["company | ended | delivered | - | 3".into()], vec!["done | - | 1".into()])
         );
         assert_eq!(room.rows("select count(*) from webhook_deliveries where record_payload is null").await, ["1"]);
-        assert!(claim_for(room, LONG).await.is_empty());
+        assert!(claim(&steps).await.is_empty());
     })
     .await;
 }
@@ -127,13 +142,17 @@ async fn a_call_is_made_again_until_it_is_taken() {
 #[tokio::test]
 async fn an_event_has_ended_when_both_have_been_told() {
     in_a_room(async |room| {
+        let steps = steps(room);
         told(room, true, &["a"]).await;
-        let claims = claim_for(room, LONG).await;
-        assert_eq!(claims.iter().map(|it| it.endpoint).collect::<Vec<_>>(), [Endpoint::Company, Endpoint::Operator]);
-        finish(room, &claims[1], TAKEN).await;
+        let started = claim(&steps).await;
+        assert_eq!(
+            started.iter().map(|it| it.job.endpoint).collect::<Vec<_>>(),
+            [Endpoint::Company, Endpoint::Operator]
+        );
+        finish(&steps, &started[1], TAKEN).await;
         assert_eq!(marks(room).await, ["in_flight | - | 1"]);
         room.conserves().await;
-        finish(room, &claims[0], TAKEN).await;
+        finish(&steps, &started[0], TAKEN).await;
         assert_eq!(marks(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
@@ -143,11 +162,12 @@ async fn an_event_has_ended_when_both_have_been_told() {
 #[tokio::test]
 async fn both_ends_at_the_same_time_are_one_end() {
     in_a_room(async |room| {
+        let steps = steps(room);
         room.expect_a_crowd().await;
         told(room, true, &["a", "b", "c", "d"]).await;
-        let claims = claim_for(room, LONG).await;
-        assert_eq!(claims.len(), 8);
-        let ends = claims.iter().map(|it| perform::finish(room.db(), it, &GONE, &AT_ONCE));
+        let started = claim(&steps).await;
+        assert_eq!(started.len(), 8);
+        let ends = started.iter().map(|it| steps.finish(it, &GONE));
         futures_util::future::try_join_all(ends).await.unwrap();
         assert_eq!(marks(room).await, ["parked | - | 4"]);
         assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
@@ -159,14 +179,12 @@ async fn both_ends_at_the_same_time_are_one_end() {
 #[tokio::test]
 async fn one_that_was_given_up_is_parked_and_a_replay_calls_that_one_alone() {
     in_a_room(async |room| {
+        let steps = steps(room);
         let clinic = told(room, true, &["a"]).await;
-        let claims = claim_for(room, LONG).await;
-        assert_eq!(
-            finish(room, &claims[0], GONE).await,
-            Finish::Done(AttemptResult::FailedPermanent, Next::End(Outcome::FailedPermanent))
-        );
+        let started = claim(&steps).await;
+        assert_eq!(finish(&steps, &started[0], GONE).await, Some(Ending::Done));
         assert_eq!(shelf(room).await, [""; 0], "the operator is still being told");
-        finish(room, &claims[1], TAKEN).await;
+        finish(&steps, &started[1], TAKEN).await;
         assert_eq!(
             shelf(room).await,
             ["parked | gone | the company's webhook was not taken in 1 attempts, lastly gone | 1"]
@@ -174,15 +192,16 @@ async fn one_that_was_given_up_is_parked_and_a_replay_calls_that_one_alone() {
         assert_eq!(marks(room).await, ["parked | - | 1"]);
         room.conserves().await;
 
-        let all = Filter { limit: 10, processor: Some(ProcessorName::Alerts), ..Filter::default() };
+        let all = Filter { limit: 10, processor: Some(PROCESSOR.name), ..Filter::default() };
         parked::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
         let records = room.publish(Topic::Alerts).await;
-        room.take_in(&desk(true), &records).await.unwrap();
-        let again = claim_for(room, LONG).await;
+        room.take_in(&consumer(true), &records).await.unwrap();
+        let again = claim(&steps).await;
         assert_eq!(again.len(), 1);
-        assert_eq!((again[0].company, again[0].endpoint, again[0].of_round), (clinic, Endpoint::Company, 1));
-        assert_eq!(again[0].body, claims[0].body, "the same bytes under the same id");
-        finish(room, &again[0], TAKEN).await;
+        let call = &again[0].job;
+        assert_eq!((call.company, call.endpoint, call.of_round), (clinic, Endpoint::Company, 1));
+        assert_eq!(call.body, started[0].job.body, "the same bytes under the same id");
+        finish(&steps, &again[0], TAKEN).await;
         assert_eq!(rows(room).await, ["company | ended | delivered | - | 2", "operator | ended | delivered | - | 1"]);
         assert_eq!(marks(room).await, ["done | - | 1"]);
         room.conserves().await;
@@ -193,16 +212,17 @@ async fn one_that_was_given_up_is_parked_and_a_replay_calls_that_one_alone() {
 #[tokio::test]
 async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void() {
     in_a_room(async |room| {
+        let steps = steps(room);
         told(room, false, &["a"]).await;
-        let slow = claim_for(room, Duration::ZERO).await.remove(0);
-        perform::settle_abandoned(room.db(), &AT_ONCE).await.unwrap();
+        let slow = claim(&steps).await.remove(0);
+        assert_eq!(steps.reclaim().await.unwrap(), 1);
         assert_eq!(attempts(room).await, ["company | 1 | 1 | UNKNOWN | - | lease_ran_out"]);
-        assert_eq!(finish(room, &slow, TAKEN).await, Finish::Lost, "while it waits");
-        let second = claim_for(room, LONG).await.remove(0);
-        assert_eq!((second.event, &second.body), (slow.event, &slow.body));
-        assert_eq!(finish(room, &slow, GONE).await, Finish::Lost, "while it is under way again");
-        finish(room, &second, TAKEN).await;
-        assert_eq!(finish(room, &slow, GONE).await, Finish::Lost, "and when it is over");
+        assert_eq!(finish(&steps, &slow, TAKEN).await, None, "while it waits");
+        let second = claim(&steps).await.remove(0);
+        assert_eq!((second.job.event, &second.job.body), (slow.job.event, &slow.job.body));
+        assert_eq!(finish(&steps, &slow, GONE).await, None, "while it is under way again");
+        finish(&steps, &second, TAKEN).await;
+        assert_eq!(finish(&steps, &slow, GONE).await, None, "and when it is over");
         assert_eq!(marks(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
@@ -210,18 +230,14 @@ async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void()
 }
 
 #[tokio::test]
-async fn a_claim_that_is_renewed_is_not_abandoned_and_a_new_life_takes_its_own_back() {
+async fn an_instance_that_starts_again_gives_its_own_calls_up_and_no_others() {
     in_a_room(async |room| {
+        let steps = steps(room);
         told(room, true, &["a"]).await;
-        let claims = claim_for(room, Duration::from_millis(1)).await;
-        let names: Vec<claims::Name> =
-            claims.iter().map(|it| (it.company, it.event, it.endpoint, it.attempt)).collect();
-        claims::renew(room.db(), &names, LONG).await.unwrap();
-        perform::settle_abandoned(room.db(), &AT_ONCE).await.unwrap();
+        assert_eq!(claim(&steps).await.len(), 2);
+        assert_eq!(steps_of(room, "two").reclaim().await.unwrap(), 0);
         assert_eq!(rows(room).await, ["company | calling | - | - | 1", "operator | calling | - | - | 1"]);
-        assert_eq!(claims::take_back(room.db(), "two").await.unwrap(), 0);
-        assert_eq!(claims::take_back(room.db(), "one").await.unwrap(), 2);
-        perform::settle_abandoned(room.db(), &AT_ONCE).await.unwrap();
+        assert_eq!(steps.reclaim().await.unwrap(), 2);
         assert_eq!(rows(room).await, ["company | waiting | - | - | 1", "operator | waiting | - | - | 1"]);
     })
     .await;
@@ -230,21 +246,15 @@ async fn a_claim_that_is_renewed_is_not_abandoned_and_a_new_life_takes_its_own_b
 #[tokio::test]
 async fn companies_take_turns() {
     in_a_room(async |room| {
+        let steps = steps(room);
         told(room, false, &["a", "b", "c", "d"]).await;
         let salon = room.company("salao.test").await;
         wants_to_be_told(room, salon, "https://salao.example/").await;
-        room.take_in(&desk(false), &[record(room, &crossing(salon, "e"))]).await.unwrap();
-        let two = claims::claim(room.db(), 2, "one", LONG).await.unwrap().jobs;
-        assert!(two.iter().any(|it| it.company == salon), "the second does not wait for all of the first's");
+        room.take_in(&consumer(false), &[record(room, &crossing(salon, "e"))]).await.unwrap();
+        let two = steps.claim(2).await.unwrap();
+        assert!(two.iter().any(|it| it.job.company == salon), "the second does not wait for all of the first's");
     })
     .await;
-}
-
-/// Claims what is due and does it, as the runner would.
-async fn work(calling: &Calling) {
-    for claim in calling.claim(10).await.unwrap().jobs {
-        calling.perform(claim).await;
-    }
 }
 
 #[tokio::test]
@@ -259,8 +269,8 @@ async fn the_work_calls_both_receivers_as_they_are_at_that_moment() {
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
         room.run(&format!("update company_webhooks set url = '{url}'")).await;
         let config = told_at(&format!("{}/webhooks/operator", sandbox.base_url()));
-        let calling = Calling::new(&room.ground(), &config, config.operator().unwrap()).unwrap();
-        work(&calling).await;
+        let steps = steps_with(room, &config);
+        steps.run(10).await.unwrap();
         for name in ["clinica", "operator"] {
             let seen = sandbox.log(&Seen::taken().number(name));
             assert_eq!(seen.len(), 1, "{name}");
@@ -286,13 +296,13 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
                      previous_secret_until = now() + interval '1 hour'";
         room.root.execute(sql, &[&url, &sealed]).await.unwrap();
         let config = Config { allow_private: true, ..Config::default() };
-        let calling = Calling::new(&room.ground(), &config, None).unwrap();
-        work(&calling).await;
+        let steps = steps_with(room, &config);
+        steps.run(10).await.unwrap();
         assert_eq!(sandbox.count(&Seen::taken()), 1, "who has not switched over yet is told all the same");
 
         room.run("update company_webhooks set previous_secret_until = now() - interval '1 second'").await;
-        room.take_in(&desk(false), &[record(room, &crossing(clinic, "b"))]).await.unwrap();
-        work(&calling).await;
+        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "b"))]).await.unwrap();
+        steps.run(10).await.unwrap();
         assert_eq!(sandbox.count(&Seen::taken()), 1);
         assert_eq!(room.rows("select status from webhook_attempts where result <> 'DELIVERED'").await, ["401"]);
     })
@@ -303,25 +313,123 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
 async fn what_cannot_be_called_ends_by_its_reason() {
     in_a_room(async |room| {
         let clinic = told(room, false, &["off"]).await;
-        let calling = Calling::new(&room.ground(), &Config::default(), None).unwrap();
+        let steps = steps_with(room, &Config::default());
         room.run("update company_webhooks set enabled = false").await;
-        work(&calling).await;
+        steps.run(10).await.unwrap();
         assert_eq!(marks(room).await, ["ignored | no_webhook | 1"]);
 
         room.run("update company_webhooks set enabled = true, url = 'https://10.0.0.1/'").await;
-        room.take_in(&desk(false), &[record(room, &crossing(clinic, "inward"))]).await.unwrap();
-        work(&calling).await;
+        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "inward"))]).await.unwrap();
+        steps.run(10).await.unwrap();
         assert_eq!(room.rows("select cause from dead_letters").await, ["forbidden_address"]);
 
         room.run("update company_webhooks set url = 'https://clinica.example/', secret_sealed = 'x'").await;
-        room.take_in(&desk(false), &[record(room, &crossing(clinic, "sealed"))]).await.unwrap();
-        work(&calling).await;
+        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "sealed"))]).await.unwrap();
+        steps.run(10).await.unwrap();
         let again = "select state, cause from webhook_deliveries where attempts = 1 and state = 'waiting'";
         assert_eq!(room.rows(again).await, ["waiting | -"], "our own fault: it is tried again");
         assert_eq!(
             room.rows("select class from webhook_attempts order by started_at desc limit 1").await,
             ["sealed_secret"]
         );
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_is_not_called_for_a_while_and_then_given_up_without_a_call() {
+    in_a_room(async |room| {
+        let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
+        let runner = queue::Config { circuit, ..queue::Config::default() };
+        let patient = steps_with(room, &Config { runner, ..Config::default() });
+        let clinic = told(room, true, &["a", "b"]).await;
+        let all = claim(&patient).await;
+        let of_company = all.iter().find(|it| it.job.endpoint == Endpoint::Company).unwrap();
+        finish(&patient, of_company, BUSY).await;
+        room.take_in(&consumer(true), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
+        patient.make_due().await.unwrap();
+        let due = claim(&patient).await;
+        assert_eq!(
+            due.iter().map(|it| it.job.endpoint).collect::<Vec<_>>(),
+            [Endpoint::Operator],
+            "of the other circuit"
+        );
+        let called = "select count(*) from webhook_attempts where endpoint = 'company'";
+        assert_eq!(room.rows(called).await, ["2"], "those that were under way");
+        room.conserves().await;
+    })
+    .await;
+
+    in_a_room(async |room| {
+        let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
+        let runner = queue::Config { circuit, ..queue::Config::default() };
+        // A schedule that takes no time is over as soon as the circuit is open.
+        let hasty = steps_with(room, &Config { runner, retry_after_s: AT_ONCE.to_vec(), ..Config::default() });
+        told(room, false, &["a"]).await;
+        finish(&hasty, &claim(&hasty).await[0], BUSY).await;
+        let held = claim(&hasty).await.remove(0);
+        let verdict = held.known.unwrap();
+        assert_eq!(finish(&hasty, &held, verdict).await, Some(Ending::Done));
+        assert_eq!(rows(room).await, ["company | ended | failed_permanent | circuit_open | 1"]);
+        assert_eq!(attempts(room).await, ["company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error"]);
+        assert_eq!(
+            shelf(room).await,
+            ["parked | circuit_open | the company's webhook was not taken in 1 attempts, lastly circuit_open | 1"]
+        );
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_shares_of_an_event_may_end_in_one_group() {
+    in_a_room(async |room| {
+        let steps = steps(room);
+        told(room, true, &["a", "b", "c"]).await;
+        let mut all = claim(&steps).await;
+        assert_eq!(all.len(), 6);
+        all.reverse();
+        let verdict = |it: &Started<Calling>| match (it.job.event == id("b"), it.job.endpoint) {
+            (true, Endpoint::Operator) => GONE,
+            _ => TAKEN,
+        };
+        let verdicts: Vec<Verdict> = all.iter().map(verdict).collect();
+        let results: Vec<_> = all.iter().zip(&verdicts).collect();
+        assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
+        assert_eq!(marks(room).await, ["done | - | 2", "parked | - | 1"]);
+        assert_eq!(shelf(room).await.len(), 1);
+        room.conserves().await;
+    })
+    .await;
+}
+
+/// Groups that share events, in both orders of their shares: none waits in a circle.
+#[tokio::test]
+async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once() {
+    in_a_room(async |room| {
+        room.expect_a_crowd().await;
+        let steps = steps(room);
+        for round in 0..10 {
+            let words: Vec<String> = (0..5).map(|it| format!("{round}/{it}")).collect();
+            if round == 0 {
+                told(room, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            } else {
+                let records: Vec<Record> =
+                    words.iter().map(|word| record(room, &crossing(CompanyId(1), word))).collect();
+                room.take_in(&consumer(true), &records).await.unwrap();
+            }
+            let all = claim(&steps).await;
+            assert_eq!(all.len(), 10);
+            let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint).map(|it| (it, &GONE));
+            let (company, mut operator): (Vec<_>, Vec<_>) =
+                (of(Endpoint::Company).collect(), of(Endpoint::Operator).collect());
+            operator.reverse();
+            let (one, other) = tokio::join!(steps.finish_all(&company), steps.finish_all(&operator));
+            assert_eq!((one.unwrap().len(), other.unwrap().len()), (5, 5));
+        }
+        assert_eq!(marks(room).await, ["parked | - | 50"]);
+        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
         room.conserves().await;
     })
     .await;

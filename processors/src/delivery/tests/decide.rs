@@ -11,12 +11,12 @@ fn busy_for(seconds: u64) -> Verdict {
 
 /// Plays verdicts from the first attempt on, one line per attempt, until it is over.
 fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
-    let waits = Config::default().waits();
+    let schedule = Config::default().schedule();
     let mut unknowns = 0;
     let mut lines = Vec::new();
     for (verdict, attempts) in verdicts.into_iter().zip(1..) {
         let standing = Standing { attempts, unknowns, purpose: Purpose::Reply };
-        let (result, next) = after(standing, &verdict, &waits);
+        let (result, next) = after(standing, &verdict, &schedule, 0.0);
         unknowns += usize::from(result == AttemptResult::Unknown);
         let next = match next {
             Next::Sent => "over".to_owned(),
@@ -99,17 +99,26 @@ fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_parked() {
 #[test]
 fn without_waits_there_is_one_attempt() {
     let standing = Standing { attempts: 1, unknowns: 0, purpose: Purpose::Reply };
-    assert_eq!(after(standing, &BUSY, &[]), (AttemptResult::FailedPermanent, Next::GiveUp));
-    assert_eq!(after(standing, &SILENT, &[]), (AttemptResult::Unknown, Next::GiveUp));
+    let none = Schedule::of_seconds(&[]);
+    assert_eq!(after(standing, &BUSY, &none, 0.0), (AttemptResult::FailedPermanent, Next::GiveUp));
+    assert_eq!(after(standing, &SILENT, &none, 0.0), (AttemptResult::Unknown, Next::GiveUp));
     let unheard_of = Standing { attempts: 0, ..standing };
-    assert_eq!(after(unheard_of, &BUSY, &LATER).1, Next::GiveUp, "an attempt that was never counted");
+    assert_eq!(
+        after(unheard_of, &BUSY, &Schedule::of_seconds(&LATER), 0.0).1,
+        Next::GiveUp,
+        "an attempt that was never counted"
+    );
 }
 
 #[test]
 fn the_waits_are_the_settings_times_the_scale() {
-    let seconds = |config: Config| config.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
-    assert_eq!(seconds(Config::default()), [5.0, 15.0, 45.0, 90.0, 90.0]);
-    assert_eq!(seconds(Config { time_scale: 0.1, ..Config::default() }), [0.5, 1.5, 4.5, 9.0, 9.0]);
+    let seconds = |config: Config, chance| {
+        let wait = |attempts| config.schedule().wait_after(attempts, None, chance).map(|it| it.as_secs_f64());
+        (1..).map_while(wait).collect::<Vec<_>>()
+    };
+    assert_eq!(seconds(Config::default(), 0.9), [5.0, 15.0, 45.0, 90.0, 90.0], "chance adds nothing unless it is set");
+    assert_eq!(seconds(Config { time_scale: 0.1, ..Config::default() }, 0.0), [0.5, 1.5, 4.5, 9.0, 9.0]);
+    assert_eq!(seconds(Config { jitter: 0.5, ..Config::default() }, 1.0), [7.5, 22.5, 67.5, 135.0, 135.0]);
 }
 
 #[test]
@@ -123,6 +132,10 @@ fn settings_that_make_no_sense_are_named() {
     for time_scale in [-1.0, 10.5, f64::NAN] {
         let said = says(Config { time_scale, ..Config::default() });
         assert_eq!(said, "setting `delivery.time_scale`: must be between 0 and 10");
+    }
+    for jitter in [-0.1, 1.1, f64::NAN] {
+        let said = says(Config { jitter, ..Config::default() });
+        assert_eq!(said, "setting `delivery.jitter`: must be between 0 and 1");
     }
     for timeout_ms in [99, 120_001] {
         let said = says(Config { timeout_ms, ..Config::default() });

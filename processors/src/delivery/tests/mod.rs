@@ -1,5 +1,6 @@
 //! delivery's claims: what follows an attempt, who is sent when, and what is written down before and after.
 
+mod circuit;
 mod decide;
 mod order;
 mod shelf;
@@ -10,28 +11,42 @@ use domain::{
     Channel, CompanyId, ConversationId, Envelope, EventId, Kind, MessageId, OutboundMessage, Purpose, SCHEMA, Topic,
 };
 use platform::kafka::Record;
-use platform::runner::Wake;
+use platform::queue::{self, CircuitConfig, Ending, Schedule, Started, Steps};
 use uuid::Uuid;
 
-use super::claims::{self, Claim};
 use super::decide::{AttemptResult, Next};
-use super::perform::{self, Finish};
 use super::whaticket::Verdict;
-use super::{Config, Desk};
+use super::work::Sending;
+use super::{Config, Consumer};
 use crate::tests::{Room, noon};
 
-const LONG: Duration = Duration::from_secs(3_600);
-/// A schedule that is due at once.
-const AT_ONCE: [Duration; 5] = [Duration::ZERO; 5];
-/// A schedule that is not due within a test.
-const LATER: [Duration; 5] = [LONG; 5];
+/// Waits of a schedule that is due at once.
+const AT_ONCE: [f64; 5] = [0.0; 5];
+/// Waits of a schedule that is not due within a test.
+const LATER: [f64; 5] = [3_600.0; 5];
+const AFTER_AN_HOUR: Ending = Ending::Retry(Duration::from_secs(3_600));
 
 const BUSY: Verdict = Verdict::Temporary { class: "busy", retry_after: None };
 const FORBIDDEN: Verdict = Verdict::Permanent { class: "forbidden" };
 const SILENT: Verdict = Verdict::Unknown { class: "timeout" };
+const UNREACHABLE: Verdict = Verdict::Temporary { class: "unreachable", retry_after: None };
 
-fn desk() -> Desk {
-    Desk { wake: Wake::default() }
+/// The steps of a worker with this schedule.
+fn steps(room: &Room<'_>, waits: &[f64]) -> Steps<Sending> {
+    steps_of(room, "one", waits)
+}
+
+fn steps_of(room: &Room<'_>, instance: &str, waits: &[f64]) -> Steps<Sending> {
+    let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
+    room.steps_of(instance, Sending::new(&room.context(), &config).unwrap(), config.runner)
+}
+
+/// Steps whose circuits open with the first failure.
+fn sensitive(room: &Room<'_>, waits: &[f64]) -> Steps<Sending> {
+    let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
+    let runner = queue::Config { circuit, ..queue::Config::default() };
+    let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
+    room.steps(Sending::new(&room.context(), &config).unwrap(), runner)
 }
 
 /// The id of a message, from its text.
@@ -65,33 +80,30 @@ fn record(room: &Room<'_>, company: CompanyId, conversation: u128, position: i64
 /// Takes messages in, each with its conversation, its place in that, and its text.
 async fn hear(room: &Room<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
     let records = messages.iter().map(|(conversation, place, body)| record(room, company, *conversation, *place, body));
-    room.take_in(&desk(), &records.collect::<Vec<_>>()).await.unwrap();
+    room.take_in(&Consumer, &records.collect::<Vec<_>>()).await.unwrap();
 }
 
-/// Claims what is due, for as long as `lease`; ordered by text.
-async fn claim_for(room: &Room<'_>, lease: Duration) -> Vec<Claim> {
-    let mut claims = claims::claim(room.db(), 10, "one", lease).await.unwrap().jobs;
-    claims.sort_by(|one, other| one.body.cmp(&other.body));
-    claims
+/// Claims what is due; ordered by text.
+async fn claim(steps: &Steps<Sending>) -> Vec<Started<Sending>> {
+    let mut started = steps.claim(10).await.unwrap();
+    started.sort_by(|one, other| one.job.body.cmp(&other.job.body));
+    started
 }
 
-async fn claim(room: &Room<'_>) -> Vec<Claim> {
-    claim_for(room, LONG).await
-}
-
-async fn claim_one(room: &Room<'_>) -> Claim {
-    let mut claims = claim(room).await;
-    assert_eq!(claims.len(), 1);
-    claims.remove(0)
+async fn claim_one(steps: &Steps<Sending>) -> Started<Sending> {
+    let mut started = claim(steps).await;
+    assert_eq!(started.len(), 1);
+    started.remove(0)
 }
 
 /// The texts of what is due now; they are claimed.
-async fn due(room: &Room<'_>) -> Vec<String> {
-    claim(room).await.into_iter().map(|it| it.body).collect()
+async fn due(steps: &Steps<Sending>) -> Vec<String> {
+    claim(steps).await.into_iter().map(|it| it.job.body).collect()
 }
 
-async fn finish(room: &Room<'_>, claim: &Claim, verdict: &Verdict, waits: &[Duration]) -> Finish {
-    perform::finish(room.db(), claim, verdict, waits).await.unwrap()
+/// Commits a verdict; nothing if it came too late.
+async fn finish(steps: &Steps<Sending>, started: &Started<Sending>, verdict: Verdict) -> Option<Ending> {
+    steps.finish(started, &verdict).await.unwrap()
 }
 
 async fn deliveries(room: &Room<'_>) -> Vec<String> {

@@ -1,6 +1,5 @@
 //! Attempts whose end nobody saw, deliveries that are given up, and what a replay gives them.
 
-use domain::ProcessorName;
 use platform::marks::Standing;
 
 use super::*;
@@ -11,26 +10,26 @@ async fn shelf(room: &Room<'_>) -> Vec<String> {
     room.rows("select state, cause, attempts from dead_letters order by parked_at").await
 }
 
-/// Claims what is due, and nobody ever hears of it again.
-async fn vanish(room: &Room<'_>) {
-    assert_eq!(claim_for(room, Duration::ZERO).await.len(), 1);
-    perform::settle_abandoned(room.db(), &AT_ONCE).await.unwrap();
+/// Claims what is due, and its lease runs out.
+async fn vanish(steps: &Steps<Sending>) {
+    claim_one(steps).await;
+    assert_eq!(steps.reclaim().await.unwrap(), 1);
 }
 
 /// Puts everything parked back, and takes what the outbox then holds in again.
 async fn replay(room: &Room<'_>) -> Vec<Standing> {
-    let all = Filter { limit: 10, processor: Some(ProcessorName::Delivery), ..Filter::default() };
+    let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
     parked::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
     let records = room.publish(Topic::OutboundMessages).await;
-    room.take_in(&desk(), &records).await.unwrap()
+    room.take_in(&Consumer, &records).await.unwrap()
 }
 
 /// Fails every attempt until it is given up.
-async fn fail(room: &Room<'_>) {
+async fn fail(room: &Room<'_>, steps: &Steps<Sending>) {
     for attempt in 1..=6 {
-        let claim = claim_one(room).await;
-        assert_eq!(claim.of_round, attempt);
-        finish(room, &claim, &BUSY, &AT_ONCE).await;
+        let started = claim_one(steps).await;
+        assert_eq!(started.job.of_round, attempt);
+        finish(steps, &started, BUSY).await;
         room.conserves().await;
     }
 }
@@ -39,19 +38,20 @@ async fn fail(room: &Room<'_>) {
 async fn an_attempt_that_was_abandoned_is_unknown_and_made_once_more_before_it_is_parked() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
-        vanish(room).await;
+        vanish(&steps).await;
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(room).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
         assert_eq!(marks(room).await, ["in_flight | 2"]);
 
-        vanish(room).await;
+        vanish(&steps).await;
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(room).await[0], "a1 | ended | failed_permanent | 2 | 2");
         assert_eq!(marks(room).await, ["in_flight | 1", "parked | 1"]);
         assert_eq!(shelf(room).await, ["parked | lease_ran_out | 2"]);
         assert_eq!(room.waiting(Topic::DeadLetters).await, [id("a1")]);
-        assert_eq!(due(room).await, ["a2"]);
+        assert_eq!(due(&steps).await, ["a2"]);
         room.conserves().await;
     })
     .await;
@@ -61,17 +61,18 @@ async fn an_attempt_that_was_abandoned_is_unknown_and_made_once_more_before_it_i
 async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
-        let slow = claim_for(room, Duration::ZERO).await.remove(0);
-        perform::settle_abandoned(room.db(), &AT_ONCE).await.unwrap();
-        assert_eq!(finish(room, &slow, &Verdict::Sent, &AT_ONCE).await, Finish::Lost, "while it waits");
-        let second = claim_one(room).await;
-        assert_eq!(finish(room, &slow, &Verdict::Sent, &AT_ONCE).await, Finish::Lost, "while it is under way again");
+        let slow = claim_one(&steps).await;
+        steps.reclaim().await.unwrap();
+        assert_eq!(finish(&steps, &slow, Verdict::Sent).await, None, "while it waits");
+        let second = claim_one(&steps).await;
+        assert_eq!(finish(&steps, &slow, Verdict::Sent).await, None, "while it is under way again");
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | - | -"]);
         assert_eq!(deliveries(room).await, ["a1 | sending | - | 2 | 1"]);
 
-        finish(room, &second, &Verdict::Sent, &AT_ONCE).await;
-        assert_eq!(finish(room, &slow, &FORBIDDEN, &AT_ONCE).await, Finish::Lost, "and when it is over");
+        finish(&steps, &second, Verdict::Sent).await;
+        assert_eq!(finish(&steps, &slow, FORBIDDEN).await, None, "and when it is over");
         assert_eq!((marks(room).await, shelf(room).await), (vec!["done | 1".to_owned()], vec![]));
         room.conserves().await;
     })
@@ -82,10 +83,11 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
 async fn what_is_given_up_is_parked_with_the_record_it_came_in() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         let mut came = record(room, clinic, 1, 1, "a1");
         came.headers.push(("odd".into(), vec![0xff, 0, 0xfe]));
-        room.take_in(&desk(), std::slice::from_ref(&came)).await.unwrap();
-        finish(room, &claim_one(room).await, &FORBIDDEN, &AT_ONCE).await;
+        room.take_in(&Consumer, std::slice::from_ref(&came)).await.unwrap();
+        finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         assert_eq!(attempts(room).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
         let all = Filter { limit: 10, ..Filter::default() };
@@ -104,14 +106,15 @@ async fn what_is_given_up_is_parked_with_the_record_it_came_in() {
 async fn a_replay_gives_the_whole_schedule_again() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
-        fail(room).await;
+        fail(room, &steps).await;
         assert_eq!(shelf(room).await, ["parked | busy | 6"]);
 
         assert_eq!(replay(room).await, [Standing::Reopened]);
         assert_eq!((marks(room).await, shelf(room).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
         room.conserves().await;
-        fail(room).await;
+        fail(room, &steps).await;
         assert_eq!(deliveries(room).await, ["a1 | ended | failed_permanent | 12 | 0"]);
         assert_eq!(shelf(room).await, ["parked | busy | 12"]);
         let rounds = "select attempt || '/' || of_round || ' ' || result from delivery_attempts where attempt > 5 order by attempt";
@@ -129,7 +132,7 @@ async fn a_replay_gives_the_whole_schedule_again() {
         );
 
         assert_eq!(replay(room).await, [Standing::Reopened]);
-        finish(room, &claim_one(room).await, &Verdict::Sent, &AT_ONCE).await;
+        finish(&steps, &claim_one(&steps).await, Verdict::Sent).await;
         assert_eq!(marks(room).await, ["done | 1"]);
         assert_eq!(replay(room).await, [], "what is no longer parked is not replayed");
         room.conserves().await;
@@ -141,17 +144,18 @@ async fn a_replay_gives_the_whole_schedule_again() {
 async fn a_replay_forgets_earlier_doubts() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
-        vanish(room).await;
-        vanish(room).await;
+        vanish(&steps).await;
+        vanish(&steps).await;
         replay(room).await;
-        vanish(room).await;
+        vanish(&steps).await;
         assert_eq!(
             deliveries(room).await,
             ["a1 | waiting | - | 3 | 1"],
             "a person has decided that it may be sent again"
         );
-        vanish(room).await;
+        vanish(&steps).await;
         assert_eq!(deliveries(room).await, ["a1 | ended | failed_permanent | 4 | 2"]);
         room.conserves().await;
     })
@@ -162,11 +166,12 @@ async fn a_replay_forgets_earlier_doubts() {
 async fn a_replay_goes_out_before_what_was_written_after_it() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
-        finish(room, &claim_one(room).await, &FORBIDDEN, &AT_ONCE).await;
+        finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         replay(room).await;
         hear(room, clinic, &[(1, 2, "a2")]).await;
-        assert_eq!(due(room).await, ["a1"]);
+        assert_eq!(due(&steps).await, ["a1"]);
     })
     .await;
 }
@@ -176,10 +181,11 @@ async fn many_sweeps_at_once_settle_an_abandoned_attempt_once() {
     in_a_room(async |room| {
         room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;
+        let steps = steps(room, &LATER);
         hear(room, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
-        claim_for(room, Duration::ZERO).await;
-        let sweeps = (0..8).map(|_| perform::settle_abandoned(room.db(), &LATER));
-        futures_util::future::try_join_all(sweeps).await.unwrap();
+        assert_eq!(claim(&steps).await.len(), 3);
+        let settled = futures_util::future::try_join_all((0..8).map(|_| steps.reclaim())).await.unwrap();
+        assert_eq!(settled.iter().sum::<usize>(), 3);
         let waiting = ["a1 | waiting | - | 1 | 1", "b1 | waiting | - | 1 | 1", "c1 | waiting | - | 1 | 1"];
         assert_eq!(deliveries(room).await, waiting);
         room.conserves().await;

@@ -1,11 +1,12 @@
 //! What a turn holds of its company's tokens: one reservation, however often it is claimed.
 
+use platform::queue::{Call, Work};
+
 use super::*;
-use crate::reply::allowance::{self, Allowance};
-use crate::reply::claims::claim as claim_for;
+use crate::reply::allowance::{self, Allowance, Request};
 use crate::tests::in_a_room;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const PLENTY: i64 = 1_000_000;
 
 /// A company on the first plan whose month has `limit` tokens.
 async fn company(room: &Room<'_>, limit: i64) -> CompanyId {
@@ -31,37 +32,60 @@ async fn held(room: &Room<'_>) -> Vec<String> {
     .await
 }
 
-async fn reserve(room: &Room<'_>, claim: &Claim, tokens: i64) -> Allowance {
-    allowance::reserve(room.db(), claim, tokens, DEADLINE).await.unwrap()
+/// How many tokens are held, by how many reservations; both sums agree.
+async fn reserved(room: &Room<'_>) -> (i64, i64) {
+    let held = held(room).await;
+    let numbers: Vec<i64> = held[0].split(" | ").map(|it| it.parse().unwrap_or(0)).collect();
+    assert_eq!(numbers[0], numbers[2], "{held:?}");
+    (numbers[0], numbers[1])
 }
 
-/// Claims the turn of a holder that is gone at once.
-async fn claim_and_die(room: &Room<'_>) -> Claim {
-    claim_for(room.db(), 10, "gone", Duration::ZERO).await.unwrap().jobs.remove(0)
+/// The steps of a worker whose model may say so many tokens.
+fn saying(room: &Room<'_>, tokens: u32) -> Steps<Answering> {
+    let model = gemini::Config { max_output_tokens: tokens, ..config().model };
+    steps_with(room, Config { model, ..config() })
+}
+
+/// Claims the turn, and its worker dies.
+async fn claim_and_die(steps: &Steps<Answering>) -> Started<Answering> {
+    let started = claim_one(steps).await;
+    steps.reclaim().await.unwrap();
+    started
 }
 
 #[tokio::test]
 async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
     in_a_room(async |room| {
-        let clinic = company(room, 1_000).await;
+        let clinic = company(room, PLENTY).await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let first = claim_and_die(room).await;
-        assert_eq!(reserve(room, &first, 600).await, Allowance::Granted);
-        assert_eq!(held(room).await, ["600 | 1 | 600"]);
+        let first = claim_and_die(&saying(room, 600)).await;
+        assert_eq!(first.job.allowance, Allowance::Granted);
+        let (prompt, count) = reserved(room).await;
+        assert_eq!(count, 1);
+        let prompt = prompt - 600;
+        assert!(prompt > 0);
 
-        // The prompt of a later claim may be longer: another amount, and room that the first must not take away.
-        let second = claim_and_die(room).await;
-        assert_eq!(reserve(room, &second, 700).await, Allowance::Granted);
-        assert_eq!(held(room).await, ["700 | 1 | 700"]);
-        assert_eq!(reserve(room, &second, 700).await, Allowance::Granted, "asked again, it finds the same one");
-        assert_eq!(held(room).await, ["700 | 1 | 700"]);
+        // What a later claim may use may be more: another amount, and room that the first must not take away.
+        let limit = format!("update company_overrides set limit_value = {}", prompt + 700);
+        room.run(&limit).await;
+        let second = claim_and_die(&saying(room, 700)).await;
+        assert_eq!(second.job.allowance, Allowance::Granted);
+        assert_eq!(reserved(room).await, (prompt + 700, 1));
 
-        let third = claim_one(room).await;
-        assert_eq!((third.turn, third.claim), (first.turn, 3));
-        assert_eq!(reserve(room, &third, 1_000).await, Allowance::Granted);
-        assert_eq!(held(room).await, ["1000 | 1 | 1000"]);
-        assert_eq!(finish(room, &third, &answer("Olá!")).await, Finish::Done);
-        assert_eq!(held(room).await, ["0 | 0 | -"]);
+        let steps = saying(room, 650);
+        let third = claim_one(&steps).await;
+        assert_eq!((third.job.turn, third.job.claim), (first.job.turn, 3));
+        assert_eq!((reserved(room).await, third.job.allowance.clone()), ((prompt + 650, 1), Allowance::Granted));
+        let again = Request { company: clinic, turn: third.job.turn, claim: 3, tokens: prompt + 650 };
+        let mut client = room.db().get().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        let asked_again = allowance::reserve(&tx, &[again], Duration::from_secs(60)).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(asked_again, [Allowance::Granted], "asked again, it finds the same one");
+        assert_eq!(reserved(room).await, (prompt + 650, 1));
+
+        assert_eq!(finish(&steps, &third, &answer("Olá!")).await, Some(Ending::Done));
+        assert_eq!(reserved(room).await, (0, 0));
         room.conserves().await;
     })
     .await;
@@ -70,13 +94,21 @@ async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
 #[tokio::test]
 async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
     in_a_room(async |room| {
-        let clinic = company(room, 1_000).await;
+        let clinic = company(room, PLENTY).await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let first = claim_and_die(room).await;
-        assert_eq!(reserve(room, &first, 600).await, Allowance::Granted);
-        let second = claim_one(room).await;
-        assert_eq!(reserve(room, &second, 1_001).await, Allowance::Refused("usage_limit_reached".into()));
-        assert_eq!(held(room).await, ["0 | 0 | -"]);
+        claim_and_die(&saying(room, 600)).await;
+        let (first, _) = reserved(room).await;
+        room.run(&format!("update company_overrides set limit_value = {first}")).await;
+        let steps = saying(room, 601);
+        let second = claim_one(&steps).await;
+        assert_eq!(second.job.allowance, Allowance::Refused("usage_limit_reached".into()));
+        assert_eq!(reserved(room).await, (0, 0));
+
+        let instead = steps.work().call(&second.claimed, &second.job, &Call::default()).await;
+        assert_eq!(instead.text, Some(Config::default().limit_text));
+        finish(&steps, &second, &instead).await;
+        assert_eq!(turns(room).await.len(), 1);
+        assert_eq!(room.rows("select outcome, reason from turns").await, ["fallback | usage_limit_reached"]);
     })
     .await;
 }
@@ -84,16 +116,31 @@ async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
 #[tokio::test]
 async fn turns_do_not_give_back_what_others_hold() {
     in_a_room(async |room| {
-        let clinic = company(room, 1_000).await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
-        let both = claim_for(room.db(), 10, "gone", Duration::ZERO).await.unwrap().jobs;
-        for claim in &both {
-            assert_eq!(reserve(room, claim, 300).await, Allowance::Granted);
-        }
-        assert_eq!(held(room).await, ["600 | 2 | 600"]);
-        let again = claim(room, 1).await.remove(0);
-        assert_eq!(reserve(room, &again, 400).await, Allowance::Granted);
-        assert_eq!(held(room).await, ["700 | 2 | 700"]);
+        let clinic = company(room, PLENTY).await;
+        hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
+        let both = claim(&saying(room, 300), 10).await;
+        let (held, count) = reserved(room).await;
+        assert_eq!((both.len(), count), (2, 2));
+        let prompt = held / 2 - 300;
+
+        let other = saying(room, 400);
+        other.reclaim().await.unwrap();
+        let again = claim(&other, 1).await.remove(0);
+        assert_eq!(reserved(room).await, (2 * prompt + 700, 2));
+        finish(&other, &again, &answer("Olá!")).await;
+        assert_eq!(reserved(room).await, (prompt + 300, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_is_held_back_or_needs_no_model_reserves_nothing() {
+    in_a_room(async |room| {
+        let clinic = company(room, PLENTY).await;
+        hear(room, clinic, &[text(MARIA, "oi")]).await;
+        room.run("update companies set status = 'suspended'").await;
+        assert_eq!(saying(room, 300).run(10).await.unwrap(), 1);
+        assert_eq!(room.number("select count(*) from usage_reservations").await, 0);
     })
     .await;
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use domain::{Fact, IgnoreReason};
+use platform::queue::Health;
 
 use super::text;
 use crate::reply::Config;
-use crate::reply::decide::{CompanyStatus, Ending, Outcome, Step, on_answer, on_message, on_suspension};
+use crate::reply::decide::{CompanyStatus, Outcome, Step, TurnEnd, on_answer, on_message, on_suspension};
 use crate::reply::gemini::{Answer, AnswerEnding, CallReport, Failure, Tokens};
 
 const ACTIVE: Option<CompanyStatus> = Some(CompanyStatus::Active);
@@ -62,7 +63,8 @@ fn an_answer_is_sent_as_the_model_gave_it() {
     };
     let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
     let text = Some("Temos horário às 14h.".to_owned());
-    assert_eq!(ending, Ending { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)] });
+    let (model, health) = (Some("gemini-test".to_owned()), Health::Healthy);
+    assert_eq!(ending, TurnEnd { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)], model, health });
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("replied", None));
 }
 

@@ -1,19 +1,30 @@
 //! The end of a turn: all of it is committed or none, and each turn has one.
 
-use domain::{OutboundMessage, UsageEvent};
-use platform::runner::Work;
+use domain::{Activity, OutboundMessage, TurnEnded, UsageEvent};
+use platform::queue::{Performed, Work};
 
 use super::*;
-use crate::reply::{decide, gemini, work};
+use crate::reply::decide;
 use crate::tests::in_a_room;
+
+/// The one turn that ended since this was last asked.
+async fn ended(room: &Room<'_>) -> TurnEnded {
+    let mut activity = room.activity().await;
+    assert_eq!(activity.len(), 1);
+    match activity.remove(0).payload {
+        Activity::Turn(turn) => turn,
+        Activity::Delivery(delivery) => panic!("{delivery:?}"),
+    }
+}
 
 #[tokio::test]
 async fn an_answer_is_a_message_its_publication_and_what_it_used() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
-        let turn = claim_one(room).await;
-        assert_eq!(finish(room, &turn, &answer("Temos às 14h.")).await, Finish::Done);
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
+        assert_eq!(finish(&steps, &turn, &answer("Temos às 14h.")).await, Some(Ending::Done));
 
         assert_eq!(turns(room).await, ["ended | replied | 1 | oi, tem horário?, Temos às 14h."]);
         assert_eq!(marks(room).await, ["done | - | 2"]);
@@ -24,7 +35,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         assert_eq!((said.company_id, said.event_id), (clinic, reply_of(&turn)));
         let OutboundMessage { position, to, body, .. } = said.payload;
         assert_eq!((position, to.as_str(), body.as_str()), (3, MARIA, "Temos às 14h."));
-        assert_eq!(outbound[0].key, Some(format!("{clinic}/{}", turn.conversation).into_bytes()));
+        assert_eq!(outbound[0].key, Some(format!("{clinic}/{}", turn.job.conversation).into_bytes()));
 
         let used = room.publish(Topic::UsageEvents).await;
         let fact = |record: &Record| -> Fact {
@@ -35,6 +46,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
         let facts: Vec<Fact> = used.iter().map(fact).collect();
         assert_eq!(facts, [Fact::MessageIn, Fact::MessageIn, Fact::MessageOut, tokens]);
+        assert_eq!(room.activity().await.len(), 1);
         assert_eq!(room.rows("select count(*) from outbox").await, ["0"], "and nothing else");
     })
     .await;
@@ -45,7 +57,8 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let turn = claim_one(room).await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
         let long = gemini::Answer {
             text: "🦷".repeat(5_000),
             tokens: None,
@@ -53,7 +66,7 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
             ending: gemini::AnswerEnding::Whole,
         };
         let ending = decide::on_answer(Ok(long), &[], "Já voltamos.");
-        assert_eq!(finish(room, &turn, &ending).await, Finish::Done);
+        assert_eq!(finish(&steps, &turn, &ending).await, Some(Ending::Done));
         let cut = "🦷".repeat(4_096);
         assert_eq!(room.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
         let outbound = room.publish(Topic::OutboundMessages).await;
@@ -69,21 +82,21 @@ async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let turn = claim_one(room).await;
-        let context = context(room, &turn).await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
         // Each step in turn cannot be written: our message, what is published, and the marks, which come last.
         for (table, check) in
             [("messages", "direction = 'in'"), ("outbox", "false"), ("event_marks", "state <> 'done'")]
         {
             room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
-            perform::finish(room.db(), &turn, &context, &answer("Olá!")).await.unwrap_err();
+            steps.finish(&turn, &answer("Olá!")).await.unwrap_err();
             assert_eq!(turns(room).await, ["answering | - | 1 | oi"], "{table}");
             assert_eq!(room.rows("select * from outbox").await, [""; 0], "{table}");
             assert_eq!(marks(room).await, ["in_flight | - | 1"], "{table}");
             assert_eq!(room.rows("select last_position from conversations").await, ["1"], "{table}");
             room.run(&format!("alter table {table} drop constraint broken")).await;
         }
-        assert_eq!(finish(room, &turn, &answer("Olá!")).await, Finish::Done);
+        assert_eq!(finish(&steps, &turn, &answer("Olá!")).await, Some(Ending::Done));
         assert_eq!(turns(room).await, ["ended | replied | 1 | oi, Olá!"]);
         room.conserves().await;
     })
@@ -96,14 +109,15 @@ async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
         let clinic = room.company("clinica.test").await;
         let oi = text(MARIA, "oi");
         hear(room, clinic, std::slice::from_ref(&oi)).await;
-        let turn = claim_one(room).await;
-        let twice = Ending { tokens: [answer("").tokens, answer("").tokens].concat(), ..answer("Olá!") };
-        finish(room, &turn, &twice).await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
+        let twice = TurnEnd { tokens: [answer("").tokens, answer("").tokens].concat(), ..answer("Olá!") };
+        finish(&steps, &turn, &twice).await;
         let expected = [
             Fact::MessageIn.event_id(clinic, id(clinic, &oi).0),
-            Fact::MessageOut.event_id(clinic, turn.turn.0),
-            EventId::of_model_call(clinic, turn.turn, 1, 0),
-            EventId::of_model_call(clinic, turn.turn, 1, 1),
+            Fact::MessageOut.event_id(clinic, turn.job.turn.0),
+            EventId::of_model_call(clinic, turn.job.turn, 1, 0),
+            EventId::of_model_call(clinic, turn.job.turn, 1, 1),
         ];
         assert_eq!(room.waiting(Topic::UsageEvents).await, expected);
     })
@@ -115,9 +129,10 @@ async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let turn = claim_one(room).await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
         let fallback = decide::on_answer(Err(gemini::Failure::QuotaDay), &[], "Já voltamos.");
-        assert_eq!(finish(room, &turn, &fallback).await, Finish::Done);
+        assert_eq!(finish(&steps, &turn, &fallback).await, Some(Ending::Done));
         assert_eq!(turns(room).await, ["ended | fallback | 1 | oi, Já voltamos."]);
         assert_eq!(room.rows("select reason from turns").await, ["quota_day"]);
         assert_eq!(room.waiting(Topic::UsageEvents).await.len(), 2, "a message in and one out, no tokens");
@@ -133,18 +148,14 @@ async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_a
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
         room.run("update companies set status = 'suspended'").await;
-
         // Nobody listens there: a call would end in the fallback.
-        let model =
-            gemini::Config { base_url: "http://127.0.0.1:9".into(), api_key: "chave".into(), ..Default::default() };
-        let config = Config { model, ..Config::default() };
-        let answering = work::Answering::new(&room.ground(), &config).unwrap();
-        for claim in answering.claim(10).await.unwrap().jobs {
-            answering.perform(claim).await;
-        }
-        assert_eq!(turns(room).await, ["ended | ignored | 1 | oi, tem horário?"]);
+        assert_eq!(steps(room).run(10).await.unwrap(), 1);
+        assert_eq!(turns(room).await, ["ended | ignored | 0 | oi, tem horário?"]);
         assert_eq!(room.rows("select reason, reply_id from turns").await, ["company_inactive | -"]);
         assert_eq!(marks(room).await, ["ignored | company_inactive | 2"]);
+        let ended = ended(room).await;
+        assert_eq!((ended.outcome.as_str(), ended.reason.as_deref()), ("ignored", Some("company_inactive")));
+        assert_eq!((ended.messages_in, ended.model), (2, None));
         assert_eq!(room.rows("select * from outbox").await, [""; 0], "nothing is sent and nothing billed");
         room.conserves().await;
     })
@@ -156,12 +167,61 @@ async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answere
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let turn = claim_one(room).await;
-        let context = context(room, &turn).await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
         room.run("update companies set status = 'suspended'").await;
-        let ended = perform::finish(room.db(), &turn, &context, &answer("Olá!")).await.unwrap();
-        assert_eq!(ended, Finish::Done);
+        assert_eq!(finish(&steps, &turn, &answer("Olá!")).await, Some(Ending::Done));
         assert_eq!(marks(room).await, ["done | - | 1"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_ended_is_told_without_a_word_of_it() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        room.run("update companies set placement_spread = 5").await;
+        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        room.run("update messages set received_at = now() - position * interval '30 seconds'").await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
+        finish(&steps, &turn, &answer("Temos às 14h.")).await;
+        let sql = "select spread, event_id from outbox where topic = 'activity.events'";
+        let event = EventId::of_end(clinic, "turn_ended", turn.job.turn.0, 1);
+        assert_eq!(room.rows(sql).await, [format!("5 | {event}")]);
+        let sql = "select convert_from(payload, 'utf8') from outbox where topic = 'activity.events'";
+        let bytes = room.rows(sql).await.remove(0);
+        for private in ["oi", "horário", "14h", MARIA, "clinica.test"] {
+            assert!(!bytes.contains(&format!("\"{private}")) && !bytes.contains(&format!(" {private}")), "{bytes}");
+        }
+
+        let told = ended(room).await;
+        assert_eq!((told.turn_id, told.conversation_id), (turn.job.turn, turn.job.conversation));
+        assert_eq!((told.contact_id.0, told.messages_in), (turn.job.contact, 2));
+        assert_eq!((told.outcome.as_str(), told.reason.as_deref()), ("replied", None));
+        assert_eq!(told.model.as_deref(), Some("gemini-test"));
+        assert!((60_000..120_000).contains(&told.answer_ms), "from its first message on: {}", told.answer_ms);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_postgres_refuses_is_replaced_by_the_fallback_and_what_it_used_stays_used() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        room.run("update companies set fallback_text = 'Já voltamos.'").await;
+        hear(room, clinic, &[text(MARIA, "oi")]).await;
+        room.run("alter table messages add constraint broken check (body <> 'Olá!') not valid").await;
+        let steps = steps(room);
+        let turn = claim_one(&steps).await;
+        let refusal = steps.finish(&turn, &answer("Olá!")).await.unwrap_err();
+        assert!(refusal.blames_the_data());
+        let refused = Performed { claimed: &turn.claimed, job: &turn.job, output: &answer("Olá!") };
+        let instead = steps.work().refused(&refused, &refusal).unwrap();
+        assert_eq!(finish(&steps, &turn, &instead).await, Some(Ending::Done));
+        assert_eq!(turns(room).await, ["ended | fallback | 1 | oi, Já voltamos."]);
+        assert_eq!(room.rows("select reason from turns").await, ["refused_by_database"]);
+        assert_eq!(room.rows("select amount from usage_events").await, ["110"]);
     })
     .await;
 }

@@ -42,16 +42,19 @@ async fn a_burst_of_three_messages_is_one_turn() {
 async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
-        let due = "select extract(epoch from due_at - opened_at) between 60 and 119,
-                     due_at = closes_at, extract(epoch from closes_at - opened_at)::int from turns";
-        room.take_in(&desk_with(60_000, 120_000), &records(room, clinic, &[text(MARIA, "oi")])).await.unwrap();
+        let due = "select extract(epoch from j.due_at - opened_at) between 60 and 119,
+                     j.due_at = closes_at, extract(epoch from closes_at - opened_at)::int
+                   from turns t
+                   join jobs_scheduled j on j.job_key = t.turn_id";
+        let steps = steps(room);
+        room.take_in(&consumer_with(60_000, 120_000), &records(room, clinic, &[text(MARIA, "oi")])).await.unwrap();
         assert_eq!(room.rows(due).await, ["t | f | 120"]);
-        assert_eq!(claim(room, 10).await.len(), 0, "it may still be writing");
-        let left = super::super::claims::claim(room.db(), 10, "one", LONG).await.unwrap().next_due.unwrap();
-        assert!(Duration::from_secs(30) < left && left <= Duration::from_secs(60), "{left:?}");
+        assert_eq!(claim(&steps, 10).await.len(), 0, "it may still be writing");
 
-        room.take_in(&desk_with(500_000, 500_000), &records(room, clinic, &[text(MARIA, "queria")])).await.unwrap();
+        room.take_in(&consumer_with(500_000, 500_000), &records(room, clinic, &[text(MARIA, "queria")])).await.unwrap();
         assert_eq!(room.rows(due).await, ["f | t | 120"], "the cap is the one it was opened with");
+        steps.make_due().await.unwrap();
+        assert_eq!(memory(&claim_one(&steps).await), ["oi", "queria"]);
     })
     .await;
 }
@@ -61,8 +64,8 @@ async fn an_event_that_comes_again_joins_nothing() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let batch = records(room, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
-        assert_eq!(room.take_in(&desk(), &batch).await.unwrap(), [Standing::Fresh, Standing::Duplicate]);
-        assert_eq!(room.take_in(&desk(), &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Standing::Fresh, Standing::Duplicate]);
+        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Standing::Duplicate; 2]);
         assert_eq!(turns(room).await, ["collecting | - | 0 | oi"]);
     })
     .await;
@@ -94,7 +97,7 @@ async fn what_needs_no_answer_leaves_only_its_mark() {
 async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() {
     in_a_room(async |room| {
         let batch = records(room, CompanyId(404), &[text(MARIA, "oi")]);
-        let refusal = room.take_in(&desk(), &batch).await.unwrap_err();
+        let refusal = room.take_in(&consumer(), &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
         assert_eq!(marks(room).await, [""; 0]);
     })
@@ -159,8 +162,9 @@ async fn places_in_a_conversation_are_given_once_and_upwards() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         hear(room, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
-        for claim in claim(room, 10).await {
-            finish(room, &claim, &answer("certo")).await;
+        let steps = steps(room);
+        for turn in claim(&steps, 10).await {
+            finish(&steps, &turn, &answer("certo")).await;
         }
         hear(room, clinic, &[text(MARIA, "três"), text(JOAO, "zwei")]).await;
         let sql = "select string_agg(position || ' ' || body, ', ' order by position)
@@ -176,8 +180,8 @@ async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
         room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;
         let batches: Vec<_> = (0..40).map(|it| records(room, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
-        let desk = desk();
-        for taken in join_all(batches.iter().map(|batch| room.take_in(&desk, batch))).await {
+        let consumer = consumer();
+        for taken in join_all(batches.iter().map(|batch| room.take_in(&consumer, batch))).await {
             assert_eq!(taken.unwrap(), [Standing::Fresh]);
         }
         let sql = "select count(*), count(distinct turn_id), min(position), max(position), count(distinct position)

@@ -4,8 +4,10 @@ mod decide;
 mod intake;
 mod claims;
 mod finish;
+mod group;
 mod allowance;
 mod division;
+mod circuit;
 
 use std::time::Duration;
 
@@ -14,26 +16,38 @@ use domain::{
     Topic,
 };
 use platform::kafka::Record;
-use platform::runner::Wake;
+use platform::queue::{self, Ending, Health, Started, Steps};
 
-use super::claims::{Claim, Context};
-use super::decide::{Ending, Outcome};
-use super::perform::Finish;
-use super::{Config, Desk, perform, store};
+use super::decide::{Outcome, TurnEnd};
+use super::work::Answering;
+use super::{Config, Consumer, gemini, store};
 use crate::tests::{Room, noon};
 
 const MARIA: &str = "5511999990001";
 const JOAO: &str = "5511999990002";
-const LONG: Duration = Duration::from_secs(3_600);
 
 /// Takes messages in; their turns are due at once.
-fn desk() -> Desk {
-    desk_with(0, 10_000)
+fn consumer() -> Consumer {
+    consumer_with(0, 10_000)
 }
 
-fn desk_with(quiet_ms: u64, quiet_cap_ms: u64) -> Desk {
+fn consumer_with(quiet_ms: u64, quiet_cap_ms: u64) -> Consumer {
     let config = Config { quiet_ms, quiet_cap_ms, ..Config::default() };
-    Desk { quiet: store::Quiet::from(&config), wake: Wake::default() }
+    Consumer { quiet: store::Quiet::from(&config) }
+}
+
+/// The steps of a worker whose model is asked where nobody listens.
+fn steps(room: &Room<'_>) -> Steps<Answering> {
+    steps_with(room, config())
+}
+
+fn config() -> Config {
+    let model = gemini::Config { base_url: "http://127.0.0.1:9".into(), api_key: "chave".into(), ..Default::default() };
+    Config { model, ..Config::default() }
+}
+
+fn steps_with(room: &Room<'_>, config: Config) -> Steps<Answering> {
+    room.steps(Answering::new(&room.context(), &config).unwrap(), config.runner)
 }
 
 /// A text from a phone; the text also serves as the provider's id.
@@ -77,33 +91,40 @@ fn records(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> 
 
 /// Takes messages of one company in, in one batch.
 async fn hear(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) {
-    room.take_in(&desk(), &records(room, company, messages)).await.unwrap();
+    room.take_in(&consumer(), &records(room, company, messages)).await.unwrap();
 }
 
-/// Claims up to `most` turns for an hour.
-async fn claim(room: &Room<'_>, most: usize) -> Vec<Claim> {
-    super::claims::claim(room.db(), most, "one", LONG).await.unwrap().jobs
+async fn claim(steps: &Steps<Answering>, most: usize) -> Vec<Started<Answering>> {
+    steps.claim(most).await.unwrap()
 }
 
 /// Claims the one turn that is due.
-async fn claim_one(room: &Room<'_>) -> Claim {
-    let mut claims = claim(room, 10).await;
-    assert_eq!(claims.len(), 1);
-    claims.remove(0)
-}
-
-async fn context(room: &Room<'_>, claim: &Claim) -> Context {
-    super::claims::context(room.db(), claim, 12).await.unwrap().unwrap()
+async fn claim_one(steps: &Steps<Answering>) -> Started<Answering> {
+    let mut started = claim(steps, 10).await;
+    assert_eq!(started.len(), 1);
+    started.remove(0)
 }
 
 /// An answer that cost one model call.
-fn answer(text: &str) -> Ending {
+fn answer(text: &str) -> TurnEnd {
     let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
-    Ending { outcome: Outcome::Replied, text: Some(text.to_owned()), tokens: vec![tokens] }
+    TurnEnd {
+        outcome: Outcome::Replied,
+        text: Some(text.to_owned()),
+        tokens: vec![tokens],
+        model: Some("gemini-test".into()),
+        health: Health::Healthy,
+    }
 }
 
-async fn finish(room: &Room<'_>, claim: &Claim, ending: &Ending) -> Finish {
-    perform::finish(room.db(), claim, &context(room, claim).await, ending).await.unwrap()
+/// Commits the end of a turn; nothing if it came too late.
+async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnEnd) -> Option<Ending> {
+    steps.finish(turn, end).await.unwrap()
+}
+
+/// What a turn remembers: our own words behind an arrow.
+fn memory(turn: &Started<Answering>) -> Vec<String> {
+    turn.job.memory.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
 }
 
 async fn turns(room: &Room<'_>) -> Vec<String> {
@@ -118,6 +139,6 @@ async fn marks(room: &Room<'_>) -> Vec<String> {
         .await
 }
 
-fn reply_of(claim: &Claim) -> EventId {
-    EventId::from(MessageId::reply_to(claim.company, claim.turn))
+fn reply_of(turn: &Started<Answering>) -> EventId {
+    EventId::from(MessageId::reply_to(turn.job.company, turn.job.turn))
 }

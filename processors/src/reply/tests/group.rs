@@ -1,0 +1,136 @@
+//! Several turns that end in one transaction: each by itself, whatever the order of their results.
+
+use futures_util::future::try_join_all;
+
+use super::*;
+use crate::reply::decide;
+use crate::tests::in_a_room;
+
+const PHONES: [&str; 4] = [MARIA, JOAO, "5511999990003", "5511999990004"];
+
+#[tokio::test]
+async fn turns_that_end_together_end_each_by_itself() {
+    in_a_room(async |room| {
+        let (clinic, salon) = (room.company("clinica.test").await, room.company("salao.test").await);
+        for company in [salon, clinic] {
+            let messages: Vec<_> = PHONES.iter().map(|phone| text(phone, &format!("{company} de {phone}"))).collect();
+            hear(room, company, &messages).await;
+            hear(room, company, &[text(MARIA, "e mais uma coisa")]).await;
+        }
+        let steps = steps(room);
+        let mut group = claim(&steps, 10).await;
+        assert_eq!(group.len(), 8);
+        // Results come in any order.
+        group.reverse();
+        let ends: Vec<TurnEnd> = group
+            .iter()
+            .map(|it| match it.job.memory[0].1.rsplit_once(' ').unwrap().1 {
+                MARIA => answer("à Maria"),
+                JOAO => decide::on_answer(Err(gemini::Failure::Timeout), &[], "Já voltamos."),
+                "5511999990003" => decide::on_suspension(),
+                other => answer(other),
+            })
+            .collect();
+        let results: Vec<_> = group.iter().zip(&ends).collect();
+        assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 8]);
+
+        for company in [clinic, salon] {
+            let said = format!(
+                "select t.outcome, t.reason, string_agg(m.body, ', ' order by m.position)
+                 from turns t join messages m using (company_id, turn_id)
+                 where company_id = {company}
+                 group by t.turn_id, t.outcome, t.reason order by min(m.body collate \"C\")"
+            );
+            assert_eq!(
+                room.rows(&said).await,
+                [
+                    format!("replied | - | {company} de {MARIA}, e mais uma coisa, à Maria"),
+                    format!("fallback | timeout | {company} de {JOAO}, Já voltamos."),
+                    format!("ignored | company_inactive | {company} de 5511999990003"),
+                    format!("replied | - | {company} de 5511999990004, 5511999990004"),
+                ]
+            );
+        }
+        assert_eq!(marks(room).await, ["done | - | 8", "ignored | company_inactive | 2"]);
+        // Whom each answer goes to, and from whose conversation.
+        let outbound = room.publish(Topic::OutboundMessages).await;
+        assert_eq!(outbound.len(), 6);
+        for record in outbound {
+            let payload = record.payload.as_deref().unwrap();
+            let said: Envelope<domain::OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
+            let contact = PHONES.iter().position(|it| *it == said.payload.to).unwrap();
+            assert_eq!(said.payload.body, ["à Maria", "Já voltamos.", "", "5511999990004"][contact]);
+            assert_eq!(said.payload.position, if contact == 0 { 3 } else { 2 });
+        }
+        let mut told: Vec<String> =
+            room.activity().await.iter().map(|it| format!("{} {:?}", it.company_id, it.event_id)).collect();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), 8);
+        assert_eq!(room.rows("select count(*), sum(amount) from usage_events").await, ["4 | 440"]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        hear(room, clinic, &PHONES.map(|phone| text(phone, phone))).await;
+        let steps = steps(room);
+        let mut group = claim(&steps, 1).await;
+        steps.reclaim().await.unwrap();
+        group.extend(claim(&steps, 10).await);
+        assert_eq!(group.len(), 5);
+        let end = answer("Olá!");
+        let results: Vec<_> = group.iter().map(|it| (it, &end)).collect();
+        let ended = steps.finish_all(&results).await.unwrap();
+        assert_eq!(ended, [None, Some(Ending::Done), Some(Ending::Done), Some(Ending::Done), Some(Ending::Done)]);
+        assert_eq!(room.rows("select count(*) from messages where direction = 'out'").await, ["4"]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+/// Two groups at once that hold the same companies, while their contacts go on writing: nobody waits in a circle.
+#[tokio::test]
+async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order() {
+    in_a_room(async |room| {
+        room.expect_a_crowd().await;
+        let steps = steps(room);
+        let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
+        for round in 0..10 {
+            for company in companies {
+                hear(room, company, &PHONES.map(|phone| text(phone, &format!("{round}")))).await;
+            }
+            let all = claim(&steps, 100).await;
+            assert_eq!(all.len(), 12);
+            let end = answer("Olá!");
+            // Every other turn, one way and the other way round.
+            let evens: Vec<_> = all.iter().step_by(2).map(|it| (it, &end)).collect();
+            let odds: Vec<_> = all.iter().skip(1).step_by(2).rev().map(|it| (it, &end)).collect();
+            let more: Vec<Vec<Record>> = companies
+                .iter()
+                .map(|&company| {
+                    let backwards = PHONES.iter().rev();
+                    records(room, company, &backwards.map(|it| text(it, &format!("{round}b"))).collect::<Vec<_>>())
+                })
+                .collect();
+            let consumer = consumer();
+            let (ended, came) = tokio::join!(
+                try_join_all([steps.finish_all(&evens), steps.finish_all(&odds)]),
+                try_join_all(more.iter().map(|batch| room.take_in(&consumer, batch)))
+            );
+            assert!(ended.unwrap().into_iter().flatten().all(|it| it == Some(Ending::Done)));
+            assert_eq!(came.unwrap().len(), 3);
+            let rest = claim(&steps, 100).await;
+            let results: Vec<_> = rest.iter().map(|it| (it, &end)).collect();
+            steps.finish_all(&results).await.unwrap();
+        }
+        assert_eq!(room.rows("select distinct state from turns").await, ["ended"]);
+        assert_eq!(room.rows("select count(*) from messages where direction = 'in'").await, ["240"]);
+        room.conserves().await;
+    })
+    .await;
+}
