@@ -103,8 +103,9 @@ impl EventId {
         EventId(derive(&[b"usage", &company.0.to_be_bytes(), fact.as_bytes(), cause.as_bytes()]))
     }
 
-    /// The event that says how a piece of work ended: a turn, a delivery. A replay that ends again says so again.
-    pub fn of_end(company: CompanyId, kind: &str, work: Uuid, round: i32) -> Self {
+    /// The event that says how a piece of work ended: a turn, a delivery. A replay that ends again says so again, with
+    /// another `round`.
+    pub fn of_end(company: CompanyId, kind: &str, work: Uuid, round: i64) -> Self {
         let (company, round) = (company.0.to_be_bytes(), round.to_be_bytes());
         EventId(derive(&[b"end", &company, kind.as_bytes(), work.as_bytes(), &round]))
     }

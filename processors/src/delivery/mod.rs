@@ -1,7 +1,7 @@
 //! delivery — hands our messages to the provider, one of a conversation at a time.
 //!
 //! reads    `outbound.messages`, key company/conversation
-//! writes   `dead.letters`, through the outbox
+//! writes   `dead.letters` and `activity.events`, through the outbox
 //! owns     tables `deliveries`, `delivery_attempts`
 //! repeats  safe up to the call itself: an attempt is written down before it is made, and one whose end nobody saw is
 //!          `UNKNOWN`; a reply is then sent once more and no further

@@ -1,24 +1,25 @@
 //! Effects on rows, inside one transaction: the ends of attempts.
 
-use domain::Mark;
+use domain::{Activity, DeliveryEnded, Envelope, EventId, Kind, Mark, SCHEMA, Topic};
+use jiff::Timestamp;
 use metrics::{counter, gauge};
+use platform::outbox::{self, Entry};
 use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
-use platform::queue::{Ending, Schedule};
+use platform::queue::{Claimed, Ending, Schedule};
 use platform::{marks, metric};
 
 use super::PROCESSOR;
 use super::decide::{self, AttemptResult, Next, Standing};
-use super::store::{self, AttemptEnd, Delivery};
+use super::store::{self, AttemptEnd, Delivery, Ended};
 use super::whaticket::{CIRCUIT_OPEN, Verdict};
 
 /// An attempt and what became of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt<'a> {
+    pub(super) claimed: &'a Claimed,
     pub(super) delivery: &'a Delivery,
     pub(super) verdict: &'a Verdict,
-    /// For the jitter of the next one.
-    pub(super) chance: f64,
 }
 
 impl Attempt<'_> {
@@ -29,15 +30,16 @@ impl Attempt<'_> {
             unknowns: usize::try_from(self.delivery.unknowns).unwrap_or(usize::MAX),
             purpose: self.delivery.purpose,
         };
-        decide::after(standing, self.verdict, schedule, self.chance)
+        decide::after(standing, self.verdict, schedule, self.claimed.chance())
     }
 }
 
-/// Ends attempts, and the deliveries that go no further.
+/// Ends attempts, and the deliveries that go no further; that those ended is published.
 pub(super) async fn end(
     tx: &Transaction<'_>,
     attempts: &[Attempt<'_>],
     schedule: &Schedule,
+    now: Timestamp,
 ) -> Result<Vec<Ending>, Failure> {
     let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| it.decide(schedule)).collect();
     let ends: Vec<AttemptEnd<'_>> = attempts
@@ -50,7 +52,7 @@ pub(super) async fn end(
             outcome: next.outcome(),
         })
         .collect();
-    store::end_attempts(tx, &ends).await?;
+    let ended = store::end_attempts(tx, &ends).await?;
     let mut marked = Vec::new();
     let mut endings = Vec::with_capacity(attempts.len());
     for (it, (_, next)) in attempts.iter().zip(&decided) {
@@ -68,8 +70,28 @@ pub(super) async fn end(
         }
         endings.push(Ending::Done);
     }
+    let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
+    outbox::push(tx, &events.collect::<Result<Vec<Entry>, Failure>>()?).await?;
     marks::end(tx, PROCESSOR.name, &marked).await?;
     Ok(endings)
+}
+
+/// That a delivery ended. Its id is that of the claim that ended it: one that a replay ends again ends under another.
+fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, Failure> {
+    let (company_id, delivery_id, kind) = (attempt.delivery.company, attempt.delivery.delivery, Kind::DeliveryEnded);
+    let event_id = EventId::of_end(company_id, kind.as_str(), delivery_id.0, attempt.claimed.lease.fence);
+    let payload = Activity::Delivery(DeliveryEnded {
+        delivery_id,
+        conversation_id: ended.conversation,
+        contact_id: ended.contact,
+        outcome: ended.outcome.clone(),
+        attempts: attempt.delivery.of_round.unsigned_abs(),
+        took_ms: ended.took_ms,
+    });
+    let envelope = Envelope { schema: SCHEMA, event_id, company_id, kind, occurred_at: now, received_at: now, payload };
+    let traceparent = attempt.claimed.traceparent.as_deref();
+    Entry::of_event(Topic::ActivityEvents, "", ended.placement, &envelope, traceparent)
+        .map_err(|problem| Failure::Refused(format!("event {event_id} cannot be written: {problem}")))
 }
 
 async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {

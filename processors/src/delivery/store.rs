@@ -1,6 +1,6 @@
 //! delivery's SQL: deliveries, their attempts, and how to reach a company's channel.
 
-use domain::{CompanyId, EventId, OutboundMessage, Purpose, Topic, header};
+use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
 use platform::intake::Fresh;
 use platform::kafka::Record;
 use platform::marks::Standing;
@@ -118,8 +118,7 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
     .await?;
     let mut deliveries: Vec<Option<Delivery>> = vec![None; claimed.len()];
     for row in &rows {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
-        if let Some(slot) = deliveries.get_mut(place) {
+        if let Some(slot) = deliveries.get_mut(place(row)) {
             *slot = Some(read(row)?);
         }
     }
@@ -191,40 +190,80 @@ pub(super) struct AttemptEnd<'a> {
     pub(super) outcome: Option<&'static str>,
 }
 
-/// Completes attempts, and moves their deliveries on. An attempt that was completed already stays as it is.
-pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) -> Result<(), Error> {
+/// A delivery that has ended, as it is told.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// Which of those that were asked for.
+    pub(super) place: usize,
+    pub(super) conversation: ConversationId,
+    /// Whom it was for, where the conversation is known.
+    pub(super) contact: Option<ContactId>,
+    pub(super) outcome: String,
+    pub(super) took_ms: u64,
+    /// How many partitions its company owns, and which layout that is.
+    pub(super) placement: (u16, i32),
+}
+
+/// Completes attempts, and moves their deliveries on; says which of them ended. An attempt that was completed already
+/// stays as it is.
+pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) -> Result<Vec<Ended>, Error> {
     let companies: Vec<i64> = ends.iter().map(|it| it.delivery.company.0).collect();
     let ids: Vec<Uuid> = ends.iter().map(|it| it.delivery.delivery.0).collect();
     let attempts: Vec<i32> = ends.iter().map(|it| it.delivery.attempt).collect();
     let results: Vec<&str> = ends.iter().map(|it| it.result.as_str()).collect();
     let classes: Vec<Option<&str>> = ends.iter().map(|it| it.class).collect();
     let outcomes: Vec<Option<&str>> = ends.iter().map(|it| it.outcome).collect();
-    execute(
+    let rows = query(
         tx,
         "with ends as materialized (
            select *
            from unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
-             as it (company_id, delivery_id, attempt, result, class, outcome)
+             with ordinality as it (company_id, delivery_id, attempt, result, class, outcome, place)
          ), completed as (
            update secretaria.delivery_attempts a
            set ended_at = now(), result = it.result, class = it.class
            from ends it
            where a.company_id = it.company_id and a.delivery_id = it.delivery_id and a.attempt = it.attempt
              and a.result is null
+         ), moved as (
+           update secretaria.deliveries d
+           set state = case when it.outcome is null then 'waiting' else 'ended' end, outcome = it.outcome,
+             unknowns = d.unknowns + (it.result = 'UNKNOWN')::int,
+             ended_at = case when it.outcome is not null then now() end,
+             record_key = case when it.outcome = 'sent' then null else d.record_key end,
+             record_headers = case when it.outcome = 'sent' then null else d.record_headers end,
+             record_payload = case when it.outcome = 'sent' then null else d.record_payload end
+           from ends it
+           where d.company_id = it.company_id and d.delivery_id = it.delivery_id
+           returning it.place, d.company_id, d.conversation_id, d.outcome, d.created_at
          )
-         update secretaria.deliveries d
-         set state = case when it.outcome is null then 'waiting' else 'ended' end, outcome = it.outcome,
-           unknowns = d.unknowns + (it.result = 'UNKNOWN')::int,
-           ended_at = case when it.outcome is not null then now() end,
-           record_key = case when it.outcome = 'sent' then null else d.record_key end,
-           record_headers = case when it.outcome = 'sent' then null else d.record_headers end,
-           record_payload = case when it.outcome = 'sent' then null else d.record_payload end
-         from ends it
-         where d.company_id = it.company_id and d.delivery_id = it.delivery_id",
+         select m.place, m.conversation_id, v.contact_id, m.outcome,
+           (extract(epoch from now() - m.created_at) * 1000)::bigint, c.placement_spread, c.placement_epoch
+         from moved m
+         join secretaria.companies c using (company_id)
+         left join secretaria.conversations v using (company_id, conversation_id)
+         where m.outcome is not null
+         order by m.place",
         &[&companies, &ids, &attempts, &results, &classes, &outcomes],
     )
     .await?;
-    Ok(())
+    Ok(rows.iter().map(read_ended).collect())
+}
+
+fn read_ended(row: &Row) -> Ended {
+    Ended {
+        place: place(row),
+        conversation: ConversationId(row.get(1)),
+        contact: row.get::<_, Option<Uuid>>(2).map(ContactId),
+        outcome: row.get(3),
+        took_ms: u64::try_from(row.get::<_, i64>(4)).unwrap_or(0),
+        placement: (u16::try_from(row.get::<_, i16>(5)).unwrap_or(placement::DEFAULT_SPREAD), row.get(6)),
+    }
+}
+
+/// Which of those that were asked for, from the first column.
+fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 
 /// The record a delivery came in, to be parked with it.

@@ -105,7 +105,7 @@ impl Work for Sending {
         performed: &[Performed<'_, Delivery, Verdict>],
     ) -> Result<Vec<Ending>, Failure> {
         let attempts: Vec<Attempt<'_>> = performed.iter().map(attempt).collect();
-        perform::end(tx, &attempts, &self.schedule).await
+        perform::end(tx, &attempts, &self.schedule, clock::now()).await
     }
 
     /// Whether they were sent is unknown.
@@ -117,8 +117,8 @@ impl Work for Sending {
                 endings.push(Ending::Done);
                 continue;
             };
-            let attempt = Attempt { delivery: &delivery, verdict: &verdict, chance: claimed.chance() };
-            endings.extend(perform::end(tx, &[attempt], &self.schedule).await?);
+            let attempt = Attempt { claimed, delivery: &delivery, verdict: &verdict };
+            endings.extend(perform::end(tx, &[attempt], &self.schedule, clock::now()).await?);
             perform::count(&attempt, &self.schedule);
         }
         Ok(endings)
@@ -140,5 +140,5 @@ impl Work for Sending {
 }
 
 fn attempt<'a>(performed: &Performed<'a, Delivery, Verdict>) -> Attempt<'a> {
-    Attempt { delivery: performed.job, verdict: performed.output, chance: performed.claimed.chance() }
+    Attempt { claimed: performed.claimed, delivery: performed.job, verdict: performed.output }
 }

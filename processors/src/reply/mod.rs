@@ -1,7 +1,7 @@
 //! reply — answers what contacts write, a turn at a time.
 //!
 //! reads    `inbound.messages`, key company/address
-//! writes   `outbound.messages` and `usage.events`, through the outbox
+//! writes   `outbound.messages`, `usage.events` and `activity.events`, through the outbox
 //! owns     tables `contacts`, `contact_aliases`, `conversations`, `turns`, `messages`
 //! repeats  safe: one mark per event, one reply per turn, a result counts only while its claim holds
 //!

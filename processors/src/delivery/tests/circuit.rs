@@ -1,5 +1,7 @@
 //! A provider that does not answer: what is held back meanwhile, and what was held back too long.
 
+use domain::Activity;
+
 use super::*;
 use crate::tests::in_a_room;
 
@@ -71,6 +73,11 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
             ]
         );
         assert_eq!(marks(room).await, ["in_flight | 1", "parked | 2"]);
+        let attempts = |it: Envelope<Activity>| match it.payload {
+            Activity::Delivery(it) => it.attempts,
+            Activity::Turn(it) => panic!("{it:?}"),
+        };
+        assert_eq!(room.activity().await.into_iter().map(attempts).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(due(&steps).await, ["b2"], "and its lane goes on");
         room.conserves().await;
     })

@@ -2,6 +2,7 @@
 
 mod circuit;
 mod decide;
+mod ended;
 mod order;
 mod shelf;
 
