@@ -5,6 +5,24 @@ use super::{File, files, nothing_in, words};
 
 const FOLDER: &str = "sql/migrations/";
 
+/// Tables whose key begins with something else than the company that its rows are of, and why.
+const KEYED_OTHERWISE: &[(&str, &str)] =
+    &[("jobs_scheduled", "what is due is found by queue and instant, over all companies")];
+
+/// Tables without a company, and why.
+const OF_NO_COMPANY: &[(&str, &str)] = &[
+    ("consumer_offsets", "partitions hold records of all companies"),
+    ("topic_ends", "partitions hold records of all companies"),
+    ("heartbeats", "processes work for all companies"),
+    ("features_catalog", "what can be sold is the same for all companies"),
+    ("plans", "what can be sold is the same for all companies"),
+    ("plan_versions", "what can be sold is the same for all companies"),
+    ("plan_features", "what can be sold is the same for all companies"),
+    ("subscription_policies", "what can be sold is the same for all companies"),
+    ("ai_model_prices", "providers ask the same for all companies"),
+    ("periodic_jobs", "a periodic job is the program's own"),
+];
+
 #[test]
 fn migrations_are_numbered_without_gaps_and_named_by_what_they_do() {
     let mut findings = Vec::new();
@@ -55,13 +73,24 @@ fn every_tenant_table_has_a_primary_key_that_begins_with_the_company() {
             // After the table's name: as a constraint, or on the column, which is then the first.
             let is_of_company =
                 flat.contains("primary key company_id") || first_column(definition).ends_with("primary key");
-            if !is_of_company || !flat.starts_with("company_id ") {
+            let is_excepted = KEYED_OTHERWISE.iter().any(|(table, _)| table == name);
+            if is_excepted == (is_of_company && flat.starts_with("company_id ")) {
                 findings.push(format!("{}: table {name}", file.path));
             }
         }
     }
     assert!(tenants > 5, "the reader of migrations has gone blind: {tenants} tenant tables");
     nothing_in(findings);
+}
+
+#[test]
+fn every_table_has_a_company_or_a_reason_to_have_none() {
+    let tables = tables();
+    let is_excepted = |it: &Table| OF_NO_COMPANY.iter().any(|(table, _)| *table == it.name);
+    let differs = tables.iter().filter(|it| words(&it.definition).any(|it| it == "company_id") == is_excepted(it));
+    nothing_in(differs.map(|it| format!("table {}: its company, or its line in the table of exceptions", it.name)));
+    let gone = OF_NO_COMPANY.iter().chain(KEYED_OTHERWISE).filter(|(name, _)| tables.iter().all(|it| it.name != *name));
+    nothing_in(gone.map(|(name, _)| format!("no table {name}: remove its exception")));
 }
 
 /// A table as a migration creates it.
