@@ -1,4 +1,5 @@
--- What was accepted and what became of it, per company and processor. A duplicate record counts as ignored.
+-- What was accepted and what became of it, per company and processor, in the order of $1. A duplicate record counts as
+-- ignored.
 with counted as (
   select company_id, processor, sum(records)::bigint as records, sum(duplicates)::bigint as duplicates,
     sum(reopened)::bigint as reopened
@@ -32,4 +33,4 @@ left join marked m using (company_id, processor)
 left join reasons r using (company_id, processor)
 left join secretaria.companies p using (company_id)
 group by p.domain, c.company_id, c.processor, c.records, c.reopened, c.duplicates, r.reasons
-order by c.company_id, array_position(array['reply', 'delivery', 'metering', 'alerts'], c.processor);
+order by c.company_id, array_position($1::text[], c.processor);

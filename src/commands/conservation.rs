@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use platform::postgres::query;
 
 use super::{operator, say};
-use crate::Settings;
+use crate::{Settings, processors};
 
 const TABLE: &str = include_str!("../../sql/checks/conservation_table.sql");
 const CHECK: &str = include_str!("../../sql/checks/conservation.sql");
@@ -33,7 +33,8 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
             "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because",
             "company", "processor", "accepted", "done", "ignored", "parked", "in flight"
         ))?;
-        for row in query(&client, TABLE, &[]).await? {
+        let order: Vec<&str> = processors::ALL.iter().map(|it| it.name.as_str()).collect();
+        for row in query(&client, TABLE, &[&order]).await? {
             let number = |column: &str| row.get::<_, i64>(column);
             say(format_args!(
                 "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",

@@ -6,6 +6,7 @@ mod crates;
 mod documents;
 mod migrations;
 mod privacy;
+mod processors;
 mod releases;
 mod sources;
 mod tables;
