@@ -116,8 +116,8 @@ impl Database {
               from contact
               returning company_id, conversation_id
             ), turn as (
-              insert into turns (company_id, turn_id, conversation_id, state, outcome, due_at, closes_at)
-              select company_id, gen_random_uuid(), conversation_id, 'ended', 'replied', $3, $3
+              insert into turns (company_id, turn_id, conversation_id, state, outcome, closes_at)
+              select company_id, gen_random_uuid(), conversation_id, 'ended', 'replied', $3
               from conversation
               returning company_id, conversation_id, turn_id
             ), message as (
@@ -129,9 +129,9 @@ impl Database {
               returning company_id, message_id, conversation_id, position, direction, body
             )
             insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
-              state, outcome, due_at, attempts, record_partition, record_offset)
-            select company_id, message_id, conversation_id, position, 'whaticket', $2, body, 'reply', 'ended', 'sent', $3,
-              2, 0, 0
+              state, outcome, attempts, record_partition, record_offset)
+            select company_id, message_id, conversation_id, position, 'whaticket', $2, body, 'reply', 'ended', 'sent', 2,
+              0, 0
             from message
             where direction = 'out'";
         self.root.execute(sql, &[&company.0, &send_to, &at, &messages]).await.unwrap();
