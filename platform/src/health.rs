@@ -1,27 +1,32 @@
 //! Health: `/livez` (the process runs), `/readyz` (it may be sent work), `/healthz` (everything it needs answers),
 //! and `/metrics` for those who may see them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use domain::ProcessorName;
+use jiff::Timestamp;
 use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::http::PeerInfo;
 use crate::kafka::{self, Producer};
 use crate::postgres::Db;
+use crate::problem::{Problem, documented};
 use crate::secret::SecretText;
-use crate::{clock, heartbeat, metric, task, watermarks};
+use crate::{clock, heartbeat, metric, openapi, queue, task, watermarks};
 
 /// The window in which a dependency must answer.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -70,12 +75,26 @@ pub struct Watched {
 
 /// The routes.
 pub fn routes(watched: Watched) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics_page))
-        .with_state(Arc::new(Watch { watched, probes: Probes::default() }))
+    documented_routes().with_state(Arc::new(Watch { watched, probes: Probes::default() })).into()
+}
+
+/// What the routes say about themselves.
+pub fn document() -> OpenApi {
+    let mut document = documented_routes().into_openapi();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("`http.metrics_token`. Peers on the same machine need none."))
+        .build();
+    openapi::add_security(&mut document, "metrics_token", SecurityScheme::Http(token));
+    document
+}
+
+fn documented_routes() -> OpenApiRouter<Arc<Watch>> {
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(healthz))
+        .routes(routes!(metrics_page))
 }
 
 /// What is watched, and what was last heard of it.
@@ -92,7 +111,7 @@ const FRESH: Duration = Duration::from_secs(1);
 struct Verdict {
     at: Instant,
     status: StatusCode,
-    body: Value,
+    body: Health,
 }
 
 /// One probe at a time, its verdict shared by all who ask meanwhile and within a second after. A probe is a task of its own:
@@ -104,7 +123,7 @@ impl Probes {
     /// The verdict; `None` if the probe broke off.
     async fn verdict<F>(&self, probe: impl FnOnce() -> F) -> Option<Verdict>
     where
-        F: Future<Output = (StatusCode, Value)> + Send + 'static,
+        F: Future<Output = (StatusCode, Health)> + Send + 'static,
     {
         let mut latest = self.latest(probe);
         latest.wait_for(Option::is_some).await.ok().and_then(|verdict| verdict.clone())
@@ -112,7 +131,7 @@ impl Probes {
 
     fn latest<F>(&self, probe: impl FnOnce() -> F) -> watch::Receiver<Option<Verdict>>
     where
-        F: Future<Output = (StatusCode, Value)> + Send + 'static,
+        F: Future<Output = (StatusCode, Health)> + Send + 'static,
     {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let good = |heard: &watch::Receiver<Option<Verdict>>| match &*heard.borrow() {
@@ -133,31 +152,103 @@ impl Probes {
     }
 }
 
-async fn readyz(State(watch): State<Arc<Watch>>) -> Response {
-    if watch.watched.readiness.is_open() {
-        return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "not ready\n").into_response()
+/// Whether the process runs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "health",
+    responses((status = 200, description = "It runs.", body = String, content_type = "text/plain; charset=utf-8")),
+)]
+async fn livez() -> &'static str {
+    "ok\n"
 }
 
-#[derive(Serialize)]
-struct Answer {
+/// Whether this process may be sent work.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "It may.", body = String, content_type = "text/plain; charset=utf-8"),
+        NotReady,
+    ),
+)]
+async fn readyz(State(watch): State<Arc<Watch>>) -> Result<&'static str, Problem> {
+    if watch.watched.readiness.is_open() { Ok("ready\n") } else { Err(not_ready()) }
+}
+
+fn not_ready() -> Problem {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "this process takes no work now");
+    problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// How [`not_ready`] is documented.
+struct NotReady;
+
+impl utoipa::IntoResponses for NotReady {
+    fn responses() -> BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
+        documented([not_ready()])
+    }
+}
+
+/// What this process needs, and whether it answers.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+struct Health {
+    /// `ok`, or `failing` if any dependency is.
+    #[schema(pattern = "^(ok|failing)$", example = "ok")]
+    status: &'static str,
+    /// When the dependencies were asked.
+    at: Timestamp,
+    /// Postgres, Kafka, and each processor that must be alive somewhere.
+    dependencies: BTreeMap<&'static str, Dependency>,
+    /// Circuit breakers of this process that hold jobs back, because a provider does not answer. Never a failure of its own.
+    #[schema(minimum = 0)]
+    circuits_open: usize,
+}
+
+impl Health {
+    fn of(healthy: bool, dependencies: BTreeMap<&'static str, Dependency>) -> (StatusCode, Self) {
+        let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let circuits_open = queue::open_circuits();
+        (status, Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, circuits_open })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+struct Dependency {
     ok: bool,
+    /// How long it took to answer, in milliseconds.
+    #[schema(minimum = 0)]
     latency_ms: f64,
+    /// Why it is not ok; absent if it is.
+    #[schema(example = "does not answer", nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
 
+/// Whether everything this process needs answers, within three seconds.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    responses(
+        (status = 200, description = "Everything answers.", body = Health),
+        (status = 503, description = "Something does not; the body says what.", body = Health),
+    ),
+)]
 async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
     let watched = watch.watched.clone();
     match watch.probes.verdict(|| async move { examine(&watched).await }).await {
         Some(Verdict { status, body, .. }) => (status, axum::Json(body)).into_response(),
-        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        None => {
+            let (status, body) = Health::of(false, BTreeMap::new());
+            (status, axum::Json(body)).into_response()
+        }
     }
 }
 
 /// Asks everything at once, each within the window.
-async fn examine(watched: &Watched) -> (StatusCode, Value) {
+async fn examine(watched: &Watched) -> (StatusCode, Health) {
     let postgres = within(async { watched.db.ping().await.is_ok() }, "does not answer");
     let broker = within(broker_answers(watched), "does not answer");
     let workers = futures_util::future::join_all(watched.processors.iter().map(|&processor| {
@@ -168,7 +259,7 @@ async fn examine(watched: &Watched) -> (StatusCode, Value) {
         )
     }));
     let (postgres, broker, workers) = tokio::join!(postgres, broker, workers);
-    let mut components = Map::new();
+    let mut dependencies = BTreeMap::new();
     let names = ["postgres", "kafka"].into_iter().chain(watched.processors.iter().map(|it| it.as_str()));
     let mut healthy = true;
     for (name, answer) in names.zip([postgres, broker].into_iter().chain(workers)) {
@@ -176,15 +267,9 @@ async fn examine(watched: &Watched) -> (StatusCode, Value) {
             healthy = false;
             counter!(metric::HEALTHCHECK_FAILURES, "component" => name).increment(1);
         }
-        components.insert(name.to_owned(), json!(answer));
+        dependencies.insert(name, answer);
     }
-    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body: Value = json!({
-        "status": if healthy { "ok" } else { "failing" },
-        "at": clock::now().to_string(),
-        "dependencies": components,
-    });
-    (status, body)
+    Health::of(healthy, dependencies)
 }
 
 /// Whether the broker answers every producer of this process, or a client of its own where there is none.
@@ -196,14 +281,25 @@ async fn broker_answers(watched: &Watched) -> bool {
     answers.iter().all(Result::is_ok)
 }
 
-async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> Answer {
+async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> Dependency {
     let began = clock::instant();
     let ok = tokio::time::timeout(WINDOW, check).await.unwrap_or(false);
     let latency_ms = (began.elapsed().as_micros() as f64) / 1_000.0;
-    Answer { ok, latency_ms, error: (!ok).then_some(otherwise) }
+    Dependency { ok, latency_ms, error: (!ok).then_some(otherwise) }
 }
 
-/// To peers on this machine that are not a proxy, or to who knows the token; to others the path does not exist.
+/// Metrics as Prometheus text, to peers on this machine that are not a proxy, or to who knows the token; to others the
+/// path does not exist.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    security((), ("metrics_token" = [])),
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4"),
+        Hidden,
+    ),
+)]
 async fn metrics_page(State(watch): State<Arc<Watch>>, peer: PeerInfo, headers: HeaderMap) -> Response {
     let watched = &watch.watched;
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
@@ -218,7 +314,20 @@ async fn metrics_page(State(watch): State<Arc<Watch>>, peer: PeerInfo, headers: 
         Some(handle) if local || known => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()).into_response()
         }
-        _ => StatusCode::NOT_FOUND.into_response(),
+        _ => hidden().into_response(),
+    }
+}
+
+fn hidden() -> Problem {
+    Problem::of_status(StatusCode::NOT_FOUND)
+}
+
+/// How [`hidden`] is documented.
+struct Hidden;
+
+impl utoipa::IntoResponses for Hidden {
+    fn responses() -> BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
+        documented([hidden()])
     }
 }
 
@@ -239,7 +348,7 @@ mod tests {
             async move {
                 begun.fetch_add(1, Ordering::Relaxed);
                 let _ = go.acquire().await;
-                (StatusCode::OK, Value::Null)
+                Health::of(true, BTreeMap::new())
             }
         };
         for _ in 0..100 {
@@ -255,10 +364,10 @@ mod tests {
     #[tokio::test]
     async fn a_verdict_that_is_old_or_never_came_is_asked_for_anew() {
         let probes = Probes::default();
-        let old = Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Value::Null };
+        let old = Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Health::of(true, BTreeMap::new()).1 };
         let (say, heard) = watch::channel(Some(old));
         *probes.0.lock().unwrap() = Some(heard);
-        let failing = || async { (StatusCode::SERVICE_UNAVAILABLE, Value::Null) };
+        let failing = || async { Health::of(false, BTreeMap::new()) };
         assert_eq!(probes.verdict(failing).await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
         drop(say);
         let (say, heard) = watch::channel(None);

@@ -29,6 +29,9 @@ pub mod watermarks;
 pub mod heartbeat;
 pub mod instance;
 pub mod http;
+pub mod problem;
+pub mod request;
+pub mod openapi;
 pub mod health;
 
 #[cfg(test)]
