@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use secretaria::commands::{self, company, config, conservation, follow, hook, migrate, parked, quota, rebind, token};
+use secretaria::commands::{
+    self, company, config, conservation, follow, hook, migrate, openapi, parked, quota, rebind, token,
+};
 use secretaria::{Settings, serve};
 
 #[cfg(feature = "mimalloc")]
@@ -36,6 +38,8 @@ enum Command {
     All,
     /// Print the settings in force, secrets redacted.
     Config,
+    /// Print the OpenAPI document of every route, as GET /api/openapi.json serves it.
+    Openapi,
     /// Issue a bearer token for the API.
     Token(token::Args),
     /// Add, list and change companies.
@@ -80,6 +84,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Api => serve::run(settings, serve::Roles::api()).await?,
         Command::All => serve::run(settings, serve::Roles::all()).await?,
         Command::Config => config::print(&settings)?,
+        Command::Openapi => openapi::print()?,
         Command::Token(args) => token::run(&settings, &args).await?,
         Command::Company(command) => company::run(&settings, command).await?,
         Command::Hook(command) => return hook::run(&settings, command).await,

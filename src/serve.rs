@@ -14,14 +14,15 @@ use domain::ProcessorName;
 use platform::health::{self, Readiness, Watched};
 use platform::kafka::Producer;
 use platform::postgres::{self, Db};
-use platform::seal::Sealer;
+use platform::request::{self, RequestIds};
+use platform::seal::{self, Sealer};
 use platform::task::{self, Stop};
 use platform::telemetry::chain;
 use platform::{http, processor, relay, telemetry, watermarks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::{Settings, processors, quota};
+use crate::{Settings, openapi, processors, quota};
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -179,6 +180,7 @@ pub async fn start(
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     // Last, because it asks the producers of the others.
     routes = routes.merge(house.health(&roles, readiness.clone(), metrics));
+    let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
     let drain_ms = house.settings.http.drain_ms;
     let work_drain_ms = house.settings.work_drain_ms();
     let (http_config, http_stop) = (house.settings.http.clone(), house.stops.http.clone());
@@ -247,7 +249,7 @@ impl House {
     fn api(&self) -> anyhow::Result<Router> {
         let keys = Arc::new(api::auth::Keys::from_pkcs8_file(&self.settings.keys.signing_key())?);
         let db = Db::new(&self.settings.postgres.api_url, &self.settings.postgres, "api")?;
-        Ok(api::routes(api::Api::new(db, keys)))
+        Ok(api::routes(api::Api::new(db, keys, openapi::document()?.into())))
     }
 
     fn processors(&mut self, names: &[ProcessorName]) -> anyhow::Result<JoinHandle<()>> {

@@ -14,6 +14,7 @@ use domain::CompanyId;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::{Rejection, keys};
 
@@ -147,6 +148,14 @@ impl Claims {
         }
         Ok(())
     }
+}
+
+/// The two ways to send a token, as documented.
+pub(crate) fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+    let about = "A token that names a company and a scope, signed by us: `secretaria token` issues one.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(about));
+    let cookie = ApiKeyValue::with_description(TOKEN_COOKIE, "The same token. The header wins over it.");
+    [("token", SecurityScheme::Http(bearer.build())), ("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)))]
 }
 
 /// The header wins: what a program says outright counts more than what a browser sends along.

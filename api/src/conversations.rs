@@ -1,7 +1,7 @@
-//! `GET /api/conversations?company_id=&limit=&before=` — what was said, the conversation last written to first.
+//! `GET /api/conversations?company_id=&limit=&cursor=` — what was said, the conversation last written to first.
 //!
-//! Reads `conversations`, `contacts`, `messages`, `turns` and `deliveries`. `next` of an answer is `before` of the next
-//! request; it is null on the last page. A number is shown by its last four digits only.
+//! Reads `conversations`, `contacts`, `messages`, `turns` and `deliveries`. A number is shown by its last four digits
+//! only. A conversation that is written to moves to the front, where whoever reads on backwards does not see it again.
 
 use std::collections::HashMap;
 
@@ -14,76 +14,119 @@ use platform::postgres::{Error, Row, query};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::parameters::{Asked, Parameters};
+use crate::pages::{Next, Page, Position};
+use crate::parameters::Asked;
 use crate::{Api, Rejection, scoped};
 
-/// Conversations in one answer, unless said otherwise.
-const USUAL: i64 = 20;
-/// Most conversations in one answer.
-const MOST: i64 = 50;
 /// The last so many messages of each.
 const MESSAGES: i64 = 20;
 
-/// Answers.
-pub(crate) async fn answer(State(api): State<Api>, asked: Asked) -> Result<Json<Conversations>, Rejection> {
+/// A company's conversations, the one last written to first, with the last twenty messages of each.
+#[utoipa::path(
+    get,
+    path = "/api/conversations",
+    operation_id = "list_conversations",
+    tag = "company",
+    params(
+        ("company_id" = i64, Query, minimum = 1, example = 1, description = "Whose conversations."),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 50, example = 20,
+            description = "Most conversations on a page; 20 unless said otherwise."),
+        ("cursor" = Option<String>, Query, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$",
+            description = "The `next_cursor` of the page before. Absent: the first page."),
+        ("before" = Option<String>, Query, deprecated, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$",
+            description = "The older name of `cursor`. Not both."),
+    ),
+    responses(
+        (status = 200, description = "A page.", body = Conversations,
+            headers(("link" = String, description = "The next page: `<…>; rel=\"next\"`. Absent on the last one."))),
+        Rejection,
+    ),
+)]
+pub(crate) async fn answer(State(api): State<Api>, mut asked: Asked) -> Result<(Next, Json<Conversations>), Rejection> {
     let company = asked.company;
-    let page = Page::read(asked.parameters)?;
+    let page = Page::read(&mut asked.parameters, "conversations", company)?;
+    asked.parameters.finish()?;
     let mut client = api.db.get().await?;
     let transaction = scoped::begin(&mut client, company).await?;
     scoped::time_zone(&transaction, company).await?;
-    let (mut conversations, next) = newest(&transaction, company, &page).await?;
+    let mut conversations = newest(&transaction, company, &page).await?;
+    let next = page.cut(&mut conversations, |it| Position { at: it.last_message_at, id: it.conversation_id });
     add_messages(&transaction, company, &mut conversations).await?;
     transaction.commit().await?;
-    Ok(Json(Conversations { company_id: company, conversations, next }))
+    let (next_cursor, older_name) = (next.cursor.clone(), next.cursor.clone());
+    Ok((next, Json(Conversations { company_id: company, conversations, next_cursor, next: older_name })))
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// A page of conversations.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Conversations {
+    #[schema(value_type = i64, minimum = 1, example = 1)]
     company_id: CompanyId,
     conversations: Vec<Conversation>,
+    /// `cursor` of the next page; null on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// The same as `next_cursor`, under its older name.
+    #[schema(required, deprecated)]
     next: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Conversation {
     conversation_id: Uuid,
     contact: Contact,
+    #[schema(example = "whaticket")]
     channel: String,
     last_message_at: Timestamp,
+    /// The last twenty, the oldest first.
     messages: Vec<Message>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Contact {
+    #[schema(required, example = "Ana")]
     name: Option<String>,
+    /// The number, starred but for its last four digits.
+    #[schema(example = "*********0001")]
     address: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Message {
     at: Timestamp,
+    /// `in`: from the contact; `out`: from us.
+    #[schema(pattern = "^(in|out)$", example = "in")]
     direction: String,
+    #[schema(example = "Oi, tem horário?")]
     text: String,
-    /// How the turn it belongs to ended, once it has.
+    /// How the turn it belongs to ended: `replied`, `fallback` or `ignored`. Absent until it has.
+    #[schema(nullable = false, example = "replied")]
     #[serde(skip_serializing_if = "Option::is_none")]
     turn_outcome: Option<String>,
+    /// What became of a message from us. Absent on one from the contact.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<Delivery>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Delivery {
+    /// `waiting`, `sending` or `ended`.
+    #[schema(example = "ended")]
     state: String,
+    /// `sent` or `failed_permanent`; null until it has ended.
+    #[schema(required, example = "sent")]
     outcome: Option<String>,
+    #[schema(minimum = 0)]
     attempts: i32,
 }
 
+/// One more than the page shows, if there are as many.
 async fn newest(
     transaction: &Transaction<'_>,
     company: CompanyId,
     page: &Page,
-) -> Result<(Vec<Conversation>, Option<String>), Rejection> {
+) -> Result<Vec<Conversation>, Rejection> {
     let sql = "
         select c.conversation_id, c.channel, c.send_to, c.last_message_at, p.name
         from conversations c
@@ -93,14 +136,9 @@ async fn newest(
           and ($2::timestamptz is null or (c.last_message_at, c.conversation_id) < ($2, $3))
         order by c.last_message_at desc, c.conversation_id desc
         limit $4";
-    let (at, id) = page.before.map_or((None, Uuid::nil()), |it| (Some(it.at), it.conversation));
-    // One more than asked for tells whether there is a next page.
-    let rows = query(transaction, sql, &[&company.0, &at, &id, &(page.limit + 1)]).await?;
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let conversations = rows.iter().take(limit).map(Conversation::of).collect::<Result<Vec<_>, _>>()?;
-    let last = conversations.last().filter(|_| rows.len() > limit);
-    let next = last.map(|it| Cursor { at: it.last_message_at, conversation: it.conversation_id }.to_string());
-    Ok((conversations, next))
+    let (at, id) = page.after.map_or((None, Uuid::nil()), |it| (Some(it.at), it.id));
+    let rows = query(transaction, sql, &[&company.0, &at, &id, &page.rows()]).await?;
+    Ok(rows.iter().map(Conversation::of).collect::<Result<_, _>>()?)
 }
 
 async fn add_messages(
@@ -173,88 +211,9 @@ fn masked(send_to: &str) -> String {
     user.chars().enumerate().map(|(at, it)| if at + shown >= length { it } else { '*' }).collect()
 }
 
-#[derive(Debug)]
-struct Page {
-    limit: i64,
-    before: Option<Cursor>,
-}
-
-impl Page {
-    fn read(mut parameters: Parameters) -> Result<Self, Rejection> {
-        let limit = match parameters.take("limit")? {
-            None => USUAL,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MOST).contains(limit))
-                .ok_or(Rejection::parameter("limit", "must be a whole number from 1 to 50"))?,
-        };
-        let before = match parameters.take("before")? {
-            None => None,
-            Some(text) => Some(
-                Cursor::read(&text).ok_or(Rejection::parameter("before", "must be the `next` of an earlier answer"))?,
-            ),
-        };
-        parameters.finish()?;
-        Ok(Page { limit, before })
-    }
-}
-
-/// The last conversation of a page: instant in microseconds and id, so that ties are not skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    at: Timestamp,
-    conversation: Uuid,
-}
-
-impl Cursor {
-    fn read(text: &str) -> Option<Self> {
-        let (at, conversation) = text.split_once('.')?;
-        // An instant before 1970 is none of ours, and some would be too early for Postgres.
-        let at = at.parse().ok().filter(|micros: &i64| *micros >= 0)?;
-        Some(Cursor { at: Timestamp::from_microsecond(at).ok()?, conversation: conversation.parse().ok()? })
-    }
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.at.as_microsecond(), self.conversation.as_simple())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cursor_comes_back_as_it_was_given() {
-        let cursor =
-            Cursor { at: Timestamp::from_microsecond(1_764_000_000_123_456).unwrap(), conversation: Uuid::max() };
-        assert_eq!(cursor.to_string(), format!("1764000000123456.{}", "f".repeat(32)));
-        assert_eq!(Cursor::read(&cursor.to_string()), Some(cursor));
-    }
-
-    #[test]
-    fn a_cursor_somebody_made_up_is_refused() {
-        let id = Uuid::max().as_simple().to_string();
-        for wrong in ["", ".", "1", &id, &format!("x.{id}"), &format!("-1.{id}"), &format!("{}.{id}", i64::MAX), "1.zz"]
-        {
-            assert_eq!(Cursor::read(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_page_has_a_sane_size() {
-        let limit = |query: &str| {
-            let parameters = Parameters::of(&format!("/x?{query}").parse().unwrap()).unwrap();
-            Page::read(parameters).map(|it| it.limit).map_err(|it| it.to_string())
-        };
-        assert_eq!(limit(""), Ok(20));
-        assert_eq!(limit("limit=50"), Ok(50));
-        for wrong in ["0", "51", "-1", "x", ""] {
-            assert_eq!(limit(&format!("limit={wrong}")).unwrap_err(), "limit: must be a whole number from 1 to 50");
-        }
-    }
 
     #[test]
     fn a_number_is_known_by_its_last_four_digits_only() {

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use domain::CompanyId;
 use platform::clock;
-use platform::trace::Traceparent;
+use platform::request::RequestId;
 
 /// Where a request leaves its company's name for its line.
 #[derive(Debug, Clone, Default)]
@@ -24,21 +24,22 @@ impl Journal {
 
 /// Writes the line, and keeps the answer out of every cache.
 pub(crate) async fn keep(mut request: Request, next: Next) -> Response {
+    // The route, not what was typed: a path that does not exist may hold anything. What has none leaves its line where
+    // ids are given.
+    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
     let began = clock::instant();
     let journal = Journal::default();
     request.extensions_mut().insert(journal.clone());
     let method = request.method().clone();
-    // The route, not what was typed: a path that does not exist may hold anything.
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let trace = request.headers().get("traceparent").and_then(|it| Traceparent::parse(it.to_str().ok()?));
+    let id = request.extensions().get::<RequestId>().cloned();
 
     let mut response = next.run(request).await;
 
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     tracing::info!(
-        correlation_id = trace.as_ref().map(Traceparent::correlation_id),
+        correlation_id = id.as_ref().map(RequestId::as_str),
         method = method.as_str(),
-        path = path.as_ref().map(MatchedPath::as_str),
+        path = path.as_str(),
         status = response.status().as_u16(),
         company_id = journal.0.get().map(|company| company.0),
         duration_ms = began.elapsed().as_micros() as f64 / 1_000.0,

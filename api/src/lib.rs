@@ -1,7 +1,8 @@
 //! From tables to people: what a company asks over HTTP, and how companies themselves are made.
 //!
 //! In reading order:
-//! - [`routes`] — `GET /api/usage`, `GET /api/conversations`; every other `/api` path is a 404 in JSON.
+//! - [`routes`] — `GET /api/usage`, `GET /api/conversations`, `GET /api/openapi.json`; every other `/api` path is a 404.
+//!   A further route is a documented handler and one line in `documented_routes`.
 //! - [`auth`] — who asks: a signed token names a company and a scope. No route that returns a company's data is open.
 //! - `scoped` — one read-only transaction per request, in which Postgres itself shows one company only.
 //! - [`companies`] — the one writing module of the tables `companies` and `channels`.
@@ -12,8 +13,10 @@
 pub mod auth;
 pub mod companies;
 mod conversations;
+mod description;
 mod journal;
 pub mod keys;
+mod pages;
 mod parameters;
 mod rejection;
 mod scoped;
@@ -24,11 +27,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{any, get};
+use axum::routing::any;
 use jiff::Timestamp;
 use platform::postgres::Db;
-use platform::{clock, settings};
+use platform::{clock, openapi, settings};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use rejection::Rejection;
 
@@ -73,20 +80,21 @@ pub struct Api {
     pub keys: Arc<auth::Keys>,
     /// What time it is: decides whether a token is still good and which month is the current one.
     pub now: fn() -> Timestamp,
+    /// What `GET /api/openapi.json` says: every route of the product, not of this crate alone.
+    pub description: Arc<str>,
 }
 
 impl Api {
     /// With the real clock.
-    pub fn new(db: Db, keys: Arc<auth::Keys>) -> Self {
-        Api { db, keys, now: clock::now }
+    pub fn new(db: Db, keys: Arc<auth::Keys>, description: Arc<str>) -> Self {
+        Api { db, keys, now: clock::now, description }
     }
 }
 
 /// The routes. Nothing but `/api` and what is below it is claimed, so other rooms' routers can be merged.
 pub fn routes(api: Api) -> Router {
-    Router::new()
-        .route("/api/usage", get(usage::answer).fallback(wrong_method))
-        .route("/api/conversations", get(conversations::answer).fallback(wrong_method))
+    let (routes, _) = documented_routes().split_for_parts();
+    routes
         .route("/api", any(unknown_path))
         .route("/api/", any(unknown_path))
         .route("/api/{*rest}", any(unknown_path))
@@ -94,12 +102,30 @@ pub fn routes(api: Api) -> Router {
         .with_state(api)
 }
 
-async fn unknown_path() -> Rejection {
-    Rejection::UnknownPath
+/// What the routes say about themselves.
+pub fn document() -> OpenApi {
+    let mut document = documented_routes().into_openapi();
+    for (name, scheme) in auth::security_schemes() {
+        openapi::add_security(&mut document, name, scheme);
+    }
+    // A route that says nothing about it needs a token.
+    let needed = auth::security_schemes().map(|(name, _)| SecurityRequirement::new(name, [""; 0]));
+    for operation in document.paths.paths.values_mut().flat_map(openapi::operations) {
+        operation.security.get_or_insert_with(|| needed.to_vec());
+    }
+    document
 }
 
-async fn wrong_method() -> Rejection {
-    Rejection::WrongMethod
+/// Every route, one line each.
+fn documented_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(usage::answer))
+        .routes(routes!(conversations::answer))
+        .routes(routes!(description::answer))
+}
+
+async fn unknown_path() -> Rejection {
+    Rejection::UnknownPath
 }
 
 #[cfg(test)]

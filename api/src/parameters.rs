@@ -44,20 +44,33 @@ impl FromRequestParts<Api> for Asked {
 }
 
 /// The query string.
-pub(crate) struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters {
+    uri: Uri,
+    unread: Vec<(String, String)>,
+}
 
 impl Parameters {
     /// Takes it apart.
     pub(crate) fn of(uri: &Uri) -> Result<Self, Rejection> {
-        let Query(pairs) = Query::try_from_uri(uri).map_err(|_| Rejection::parameter("query", "cannot be read"))?;
-        Ok(Parameters(pairs))
+        let Query(unread) = Query::try_from_uri(uri).map_err(|_| Rejection::parameter("query", "cannot be read"))?;
+        Ok(Parameters { uri: uri.clone(), unread })
+    }
+
+    /// Where they were read from.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The names not read yet, in the order in which they were given.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.unread.into_iter().map(|(name, _)| name).collect()
     }
 
     /// The one value of that name.
     pub(crate) fn take(&mut self, field: &'static str) -> Result<Option<String>, Rejection> {
-        let Some(found) = self.0.iter().position(|(name, _)| name == field) else { return Ok(None) };
-        let (_, value) = self.0.swap_remove(found);
-        match self.0.iter().any(|(name, _)| name == field) {
+        let Some(found) = self.unread.iter().position(|(name, _)| name == field) else { return Ok(None) };
+        let (_, value) = self.unread.swap_remove(found);
+        match self.unread.iter().any(|(name, _)| name == field) {
             true => Err(Rejection::parameter(field, "must be given once")),
             false => Ok(Some(value)),
         }
@@ -73,7 +86,7 @@ impl Parameters {
 
     /// Refuses what nobody has read.
     pub(crate) fn finish(self) -> Result<(), Rejection> {
-        match self.0.into_iter().next() {
+        match self.unread.into_iter().next() {
             None => Ok(()),
             Some((name, _)) => Err(Rejection::BadParameter {
                 field: Cow::Owned(name.chars().take(ECHOED).collect()),

@@ -1,15 +1,19 @@
-//! Every way a request ends without data: one `match` to status, reason and field.
+//! Every way a request ends without data: one `match` to status, reason and field, told as a problem document.
 //!
 //! What the caller did wrong is a 4xx that says what; what is wrong with us is a 503 or a 500 that says nothing more.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use platform::postgres;
-use serde_json::json;
+use platform::problem::{Problem, documented};
+use utoipa::openapi::RefOr;
+
+/// All that is said about Postgres.
+const AWAY: &str = "the answer cannot be had right now";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +44,8 @@ pub enum Rejection {
     /// Nothing is served there.
     #[error("no such path")]
     UnknownPath,
-    /// The path is only read.
-    #[error("this path answers GET only")]
-    WrongMethod,
     /// Our side: Postgres.
-    #[error("the answer cannot be had right now")]
+    #[error("{AWAY}")]
     Postgres(#[from] postgres::Failure),
     /// Our side: a company's time zone, checked when it was set, is not in this machine's tables.
     #[error("the company's time zone is not known here")]
@@ -66,7 +67,6 @@ impl Rejection {
             Rejection::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
             Rejection::UnknownCompany => (StatusCode::NOT_FOUND, "unknown_company"),
             Rejection::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
-            Rejection::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "wrong_method"),
             Rejection::Postgres(failure) if is_passing(failure) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Rejection::Postgres(_) | Rejection::Zone(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
@@ -102,28 +102,46 @@ impl From<postgres::Error> for Rejection {
     }
 }
 
+impl From<&Rejection> for Problem {
+    fn from(rejection: &Rejection) -> Self {
+        let (status, reason) = rejection.judged();
+        let field = rejection.field().map(str::to_owned);
+        with_headers(Problem::new(status, reason, rejection.to_string()).with_field(field), status, reason)
+    }
+}
+
+/// What the status asks for.
+fn with_headers(problem: Problem, status: StatusCode, reason: &str) -> Problem {
+    let (name, value) = match status {
+        StatusCode::UNAUTHORIZED if reason == "missing_token" => (WWW_AUTHENTICATE, r#"Bearer realm="secretaria""#),
+        StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, r#"Bearer realm="secretaria", error="invalid_token""#),
+        StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "2"),
+        _ => return problem,
+    };
+    problem.with_header(name, HeaderValue::from_static(value))
+}
+
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         self.log();
-        let (status, reason) = self.judged();
-        let mut body = json!({ "error": self.to_string(), "reason": reason });
-        if let Some(field) = self.field() {
-            body["field"] = json!(field);
-        }
-        let mut response = (status, Json(body)).into_response();
-        let extra = match status {
-            StatusCode::UNAUTHORIZED if reason == "missing_token" => {
-                Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria""#))
-            }
-            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, r#"Bearer realm="secretaria", error="invalid_token""#)),
-            StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "GET, HEAD")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "2")),
-            _ => None,
-        };
-        if let Some((name, value)) = extra {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        response
+        Problem::from(&self).into_response()
+    }
+}
+
+/// How every route that shows a company's data may refuse.
+impl utoipa::IntoResponses for Rejection {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let refused = [
+            Rejection::parameter("company_id", "must be a positive whole number"),
+            Rejection::MissingToken,
+            Rejection::InvalidToken,
+            Rejection::ExpiredToken,
+            Rejection::OtherCompany,
+            Rejection::UnknownCompany,
+        ];
+        let ours = [(StatusCode::INTERNAL_SERVER_ERROR, "internal"), (StatusCode::SERVICE_UNAVAILABLE, "unavailable")];
+        let ours = ours.map(|(status, reason)| with_headers(Problem::new(status, reason, AWAY), status, reason));
+        documented(refused.iter().map(Problem::from).chain(ours))
     }
 }
 

@@ -20,7 +20,21 @@ use crate::{Api, Rejection, scoped};
 /// Most days in one answer.
 const MOST_DAYS: i32 = 366;
 
-/// Answers.
+/// What a company used between two days, both included, in its own time zone.
+#[utoipa::path(
+    get,
+    path = "/api/usage",
+    operation_id = "show_usage",
+    tag = "company",
+    params(
+        ("company_id" = i64, Query, minimum = 1, example = 1, description = "Whose usage."),
+        ("from" = Option<Date>, Query, example = "2026-03-01",
+            description = "The first day. Without it, the first of the month of `to`."),
+        ("to" = Option<Date>, Query, example = "2026-03-31",
+            description = "The last day, at most 366 days from `from`, both included. Without it, the last of the current month."),
+    ),
+    responses((status = 200, description = "The usage; a day without any has no entry.", body = Usage), Rejection),
+)]
 pub(crate) async fn answer(State(api): State<Api>, asked: Asked) -> Result<Json<Usage>, Rejection> {
     let company = asked.company;
     let span = Span::read(asked.parameters)?;
@@ -43,21 +57,28 @@ pub(crate) async fn answer(State(api): State<Api>, asked: Asked) -> Result<Json<
     Ok(Json(usage))
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// What a company used.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Usage {
+    #[schema(value_type = i64, minimum = 1, example = 1)]
     company_id: CompanyId,
     from: Date,
     to: Date,
+    /// Where its days begin, as an IANA name.
+    #[schema(example = "America/Sao_Paulo")]
     time_zone: String,
     totals: Totals,
+    /// By model, in the order of their names.
+    #[schema(value_type = Vec<ModelTokens>)]
     #[serde(serialize_with = "values")]
     models: BTreeMap<String, ModelTokens>,
+    /// By day, the earliest first.
+    #[schema(value_type = Vec<Day>)]
     #[serde(serialize_with = "values")]
     days: BTreeMap<Date, Day>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 struct Totals {
     messages_in: i64,
     messages_out: i64,
@@ -66,7 +87,7 @@ struct Totals {
     tokens_cached: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ModelTokens {
     model: String,
     tokens_in: i64,
@@ -74,7 +95,7 @@ struct ModelTokens {
     tokens_cached: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Day {
     day: Date,
     messages_in: i64,

@@ -12,6 +12,7 @@ use axum::http::{Request, header};
 use domain::CompanyId;
 use platform::clock;
 use platform::postgres::{Config, Db};
+use platform::request::{RequestIds, answered_in_one_shape};
 use platform::seal::random_bytes;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -25,7 +26,7 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
     let token = signing.issue(CompanyId(7), Scope::Company, clock::now(), Duration::from_secs(60)).unwrap();
     // Never connected to: the request is refused before.
     let config = Config::default();
-    let api = Api::new(Db::new(&config.api_url, &config, "journal").unwrap(), signing);
+    let api = Api::new(Db::new(&config.api_url, &config, "journal").unwrap(), signing, "{}".into());
 
     let page = Page::default();
     let writer = page.clone();
@@ -36,11 +37,15 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
         .body(Body::empty());
-    routes(api).oneshot(request.unwrap()).await.unwrap();
+    let routes = answered_in_one_shape(routes(api), RequestIds::of_process([7; 8]));
+    routes.clone().oneshot(request.unwrap()).await.unwrap();
+    // A number in a path that does not exist, and in a query, is nobody's business.
+    let elsewhere = Request::builder().uri("/5511999990001?q=5511999990001").header("x-request-id", "mine-1");
+    routes.oneshot(elsewhere.body(Body::empty()).unwrap()).await.unwrap();
 
     let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [line] = lines.as_slice() else { panic!("{text}") };
+    let [line, elsewhere] = lines.as_slice() else { panic!("{text}") };
     let fields = &line["fields"];
     assert_eq!(fields["correlation_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(
@@ -49,6 +54,9 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
     );
     assert_eq!(fields["company_id"], 7, "who asked, since what was asked for was refused");
     assert!(fields["duration_ms"].is_f64());
+    let fields = &elsewhere["fields"];
+    assert_eq!((&fields["correlation_id"], &fields["status"]), (&json!("mine-1"), &json!(404)));
+    assert!(!text.contains("999990001"), "no path that is not ours");
     assert!(!text.contains(&token) && !text.contains("2026-03-01"), "neither the token nor the query");
 }
 

@@ -6,12 +6,14 @@ pub mod signature;
 pub mod parse;
 pub mod rejection;
 mod companies;
+mod description;
 mod publish;
 mod webhook;
 #[cfg(test)]
 mod tests;
 
 pub use companies::{Companies, Source};
+pub use description::document;
 pub use webhook::{Ingest, routes};
 
 use platform::settings;

@@ -4,10 +4,9 @@
 //! whole; our own fault is always a 503 with `Retry-After`. No sentence repeats anything from a body, a header or a
 //! secret.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use platform::problem::Problem;
 
 /// Why a hook is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -160,22 +159,20 @@ impl Unavailable {
     }
 }
 
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let (status, reason, retry_after_s) = rejection.answer();
+        let problem = Problem::new(status, reason, rejection.to_string()).with_field(rejection.field());
+        match retry_after_s {
+            Some(seconds) => problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds)),
+            None => problem,
+        }
+    }
+}
+
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            error: String,
-            reason: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'static str>,
-        }
-        let (status, reason, retry_after_s) = self.answer();
-        let mut response =
-            (status, Json(Body { error: self.to_string(), reason, field: self.field() })).into_response();
-        if let Some(seconds) = retry_after_s {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+        Problem::from(self).into_response()
     }
 }
 
@@ -188,14 +185,20 @@ mod tests {
 
     use super::*;
 
-    /// The answer as one line. Its body is in memory, so the future is ready at the first poll.
+    /// The answer as one line, without what follows from the rest. Its body is in memory, so the future is ready at the
+    /// first poll.
     fn said(rejection: Rejection) -> String {
         let response = rejection.into_response();
         let status = response.status().as_u16();
         let retry = response.headers().get(header::RETRY_AFTER).map(|it| it.to_str().unwrap().to_owned());
         let body = pin!(to_bytes(response.into_body(), 4096));
         let Poll::Ready(Ok(body)) = body.poll(&mut Context::from_waker(Waker::noop())) else { panic!("no body") };
-        format!("{status} {} {}", retry.as_deref().unwrap_or("-"), std::str::from_utf8(&body).unwrap())
+        let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&said["detail"], &said["status"]), (&said["error"], &status.into()));
+        assert_eq!(said["type"], format!("urn:secretaria:problem:{}", said["reason"].as_str().unwrap()));
+        let field = said["field"].as_str().map(|it| format!(" [{it}]")).unwrap_or_default();
+        let [reason, error] = ["reason", "error"].map(|it| said[it].as_str().unwrap());
+        format!("{status} {} {reason}{field}: {error}", retry.as_deref().unwrap_or("-"))
     }
 
     #[test]
@@ -218,21 +221,21 @@ mod tests {
             Unavailable::ShuttingDown.into(),
         ];
         insta::assert_snapshot!(all.map(said).join("\n"), @r#"
-        401 - {"error":"X-Timestamp is missing or is not a whole number of epoch seconds","reason":"missing_timestamp"}
-        401 - {"error":"X-Timestamp is too old: sign again with the current time","reason":"stale_timestamp"}
-        401 - {"error":"X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds","reason":"future_timestamp"}
-        401 - {"error":"X-Signature is missing","reason":"missing_signature"}
-        401 - {"error":"X-Signature does not fit: hex(hmac_sha256(secret, timestamp + \".\" + the body's bytes as sent))","reason":"bad_signature"}
-        401 - {"error":"X-Webhook-Token is missing or wrong","reason":"bad_token"}
-        400 - {"error":"the body is not JSON: unreadable at line 3, column 14","reason":"not_json","field":"body"}
-        422 - {"error":"no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid","reason":"missing_number","field":"number"}
-        422 - {"error":"no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like","reason":"unknown_shape","field":"message"}
-        422 - {"error":"the field number cannot be understood","reason":"invalid_field","field":"number"}
-        413 - {"error":"the body is larger than 1048576 bytes","reason":"too_large"}
-        408 - {"error":"the body did not arrive whole: send it again","reason":"incomplete_body"}
-        503 5 {"error":"the hook could not be stored: send it again","reason":"not_durable"}
-        503 2 {"error":"not ready yet: send it again","reason":"directory_not_loaded"}
-        503 1 {"error":"shutting down: send it again","reason":"shutting_down"}
+        401 - missing_timestamp: X-Timestamp is missing or is not a whole number of epoch seconds
+        401 - stale_timestamp: X-Timestamp is too old: sign again with the current time
+        401 - future_timestamp: X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds
+        401 - missing_signature: X-Signature is missing
+        401 - bad_signature: X-Signature does not fit: hex(hmac_sha256(secret, timestamp + "." + the body's bytes as sent))
+        401 - bad_token: X-Webhook-Token is missing or wrong
+        400 - not_json [body]: the body is not JSON: unreadable at line 3, column 14
+        422 - missing_number [number]: no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid
+        422 - unknown_shape [message]: no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like
+        422 - invalid_field [number]: the field number cannot be understood
+        413 - too_large: the body is larger than 1048576 bytes
+        408 - incomplete_body: the body did not arrive whole: send it again
+        503 5 not_durable: the hook could not be stored: send it again
+        503 2 directory_not_loaded: not ready yet: send it again
+        503 1 shutting_down: shutting down: send it again
         "#);
     }
 

@@ -3,6 +3,7 @@
 pub mod migrate;
 pub mod reference;
 pub mod config;
+pub mod openapi;
 pub mod token;
 pub mod company;
 pub mod hook;

@@ -80,7 +80,7 @@ impl Database {
 
     /// What the routes stand on, at [`now`].
     pub(crate) fn api(&self) -> Api {
-        Api { now, ..Api::new(self.pool("secretaria_api"), self.keys.clone()) }
+        Api { now, ..Api::new(self.pool("secretaria_api"), self.keys.clone(), "{}".into()) }
     }
 
     pub(crate) fn token(&self, company: CompanyId, scope: Scope) -> String {
@@ -152,7 +152,8 @@ pub(crate) fn fresh_keys() -> (Arc<Keys>, Sealer) {
 pub(crate) fn without_postgres() -> Api {
     // A listener's port that was given back: nobody answers there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    Api { now, ..Api::new(pool_at(&format!("postgres://secretaria_api@127.0.0.1:{port}/none")), fresh_keys().0) }
+    let away = pool_at(&format!("postgres://secretaria_api@127.0.0.1:{port}/none"));
+    Api { now, ..Api::new(away, fresh_keys().0, r#"{"openapi":"3.1.0"}"#.into()) }
 }
 
 /// A pool whose waits are short.

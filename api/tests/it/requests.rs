@@ -9,6 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::routing::post;
 use domain::CompanyId;
+use platform::request::{RequestIds, answered_in_one_shape};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -25,10 +26,14 @@ async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> Answer
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let response = routes(api.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let routes = answered_in_one_shape(routes(api.clone()), RequestIds::of_process([7; 8]));
+    let response = routes.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap();
     assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store", "{path}");
+    let is_error = parts.status.is_client_error() || parts.status.is_server_error();
+    let kind = if is_error { "application/problem+json" } else { "application/json" };
+    assert_eq!(parts.headers[header::CONTENT_TYPE], kind, "{path}");
     Answer { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&bytes).unwrap() }
 }
 
@@ -171,10 +176,13 @@ async fn a_wrong_parameter_is_named() {
         (format!("/api/usage?company_id={company}&form=2026-01-01"), "form"),
         (format!("/api/conversations?company_id={company}&limit=0"), "limit"),
         (format!("/api/conversations?company_id={company}&before=x"), "before"),
+        (format!("/api/conversations?company_id={company}&cursor=x"), "cursor"),
     ] {
         let refused = get(&api, &path, &token).await;
         assert_eq!((refused.status, &refused.body["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path}");
         assert!(refused.body["error"].as_str().unwrap().starts_with(field), "{path}");
+        assert_eq!((&refused.body["detail"], &refused.body["status"]), (&refused.body["error"], &json!(400)), "{path}");
+        assert_eq!(refused.body["type"], "urn:secretaria:problem:bad_parameter");
     }
     database.remove().await;
 }
@@ -188,7 +196,68 @@ async fn other_paths_and_methods_are_refused_in_json() {
     }
     let answer = ask(&api, "POST", "/api/usage", None).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(answer.headers.get_all(header::ALLOW).iter().collect::<Vec<_>>(), ["GET, HEAD"]);
+    assert_eq!(answer.headers.get_all(header::ALLOW).iter().collect::<Vec<_>>(), ["GET,HEAD"]);
+    assert_eq!(answer.body["reason"], "wrong_method");
+}
+
+#[tokio::test]
+async fn the_description_is_open_and_served_as_it_was_given() {
+    let answer = ask(&without_postgres(), "GET", "/api/openapi.json", None).await;
+    assert_eq!((answer.status, answer.body), (StatusCode::OK, json!({"openapi": "3.1.0"})));
+}
+
+#[tokio::test]
+async fn a_page_does_not_shift_when_conversations_are_added() {
+    let Some(database) = Database::create().await else { return };
+    let company = database.talking_company("a.example", 1).await;
+    for minute in 1..=4 {
+        database.conversation(company, "5511999990002", &format!("2026-03-15T10:0{minute}:00Z"), 1).await;
+    }
+    let api = database.api();
+    let token = database.token(company, Scope::Company);
+    let mut path = format!("/api/conversations?company_id={company}&limit=2");
+    let mut seen = Vec::new();
+    loop {
+        let page = get(&api, &path, &token).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+        let shown = page.body["conversations"].as_array().unwrap().iter();
+        seen.extend(shown.map(|it| it["last_message_at"].as_str().unwrap().to_owned()));
+        assert_eq!(page.body["next"], page.body["next_cursor"], "one cursor under both names");
+        let Some(link) = page.headers.get(header::LINK) else {
+            assert_eq!(page.body["next_cursor"], Value::Null);
+            break;
+        };
+        let target =
+            link.to_str().unwrap().strip_prefix('<').and_then(|it| it.strip_suffix(">; rel=\"next\"")).unwrap();
+        assert_eq!(
+            target,
+            format!(
+                "/api/conversations?company_id={company}&limit=2&cursor={}",
+                page.body["next_cursor"].as_str().unwrap()
+            )
+        );
+        target.clone_into(&mut path);
+        // Newer than all, as new ones are.
+        database.conversation(company, "5511999990003", "2026-03-15T11:00:00Z", 1).await;
+    }
+    let minute = |it: u32| format!("2026-03-15T10:0{it}:00Z");
+    assert_eq!(seen, [minute(4), minute(3), minute(2), minute(1), "2026-03-14T12:00:00Z".to_owned()]);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn a_cursor_of_one_company_is_none_of_another() {
+    let Some(database) = Database::create().await else { return };
+    let ours = database.talking_company("a.example", 1).await;
+    let theirs = database.talking_company("b.example", 1).await;
+    database.conversation(ours, "5511999990002", "2026-03-15T10:00:00Z", 1).await;
+    let api = database.api();
+    let operator = database.token(ours, Scope::Operator);
+    let page = get(&api, &format!("/api/conversations?company_id={ours}&limit=1"), &operator).await;
+    let cursor = page.body["next_cursor"].as_str().unwrap();
+    let refused = get(&api, &format!("/api/conversations?company_id={theirs}&cursor={cursor}"), &operator).await;
+    assert_eq!((refused.status, &refused.body["field"]), (StatusCode::BAD_REQUEST, &json!("cursor")));
+    database.remove().await;
 }
 
 #[tokio::test]
