@@ -81,6 +81,9 @@ tests() {
         cargo test ${CI:+--locked} --workspace </dev/null 2>&1 | tee "$LOCAL/test.log"
 }
 
+# What is served, held against the document that says what is served.
+contract() { "$ROOT/dev/contract.sh" 7>&- </dev/null; }
+
 summary() {
     phases
     say "test results by binary (all of it: .local/test.log):"
@@ -100,5 +103,6 @@ phase compose check_compose
 phase build build
 EXTENSION=missing
 phase install install_extension
+phase contract contract
 phase tests tests
 phase extension extension

@@ -88,7 +88,7 @@ install_rust_check() {
 
 # Checkers that are not crates, pinned, in an environment of their own. Its last file is the stamp, so a half-made one is made again.
 install_tools() {
-    local stamp="typos $TYPOS_VERSION, check-jsonschema $CHECK_JSONSCHEMA_VERSION"
+    local stamp="typos $TYPOS_VERSION, check-jsonschema $CHECK_JSONSCHEMA_VERSION, schemathesis $SCHEMATHESIS_VERSION"
     [[ $(cat "$TOOLS/stamp" 2>/dev/null) == "$stamp" ]] && return
     mkdir -p "$LOCAL"
     (
@@ -98,7 +98,7 @@ install_tools() {
         rm -rf "$TOOLS/venv" "$TOOLS/stamp"
         {
             python3 -m venv "$TOOLS/venv" && "$TOOLS/venv/bin/pip" install -q --disable-pip-version-check \
-                "typos==$TYPOS_VERSION" "check-jsonschema==$CHECK_JSONSCHEMA_VERSION"
+                "typos==$TYPOS_VERSION" "check-jsonschema==$CHECK_JSONSCHEMA_VERSION" "schemathesis==$SCHEMATHESIS_VERSION"
         } </dev/null >"$LOGS/tools.log" 2>&1 || show_failure tools
         echo "$stamp" >"$TOOLS/stamp"
     ) 8>"$LOCAL/tools.lock"
