@@ -1,17 +1,24 @@
 //! alerts' claims: who is told and what, what follows a call, and when an event has ended.
 
 mod call;
+mod circuit;
 mod decide;
+mod group;
 mod rows;
 
 use std::time::Duration;
 
 use domain::{Alert, CompanyId, Envelope, EventId, Kind, SCHEMA, Step, Threshold};
 use jiff::Timestamp;
+use platform::kafka::Record;
+use platform::queue::{Ending, Started, Steps};
+use platform::seal::Place;
 use uuid::Uuid;
 
+use super::verdict::{Class, Verdict};
+use super::work::Calling;
 use super::*;
-use crate::tests::noon;
+use crate::tests::{Room, noon, sealer};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -62,3 +69,82 @@ fn told_at(url: &str) -> Config {
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
+
+/// Waits of a schedule that is due at once.
+const AT_ONCE: [f64; 2] = [0.0; 2];
+
+fn consumer(operator: bool) -> Consumer {
+    Consumer { operator }
+}
+
+/// The steps of a worker of that instance, with a schedule that is due at once.
+fn steps_of(room: &Room<'_>, instance: &str) -> Steps<Calling> {
+    let config = Config { retry_after_s: AT_ONCE.to_vec(), ..Config::default() };
+    room.steps_of(instance, Calling::new(&room.context(), &config, None).unwrap(), config.runner)
+}
+
+fn steps(room: &Room<'_>) -> Steps<Calling> {
+    steps_of(room, "one")
+}
+
+/// The steps of a worker with these settings and their operator.
+fn steps_with(room: &Room<'_>, config: &Config) -> Steps<Calling> {
+    let work = Calling::new(&room.context(), config, config.operator().unwrap()).unwrap();
+    room.steps(work, config.runner)
+}
+
+fn record(room: &Room<'_>, envelope: &Envelope<Alert>) -> Record {
+    room.record(Topic::Alerts, "", envelope)
+}
+
+/// Gives a company a receiver, signed with [`SECRET`].
+async fn wants_to_be_told(room: &Room<'_>, company: CompanyId, url: &str) {
+    let place = Place { table: "company_webhooks", column: "secret_sealed", company };
+    let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
+    let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
+    room.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();
+}
+
+/// A company that wants to be told, and what has come in about it.
+async fn told(room: &Room<'_>, operator: bool, words: &[&str]) -> CompanyId {
+    let clinic = room.company("clinica.test").await;
+    wants_to_be_told(room, clinic, "https://clinica.example/").await;
+    let records: Vec<Record> = words.iter().map(|word| record(room, &crossing(clinic, word))).collect();
+    room.take_in(&consumer(operator), &records).await.unwrap();
+    clinic
+}
+
+async fn claim(steps: &Steps<Calling>) -> Vec<Started<Calling>> {
+    let mut started = steps.claim(10).await.unwrap();
+    started.sort_by_key(|it| (it.job.event, it.job.endpoint));
+    started
+}
+
+/// Commits a verdict; nothing if it came too late.
+async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, verdict: Verdict) -> Option<Ending> {
+    steps.finish(started, &verdict).await.unwrap()
+}
+
+async fn rows(room: &Room<'_>) -> Vec<String> {
+    room.rows("select endpoint, state, outcome, cause, attempts from webhook_deliveries order by event_id, endpoint")
+        .await
+}
+
+async fn attempts(room: &Room<'_>) -> Vec<String> {
+    let sql = "select endpoint, attempt, of_round, result, status, class from webhook_attempts
+               order by event_id, endpoint, attempt";
+    room.rows(sql).await
+}
+
+async fn marks(room: &Room<'_>) -> Vec<String> {
+    let sql = "select state, reason, count(*) from event_marks where processor = 'alerts' group by 1, 2 order by 1";
+    room.rows(sql).await
+}
+
+async fn shelf(room: &Room<'_>) -> Vec<String> {
+    room.rows("select state, cause, detail, attempts from dead_letters order by parked_at").await
+}
+
+const TAKEN: Verdict = Verdict::Delivered { status: 204 };
+const GONE: Verdict = Verdict::Never { class: Class::Gone, status: Some(410) };
+const BUSY: Verdict = Verdict::Again { class: Class::ServerError, status: Some(500), retry_after: None };

@@ -1,95 +1,12 @@
 //! Rows: what comes in, how it ends, and what a replay gives it. On a Postgres of the test's own.
 
-use platform::kafka::Record;
-use platform::queue::{CircuitConfig, Ending, Started, Steps};
 use platform::seal::Place;
 use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
 
 use super::*;
 use crate::alerts::decide::Endpoint;
-use crate::alerts::verdict::{Class, Verdict};
-use crate::alerts::work::Calling;
 use crate::parked::{self, Filter, Run};
-use crate::tests::{Room, in_a_room, sealer};
-
-/// Waits of a schedule that is due at once.
-const AT_ONCE: [f64; 2] = [0.0; 2];
-
-fn consumer(operator: bool) -> Consumer {
-    Consumer { operator }
-}
-
-/// The steps of a worker of that instance, with a schedule that is due at once.
-fn steps_of(room: &Room<'_>, instance: &str) -> Steps<Calling> {
-    let config = Config { retry_after_s: AT_ONCE.to_vec(), ..Config::default() };
-    room.steps_of(instance, Calling::new(&room.context(), &config, None).unwrap(), config.runner)
-}
-
-fn steps(room: &Room<'_>) -> Steps<Calling> {
-    steps_of(room, "one")
-}
-
-/// The steps of a worker with these settings and their operator.
-fn steps_with(room: &Room<'_>, config: &Config) -> Steps<Calling> {
-    let work = Calling::new(&room.context(), config, config.operator().unwrap()).unwrap();
-    room.steps(work, config.runner)
-}
-
-fn record(room: &Room<'_>, envelope: &Envelope<Alert>) -> Record {
-    room.record(Topic::Alerts, "", envelope)
-}
-
-/// Gives a company a receiver, signed with [`SECRET`].
-async fn wants_to_be_told(room: &Room<'_>, company: CompanyId, url: &str) {
-    let place = Place { table: "company_webhooks", column: "secret_sealed", company };
-    let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
-    let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
-    room.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();
-}
-
-/// A company that wants to be told, and what has come in about it.
-async fn told(room: &Room<'_>, operator: bool, words: &[&str]) -> CompanyId {
-    let clinic = room.company("clinica.test").await;
-    wants_to_be_told(room, clinic, "https://clinica.example/").await;
-    let records: Vec<Record> = words.iter().map(|word| record(room, &crossing(clinic, word))).collect();
-    room.take_in(&consumer(operator), &records).await.unwrap();
-    clinic
-}
-
-async fn claim(steps: &Steps<Calling>) -> Vec<Started<Calling>> {
-    let mut started = steps.claim(10).await.unwrap();
-    started.sort_by_key(|it| (it.job.event, it.job.endpoint));
-    started
-}
-
-/// Commits a verdict; nothing if it came too late.
-async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, verdict: Verdict) -> Option<Ending> {
-    steps.finish(started, &verdict).await.unwrap()
-}
-
-async fn rows(room: &Room<'_>) -> Vec<String> {
-    room.rows("select endpoint, state, outcome, cause, attempts from webhook_deliveries order by event_id, endpoint")
-        .await
-}
-
-async fn attempts(room: &Room<'_>) -> Vec<String> {
-    let sql = "select endpoint, attempt, of_round, result, status, class from webhook_attempts
-               order by event_id, endpoint, attempt";
-    room.rows(sql).await
-}
-
-async fn marks(room: &Room<'_>) -> Vec<String> {
-    let sql = "select state, reason, count(*) from event_marks where processor = 'alerts' group by 1, 2 order by 1";
-    room.rows(sql).await
-}
-
-async fn shelf(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, cause, detail, attempts from dead_letters order by parked_at").await
-}
-
-const TAKEN: Verdict = Verdict::Delivered { status: 204 };
-const GONE: Verdict = Verdict::Never { class: Class::Gone, status: Some(410) };
-const BUSY: Verdict = Verdict::Again { class: Class::ServerError, status: Some(500), retry_after: None };
+use crate::tests::{in_a_room, sealer};
 
 #[tokio::test]
 async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
@@ -154,23 +71,6 @@ async fn an_event_has_ended_when_both_have_been_told() {
         room.conserves().await;
         finish(&steps, &started[0], TAKEN).await;
         assert_eq!(marks(room).await, ["done | - | 1"]);
-        room.conserves().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn both_ends_at_the_same_time_are_one_end() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        room.expect_a_crowd().await;
-        told(room, true, &["a", "b", "c", "d"]).await;
-        let started = claim(&steps).await;
-        assert_eq!(started.len(), 8);
-        let ends = started.iter().map(|it| steps.finish(it, &GONE));
-        futures_util::future::try_join_all(ends).await.unwrap();
-        assert_eq!(marks(room).await, ["parked | - | 4"]);
-        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
         room.conserves().await;
     })
     .await;
@@ -332,104 +232,6 @@ async fn what_cannot_be_called_ends_by_its_reason() {
             room.rows("select class from webhook_attempts order by started_at desc limit 1").await,
             ["sealed_secret"]
         );
-        room.conserves().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_receiver_that_does_not_answer_is_not_called_for_a_while_and_then_given_up_without_a_call() {
-    in_a_room(async |room| {
-        let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
-        let runner = queue::Config { circuit, ..queue::Config::default() };
-        let patient = steps_with(room, &Config { runner, ..Config::default() });
-        let clinic = told(room, true, &["a", "b"]).await;
-        let all = claim(&patient).await;
-        let of_company = all.iter().find(|it| it.job.endpoint == Endpoint::Company).unwrap();
-        finish(&patient, of_company, BUSY).await;
-        room.take_in(&consumer(true), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
-        patient.make_due().await.unwrap();
-        let due = claim(&patient).await;
-        assert_eq!(
-            due.iter().map(|it| it.job.endpoint).collect::<Vec<_>>(),
-            [Endpoint::Operator],
-            "of the other circuit"
-        );
-        let called = "select count(*) from webhook_attempts where endpoint = 'company'";
-        assert_eq!(room.rows(called).await, ["2"], "those that were under way");
-        room.conserves().await;
-    })
-    .await;
-
-    in_a_room(async |room| {
-        let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
-        let runner = queue::Config { circuit, ..queue::Config::default() };
-        // A schedule that takes no time is over as soon as the circuit is open.
-        let hasty = steps_with(room, &Config { runner, retry_after_s: AT_ONCE.to_vec(), ..Config::default() });
-        told(room, false, &["a"]).await;
-        finish(&hasty, &claim(&hasty).await[0], BUSY).await;
-        let held = claim(&hasty).await.remove(0);
-        let verdict = held.known.unwrap();
-        assert_eq!(finish(&hasty, &held, verdict).await, Some(Ending::Done));
-        assert_eq!(rows(room).await, ["company | ended | failed_permanent | circuit_open | 1"]);
-        assert_eq!(attempts(room).await, ["company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error"]);
-        assert_eq!(
-            shelf(room).await,
-            ["parked | circuit_open | the company's webhook was not taken in 1 attempts, lastly circuit_open | 1"]
-        );
-        room.conserves().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn both_shares_of_an_event_may_end_in_one_group() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, true, &["a", "b", "c"]).await;
-        let mut all = claim(&steps).await;
-        assert_eq!(all.len(), 6);
-        all.reverse();
-        let verdict = |it: &Started<Calling>| match (it.job.event == id("b"), it.job.endpoint) {
-            (true, Endpoint::Operator) => GONE,
-            _ => TAKEN,
-        };
-        let verdicts: Vec<Verdict> = all.iter().map(verdict).collect();
-        let results: Vec<_> = all.iter().zip(&verdicts).collect();
-        assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
-        assert_eq!(marks(room).await, ["done | - | 2", "parked | - | 1"]);
-        assert_eq!(shelf(room).await.len(), 1);
-        room.conserves().await;
-    })
-    .await;
-}
-
-/// Groups that share events, in both orders of their shares: none waits in a circle.
-#[tokio::test]
-async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let steps = steps(room);
-        for round in 0..10 {
-            let words: Vec<String> = (0..5).map(|it| format!("{round}/{it}")).collect();
-            if round == 0 {
-                told(room, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
-            } else {
-                let records: Vec<Record> =
-                    words.iter().map(|word| record(room, &crossing(CompanyId(1), word))).collect();
-                room.take_in(&consumer(true), &records).await.unwrap();
-            }
-            let all = claim(&steps).await;
-            assert_eq!(all.len(), 10);
-            let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint).map(|it| (it, &GONE));
-            let (company, mut operator): (Vec<_>, Vec<_>) =
-                (of(Endpoint::Company).collect(), of(Endpoint::Operator).collect());
-            operator.reverse();
-            let (one, other) = tokio::join!(steps.finish_all(&company), steps.finish_all(&operator));
-            assert_eq!((one.unwrap().len(), other.unwrap().len()), (5, 5));
-        }
-        assert_eq!(marks(room).await, ["parked | - | 50"]);
-        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
         room.conserves().await;
     })
     .await;

@@ -6,10 +6,10 @@ use super::*;
 use crate::reply::allowance::{self, Allowance, Request};
 use crate::tests::in_a_room;
 
-const PLENTY: i64 = 1_000_000;
+pub(super) const PLENTY: i64 = 1_000_000;
 
 /// A company on the first plan whose month has `limit` tokens.
-async fn company(room: &Room<'_>, limit: i64) -> CompanyId {
+pub(super) async fn company(room: &Room<'_>, limit: i64) -> CompanyId {
     let clinic = room.company("clinica.test").await;
     let sql = "select create_subscription($1, v.plan_version_id) from plan_versions v join plans p using (plan_id)
                where p.code = 'starter'";

@@ -88,3 +88,23 @@ async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_worker_gives_a_turn_up_at_its_deadline_that_the_open_circuit_held_back() {
+    in_a_room(async |room| {
+        let clinic = allowance::company(room, allowance::PLENTY).await;
+        hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
+        let circuit = CircuitConfig { failures: 1, open_ms: 3_600_000, open_cap_ms: 3_600_000 };
+        // One at a time: the second is ready while the first finds that nobody answers.
+        let runner = queue::Config { circuit, company_cap: 1, ..queue::Config::default() };
+        let config = Config { deadline_ms: 300, ..config() };
+        let work = Answering::new(&room.context(), &config).unwrap();
+        room.work_until(work, runner, "select count(*) = 2 from turns where state = 'ended'").await;
+        let ended = room.rows("select outcome, reason, claims from turns order by claims desc").await;
+        assert_eq!(ended[1], "fallback | circuit_open | 0", "without another call: {ended:?}");
+        assert!(ended[0].starts_with("fallback | ") && ended[0].ends_with(" | 1"), "{ended:?}");
+        assert_eq!(room.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
+        room.conserves().await;
+    })
+    .await;
+}

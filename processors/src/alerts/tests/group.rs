@@ -1,0 +1,75 @@
+//! Both shares of an event, and several events, that end at the same time or in one transaction.
+
+use super::*;
+use crate::alerts::decide::Endpoint;
+use crate::tests::in_a_room;
+
+#[tokio::test]
+async fn both_ends_at_the_same_time_are_one_end() {
+    in_a_room(async |room| {
+        let steps = steps(room);
+        room.expect_a_crowd().await;
+        told(room, true, &["a", "b", "c", "d"]).await;
+        let started = claim(&steps).await;
+        assert_eq!(started.len(), 8);
+        let ends = started.iter().map(|it| steps.finish(it, &GONE));
+        futures_util::future::try_join_all(ends).await.unwrap();
+        assert_eq!(marks(room).await, ["parked | - | 4"]);
+        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_shares_of_an_event_may_end_in_one_group() {
+    in_a_room(async |room| {
+        let steps = steps(room);
+        told(room, true, &["a", "b", "c"]).await;
+        let mut all = claim(&steps).await;
+        assert_eq!(all.len(), 6);
+        all.reverse();
+        let verdict = |it: &Started<Calling>| match (it.job.event == id("b"), it.job.endpoint) {
+            (true, Endpoint::Operator) => GONE,
+            _ => TAKEN,
+        };
+        let verdicts: Vec<Verdict> = all.iter().map(verdict).collect();
+        let results: Vec<_> = all.iter().zip(&verdicts).collect();
+        assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
+        assert_eq!(marks(room).await, ["done | - | 2", "parked | - | 1"]);
+        assert_eq!(shelf(room).await.len(), 1);
+        room.conserves().await;
+    })
+    .await;
+}
+
+/// Groups that share events, in both orders of their shares: none waits in a circle.
+#[tokio::test]
+async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once() {
+    in_a_room(async |room| {
+        room.expect_a_crowd().await;
+        let steps = steps(room);
+        for round in 0..10 {
+            let words: Vec<String> = (0..5).map(|it| format!("{round}/{it}")).collect();
+            if round == 0 {
+                told(room, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            } else {
+                let records: Vec<Record> =
+                    words.iter().map(|word| record(room, &crossing(CompanyId(1), word))).collect();
+                room.take_in(&consumer(true), &records).await.unwrap();
+            }
+            let all = claim(&steps).await;
+            assert_eq!(all.len(), 10);
+            let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint).map(|it| (it, &GONE));
+            let (company, mut operator): (Vec<_>, Vec<_>) =
+                (of(Endpoint::Company).collect(), of(Endpoint::Operator).collect());
+            operator.reverse();
+            let (one, other) = tokio::join!(steps.finish_all(&company), steps.finish_all(&operator));
+            assert_eq!((one.unwrap().len(), other.unwrap().len()), (5, 5));
+        }
+        assert_eq!(marks(room).await, ["parked | - | 50"]);
+        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
+        room.conserves().await;
+    })
+    .await;
+}
