@@ -5,8 +5,8 @@
 //! partition goes on; so is one that Postgres refuses, or that fails alone again and again ([`isolate`]). While Postgres is
 //! away the intake waits with the batch in its hand; Kafka keeps the rest.
 
+mod accounting;
 mod isolate;
-mod ranges;
 mod store;
 mod sort;
 mod signatures;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{CompanyId, Envelope, EventId, Kind, Mark, ProcessorName, Topic};
+use domain::{Envelope, Kind, Mark, ProcessorName, Topic};
 use metrics::{counter, gauge};
 use serde::de::DeserializeOwned;
 
@@ -33,6 +33,8 @@ use crate::task::Stop;
 use crate::telemetry::chain;
 use crate::{clock, marks, metric};
 
+pub use accounting::Accounting;
+use accounting::Ended;
 use sort::{Sorted, Unfit};
 
 /// A processor's way of taking events in.
@@ -79,16 +81,6 @@ impl From<Vec<Mark>> for Taken {
     fn from(marks: Vec<Mark>) -> Self {
         Taken { marks, jobs: Vec::new() }
     }
-}
-
-/// What an intake writes down of the events it has read, for conservation to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accounting {
-    /// A mark per event, which also tells repeats.
-    ByEvent,
-    /// A row per batch and partition, in `event_ranges`. Each offset is taken in once; a producer's repeats are fresh
-    /// again, and no event may be left in flight.
-    ByRange,
 }
 
 /// An event to be handled.
@@ -272,25 +264,6 @@ impl<I: Intake> Station<I> {
         Ok(())
     }
 
-    /// Says of each event how it stands before it is handled.
-    async fn open(&self, tx: &Transaction<'_>, seen: &[marks::Seen]) -> Result<Vec<Standing>, Failure> {
-        match I::ACCOUNTING {
-            Accounting::ByEvent => Ok(marks::open(tx, I::PROCESSOR, seen).await?),
-            Accounting::ByRange => Ok(vec![Standing::Fresh; seen.len()]),
-        }
-    }
-
-    /// Writes down how events ended.
-    async fn close(&self, tx: &Transaction<'_>, ended: &[Ended<'_>]) -> Result<(), Failure> {
-        match I::ACCOUNTING {
-            Accounting::ByEvent => {
-                let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.mark)).collect();
-                Ok(marks::end(tx, I::PROCESSOR, &ended).await?)
-            }
-            Accounting::ByRange => Ok(ranges::add(tx, I::PROCESSOR, ended).await?),
-        }
-    }
-
     async fn park(&self, tx: &Transaction<'_>, unfit: &Unfit<'_>) -> Result<(), Failure> {
         let parcel =
             Parcel { company: unfit.company, event: unfit.event, topic: unfit.record.topic, record: unfit.record };
@@ -399,20 +372,6 @@ impl<I: Intake> Station<I> {
             duration_ms = took.as_millis() as u64,
             "batch taken in"
         );
-    }
-}
-
-/// How an event that was not a duplicate stands after its batch.
-struct Ended<'a> {
-    company: CompanyId,
-    event: EventId,
-    record: &'a Record,
-    mark: Mark,
-}
-
-impl<'a> Ended<'a> {
-    fn parked(unfit: &Unfit<'a>) -> Self {
-        Ended { company: unfit.company, event: unfit.event, record: unfit.record, mark: Mark::Parked }
     }
 }
 

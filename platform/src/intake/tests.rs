@@ -1,7 +1,7 @@
 //! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there
 //! except where two members meet.
 
-use domain::{Fact, SCHEMA, UsageEvent, header};
+use domain::{CompanyId, EventId, Fact, SCHEMA, UsageEvent, header};
 use serde_json::json;
 use tokio_postgres::Error;
 use uuid::Uuid;

@@ -4,6 +4,7 @@ mod admin;
 mod gather;
 mod producer;
 mod reader;
+mod rebalance;
 mod record;
 #[cfg(test)]
 mod tests;

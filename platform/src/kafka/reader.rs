@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use domain::Topic;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::mpsc as async_mpsc;
 
+use super::rebalance::{Names, Rebalancing};
 use super::{Record, TopicPartition};
 use crate::clock;
 
@@ -66,22 +66,22 @@ pub struct Handback {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     stop: AtomicBool,
     partitions: Mutex<HashMap<TopicPartition, Generation>>,
 }
 
 /// `written` tags what is read now; only records tagged `valid` count. They differ while a seek is under way.
 #[derive(Debug, Clone, Copy, Default)]
-struct Generation {
-    written: u64,
-    valid: u64,
+pub(super) struct Generation {
+    pub(super) written: u64,
+    pub(super) valid: u64,
     /// Whether fetching is paused. Kept per stay: a partition that leaves and comes back begins resumed.
-    paused: bool,
+    pub(super) paused: bool,
 }
 
 impl Shared {
-    fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Generation>> {
+    pub(super) fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Generation>> {
         // A panic while holding this lock leaves plain numbers behind, never a half-made state.
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -325,107 +325,4 @@ where
         }
         self.pending = left;
     }
-}
-
-/// The topics' names on the broker, both ways.
-#[derive(Clone)]
-struct Names(Arc<[(Topic, String)]>);
-
-impl Names {
-    fn of(&self, topic: Topic) -> &str {
-        self.0.iter().find(|(known, _)| *known == topic).map_or(topic.as_str(), |(_, name)| name)
-    }
-
-    fn topic(&self, name: &str) -> Option<Topic> {
-        self.0.iter().find(|(_, known)| known == name).map(|(topic, _)| *topic)
-    }
-
-    fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for at in partitions {
-            list.add_partition(self.of(at.topic), at.partition);
-        }
-        list
-    }
-}
-
-struct Rebalancing<P> {
-    shared: Arc<Shared>,
-    names: Names,
-    positions: P,
-}
-
-impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
-    // The default logs every statistics document whole.
-    fn stats(&self, _: Statistics) {}
-}
-
-impl<P> ConsumerContext for Rebalancing<P>
-where
-    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
-{
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let elements = list.elements();
-        let partitions: Vec<TopicPartition> = elements
-            .iter()
-            .filter_map(|it| Some(TopicPartition { topic: self.names.topic(it.topic())?, partition: it.partition() }))
-            .collect();
-        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.assign(consumer, &partitions)
-        } else {
-            let mut known = self.shared.partitions();
-            known.retain(|partition, _| !partitions.contains(partition));
-            drop(known);
-            consumer.incremental_unassign(list)
-        };
-        match done {
-            Ok(()) => tracing::debug!(?partitions, ?event, "partitions changed hands"),
-            Err(problem) => tracing::error!(error = %problem, "rebalance failed"),
-        }
-    }
-}
-
-impl<P> Rebalancing<P>
-where
-    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
-{
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        let positions = (self.positions)(partitions);
-        let mut list = TopicPartitionList::new();
-        for at in partitions {
-            let from = match positions.get(at) {
-                Some(next) if !self.ends_before(consumer, *at, *next) => Offset::Offset(*next),
-                Some(_) | None => Offset::Beginning,
-            };
-            list.add_partition_offset(self.names.of(at.topic), at.partition, from)?;
-        }
-        let mut known = self.shared.partitions();
-        for at in partitions {
-            // Above any number used before, so that what is still queued from an earlier stay does not count.
-            let next = stamp();
-            known.insert(*at, Generation { written: next, valid: next, paused: false });
-        }
-        drop(known);
-        // librdkafka keeps the pause of a partition that was revoked while paused.
-        consumer.resume(&self.names.list(partitions))?;
-        consumer.incremental_assign(&list)
-    }
-}
-
-impl<P: Send + Sync + 'static> Rebalancing<P> {
-    /// Whether the log is shorter than what was read of it: then it is another log, and is shown from its beginning to
-    /// whoever knows what was read. A broker that does not say is believed to hold the old one.
-    fn ends_before(&self, consumer: &BaseConsumer<Self>, at: TopicPartition, next: i64) -> bool
-    where
-        Self: ConsumerContext,
-    {
-        let asked = consumer.fetch_watermarks(self.names.of(at.topic), at.partition, Duration::from_secs(1));
-        asked.is_ok_and(|(_, end)| end < next)
-    }
-}
-
-/// Numbers that only grow, within this process.
-fn stamp() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    NEXT.fetch_add(1 << 20, Ordering::Relaxed)
 }

@@ -37,9 +37,13 @@ const SOUND: &str = "
     insert into intake_counts (company_id, processor, topic, partition, records, fresh, duplicates)
     values
       (1, 'reply', 'inbound.messages', 3, 2, 1, 1), (1, 'delivery', 'outbound.messages', 3, 1, 1, 0),
-      (1, 'alerts', 'alerts', 3, 1, 1, 0);
+      (1, 'alerts', 'alerts', 3, 1, 1, 0), (1, 'archive', 'inbound.messages', 3, 2, 2, 0);
+    insert into event_ranges (processor, topic, partition, first_offset, last_offset, done, ignored, parked)
+    values ('archive', 'inbound.messages', 3, 7, 7, 1, 0, 0), ('archive', 'inbound.messages', 3, 8, 8, 0, 1, 0);
     insert into consumer_offsets (processor, topic, partition, first_offset, next_offset)
-    values ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8), ('alerts', 'alerts', 3, 7, 8);
+    values
+      ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8), ('alerts', 'alerts', 3, 7, 8),
+      ('archive', 'inbound.messages', 3, 7, 9);
     insert into topic_ends (topic, partition, start_offset, end_offset, seen_at)
     values
       ('inbound.messages', 3, 0, 9, now() + interval '1 hour'),
@@ -65,6 +69,11 @@ const CRIMES: &[(&str, &str)] = &[
     ("update intake_counts set records = 3 where processor = 'reply'", "every offset passed is a record counted"),
     ("update intake_counts set fresh = 2 where processor = 'reply'", "every fresh record has a mark"),
     ("delete from event_marks where processor = 'reply'", "every fresh record has a mark"),
+    ("delete from event_ranges where first_offset = 7", "every fresh record has a mark"),
+    ("update event_ranges set last_offset = 8 where first_offset = 7", "a range counts every offset it spans"),
+    ("update event_ranges set done = 2 where first_offset = 7", "a range counts every offset it spans"),
+    ("delete from event_ranges where first_offset = 7", "ranges follow one another up to where reading stands"),
+    ("delete from event_ranges where first_offset = 8", "ranges follow one another up to where reading stands"),
     (
         "update topic_ends set end_offset = 8 where topic = 'inbound.messages'",
         "nothing is read that the broker does not hold",

@@ -1,0 +1,108 @@
+//! What is written down of the events that were read: marks, or ranges of offsets. No other module writes `event_ranges`.
+
+use std::collections::BTreeMap;
+
+use domain::{CompanyId, EventId, Mark, ProcessorName};
+use tokio_postgres::Error;
+
+use super::{Intake, Station, Unfit};
+use crate::kafka::{Record, TopicPartition};
+use crate::marks::{self, Standing};
+use crate::postgres::{self, Failure, Transaction};
+
+/// What an intake writes down of the events it has read, for conservation to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounting {
+    /// A mark per event, which also tells repeats.
+    ByEvent,
+    /// A row per batch and partition, in `event_ranges`. Each offset is taken in once; a producer's repeats are fresh
+    /// again, and no event may be left in flight.
+    ByRange,
+}
+
+/// How an event that was not a duplicate stands after its batch.
+pub(super) struct Ended<'a> {
+    pub(super) company: CompanyId,
+    pub(super) event: EventId,
+    pub(super) record: &'a Record,
+    pub(super) mark: Mark,
+}
+
+impl<'a> Ended<'a> {
+    pub(super) fn parked(unfit: &Unfit<'a>) -> Self {
+        Ended { company: unfit.company, event: unfit.event, record: unfit.record, mark: Mark::Parked }
+    }
+}
+
+impl<I: Intake> Station<I> {
+    /// Says of each event how it stands before it is handled.
+    pub(super) async fn open(&self, tx: &Transaction<'_>, seen: &[marks::Seen]) -> Result<Vec<Standing>, Failure> {
+        match I::ACCOUNTING {
+            Accounting::ByEvent => Ok(marks::open(tx, I::PROCESSOR, seen).await?),
+            Accounting::ByRange => Ok(vec![Standing::Fresh; seen.len()]),
+        }
+    }
+
+    /// Writes down how events ended.
+    pub(super) async fn close(&self, tx: &Transaction<'_>, ended: &[Ended<'_>]) -> Result<(), Failure> {
+        match I::ACCOUNTING {
+            Accounting::ByEvent => {
+                let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.mark)).collect();
+                Ok(marks::end(tx, I::PROCESSOR, &ended).await?)
+            }
+            Accounting::ByRange => Ok(add_ranges(tx, I::PROCESSOR, ended).await?),
+        }
+    }
+}
+
+struct Range {
+    first: i64,
+    last: i64,
+    done: i64,
+    ignored: i64,
+    parked: i64,
+}
+
+/// Adds a row per partition of a batch, whose events have all ended.
+///
+/// # Errors
+/// If Postgres refuses, which it does if a range begins where another one did.
+async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[Ended<'_>]) -> Result<(), Error> {
+    let mut ranges = BTreeMap::<TopicPartition, Range>::new();
+    for it in ended {
+        let offset = it.record.offset;
+        let empty = Range { first: offset, last: offset, done: 0, ignored: 0, parked: 0 };
+        let range = ranges.entry(it.record.at()).or_insert(empty);
+        range.first = range.first.min(offset);
+        range.last = range.last.max(offset);
+        match it.mark {
+            // Nothing is left in flight by contract: what was taken in is done with this transaction.
+            Mark::Done | Mark::InFlight => range.done += 1,
+            Mark::Ignored(_) => range.ignored += 1,
+            Mark::Parked => range.parked += 1,
+        }
+    }
+    let topics: Vec<&str> = ranges.keys().map(|it| it.topic.as_str()).collect();
+    let partitions: Vec<i32> = ranges.keys().map(|it| it.partition).collect();
+    let of = |pick: fn(&Range) -> i64| -> Vec<i64> { ranges.values().map(pick).collect() };
+    postgres::execute(
+        tx,
+        "insert into secretaria.event_ranges
+           (processor, topic, partition, first_offset, last_offset, done, ignored, parked)
+         select $1, it.topic, it.partition, it.first_offset, it.last_offset, it.done, it.ignored, it.parked
+         from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+           as it (topic, partition, first_offset, last_offset, done, ignored, parked)",
+        &[
+            &processor.as_str(),
+            &topics,
+            &partitions,
+            &of(|it| it.first),
+            &of(|it| it.last),
+            &of(|it| it.done),
+            &of(|it| it.ignored),
+            &of(|it| it.parked),
+        ],
+    )
+    .await?;
+    Ok(())
+}

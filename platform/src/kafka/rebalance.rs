@@ -1,0 +1,118 @@
+//! What happens when partitions come and go: where they are read from, and what was read of them before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use domain::Topic;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+
+use super::TopicPartition;
+use super::reader::{Generation, Shared};
+
+/// The topics' names on the broker, both ways.
+#[derive(Clone)]
+pub(super) struct Names(pub(super) Arc<[(Topic, String)]>);
+
+impl Names {
+    pub(super) fn of(&self, topic: Topic) -> &str {
+        self.0.iter().find(|(known, _)| *known == topic).map_or(topic.as_str(), |(_, name)| name)
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Option<Topic> {
+        self.0.iter().find(|(_, known)| known == name).map(|(topic, _)| *topic)
+    }
+
+    pub(super) fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for at in partitions {
+            list.add_partition(self.of(at.topic), at.partition);
+        }
+        list
+    }
+}
+
+pub(super) struct Rebalancing<P> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) names: Names,
+    pub(super) positions: P,
+}
+
+impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
+    // The default logs every statistics document whole.
+    fn stats(&self, _: Statistics) {}
+}
+
+impl<P> ConsumerContext for Rebalancing<P>
+where
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
+{
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let elements = list.elements();
+        let partitions: Vec<TopicPartition> = elements
+            .iter()
+            .filter_map(|it| Some(TopicPartition { topic: self.names.topic(it.topic())?, partition: it.partition() }))
+            .collect();
+        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, &partitions)
+        } else {
+            let mut known = self.shared.partitions();
+            known.retain(|partition, _| !partitions.contains(partition));
+            drop(known);
+            consumer.incremental_unassign(list)
+        };
+        match done {
+            Ok(()) => tracing::debug!(?partitions, ?event, "partitions changed hands"),
+            Err(problem) => tracing::error!(error = %problem, "rebalance failed"),
+        }
+    }
+}
+
+impl<P> Rebalancing<P>
+where
+    P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
+{
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let positions = (self.positions)(partitions);
+        let mut list = TopicPartitionList::new();
+        for at in partitions {
+            let from = match positions.get(at) {
+                Some(next) if !self.ends_before(consumer, *at, *next) => Offset::Offset(*next),
+                Some(_) | None => Offset::Beginning,
+            };
+            list.add_partition_offset(self.names.of(at.topic), at.partition, from)?;
+        }
+        let mut known = self.shared.partitions();
+        for at in partitions {
+            // Above any number used before, so that what is still queued from an earlier stay does not count.
+            let next = stamp();
+            known.insert(*at, Generation { written: next, valid: next, paused: false });
+        }
+        drop(known);
+        // librdkafka keeps the pause of a partition that was revoked while paused.
+        consumer.resume(&self.names.list(partitions))?;
+        consumer.incremental_assign(&list)
+    }
+}
+
+impl<P: Send + Sync + 'static> Rebalancing<P> {
+    /// Whether the log is shorter than what was read of it: then it is another log, and is shown from its beginning to
+    /// whoever knows what was read. A broker that does not say is believed to hold the old one.
+    fn ends_before(&self, consumer: &BaseConsumer<Self>, at: TopicPartition, next: i64) -> bool
+    where
+        Self: ConsumerContext,
+    {
+        let asked = consumer.fetch_watermarks(self.names.of(at.topic), at.partition, Duration::from_secs(1));
+        asked.is_ok_and(|(_, end)| end < next)
+    }
+}
+
+/// Numbers that only grow, within this process.
+fn stamp() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1 << 20, Ordering::Relaxed)
+}
