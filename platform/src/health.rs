@@ -210,7 +210,10 @@ impl Health {
     fn of(healthy: bool, dependencies: BTreeMap<&'static str, Dependency>) -> (StatusCode, Self) {
         let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let circuits_open = queue::open_circuits();
-        (status, Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, circuits_open })
+        (
+            status,
+            Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, circuits_open },
+        )
     }
 }
 
@@ -364,7 +367,8 @@ mod tests {
     #[tokio::test]
     async fn a_verdict_that_is_old_or_never_came_is_asked_for_anew() {
         let probes = Probes::default();
-        let old = Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Health::of(true, BTreeMap::new()).1 };
+        let old =
+            Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Health::of(true, BTreeMap::new()).1 };
         let (say, heard) = watch::channel(Some(old));
         *probes.0.lock().unwrap() = Some(heard);
         let failing = || async { Health::of(false, BTreeMap::new()) };

@@ -19,13 +19,14 @@ async fn hear_before(room: &Room<'_>, company: CompanyId, phone: &str, body: &st
 
 /// Answers the turn that is due, and hands the answer on.
 async fn reply_before(room: &Room<'_>, said: &str) {
-    let turn = claim_one(room).await;
-    assert_eq!(finish(room, &turn, &answer(said)).await, Finish::Done);
+    let steps = steps(room);
+    let turn = claim_one(&steps).await;
+    assert_eq!(finish(&steps, &turn, &answer(said)).await, Some(Ending::Done));
     room.run(
         "insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
-           state, outcome, due_at, ended_at, record_partition, record_offset)
+           state, outcome, ended_at, record_partition, record_offset)
          select m.company_id, m.message_id, m.conversation_id, m.position, c.channel, c.send_to, m.body, 'reply',
-           'ended', 'sent', now(), now(), 0, m.position
+           'ended', 'sent', now(), 0, m.position
          from messages m join conversations c using (company_id, conversation_id)
          where m.direction = 'out'
          on conflict do nothing",
@@ -77,13 +78,14 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 
             // From here on each is answered where he wrote from, with what was said to him alone.
             hear(room, clinic, &[text(first, "voltei")]).await;
-            let claims = claim(room, 10).await;
+            let steps = steps(room);
+            let claims = claim(&steps, 10).await;
             assert_eq!(claims.len(), 2);
             for claim in claims {
-                let said = context(room, &claim).await.memory;
+                let said = &claim.job.memory;
                 let others = if said.iter().any(|(_, it)| it == "voltei") { "outro" } else { "primeiro" };
                 assert!(said.iter().all(|(_, it)| !it.contains(others)), "{said:?}");
-                finish(room, &claim, &answer("Olá!")).await;
+                finish(&steps, &claim, &answer("Olá!")).await;
             }
             let to = "select convert_from(payload, 'UTF8')::jsonb #>> '{payload,to}' from outbox
                       where topic = 'outbound.messages' order by outbox_id desc limit 2";
