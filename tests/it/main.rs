@@ -17,6 +17,7 @@ mod limits;
 mod alerts;
 mod people;
 mod crash;
+mod leases;
 
 mod tidy;
 mod producers;
