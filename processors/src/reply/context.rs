@@ -92,10 +92,17 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
     let (companies, ids) = ids(turns);
     query(
         tx,
-        "update secretaria.turns t
+        "with held as materialized (
+           select t.company_id, t.turn_id
+           from unnest($1::bigint[], $2::uuid[]) as it (company_id, turn_id)
+           join secretaria.turns t using (company_id, turn_id)
+           order by t.company_id, t.turn_id
+           for update of t
+         )
+         update secretaria.turns t
          set state = 'answering', claims = t.claims + 1
-         from unnest($1::bigint[], $2::uuid[]) as it (company_id, turn_id)
-         where t.company_id = it.company_id and t.turn_id = it.turn_id",
+         from held
+         where t.company_id = held.company_id and t.turn_id = held.turn_id",
         &[&companies, &ids],
     )
     .await?;

@@ -143,14 +143,10 @@ impl Intake for Consumer {
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
-        let mut taken = Taken::default();
-        for it in fresh {
-            let status = statuses.get(&it.envelope.company_id).copied();
-            let step = decide::on_message(&it.envelope.payload, status);
-            let (mark, job) = perform::take_in(tx, it, step, &self.quiet).await?;
-            taken.marks.push(mark);
-            taken.jobs.extend(job);
-        }
-        Ok(taken)
+        let step = |it: &Fresh<'_, Self::Payload>| {
+            decide::on_message(&it.envelope.payload, statuses.get(&it.envelope.company_id).copied())
+        };
+        let steps: Vec<decide::Step> = fresh.iter().map(step).collect();
+        perform::take_in(tx, fresh, &steps, &self.quiet).await
     }
 }

@@ -1,12 +1,12 @@
 //! Effects on rows, inside one transaction: taking a message in, ending turns.
 
 use domain::{
-    Activity, ContactId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, OutboundMessage,
-    Purpose, SCHEMA, Topic, TurnEnded, UsageEvent, header,
+    Activity, ContactId, ConversationId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId,
+    OutboundMessage, Purpose, SCHEMA, Topic, TurnEnded, UsageEvent, header,
 };
 use jiff::Timestamp;
 use metrics::counter;
-use platform::intake::Fresh;
+use platform::intake::{Fresh, Taken};
 use platform::outbox::{self, Entry};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::NewJob;
@@ -18,25 +18,52 @@ use super::store::{self, Answered, ReplyPlace, Stored};
 use super::{PROCESSOR, allowance};
 use crate::ledger::{self, Line};
 
-/// Stores a message in its conversation and turn, or leaves it; says how its event stands, and the job of a turn that it
+/// Stores messages in their conversations and turns, or leaves them; says how each event stands, and which turns were
 /// opened.
 pub(super) async fn take_in(
     tx: &Transaction<'_>,
+    fresh: &[Fresh<'_, InboundMessage>],
+    steps: &[Step],
+    quiet: &store::Quiet,
+) -> Result<Taken, Failure> {
+    let mut taken = Taken::default();
+    let mut collected = Vec::with_capacity(fresh.len());
+    for (it, step) in fresh.iter().zip(steps) {
+        if let Step::Ignore(reason) = step {
+            taken.marks.push(Mark::Ignored(*reason));
+            continue;
+        }
+        let message = it.envelope.payload.in_present_form();
+        let contact = store::contact(tx, it.envelope.company_id, &message).await?;
+        collected.push((taken.marks.len(), it, message, contact));
+        taken.marks.push(Mark::InFlight);
+    }
+    let conversations = collected.iter().map(|(_, it, _, contact)| {
+        let company = it.envelope.company_id;
+        (company, ConversationId::with(company, *contact))
+    });
+    store::lock(tx, &conversations.collect()).await?;
+    for (place, it, message, contact) in collected {
+        let (mark, job) = collect(tx, it, &message, contact, quiet).await?;
+        taken.marks[place] = mark;
+        taken.jobs.extend(job);
+    }
+    Ok(taken)
+}
+
+/// Stores a message in its conversation and turn; says how its event stands, and the job of a turn that it opened.
+async fn collect(
+    tx: &Transaction<'_>,
     fresh: &Fresh<'_, InboundMessage>,
-    step: Step,
+    message: &InboundMessage,
+    contact: ContactId,
     quiet: &store::Quiet,
 ) -> Result<(Mark, Option<NewJob>), Failure> {
-    let Envelope { company_id: company, event_id, occurred_at, received_at, payload: ref message, .. } = fresh.envelope;
-    if let Step::Ignore(reason) = step {
-        return Ok((Mark::Ignored(reason), None));
-    }
+    let Envelope { company_id: company, event_id, occurred_at, received_at, .. } = fresh.envelope;
     let traceparent = fresh.record.header_text(header::TRACEPARENT);
-    let message = message.in_present_form();
-    let message = message.as_ref();
     if store::was_taken_before(tx, company, event_id, message).await? {
         return Ok((Mark::Ignored(IgnoreReason::Repeated), None));
     }
-    let contact = store::contact(tx, company, message).await?;
     let (conversation, position) = store::place(tx, company, contact, message, occurred_at).await?;
     let id = MessageId::from(event_id);
     let (turn, job) = store::turn(tx, company, conversation, id, quiet, traceparent).await?;
@@ -64,9 +91,10 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
         .iter()
         .map(|(turn, end)| end.text.as_ref().map(|_| MessageId::reply_to(turn.company, turn.turn)))
         .collect();
+    // Conversations are locked before turns, as where messages come in.
+    let places = say(tx, turns, &replies, now).await?;
     store::end_turns(tx, turns, &replies).await?;
     let answered = store::messages_of(tx, turns).await?;
-    let places = say(tx, turns, &replies, now).await?;
     let mut entries = Vec::new();
     let mut lines = Vec::new();
     let mut marked = Vec::new();

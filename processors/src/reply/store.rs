@@ -1,6 +1,8 @@
 //! reply's SQL: contacts, conversations, turns and messages.
+//!
+//! Order of locks in one transaction: conversations, then turns, each in the order of company and id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use domain::{Address, Channel, CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
@@ -148,6 +150,28 @@ async fn new_contact(
     Ok(contact)
 }
 
+/// Locks those conversations that are there, and after them their turns that go on collecting, in the order in which
+/// turns are claimed and ended.
+pub(super) async fn lock(
+    tx: &Transaction<'_>,
+    conversations: &BTreeSet<(CompanyId, ConversationId)>,
+) -> Result<(), Error> {
+    let (companies, ids): (Vec<i64>, Vec<Uuid>) = conversations.iter().map(|(company, it)| (company.0, it.0)).unzip();
+    let conversations = "select
+         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
+         join secretaria.conversations v using (company_id, conversation_id)
+         order by v.company_id, v.conversation_id
+         for no key update of v";
+    query(tx, conversations, &[&companies, &ids]).await?;
+    let turns = "select
+         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
+         join secretaria.turns t using (company_id, conversation_id)
+         where t.state = 'collecting'
+         order by t.company_id, t.turn_id
+         for update of t";
+    query(tx, turns, &[&companies, &ids]).await.map(drop)
+}
+
 /// A place in a conversation for one more message; the conversation's row is locked until the commit.
 pub(super) async fn place(
     tx: &Transaction<'_>,
@@ -287,11 +311,19 @@ pub(super) async fn end_turns(
     let replies: Vec<Option<Uuid>> = replies.iter().map(|it| it.map(|it| it.0)).collect();
     execute(
         tx,
-        "update secretaria.turns t
-         set state = 'ended', outcome = it.outcome, reason = it.reason, reply_id = it.reply_id, ended_at = now()
-         from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::uuid[])
-           as it (company_id, turn_id, outcome, reason, reply_id)
-         where t.company_id = it.company_id and t.turn_id = it.turn_id and t.state <> 'ended'",
+        "with held as materialized (
+           select t.company_id, t.turn_id, it.outcome, it.reason, it.reply_id
+           from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::uuid[])
+             as it (company_id, turn_id, outcome, reason, reply_id)
+           join secretaria.turns t using (company_id, turn_id)
+           where t.state <> 'ended'
+           order by t.company_id, t.turn_id
+           for update of t
+         )
+         update secretaria.turns t
+         set state = 'ended', outcome = held.outcome, reason = held.reason, reply_id = held.reply_id, ended_at = now()
+         from held
+         where t.company_id = held.company_id and t.turn_id = held.turn_id",
         &[&companies, &ids, &outcomes, &reasons, &replies],
     )
     .await?;

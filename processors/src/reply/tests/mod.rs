@@ -2,6 +2,7 @@
 
 mod decide;
 mod intake;
+mod locks;
 mod claims;
 mod finish;
 mod group;

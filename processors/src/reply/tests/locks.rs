@@ -1,0 +1,152 @@
+//! Messages come in, turns are claimed and turns end at once, in one order of locks: conversations, then turns, each by
+//! their ids. Whoever came first is made to stand in the middle of its work, and the other may not close a circle.
+
+use futures_util::future::{Either, select};
+use platform::intake::{Fresh, Intake};
+use platform::marks::Standing;
+use platform::postgres::{Failure, Transaction};
+
+use super::*;
+use crate::tests::in_a_room;
+
+/// Takes messages in, in one transaction, as far as the locks let it.
+async fn take(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> Result<(), Failure> {
+    room.take_in(&consumer(), &records(room, company, messages)).await.map(drop)
+}
+
+/// Until so many transactions of this database wait for a lock.
+async fn waiters(room: &Room<'_>, number: i64) {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while room.number(sql).await != number {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Begins one after the other, the first as far as what `blocked` holds, then lets go; both succeed.
+async fn cross<A, B>(
+    room: &Room<'_>,
+    blocked: Transaction<'_>,
+    one: impl Future<Output = Result<A, Failure>>,
+    other: impl Future<Output = Result<B, Failure>>,
+) -> (A, B) {
+    let other = async {
+        waiters(room, 1).await;
+        let other = Box::pin(other);
+        match select(other, Box::pin(waiters(room, 2))).await {
+            Either::Left((ended, _)) => {
+                blocked.rollback().await.unwrap();
+                ended
+            }
+            Either::Right(((), other)) => {
+                blocked.rollback().await.unwrap();
+                other.await
+            }
+        }
+    };
+    let (one, other) = tokio::join!(one, other);
+    (one.unwrap(), other.unwrap())
+}
+
+/// Two turns that are due, in the order of their conversations' ids, with their contacts.
+async fn two(room: &Room<'_>) -> (CompanyId, [&'static str; 2]) {
+    let clinic = room.company("clinica.test").await;
+    hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
+    let first = room.rows("select send_to from conversations order by conversation_id").await;
+    (clinic, if first[0] == MARIA { [MARIA, JOAO] } else { [JOAO, MARIA] })
+}
+
+fn alias_of(phone: &str) -> String {
+    format!("select from contact_aliases where alias = '{}' for update", Address::phone(phone).unwrap().as_str())
+}
+
+#[tokio::test]
+async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_that_end() {
+    in_a_room(async |room| {
+        let (clinic, [low, high]) = two(room).await;
+        let steps = steps(room);
+        let both = claim(&steps, 10).await;
+        let end = answer("Olá!");
+        let results: Vec<_> = both.iter().map(|it| (it, &end)).collect();
+        let mut client = room.db().get().await.unwrap();
+        let blocked = client.transaction().await.unwrap();
+        blocked.query(&alias_of(low), &[]).await.unwrap();
+        let more = [text(high, "e mais"), text(low, "e mais")];
+        let (_, ended) = cross(room, blocked, take(room, clinic, &more), steps.finish_all(&results)).await;
+        assert_eq!(ended, vec![Some(Ending::Done); 2]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_that_are_claimed() {
+    in_a_room(async |room| {
+        let (clinic, _) = two(room).await;
+        let by_turn = room.rows(
+            "select send_to from turns t join conversations using (company_id, conversation_id)
+             join jobs j on j.job_key = t.turn_id order by j.due_at, t.turn_id",
+        );
+        let order = by_turn.await;
+        let [low, high] = if order[0] == MARIA { [MARIA, JOAO] } else { [JOAO, MARIA] };
+        let steps = steps(room);
+        let mut client = room.db().get().await.unwrap();
+        let blocked = client.transaction().await.unwrap();
+        blocked.query(&alias_of(low), &[]).await.unwrap();
+        let more = [text(high, "e mais"), text(low, "e mais")];
+        let (_, claimed) = cross(room, blocked, take(room, clinic, &more), steps.claim(10)).await;
+        assert_eq!(claimed.len(), 2);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_does_not_close_a_circle_with_turns_that_end_while_they_are_still_collecting() {
+    in_a_room(async |room| {
+        let (clinic, _) = two(room).await;
+        room.run("update companies set status = 'suspended'").await;
+        let steps = steps(room);
+        let mut both = claim(&steps, 10).await;
+        both.sort_by_key(|it| it.claimed.lease);
+        room.run("update companies set status = 'active'").await;
+        let end = crate::reply::decide::on_open_circuit("Já voltamos.");
+        let results: Vec<_> = both.iter().map(|it| (it, &end)).collect();
+        let mut client = room.db().get().await.unwrap();
+        let blocked = client.transaction().await.unwrap();
+        let later = both[1].job.turn.0;
+        blocked.query("select from turns where turn_id = $1 for update", &[&later]).await.unwrap();
+        let sql = format!("select send_to from conversations where conversation_id = '{}'", both[0].job.conversation);
+        let of_first = room.rows(&sql).await.remove(0);
+        let more = [text(&of_first, "tem alguém aí?")];
+        let (ended, ()) = cross(room, blocked, steps.finish_all(&results), take(room, clinic, &more)).await;
+        assert_eq!(ended, vec![Some(Ending::Done); 2]);
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_batch_may_bring_several_messages_of_several_conversations_in_any_order() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        let [one, other] = [MARIA, JOAO].map(|it| move |body: &str| text(it, body));
+        let batch = records(room, clinic, &[one("a"), other("b"), one("c"), other("d"), one("e")]);
+        let mut client = room.db().get().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        let fresh: Vec<Fresh<'_, InboundMessage>> = batch
+            .iter()
+            .map(|record| Fresh {
+                envelope: Envelope::read(record.payload.as_deref().unwrap(), Consumer::KINDS).unwrap(),
+                record,
+                standing: Standing::Fresh,
+            })
+            .collect();
+        let taken = consumer().take(&tx, &fresh).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!((taken.marks.len(), taken.jobs.len()), (5, 2), "one mark per message, one job per turn");
+        let mut turns = turns(room).await;
+        turns.sort();
+        assert_eq!(turns, ["collecting | - | 0 | a, c, e", "collecting | - | 0 | b, d"]);
+    })
+    .await;
+}
