@@ -1,16 +1,42 @@
 //! `secretaria conservation` — accepted = done + ignored + parked + in flight, per company and processor, and the
-//! query that returns a row for everything that vanished or was doubled.
+//! laws: queries that return a row for everything that vanished or was doubled.
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args as ClapArgs;
-use platform::postgres::query;
+use platform::postgres::{GenericClient, query};
 
 use super::{operator, say};
 use crate::{Settings, processors};
 
-const TABLE: &str = include_str!("../../sql/checks/conservation_table.sql");
-const CHECK: &str = include_str!("../../sql/checks/conservation.sql");
+const TABLE: &str = include_str!("../../sql/conservation_table.sql");
+
+macro_rules! laws {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../sql/checks/", $name, ".sql")))),*]
+    };
+}
+
+/// The laws, in the order of their names: a file each, with one query that returns a row for whatever breaks the law.
+/// Each holds between any two transactions, so they may be asked at any time and in any order.
+pub const LAWS: &[(&str, &str)] = &laws![
+    "alerts_end_as_marked",
+    "alerts_in_flight_have_open_webhooks",
+    "deliveries_end_as_marked",
+    "deliveries_in_flight_are_open",
+    "fresh_records_have_marks",
+    "messages_done_have_ended_turns",
+    "messages_in_flight_have_open_turns",
+    "offsets_are_counted",
+    "parked_events_have_dead_letters",
+    "records_are_read_before_they_are_dropped",
+    "records_read_are_in_the_log",
+    "replies_are_booked",
+    "replies_are_handed_on_once",
+    "sends_are_repeated_only_after_failures",
+    "usage_totals_are_sums_of_the_ledger",
+];
 
 /// Arguments of `conservation`.
 #[derive(Debug, ClapArgs)]
@@ -49,13 +75,49 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
             ))?;
         }
     }
-    let wrong = query(&client, CHECK, &[]).await?;
-    for row in &wrong {
-        say(format_args!("WRONG  {}  {}", row.get::<_, &str>("law"), row.get::<_, &str>("detail")))?;
+    let broken = broken(&client).await?;
+    for Broken { law, detail } in &broken {
+        say(format_args!("WRONG  {law}  {detail}"))?;
     }
-    if wrong.is_empty() {
+    if broken.is_empty() {
         say("conserved: nothing vanished, nothing was doubled")?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// What breaks a law.
+#[derive(Debug)]
+pub struct Broken {
+    /// The law.
+    pub law: String,
+    /// What breaks it.
+    pub detail: String,
+}
+
+/// Whatever breaks any of the laws.
+///
+/// # Errors
+/// If Postgres refuses; names the law.
+pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Broken>> {
+    let mut broken = Vec::new();
+    for (name, sql) in LAWS {
+        let rows = query(client, sql, &[]).await.with_context(|| format!("sql/checks/{name}.sql"))?;
+        broken.extend(rows.iter().map(|row| Broken { law: row.get("law"), detail: row.get("detail") }));
+    }
+    Ok(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LAWS;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_law() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/checks");
+        let files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        assert_eq!(LAWS.iter().map(|(name, _)| format!("{name}.sql")).collect::<Vec<_>>(), files);
+    }
 }

@@ -6,6 +6,7 @@ use std::ops::Sub;
 use domain::{CompanyId, EventId, Fact, MessageId, TurnId};
 use jiff::ToSpan;
 use platform::postgres::query;
+use secretaria::commands::conservation;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -14,8 +15,6 @@ use crate::plan::{self, Metered};
 use crate::play::Played;
 use crate::script::Script;
 use crate::stage::Stage;
-
-const LAWS: &str = include_str!("../../../sql/checks/conservation.sql");
 
 /// Everything that was found.
 pub(crate) struct Found {
@@ -193,13 +192,13 @@ pub(crate) async fn read(
     let turns = turns(stage, cast, script, played).await?;
     let clinic = counted(stage, cast, Who::Clinic).await? - clinic;
     let salon = counted(stage, cast, Who::Salon).await? - salon;
-    let rows = query(&stage.db.get().await?, LAWS, &[]).await?;
+    let broken = conservation::broken(&stage.db.get().await?).await?;
     Ok(Found {
         clinic: of_company(stage, cast, Who::Clinic, played, &turns, clinic).await?,
         salon: of_company(stage, cast, Who::Salon, played, &turns, salon).await?,
         turns,
         drift: plan::drift(stage).await?,
-        broken: rows.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect(),
+        broken: broken.into_iter().map(|it| format!("{}: {}", it.law, it.detail)).collect(),
     })
 }
 

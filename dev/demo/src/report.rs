@@ -157,8 +157,8 @@ fn conservation(found: &Found) {
     }
     println!("\n  Metering reads a fact for each message, each answer and each billed call: the usage, summed.");
     match found.broken.as_slice() {
-        [] => println!("\n  sql/checks/conservation.sql: no row, so nothing vanished and nothing was doubled"),
-        broken => broken.iter().for_each(|it| println!("\n  sql/checks/conservation.sql: {it}")),
+        [] => println!("\n  sql/checks/: no row, so nothing vanished and nothing was doubled"),
+        broken => broken.iter().for_each(|it| println!("\n  sql/checks/: {it}")),
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod database;
 mod intake;
+mod laws;
 mod marks;
 mod outbox;
 mod park;

@@ -5,7 +5,6 @@
 
 #[path = "../../../platform/src/tests/database.rs"]
 mod database;
-mod laws;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -18,8 +18,6 @@ use super::eventually;
 use super::hook::{Hook, Producer};
 use super::mock_cluster::MockCluster;
 
-const CHECK: &str = include_str!("../../../sql/checks/conservation.sql");
-
 /// A running river and everything around it.
 pub(crate) struct TestApp {
     pub(crate) settings: Settings,
@@ -218,9 +216,11 @@ impl TestApp {
             "0 in flight, 0 in the outbox, 0 not handed on, 0 not booked",
         )
         .await;
-        let wrong = self.sql.query(CHECK, &[]).await.unwrap();
-        let wrong: Vec<String> =
-            wrong.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect();
+        let mut wrong: Vec<String> = Vec::new();
+        for (_, law) in secretaria::commands::conservation::LAWS {
+            let rows = self.sql.query(*law, &[]).await.unwrap();
+            wrong.extend(rows.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))));
+        }
         assert!(wrong.is_empty(), "conservation is broken: {wrong:#?}");
         let drift = "select (select count(*) from verify_usage()) + (select count(*) from verify_entitlements())
                        + (select count(*) from usage_reservations where state = 'held')";

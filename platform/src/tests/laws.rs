@@ -1,8 +1,9 @@
-//! The query that operators trust notices when a law is broken: every law is broken once, by hand.
+//! The queries that operators trust notice when a law is broken: every law is broken once, by hand.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use super::in_a_room;
+use super::database::{files_of, in_a_database, sql_folder};
 
 /// One turn that is answered and sent, everything as it should be.
 const SOUND: &str = "
@@ -130,27 +131,53 @@ const CRIMES: &[(&str, &str)] = &[
     ("delete from usage_events where fact = 'model_tokens'", "the sums of usage are the ledger's"),
 ];
 
-const LAWS: &str = include_str!("../../../sql/checks/conservation.sql");
-
 #[tokio::test]
 async fn every_law_that_is_broken_is_named() {
-    in_a_room(async |room| {
-        room.run(SOUND).await;
-        room.conserves().await;
+    in_a_database(async |database| {
+        database.run(SOUND).await;
+        database.conserves().await;
         for (crime, law) in CRIMES {
-            room.run(&format!("begin; {crime};")).await;
-            let broken = room.rows(LAWS).await;
-            room.run("rollback").await;
-            assert!(broken.iter().any(|it| it.starts_with(law)), "{crime}: {broken:#?}");
+            database.run(&format!("begin; {crime};")).await;
+            let broken = database.broken_laws().await;
+            database.run("rollback").await;
+            assert!(broken.iter().any(|it| it.starts_with(&format!("{law} | "))), "{crime}: {broken:#?}");
         }
     })
     .await;
 }
 
+/// The laws by their own words, with the file that holds each.
+fn laws() -> Vec<(String, String)> {
+    let law = |file: PathBuf| {
+        let sql = std::fs::read_to_string(&file).unwrap();
+        let quoted = sql.lines().find_map(|line| line.strip_prefix("select '")?.strip_suffix("' as law,")).unwrap();
+        (quoted.replace("''", "'"), sql)
+    };
+    files_of(&sql_folder("checks")).into_iter().map(law).collect()
+}
+
 #[test]
 fn no_law_is_left_untried() {
-    let named = LAWS.lines().filter_map(|line| line.trim().strip_prefix("select '"));
-    let laws: BTreeSet<String> = named.map(|it| it.rsplit_once('\'').unwrap().0.replace("''", "'")).collect();
+    let laws: BTreeSet<String> = laws().into_iter().map(|(law, _)| law).collect();
     let tried: BTreeSet<String> = CRIMES.iter().map(|(_, law)| (*law).to_owned()).collect();
     assert_eq!(laws, tried);
+}
+
+#[test]
+fn each_file_begins_with_its_law_and_holds_one_query() {
+    for (law, sql) in laws() {
+        let (first, rest) = law.split_at(1);
+        let begins = format!("-- {}{rest}.\n", first.to_uppercase());
+        assert!(sql.starts_with(&begins), "{law}: the file begins otherwise");
+        assert!(sql.ends_with(";\n") && sql.matches(';').count() == 1, "{law}: not one query");
+        assert_eq!(sql.matches(" as detail\n").count(), 1, "{law}: no detail");
+    }
+}
+
+#[test]
+fn every_law_is_explained_to_operators() {
+    let operating = std::fs::read_to_string(sql_folder("../docs/OPERATING.md")).unwrap();
+    for (law, _) in laws() {
+        assert!(operating.contains(&format!("\n| {law} | ")), "{law}: has no row in docs/OPERATING.md");
+    }
 }
