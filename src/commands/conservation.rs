@@ -24,8 +24,12 @@ pub const LAWS: &[(&str, &str)] = &laws![
     "alerts_end_as_marked",
     "alerts_in_flight_have_open_webhooks",
     "deliveries_end_as_marked",
+    "deliveries_have_jobs",
     "deliveries_in_flight_are_open",
     "fresh_records_have_marks",
+    "jobs_and_their_states_agree",
+    "jobs_are_in_one_state",
+    "lanes_have_one_head",
     "messages_done_have_ended_turns",
     "messages_in_flight_have_open_turns",
     "offsets_are_counted",
@@ -35,7 +39,9 @@ pub const LAWS: &[(&str, &str)] = &laws![
     "replies_are_booked",
     "replies_are_handed_on_once",
     "sends_are_repeated_only_after_failures",
+    "turns_have_jobs",
     "usage_totals_are_sums_of_the_ledger",
+    "webhooks_have_jobs",
 ];
 
 /// Arguments of `conservation`.

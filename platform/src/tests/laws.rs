@@ -60,6 +60,44 @@ const SOUND: &str = "
       (1, 'message_in', '', '2026-03-15', 1), (1, 'message_out', '', '2026-03-15', 1), (1, 'tokens_in', 'm', '2026-03-15', 100),
       (1, 'tokens_out', 'm', '2026-03-15', 10);";
 
+/// Live jobs in every state: two turns, one of which was given up; a lane of deliveries, the first of which is under way;
+/// a webhook.
+const SOUND_JOBS: &str = "
+    insert into companies (company_id, domain, name) overriding system value values (2, 'salao.test', 'Salão');
+    insert into contacts (company_id, contact_id, channel) values (2, md5('contact')::uuid, 'whaticket');
+    insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
+    values (2, md5('lane')::uuid, md5('contact')::uuid, 'whaticket', 'somebody');
+    insert into turns (company_id, turn_id, conversation_id, state, closes_at)
+    values (2, md5('open')::uuid, md5('lane')::uuid, 'collecting', now()),
+           (2, md5('given up')::uuid, md5('lane')::uuid, 'answering', now());
+    insert into deliveries
+      (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state, record_partition,
+       record_offset)
+    select 2, md5(name)::uuid, md5('lane')::uuid, position, 'whaticket', 'somebody', 'olá', 'reply', state, 3, 7
+    from (values ('first', 'sending', 1), ('second', 'waiting', 2), ('third', 'waiting', 3)) as d (name, state, position);
+    insert into webhook_deliveries (company_id, event_id, endpoint, kind, body, state, record_partition, record_offset)
+    values (2, md5('told')::uuid, 'company', 'usage_threshold', '{}', 'waiting', 3, 7);
+    insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
+    values (2, 'alerts', md5('told')::uuid, 'alerts', 4, 7, 'in_flight');
+    insert into jobs (company_id, queue, job_key, lane, due_at, body)
+    select 2, queue, md5(name)::uuid, md5(lane)::uuid, '2026-03-15T12:00:00Z', '{}'
+    from (values ('reply', 'open', 'lane'), ('delivery', 'first', 'lane'), ('delivery', 'second', 'lane'),
+                 ('delivery', 'third', 'lane'), ('alerts', 'told', null)) as j (queue, name, lane);
+    update jobs set body = jsonb_build_object('event', job_key, 'endpoint', 'company') where queue = 'alerts';
+    insert into jobs_scheduled (queue, due_at, company_id, job_key, lane, keeps_lane, priority, attempts)
+    select queue, due_at, company_id, job_key, lane, false, 0, 0 from jobs where queue = 'reply';
+    insert into jobs_ready (company_id, queue, priority, due_at, job_key, lane, attempts)
+    select company_id, queue, 0, due_at, job_key, lane, 0 from jobs where queue = 'alerts';
+    insert into jobs_running
+      (company_id, queue, job_key, fence, lane, priority, due_at, attempts, claimed_by, lease_until)
+    select company_id, queue, job_key, 1, lane, 0, due_at, 1, 'one', now() from jobs where job_key = md5('first')::uuid;
+    insert into jobs_waiting (company_id, queue, lane, position, job_key, priority, due_at)
+    select company_id, queue, lane, case when job_key = md5('second')::uuid then 2 else 3 end, job_key, 0, due_at
+    from jobs where job_key in (md5('second')::uuid, md5('third')::uuid);
+    insert into job_lanes (company_id, queue, lane, jobs, last_position) values (2, 'delivery', md5('lane')::uuid, 3, 3);
+    insert into jobs_dead (company_id, queue, job_key, lane, body, attempts, cause, detail)
+    values (2, 'reply', md5('given up')::uuid, md5('lane')::uuid, '{}', 10, 'refused_by_database', '');";
+
 /// What somebody, or a bug, might do, and the law it breaks.
 const CRIMES: &[(&str, &str)] = &[
     (
@@ -88,7 +126,10 @@ const CRIMES: &[(&str, &str)] = &[
         "a message in flight is in a turn that has not ended",
     ),
     ("delete from messages where direction = 'in'", "a message done is in a turn that has ended"),
-    ("update turns set state = 'collecting', outcome = null", "a message done is in a turn that has ended"),
+    (
+        "update turns set state = 'collecting', outcome = null where company_id = 1",
+        "a message done is in a turn that has ended",
+    ),
     ("delete from messages where direction = 'out'", "a turn that spoke has one message, and it was handed on"),
     (
         "update event_marks set event_id = md5('other')::uuid where processor = 'delivery'",
@@ -98,24 +139,30 @@ const CRIMES: &[(&str, &str)] = &[
         "update event_marks set state = 'in_flight' where processor = 'delivery'",
         "a delivery in flight is a row that has not ended",
     ),
-    ("update deliveries set outcome = 'failed_permanent'", "a delivery done was sent, one given up is parked"),
+    (
+        "update deliveries set outcome = 'failed_permanent' where company_id = 1",
+        "a delivery done was sent, one given up is parked",
+    ),
     (
         "update event_marks set state = 'in_flight' where processor = 'alerts'",
         "an alert in flight has a webhook that has not ended",
     ),
     ("delete from webhook_deliveries", "an alert done was delivered, one given up is parked"),
     (
-        "update webhook_deliveries set outcome = 'failed_permanent', cause = 'gone' where endpoint = 'company'",
+        "update webhook_deliveries set outcome = 'failed_permanent', cause = 'gone' where endpoint = 'company' and company_id = 1",
         "an alert done was delivered, one given up is parked",
     ),
-    ("update webhook_deliveries set outcome = 'withdrawn'", "an alert done was delivered, one given up is parked"),
+    (
+        "update webhook_deliveries set outcome = 'withdrawn' where company_id = 1",
+        "an alert done was delivered, one given up is parked",
+    ),
     (
         "update webhook_deliveries set state = 'waiting', outcome = null where endpoint = 'operator'",
         "an alert done was delivered, one given up is parked",
     ),
     ("delete from event_marks where processor = 'alerts'", "an alert done was delivered, one given up is parked"),
     (
-        "update deliveries set outcome = 'failed_permanent'; update event_marks set state = 'parked' where processor = 'delivery'",
+        "update deliveries set outcome = 'failed_permanent' where company_id = 1; update event_marks set state = 'parked' where processor = 'delivery'",
         "whatever is parked is on the shelf",
     ),
     (
@@ -129,12 +176,58 @@ const CRIMES: &[(&str, &str)] = &[
     ("update usage_totals set amount = 2 where metric = 'message_in'", "the sums of usage are the ledger's"),
     ("delete from usage_totals where metric = 'tokens_out'", "the sums of usage are the ledger's"),
     ("delete from usage_events where fact = 'model_tokens'", "the sums of usage are the ledger's"),
+    ("delete from jobs where queue = 'alerts'", "a job is in one state"),
+    ("delete from jobs_ready", "a job is in one state"),
+    (
+        "insert into jobs_ready select company_id, queue, 0, due_at, job_key, lane, 0 from jobs_running",
+        "a job is in one state",
+    ),
+    ("update jobs set due_at = now() where queue = 'reply'", "a job and the row of its state say the same"),
+    ("update jobs_waiting set due_at = now()", "a job and the row of its state say the same"),
+    ("update jobs_running set lane = null", "a job and the row of its state say the same"),
+    ("update job_lanes set jobs = 2", "a lane counts its jobs, and one of them is first"),
+    ("delete from job_lanes", "a lane counts its jobs, and one of them is first"),
+    (
+        "insert into job_lanes values (2, 'reply', md5('lane')::uuid, 1, 1)",
+        "a lane counts its jobs, and one of them is first",
+    ),
+    (
+        "with second as (delete from jobs_waiting where position = 2 returning *)
+         insert into jobs_ready select company_id, queue, priority, due_at, job_key, lane, 0 from second",
+        "a lane counts its jobs, and one of them is first",
+    ),
+    ("delete from jobs_running; update job_lanes set jobs = 2", "a lane counts its jobs, and one of them is first"),
+    ("update jobs_waiting set position = 9 where position = 3", "a lane counts its jobs, and one of them is first"),
+    ("update jobs_scheduled set keeps_lane = true", "a lane counts its jobs, and one of them is first"),
+    ("delete from jobs where queue = 'reply'; delete from jobs_scheduled", "a turn has a job until it has ended"),
+    ("delete from jobs_dead", "a turn has a job until it has ended"),
+    (
+        "update turns set state = 'ended', outcome = 'ignored' where turn_id = md5('open')::uuid",
+        "a turn has a job until it has ended",
+    ),
+    ("update jobs set job_key = md5('other')::uuid where queue = 'reply'", "a turn has a job until it has ended"),
+    (
+        "delete from jobs where job_key = md5('third')::uuid; delete from jobs_waiting where position = 3;
+         update job_lanes set jobs = 2",
+        "a delivery has a job until it has ended",
+    ),
+    (
+        "update deliveries set state = 'ended', outcome = 'sent' where delivery_id = md5('first')::uuid",
+        "a delivery has a job until it has ended",
+    ),
+    ("delete from jobs where queue = 'alerts'; delete from jobs_ready", "a webhook has a job until it has ended"),
+    (
+        "update webhook_deliveries set state = 'ended', outcome = 'withdrawn' where company_id = 2",
+        "a webhook has a job until it has ended",
+    ),
+    ("update jobs set body = '{}' where queue = 'alerts'", "a webhook has a job until it has ended"),
 ];
 
 #[tokio::test]
 async fn every_law_that_is_broken_is_named() {
     in_a_database(async |database| {
         database.run(SOUND).await;
+        database.run(SOUND_JOBS).await;
         database.conserves().await;
         for (crime, law) in CRIMES {
             database.run(&format!("begin; {crime};")).await;

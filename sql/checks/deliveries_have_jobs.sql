@@ -1,0 +1,16 @@
+-- A delivery has a job until it has ended.
+-- Either a live one or one that was given up and waits for a person. A live one is of a delivery that has not ended.
+select 'a delivery has a job until it has ended' as law,
+  format('company %s delivery %s: %s', company_id, delivery_id,
+    case when j.is_live then 'ended or missing, and has a job' else 'no job' end) as detail
+from (
+  select company_id, delivery_id
+  from secretaria.deliveries
+  where state <> 'ended'
+) open
+full join (
+  select company_id, job_key as delivery_id, true as is_live from secretaria.jobs where queue = 'delivery'
+  union all
+  select company_id, job_key, false from secretaria.jobs_dead where queue = 'delivery'
+) j using (company_id, delivery_id)
+where j.is_live is null or open.delivery_id is null and j.is_live;
