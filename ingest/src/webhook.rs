@@ -18,6 +18,7 @@ use domain::EventId;
 use metrics::{Histogram, counter, histogram};
 use platform::health::Readiness;
 use platform::kafka::Producer;
+use platform::request::REQUEST_ID;
 use platform::trace::Traceparent;
 use platform::{clock, metric, task};
 
@@ -176,8 +177,7 @@ fn over_the_cap(problem: &axum::Error) -> bool {
 fn refused(rejection: Rejection, company: Option<&Company>, headers: &HeaderMap, began: Instant) -> Rejection {
     let company = company.map_or(0, |it| it.id.0);
     reject(company, rejection.outcome());
-    let trace = headers.get("traceparent").and_then(|it| Traceparent::parse(it.to_str().ok()?));
-    let correlation_id = trace.as_ref().map_or("", |it| it.correlation_id());
+    let correlation_id = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (status, reason) = (rejection.status().as_u16(), rejection.outcome());
     tracing::info!(correlation_id, company_id = company, status, reason, duration_us, "hook rejected");

@@ -1,7 +1,8 @@
 //! What every request gets, whichever route answers it: an id, and a problem document in place of a bare error.
 //!
 //! The id is the caller's `X-Request-Id` if it is a sane one, else the trace of its `traceparent`, else one of ours. It
-//! is in the answer's `X-Request-Id`, in problem documents, and in the log as `correlation_id`.
+//! is in the answer's `X-Request-Id`, in problem documents, and in the log as `correlation_id`. Handlers find it in the
+//! request's extensions, and in its `X-Request-Id`, which then holds nothing else.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -95,13 +96,13 @@ async fn answer(State(ids): State<RequestIds>, mut request: Request, next: Next)
     let id = RequestId::given(request.headers()).unwrap_or_else(|| ids.next());
     // Whatever has a route leaves a line of its own, or is a probe and leaves none.
     let unrouted = request.extensions().get::<MatchedPath>().is_none().then(|| request.method().clone());
+    let value = HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static(""));
+    request.headers_mut().insert(REQUEST_ID, value.clone());
     request.extensions_mut().insert(id.clone());
 
     let mut response = in_one_shape(next.run(request).await, &id);
 
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    response.headers_mut().insert(REQUEST_ID, value);
     if let Some(method) = unrouted {
         tracing::info!(
             correlation_id = id.as_str(),

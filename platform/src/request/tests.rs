@@ -18,6 +18,7 @@ fn routes() -> Router {
         .route("/query", get(|_: Query<Vec<(String, u8)>>| async { "fine" }))
         .route("/json", post(|_: Json<u8>| async { "fine" }).layer(DefaultBodyLimit::max(8)))
         .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ok": false}))) }))
+        .route("/seen", get(|headers: HeaderMap| async move { headers["x-request-id"].to_str().unwrap().to_owned() }))
         .route("/bare", get(|| async { StatusCode::INTERNAL_SERVER_ERROR.into_response() }));
     answered_in_one_shape(routes, RequestIds::of_process([0xab; 8]))
 }
@@ -104,6 +105,14 @@ async fn a_sane_id_comes_back_and_any_other_is_replaced() {
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(id_for(&[trace]).await, "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(id_for(&[trace, ("x-request-id", "mine")]).await, "mine", "what is said outright wins");
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_id_that_is_answered_and_no_other() {
+    for given in ["mine", "not sane"] {
+        let (_, headers, seen) = ask("GET", "/seen", &[("x-request-id", given)], "").await;
+        assert_eq!(headers["x-request-id"].to_str().unwrap(), seen.as_str().unwrap(), "{given}");
+    }
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! What a refused hook leaves in the log. A process of its own, because what listens to the log listens to a whole process.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, header};
+use ingest::{Companies, Config, Ingest, routes};
+use platform::health::Readiness;
+use platform::kafka::{self, Producer};
+use platform::request::{RequestIds, answered_in_one_shape};
+use serde_json::Value;
+use tower::ServiceExt;
+
+#[tokio::test]
+async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
+    let page = Page::default();
+    let writer = page.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let readiness = Readiness::default();
+    readiness.open();
+    // Its companies were never loaded, so every hook is refused.
+    let ingest = Ingest {
+        companies: Companies::default(),
+        producer: Producer::impatient(&kafka::Config::default(), "test").unwrap(),
+        config: Config::default(),
+        readiness,
+    };
+    let routes = answered_in_one_shape(routes(ingest), RequestIds::of_process([7; 8]));
+    let hook = Request::builder().method("POST").uri("/webhook/whaticket").header("x-request-id", "mine-1");
+    let response = routes.oneshot(hook.body(Body::from("{}")).unwrap()).await.unwrap();
+
+    let (head, body) = response.into_parts();
+    let body: Value = serde_json::from_slice(&to_bytes(body, 4_096).await.unwrap()).unwrap();
+    assert_eq!((head.status.as_u16(), &head.headers[header::RETRY_AFTER]), (503, &"2".parse().unwrap()));
+    assert_eq!(head.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!((body["reason"].as_str(), body["request_id"].as_str()), (Some("directory_not_loaded"), Some("mine-1")));
+    assert_eq!(head.headers["x-request-id"], "mine-1");
+    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = lines.iter().find(|it| it["fields"]["message"] == "hook rejected").unwrap();
+    assert_eq!(line["fields"]["correlation_id"], "mine-1", "{text}");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
