@@ -17,7 +17,7 @@ readonly API_PORT=$HTTP_PORT INGEST_PORT=$SANDBOX_PORT
 readonly ADMIN=postgres://postgres@127.0.0.1:$POSTGRES_PORT
 readonly HERE=$STATE/contract
 readonly SHAPE=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
-readonly EXAMPLES=${CONTRACT_EXAMPLES:-60}
+readonly EXAMPLES=${CONTRACT_EXAMPLES:-100}
 secretaria=$BINARIES/secretaria
 
 settings() {

@@ -77,3 +77,32 @@ async fn metrics_do_not_exist_for_strangers() {
         404
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_answers_an_error_has_one_shape_and_names_the_request() {
+    let Some(app) = TestApp::start().await else { return };
+    let client = reqwest::Client::new();
+    for (method, path, status, reason) in [
+        ("GET", "/nothing/5511999990001", 404, "unknown_path"),
+        ("GET", "/api/nothing", 404, "unknown_path"),
+        ("POST", "/livez", 405, "wrong_method"),
+        ("DELETE", "/api/usage", 405, "wrong_method"),
+        ("GET", "/webhook/whaticket", 405, "wrong_method"),
+        ("GET", "/api/usage?company_id=1", 401, "missing_token"),
+        ("GET", "/metrics", 404, "unknown_path"),
+    ] {
+        let url = format!("{}{path}", app.url());
+        let request = client.request(method.parse().unwrap(), url).header("x-request-id", "mine-1");
+        let response = request.send().await.unwrap();
+        let header = |name: &str| response.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
+        assert_eq!(header("content-type").as_deref(), Some("application/problem+json"), "{method} {path}");
+        assert_eq!(header("x-request-id").as_deref(), Some("mine-1"), "{method} {path}");
+        assert_eq!(header("allow").is_some(), status == 405, "{method} {path}");
+        assert_eq!(response.status(), status, "{method} {path}");
+        let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!((body["reason"].as_str(), body["request_id"].as_str()), (Some(reason), Some("mine-1")), "{body}");
+        assert!(!body.to_string().contains("999990001"), "nothing of the request is said back: {body}");
+    }
+    let (status, served) = get(&app, "/api/openapi.json", &[]).await;
+    assert_eq!((status, served), (200, secretaria::openapi::document().unwrap()));
+}
