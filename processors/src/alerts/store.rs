@@ -1,6 +1,7 @@
 //! alerts' SQL: what each receiver is told of each event, every attempt at it, and where a company wants to be called.
 //!
-//! Rows of one event are always locked together, in the order of their endpoints, so that the last one to end knows it.
+//! Rows of one event are always locked together, in the order of their endpoints, so that the last one to end knows it;
+//! rows of several events in the order of company and event.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -179,10 +180,16 @@ pub(super) async fn begin_attempts(
     let endpoints: Vec<&str> = starting.iter().map(|(_, it)| it.endpoint.as_str()).collect();
     execute(
         tx,
-        "with begun as (
+        "with held as materialized (
+           select d.company_id, d.event_id, d.endpoint
+           from unnest($1::bigint[], $2::uuid[], $3::text[]) as it (company_id, event_id, endpoint)
+           join secretaria.webhook_deliveries d using (company_id, event_id, endpoint)
+           order by d.company_id, d.event_id, d.endpoint
+           for update of d
+         ), begun as (
            update secretaria.webhook_deliveries d
            set state = 'calling', attempts = d.attempts + 1
-           from unnest($1::bigint[], $2::uuid[], $3::text[]) as it (company_id, event_id, endpoint)
+           from held it
            where d.company_id = it.company_id and d.event_id = it.event_id and d.endpoint = it.endpoint
            returning d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at as of_round
          )

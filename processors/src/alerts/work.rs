@@ -158,12 +158,14 @@ impl Work for Calling {
 
     /// They may have arrived, and are made again.
     async fn abandoned(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Ending>, Failure> {
-        let mut endings = Vec::with_capacity(claimed.len());
-        for (claimed, call) in claimed.iter().zip(store::load(tx, claimed).await?) {
-            endings.push(match call {
-                Some(call) => self.end(tx, claimed, &call, &Verdict::again(Class::LeaseRanOut)).await?,
-                None => Ending::Done,
-            });
+        let mut endings = vec![Ending::Done; claimed.len()];
+        let mut calls: Vec<_> = claimed.iter().zip(store::load(tx, claimed).await?).zip(&mut endings).collect();
+        // In the order in which the results of a group end.
+        calls.sort_by_key(|((claimed, _), _)| claimed.lease);
+        for ((claimed, call), ending) in calls {
+            if let Some(call) = call {
+                *ending = self.end(tx, claimed, &call, &Verdict::again(Class::LeaseRanOut)).await?;
+            }
         }
         Ok(endings)
     }

@@ -12,12 +12,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use domain::{Activity, CompanyId, Envelope, Kind, Topic, header};
+use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use platform::intake::{Fresh, Intake};
 use platform::kafka::{self, Record};
 use platform::marks::{self, Replay, Seen, Standing};
 use platform::outbox::Entry;
-use platform::postgres::{Db, Failure};
+use platform::postgres::{Db, Failure, Transaction};
 use platform::processor::Context;
 use platform::queue::{self, Steps, Wake, Work, Worker};
 use platform::seal::Sealer;
@@ -118,6 +119,39 @@ impl Room<'_> {
     pub(crate) fn steps_of<W: Work>(&self, instance: &str, work: W, config: queue::Config) -> Steps<W> {
         let (db, instance) = (self.service.clone(), instance.to_owned());
         Steps::new(Worker { work, db, config, instance, wake: Wake::default() })
+    }
+
+    /// Until so many transactions of this database wait for a lock.
+    async fn waiters(&self, number: i64) {
+        let sql =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        while self.number(sql).await != number {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Begins one after the other, the first as far as what `blocked` holds, then lets go; both succeed.
+    pub(crate) async fn cross<A, B>(
+        &self,
+        blocked: Transaction<'_>,
+        one: impl Future<Output = Result<A, Failure>>,
+        other: impl Future<Output = Result<B, Failure>>,
+    ) -> (A, B) {
+        let other = async {
+            self.waiters(1).await;
+            match select(Box::pin(other), Box::pin(self.waiters(2))).await {
+                Either::Left((ended, _)) => {
+                    blocked.rollback().await.unwrap();
+                    ended
+                }
+                Either::Right(((), other)) => {
+                    blocked.rollback().await.unwrap();
+                    other.await
+                }
+            }
+        };
+        let (one, other) = tokio::join!(one, other);
+        (one.unwrap(), other.unwrap())
     }
 
     /// Runs a worker until a query gives true.

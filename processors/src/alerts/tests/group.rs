@@ -73,3 +73,56 @@ async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once(
     })
     .await;
 }
+
+#[tokio::test]
+async fn shares_that_are_claimed_do_not_close_a_circle_with_the_other_shares_of_their_events() {
+    in_a_room(async |room| {
+        let steps = steps(room);
+        told(room, true, &["a", "b"]).await;
+        let all = claim(&steps).await;
+        let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint);
+        // The operator's are due again, the later event's first.
+        for it in of(Endpoint::Operator).rev() {
+            finish(&steps, it, BUSY).await;
+        }
+        let company: Vec<_> = of(Endpoint::Company).map(|it| (it, &TAKEN)).collect();
+        let mut client = room.db().get().await.unwrap();
+        let blocked = client.transaction().await.unwrap();
+        let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";
+        blocked.query(sql, &[&company[1].0.job.event.0]).await.unwrap();
+        let (ended, claimed) = room.cross(blocked, steps.finish_all(&company), steps.claim(10)).await;
+        assert_eq!((ended, claimed.len()), (vec![Some(Ending::Done); 2], 2));
+        room.conserves().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn shares_whose_workers_died_do_not_close_a_circle_with_the_other_shares_of_their_events() {
+    in_a_room(async |room| {
+        let (steps, gone) = (steps(room), steps_of(room, "gone"));
+        told(room, true, &["a", "b", "c"]).await;
+        let all = claim(&steps).await;
+        for it in all.iter().filter(|it| it.job.endpoint == Endpoint::Operator) {
+            finish(&steps, it, BUSY).await;
+        }
+        let operator = claim(&gone).await;
+        assert_eq!(operator.len(), 3);
+        // The last event's lease ran out first.
+        for (it, age) in operator.iter().zip(["1 minute", "1 second", "1 hour"]) {
+            let key = it.claimed.lease.key;
+            let sql = format!("update jobs_running set lease_until = now() - interval '{age}' where job_key = '{key}'");
+            room.run(&sql).await;
+        }
+        let company: Vec<_> =
+            all.iter().filter(|it| it.job.endpoint == Endpoint::Company).map(|it| (it, &TAKEN)).collect();
+        let mut client = room.db().get().await.unwrap();
+        let blocked = client.transaction().await.unwrap();
+        let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";
+        blocked.query(sql, &[&company[1].0.job.event.0]).await.unwrap();
+        let (ended, reclaimed) = room.cross(blocked, steps.finish_all(&company), steps_of(room, "two").reclaim()).await;
+        assert_eq!((ended, reclaimed), (vec![Some(Ending::Done); 3], 3));
+        room.conserves().await;
+    })
+    .await;
+}

@@ -1,10 +1,9 @@
 //! Messages come in, turns are claimed and turns end at once, in one order of locks: conversations, then turns, each by
 //! their ids. Whoever came first is made to stand in the middle of its work, and the other may not close a circle.
 
-use futures_util::future::{Either, select};
 use platform::intake::{Fresh, Intake};
 use platform::marks::Standing;
-use platform::postgres::{Failure, Transaction};
+use platform::postgres::Failure;
 
 use super::*;
 use crate::tests::in_a_room;
@@ -12,39 +11,6 @@ use crate::tests::in_a_room;
 /// Takes messages in, in one transaction, as far as the locks let it.
 async fn take(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> Result<(), Failure> {
     room.take_in(&consumer(), &records(room, company, messages)).await.map(drop)
-}
-
-/// Until so many transactions of this database wait for a lock.
-async fn waiters(room: &Room<'_>, number: i64) {
-    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while room.number(sql).await != number {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Begins one after the other, the first as far as what `blocked` holds, then lets go; both succeed.
-async fn cross<A, B>(
-    room: &Room<'_>,
-    blocked: Transaction<'_>,
-    one: impl Future<Output = Result<A, Failure>>,
-    other: impl Future<Output = Result<B, Failure>>,
-) -> (A, B) {
-    let other = async {
-        waiters(room, 1).await;
-        let other = Box::pin(other);
-        match select(other, Box::pin(waiters(room, 2))).await {
-            Either::Left((ended, _)) => {
-                blocked.rollback().await.unwrap();
-                ended
-            }
-            Either::Right(((), other)) => {
-                blocked.rollback().await.unwrap();
-                other.await
-            }
-        }
-    };
-    let (one, other) = tokio::join!(one, other);
-    (one.unwrap(), other.unwrap())
 }
 
 /// Two turns that are due, in the order of their conversations' ids, with their contacts.
@@ -71,7 +37,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
         let blocked = client.transaction().await.unwrap();
         blocked.query(&alias_of(low), &[]).await.unwrap();
         let more = [text(high, "e mais"), text(low, "e mais")];
-        let (_, ended) = cross(room, blocked, take(room, clinic, &more), steps.finish_all(&results)).await;
+        let (_, ended) = room.cross(blocked, take(room, clinic, &more), steps.finish_all(&results)).await;
         assert_eq!(ended, vec![Some(Ending::Done); 2]);
         room.conserves().await;
     })
@@ -93,7 +59,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
         let blocked = client.transaction().await.unwrap();
         blocked.query(&alias_of(low), &[]).await.unwrap();
         let more = [text(high, "e mais"), text(low, "e mais")];
-        let (_, claimed) = cross(room, blocked, take(room, clinic, &more), steps.claim(10)).await;
+        let (_, claimed) = room.cross(blocked, take(room, clinic, &more), steps.claim(10)).await;
         assert_eq!(claimed.len(), 2);
         room.conserves().await;
     })
@@ -118,7 +84,7 @@ async fn a_message_does_not_close_a_circle_with_turns_that_end_while_they_are_st
         let sql = format!("select send_to from conversations where conversation_id = '{}'", both[0].job.conversation);
         let of_first = room.rows(&sql).await.remove(0);
         let more = [text(&of_first, "tem alguém aí?")];
-        let (ended, ()) = cross(room, blocked, steps.finish_all(&results), take(room, clinic, &more)).await;
+        let (ended, ()) = room.cross(blocked, steps.finish_all(&results), take(room, clinic, &more)).await;
         assert_eq!(ended, vec![Some(Ending::Done); 2]);
         room.conserves().await;
     })
