@@ -34,6 +34,8 @@ pub const LAWS: &[(&str, &str)] = &laws![
     "messages_in_flight_have_open_turns",
     "offsets_are_counted",
     "parked_events_have_dead_letters",
+    "ranges_count_every_offset",
+    "ranges_follow_one_another",
     "records_are_read_before_they_are_dropped",
     "records_read_are_in_the_log",
     "replies_are_booked",

@@ -1,6 +1,7 @@
 //! An intake over two topics, on a real Kafka: a crash and a restart lose nothing and take nothing in twice, however it
 //! accounts for what it has read.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::{Envelope, EventId, Kind, Mark, ProcessorName, SCHEMA, Topic, header};
@@ -128,17 +129,15 @@ async fn an_intake_that_accounts_by_range_survives_a_restart_and_conservation_se
         assert_eq!(database.rows(sums).await, ["168 | 28 | 4 | t"]);
         assert_eq!(database.rows("select from event_marks").await, [""; 0]);
         let law = async || {
-            let sql = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/checks/conservation.sql"));
-            let broken = format!("select distinct law from ({}) it order by law", sql.trim_end().trim_end_matches(';'));
-            database.rows(&broken).await
+            let broken = database.broken_laws().await.into_iter();
+            broken.filter_map(|it| Some(it.split_once(" | ")?.0.to_owned())).collect::<BTreeSet<_>>()
         };
         database.run("update event_ranges set done = done + 1 where partition = 0 and first_offset = 0").await;
-        assert_eq!(law().await, ["a range counts every offset it spans", "every fresh record has a mark"]);
+        let counts = ["a range counts every offset it spans", "every fresh record has a mark"].map(str::to_owned);
+        assert_eq!(law().await, counts.into());
         database.run("delete from event_ranges where partition = 0 and first_offset = 0").await;
-        assert_eq!(
-            law().await,
-            ["every fresh record has a mark", "ranges follow one another up to where reading stands"]
-        );
+        let follows = ["every fresh record has a mark", "ranges follow one another up to where reading stands"];
+        assert_eq!(law().await, follows.map(str::to_owned).into());
     })
     .await;
 }
