@@ -14,6 +14,7 @@ mod perform;
 mod allowance;
 mod store;
 mod context;
+mod ends;
 mod work;
 mod prompt;
 pub mod division;

@@ -14,7 +14,8 @@ use platform::{marks, metric};
 
 use super::context::Turn;
 use super::decide::{Outcome, Step, TurnEnd};
-use super::store::{self, Answered, ReplyPlace, Stored};
+use super::ends::{self, Answered, ReplyPlace};
+use super::store::{self, Stored};
 use super::{PROCESSOR, allowance};
 use crate::ledger::{self, Line};
 
@@ -93,8 +94,8 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
         .collect();
     // Conversations are locked before turns, as where messages come in.
     let places = say(tx, turns, &replies, now).await?;
-    store::end_turns(tx, turns, &replies).await?;
-    let answered = store::messages_of(tx, turns).await?;
+    ends::end_turns(tx, turns, &replies).await?;
+    let answered = ends::messages_of(tx, turns).await?;
     let mut entries = Vec::new();
     let mut lines = Vec::new();
     let mut marked = Vec::new();
@@ -144,7 +145,7 @@ async fn say(
 ) -> Result<Vec<Option<ReplyPlace>>, Failure> {
     let speaking: Vec<&Turn> =
         turns.iter().zip(replies).filter(|(_, reply)| reply.is_some()).map(|((turn, _), _)| *turn).collect();
-    let mut found = store::place_replies(tx, &speaking, now).await?.into_iter();
+    let mut found = ends::place_replies(tx, &speaking, now).await?.into_iter();
     let mut places = Vec::with_capacity(turns.len());
     for reply in replies {
         places.push(reply.and_then(|_| found.next()).flatten());

@@ -13,6 +13,7 @@ const KEYED_OTHERWISE: &[(&str, &str)] =
 const OF_NO_COMPANY: &[(&str, &str)] = &[
     ("consumer_offsets", "partitions hold records of all companies"),
     ("topic_ends", "partitions hold records of all companies"),
+    ("event_ranges", "a range of a partition holds records of all companies"),
     ("heartbeats", "processes work for all companies"),
     ("features_catalog", "what can be sold is the same for all companies"),
     ("plans", "what can be sold is the same for all companies"),
