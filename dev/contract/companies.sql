@@ -15,22 +15,22 @@ with contact as (
   from contact
   returning company_id, conversation_id, last_message_at
 ), turn as (
-  insert into turns (company_id, turn_id, conversation_id, state, outcome, due_at, closes_at)
-  select company_id, gen_random_uuid(), conversation_id, 'ended', 'replied', last_message_at, last_message_at
+  insert into turns (company_id, turn_id, conversation_id, state, outcome, closes_at)
+  select company_id, gen_random_uuid(), conversation_id, 'ended', 'replied', last_message_at
   from conversation
-  returning company_id, conversation_id, turn_id, due_at
+  returning company_id, conversation_id, turn_id, closes_at
 ), message as (
   insert into messages (company_id, message_id, conversation_id, position, direction, turn_id, body, occurred_at,
     received_at)
   select company_id, gen_random_uuid(), conversation_id, n, case n % 2 when 1 then 'in' else 'out' end, turn_id,
-    'Mensagem ' || n, due_at, due_at
+    'Mensagem ' || n, closes_at, closes_at
   from turn, generate_series(1, 4) as n
   returning company_id, message_id, conversation_id, position, direction, body, occurred_at
 )
 insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose, state,
-  outcome, due_at, attempts, record_partition, record_offset)
+  outcome, attempts, record_partition, record_offset)
 select company_id, message_id, conversation_id, position, 'whaticket', '5511999990001@s.whatsapp.net', body, 'reply',
-  case position when 2 then 'ended' else 'waiting' end, case position when 2 then 'sent' end, occurred_at, 1, 0, 0
+  case position when 2 then 'ended' else 'waiting' end, case position when 2 then 'sent' end, 1, 0, 0
 from message
 where direction = 'out';
 
