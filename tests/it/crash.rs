@@ -1,6 +1,7 @@
 //! kill -9, again and again, on real Kafka: everything accepted is answered once, in order, and accounted for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -41,15 +42,28 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn begin(app: &TestApp) -> Self {
+        Life::begin_of(app, env!("CARGO_BIN_EXE_secretaria"))
+    }
+
+    /// The same of another build.
+    pub(crate) fn begin_of(app: &TestApp, program: impl AsRef<OsStr>) -> Self {
+        let child = Life::command(app, program).arg("all").stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        Life { child }
+    }
+
+    /// A build with the settings of this river.
+    pub(crate) fn command(app: &TestApp, program: impl AsRef<OsStr>) -> Command {
         let settings = &app.settings;
-        let child = Command::new(env!("CARGO_BIN_EXE_secretaria"))
-            .arg("all")
+        let mut command = Command::new(program);
+        command
             .env("SECRETARIA__HTTP__LISTEN", settings.http.listen.to_string())
             .env("SECRETARIA__KAFKA__BOOTSTRAP", &settings.kafka.bootstrap)
             .env("SECRETARIA__KAFKA__PREFIX", &settings.kafka.prefix)
             .env("SECRETARIA__KAFKA__PARTITIONS", settings.kafka.partitions.to_string())
             .env("SECRETARIA__KAFKA__SESSION_TIMEOUT_MS", settings.kafka.session_timeout_ms.to_string())
             .env("SECRETARIA__PROCESS__INSTANCE", &settings.process.instance)
+            .env("SECRETARIA__POSTGRES__OWNER_URL", settings.postgres.owner_url.expose())
+            .env("SECRETARIA__POSTGRES__OPERATOR_URL", settings.postgres.operator_url.expose())
             .env("SECRETARIA__POSTGRES__SERVICE_URL", settings.postgres.service_url.expose())
             .env("SECRETARIA__POSTGRES__API_URL", settings.postgres.api_url.expose())
             .env("SECRETARIA__KEYS__DIR", &settings.keys.dir)
@@ -65,12 +79,8 @@ impl Life {
             .env("SECRETARIA__ALERTS__ALLOW_PRIVATE", settings.alerts.allow_private.to_string())
             .env("SECRETARIA__ALERTS__TIMEOUT_MS", settings.alerts.timeout_ms.to_string())
             .env("SECRETARIA__ALERTS__RUNNER__SWEEP_MS", "50")
-            .env("SECRETARIA__TELEMETRY__LOG", "error")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Life { child }
+            .env("SECRETARIA__TELEMETRY__LOG", "error");
+        command
     }
 
     pub(crate) async fn ready(&self, app: &TestApp) {

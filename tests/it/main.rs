@@ -18,6 +18,7 @@ mod alerts;
 mod people;
 mod crash;
 mod leases;
+mod added_processor;
 
 mod tidy;
 mod producers;
