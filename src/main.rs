@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use secretaria::commands::{
-    self, company, config, conservation, follow, hook, migrate, openapi, parked, quota, rebind, token,
+    self, company, config, conservation, follow, hook, migrate, openapi, parked, queue, quota, rebind, token,
 };
 use secretaria::{Settings, serve};
 
@@ -53,6 +53,9 @@ enum Command {
     /// Look at the dead-letter shelf, replay from it, drop from it.
     #[command(subcommand)]
     Parked(parked::Command),
+    /// Look at the job queues, pause them, and decide about jobs that were given up.
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Compare what was accepted with what became of it; fails if anything vanished or was doubled.
     Conservation(conservation::Args),
     /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
@@ -90,6 +93,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Hook(command) => return hook::run(&settings, command).await,
         Command::Follow(args) => follow::run(&settings, &args).await?,
         Command::Parked(command) => parked::run(&settings, command).await?,
+        Command::Queue(command) => queue::run(&settings, command).await?,
         Command::Conservation(args) => return conservation::run(&settings, &args).await,
         Command::Quota(args) => return quota::run(&settings, &args).await,
         Command::Rebind(args) => rebind::run(&settings, &args).await?,

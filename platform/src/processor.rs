@@ -25,16 +25,35 @@ pub struct Entry {
     pub topics: &'static [Topic],
     /// Its jobs, where it has slow work.
     pub queue: Option<Queue>,
+    /// Whether an operator may remove its jobs.
+    pub removal: Removal,
     /// Its settings that are lists, as `section.key`.
     pub list_settings: &'static [&'static str],
     /// Variables that stood for one of its settings before it had a section, and that setting.
     pub older_settings: &'static [(&'static str, &'static str)],
 }
 
+/// Whether an operator may cancel a live job of a queue, or drop one that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The job is all there is of the work: without it, nothing is left open.
+    Allowed,
+    /// Rows of the processor would be left without their job: what that leads to, and what to do instead.
+    Refused(&'static str),
+}
+
 impl Entry {
     /// An entry without anything special.
     pub const fn named(name: &'static str, help: &'static str, topics: &'static [Topic]) -> Self {
-        Entry { name: ProcessorName::named(name), help, topics, queue: None, list_settings: &[], older_settings: &[] }
+        Entry {
+            name: ProcessorName::named(name),
+            help,
+            topics,
+            queue: None,
+            removal: Removal::Refused("its processor does not say what would become of the work"),
+            list_settings: &[],
+            older_settings: &[],
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod company;
 pub mod hook;
 pub mod follow;
 pub mod parked;
+pub mod queue;
 pub mod conservation;
 pub mod quota;
 pub mod rebind;

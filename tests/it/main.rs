@@ -11,6 +11,7 @@ mod turns;
 mod deliveries;
 mod bad_days;
 mod shelf;
+mod queues;
 mod names;
 mod upgrade;
 mod limits;

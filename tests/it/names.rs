@@ -7,7 +7,7 @@ use secretaria::Settings;
 use crate::support::database::Database;
 
 /// Runs the binary with the settings of a test's database.
-async fn secretaria(settings: &Settings, args: &[&str]) -> Output {
+pub(crate) async fn secretaria(settings: &Settings, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secretaria"));
     command
         .env_clear()

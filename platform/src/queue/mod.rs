@@ -16,6 +16,8 @@ mod gauges;
 mod job;
 mod leases;
 mod load;
+pub mod operate;
+pub mod overview;
 mod periodic;
 mod retry;
 mod steps;

@@ -26,7 +26,7 @@ use platform::intake::{Fresh, Intake, Taken};
 use platform::marks::Standing;
 use platform::outward::Reach;
 use platform::postgres::{Failure, Transaction};
-use platform::processor::{Context, Entry, Error};
+use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue, Schedule, ScheduleSettings};
 use platform::secret::SecretText;
 use platform::settings;
@@ -37,10 +37,15 @@ use serde::{Deserialize, Serialize};
 /// How this processor stands in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
+    removal: Removal::Refused(REMOVAL),
     list_settings: &["alerts.retry_after_s"],
     older_settings: &[("BILLING_ALERT_WEBHOOK_URL", "alerts.operator_webhook_url")],
     ..Entry::named("alerts", "tells companies and the operator of alerts, by signed webhooks", &[Topic::Alerts])
 };
+
+/// Why no job is removed by hand, and what to do instead.
+const REMOVAL: &str = "an alert without its job is neither delivered nor parked. `secretaria company webhook --off` \
+     withdraws what waits for the company, and `secretaria parked drop` settles what was given up";
 
 const QUEUE: Queue = Queue::named("alerts");
 

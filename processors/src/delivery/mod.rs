@@ -20,7 +20,7 @@ mod tests;
 use domain::{Kind, Mark, OutboundMessage, ProcessorName, Topic};
 use platform::intake::{Fresh, Intake, Taken};
 use platform::postgres::{Failure, Transaction};
-use platform::processor::{Context, Entry, Error};
+use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue, Schedule, ScheduleSettings};
 use platform::settings;
 use platform::task::Stop;
@@ -29,9 +29,14 @@ use serde::{Deserialize, Serialize};
 /// How this processor stands in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
+    removal: Removal::Refused(REMOVAL),
     list_settings: &["delivery.retry_after_s"],
     ..Entry::named("delivery", "hands messages to the companies' WhatsApp bridges", &[Topic::OutboundMessages])
 };
+
+/// Why no job is removed by hand, and what to do instead.
+const REMOVAL: &str = "a message without its job is neither sent nor parked. One that cannot be sent is parked after \
+     its last attempt, and `secretaria parked drop` settles it. `secretaria queue pause` holds it until then";
 
 const QUEUE: Queue = Queue::named("delivery");
 

@@ -25,7 +25,7 @@ mod tests;
 use domain::{Kind, ProcessorName, Topic};
 use platform::intake::{Fresh, Intake, Taken};
 use platform::postgres::{Failure, Transaction};
-use platform::processor::{Context, Entry, Error};
+use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue};
 use platform::settings;
 use platform::task::Stop;
@@ -34,8 +34,13 @@ use serde::{Deserialize, Serialize};
 /// How this processor stands in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
+    removal: Removal::Refused(REMOVAL),
     ..Entry::named("reply", "answers what contacts write, a turn at a time", &[Topic::InboundMessages])
 };
+
+/// Why no job is removed by hand, and what to do instead.
+const REMOVAL: &str = "a turn without its job is never answered. It ends by itself: with an answer, or with the \
+     fallback when `reply.deadline_ms` is over. `secretaria queue pause` holds it until then";
 
 const QUEUE: Queue = Queue::named("reply");
 

@@ -1,0 +1,207 @@
+//! What an operator sees of the queues. Reads, and writes nothing.
+
+use std::time::Duration;
+
+use domain::CompanyId;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::Queue;
+use crate::postgres::{Db, Failure, query};
+
+/// Whose numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All companies together.
+    Together,
+    /// A line per company that has jobs.
+    EachCompany,
+    /// One company.
+    Company(CompanyId),
+}
+
+/// How many jobs of a queue are in each state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Totals {
+    /// The queue, whether or not this build knows it.
+    pub queue: String,
+    /// Whose, unless all are added up.
+    pub company: Option<CompanyId>,
+    /// Jobs that are due later, or that have only just become due.
+    pub scheduled: i64,
+    /// Jobs that a claim may take.
+    pub ready: i64,
+    /// Jobs that are due, behind others of their lane.
+    pub waiting: i64,
+    /// Jobs under a lease.
+    pub running: i64,
+    /// Jobs that were given up.
+    pub dead: i64,
+    /// How long the oldest job that is due and not running has been due.
+    pub oldest_due: Option<Duration>,
+    /// Since when nothing of it is claimed, and by whom that was asked for.
+    pub paused: Option<(Timestamp, String)>,
+    /// Companies of the queue that are paused one by one.
+    pub paused_companies: i64,
+}
+
+/// The queues, those known first and even where they are empty.
+///
+/// # Errors
+/// If Postgres is away or refuses.
+pub async fn overview(db: &Db, known: &[Queue], scope: Scope) -> Result<Vec<Totals>, Failure> {
+    let names: Vec<&str> = known.iter().map(|it| it.name()).collect();
+    let company = if let Scope::Company(company) = scope { Some(company.0) } else { None };
+    let is_split = scope != Scope::Together;
+    let rows = query(&db.get().await?, include_str!("sql/overview.sql"), &[&company, &is_split, &names]).await?;
+    Ok(rows.iter().map(read_totals).collect())
+}
+
+fn read_totals(row: &Row) -> Totals {
+    let paused_at: Option<Timestamp> = row.get(8);
+    Totals {
+        queue: row.get(0),
+        company: row.get::<_, Option<i64>>(1).map(CompanyId),
+        scheduled: row.get(2),
+        ready: row.get(3),
+        waiting: row.get(4),
+        running: row.get(5),
+        dead: row.get(6),
+        oldest_due: row.get::<_, Option<f64>>(7).and_then(|it| Duration::try_from_secs_f64(it).ok()),
+        paused: paused_at.zip(row.get(9)),
+        paused_companies: row.get(10),
+    }
+}
+
+/// A state of a job, by the name of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Due later.
+    Scheduled,
+    /// May be claimed.
+    Ready,
+    /// Behind others of its lane.
+    Waiting,
+    /// Under a lease.
+    Running,
+    /// Given up.
+    Dead,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 5] = [State::Scheduled, State::Ready, State::Waiting, State::Running, State::Dead];
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Scheduled => "scheduled",
+            State::Ready => "ready",
+            State::Waiting => "waiting",
+            State::Running => "running",
+            State::Dead => "dead",
+        }
+    }
+}
+
+/// Which jobs; what is left out does not matter.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// Of this queue.
+    pub queue: Option<Queue>,
+    /// Of this company.
+    pub company: Option<CompanyId>,
+    /// With this key.
+    pub key: Option<Uuid>,
+    /// In this state.
+    pub state: Option<State>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A job as an operator sees it: not its body.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its state.
+    pub state: String,
+    /// Its queue.
+    pub queue: String,
+    /// Whose.
+    pub company: CompanyId,
+    /// Its key.
+    pub key: Uuid,
+    /// Its lane.
+    pub lane: Option<Uuid>,
+    /// Claims so far.
+    pub attempts: i32,
+    /// When it may run, or could have run; nothing for one given up.
+    pub due_at: Option<Timestamp>,
+    /// Its lease, while it runs.
+    pub lease: Option<SeenLease>,
+    /// Why and when it was given up.
+    pub dead: Option<Death>,
+}
+
+/// A lease as an operator sees it.
+#[derive(Debug, Clone)]
+pub struct SeenLease {
+    /// Which process.
+    pub claimed_by: String,
+    /// Since when.
+    pub claimed_at: Timestamp,
+    /// Until when, unless it is renewed.
+    pub until: Timestamp,
+    /// Whether it is asked to end.
+    pub cancel_requested: bool,
+    /// How much is done, in thousandths, if the call says so.
+    pub progress_permille: Option<i16>,
+}
+
+/// Why a job was given up.
+#[derive(Debug, Clone)]
+pub struct Death {
+    /// A stable word.
+    pub cause: String,
+    /// A sentence.
+    pub detail: String,
+    /// When.
+    pub died_at: Timestamp,
+}
+
+/// Jobs, those that run first and those given up last.
+///
+/// # Errors
+/// If Postgres is away or refuses.
+pub async fn show(db: &Db, filter: &Filter) -> Result<Vec<Seen>, Failure> {
+    let Filter { queue, company, key, state, limit } = filter;
+    let rows = query(
+        &db.get().await?,
+        include_str!("sql/show.sql"),
+        &[&queue.map(Queue::name), &company.map(|it| it.0), key, &state.map(State::as_str), &i64::from(*limit)],
+    )
+    .await?;
+    Ok(rows.iter().map(read_job).collect())
+}
+
+fn read_job(row: &Row) -> Seen {
+    let lease = |claimed_by| SeenLease {
+        claimed_by,
+        claimed_at: row.get(8),
+        until: row.get(9),
+        cancel_requested: row.get(10),
+        progress_permille: row.get(11),
+    };
+    let death = |cause| Death { cause, detail: row.get(13), died_at: row.get(14) };
+    Seen {
+        state: row.get(0),
+        queue: row.get(1),
+        company: CompanyId(row.get(2)),
+        key: row.get(3),
+        lane: row.get(4),
+        attempts: row.get(5),
+        due_at: row.get(6),
+        lease: row.get::<_, Option<String>>(7).map(lease),
+        dead: row.get::<_, Option<String>>(12).map(death),
+    }
+}

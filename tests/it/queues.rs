@@ -1,0 +1,149 @@
+//! `secretaria queue`: what an operator sees of the job queues and does to them.
+
+use secretaria::Settings;
+use secretaria::commands::conservation::LAWS;
+
+use crate::names::secretaria;
+use crate::support::app::TestApp;
+use crate::support::database::Database;
+
+const ANA: &str = "5511999990001";
+const RUI: &str = "5511999990002";
+
+/// Jobs of the company that is there after the migrations: one of each state that needs no lane, and two given up.
+const JOBS: &str = "
+    insert into jobs (company_id, queue, job_key, due_at)
+    select 1, queue, key::uuid, due_at
+    from (values
+      ('reply', '00000000-0000-0000-0000-000000000001', now() + interval '1 hour'),
+      ('reply', '00000000-0000-0000-0000-000000000002', now() - interval '90 seconds'),
+      ('delivery', '00000000-0000-0000-0000-000000000003', now() - interval '5 seconds')
+    ) as j (queue, key, due_at);
+    insert into jobs_scheduled (queue, due_at, company_id, job_key, keeps_lane, priority, attempts)
+    select queue, due_at, company_id, job_key, false, 0, 0 from jobs where due_at > now();
+    insert into jobs_ready (company_id, queue, priority, due_at, job_key, attempts)
+    select company_id, queue, 0, due_at, job_key, 3 from jobs where queue = 'reply' and due_at < now();
+    insert into jobs_running
+      (company_id, queue, job_key, fence, priority, due_at, attempts, claimed_by, lease_until, progress_permille)
+    select company_id, queue, job_key, 1, 0, due_at, 1, 'a-worker', now(), 125 from jobs where queue = 'delivery';
+    insert into jobs_dead (company_id, queue, job_key, body, attempts, cause, detail)
+    values
+      (1, 'alerts', '00000000-0000-0000-0000-000000000004', '{}', 10, 'refused_by_database', 'division by zero'),
+      (1, 'alerts', '00000000-0000-0000-0000-000000000005', '{}', 10, 'other', '');";
+
+/// Runs `secretaria queue …`: whether it succeeded, and what it said.
+async fn queue(settings: &Settings, args: &[&str]) -> (bool, String) {
+    let args: Vec<&str> = std::iter::once("queue").chain(args.iter().copied()).collect();
+    let output = secretaria(settings, &args).await;
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+async fn said(settings: &Settings, args: &[&str]) -> String {
+    let (succeeded, said) = queue(settings, args).await;
+    assert!(succeeded, "{args:?}: {said}");
+    said
+}
+
+async fn refusal(settings: &Settings, args: &[&str]) -> String {
+    let (succeeded, said) = queue(settings, args).await;
+    assert!(!succeeded, "{args:?}: {said}");
+    said
+}
+
+/// The words of the line that begins with this one.
+fn words(table: &str, first: &str) -> Vec<String> {
+    let line = table.lines().find(|it| it.split_whitespace().next() == Some(first)).unwrap_or_default();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_is_in_the_queues() {
+    let Some(database) = Database::create().await else { return };
+    let mut settings = Settings::default();
+    database.configure(&mut settings);
+    database.connect().await.batch_execute(JOBS).await.unwrap();
+
+    let listed = said(&settings, &["list"]).await;
+    assert_eq!(words(&listed, "reply")[..7], ["reply", "all", "1", "1", "0", "0", "0"]);
+    let oldest: u64 = words(&listed, "reply")[7].parse().unwrap();
+    assert!((90..600).contains(&oldest), "{listed}");
+    assert_eq!(words(&listed, "delivery"), ["delivery", "all", "0", "0", "0", "1", "0", "-", "-"]);
+    assert_eq!(words(&listed, "alerts"), ["alerts", "all", "0", "0", "0", "0", "2", "-", "-"]);
+    let listed = said(&settings, &["list", "--company", "1"]).await;
+    assert_eq!(words(&listed, "delivery")[..6], ["delivery", "1", "0", "0", "0", "1"]);
+    assert!(refusal(&settings, &["list", "--company", "nobody.test"]).await.contains("no company `nobody.test`"));
+
+    let shown = said(&settings, &["show", "delivery"]).await;
+    let running = shown.lines().next().unwrap();
+    for word in ["running", "company 1", "1 attempt", "claimed by a-worker", "lease until", "12.5 % done"] {
+        assert!(running.contains(word), "{word}: {running}");
+    }
+    assert!(shown.ends_with("1 jobs\n"), "{shown}");
+    let dead = said(&settings, &["show", "--state", "dead", "--key", "00000000-0000-0000-0000-000000000004"]).await;
+    for word in ["dead", "alerts", "10 attempts", "refused_by_database", "division by zero"] {
+        assert!(dead.contains(word), "{word}: {dead}");
+    }
+    assert!(refusal(&settings, &["show", "metering"]).await.contains("there are reply, delivery, alerts"));
+    assert!(refusal(&settings, &["show", "--state", "lost"]).await.contains("there are scheduled, ready, waiting"));
+}
+
+#[tokio::test]
+async fn jobs_given_up_are_enqueued_again_and_no_job_is_removed_that_leaves_work_open() {
+    let Some(database) = Database::create().await else { return };
+    let mut settings = Settings::default();
+    database.configure(&mut settings);
+    let root = database.connect().await;
+    root.batch_execute(JOBS).await.unwrap();
+    let states = async || {
+        let sql = "select (select count(*) from jobs_dead), (select count(*) from jobs_ready where queue = 'alerts'),
+                     (select count(*) from jobs)";
+        let row = root.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2))
+    };
+
+    let job = ["--company", "1", "--key", "00000000-0000-0000-0000-000000000002"];
+    let refused = refusal(&settings, &[&["cancel", "reply"], job.as_slice()].concat()).await;
+    assert!(refused.contains("jobs of queue reply cannot be cancelled: a turn without its job"), "{refused}");
+    let refused = refusal(&settings, &["drop", "alerts"]).await;
+    assert!(refused.contains("`secretaria queue retry` enqueues them again"), "{refused}");
+    assert!(refused.contains("jobs of queue alerts cannot be dropped"), "{refused}");
+    assert_eq!(states().await, (2, 0, 3));
+
+    let dry = said(&settings, &["retry", "alerts", "--dry-run"]).await;
+    assert!(dry.ends_with("2 would be enqueued again\n"), "{dry}");
+    assert_eq!(states().await, (2, 0, 3));
+    let retried = said(&settings, &["retry", "alerts", "--cause", "refused_by_database"]).await;
+    assert!(retried.contains("000000000004  refused_by_database  after 10 attempts\n1 enqueued again\n"), "{retried}");
+    assert_eq!(states().await, (1, 1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
+    let Some(app) = TestApp::start().await else { return };
+    let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
+    let paused = said(&app.settings, &["pause", "delivery", "--company", "clinica.test", "--by", "ana"]).await;
+    assert!(paused.contains("is paused: nothing of it is claimed"), "{paused}");
+    let again = said(&app.settings, &["pause", "delivery", "--company", "clinica.test"]).await;
+    assert!(again.contains("is paused already"), "{again}");
+    app.accept(&clinic.text(ANA, "A1", "oi")).await;
+    app.accept(&salon.text(RUI, "B1", "oi")).await;
+    let ready = format!("select count(*)::text from jobs_ready where company_id = {}", clinic.company_id);
+    app.comes_to(&ready, "1").await;
+    let sent = format!("select outcome from deliveries where company_id = {}", salon.company_id);
+    app.comes_to(&sent, "sent").await;
+    assert_eq!((app.sent_to(ANA).len(), app.sent_to(RUI).len()), (0, 1));
+    for (name, law) in LAWS {
+        assert!(app.sql.query(*law, &[]).await.unwrap().is_empty(), "{name}");
+    }
+    let listed = said(&app.settings, &["list", "--company", "clinica.test"]).await;
+    assert!(listed.contains("by ana"), "{listed}");
+    assert!(said(&app.settings, &["list"]).await.contains("1 company"));
+
+    let whole = said(&app.settings, &["resume", "delivery"]).await;
+    assert!(whole.contains("was not paused\nstill paused one by one: 1"), "{whole}");
+    let resumed = said(&app.settings, &["resume", "delivery", "--company", "clinica.test"]).await;
+    assert!(resumed.contains("is resumed"), "{resumed}");
+    app.settles().await;
+    assert_eq!(app.sent_to(ANA).len(), 1);
+}
