@@ -203,13 +203,13 @@ struct Health {
     dependencies: BTreeMap<&'static str, Dependency>,
     /// Circuit breakers of this process that hold jobs back, because a provider does not answer. Never a failure of its own.
     #[schema(minimum = 0)]
-    circuits_open: usize,
+    open_circuits: usize,
 }
 
 impl Health {
     fn of(healthy: bool, dependencies: BTreeMap<&'static str, Dependency>) -> (StatusCode, Self) {
         let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let circuits_open = queue::open_circuits();
+        let open_circuits = queue::open_circuits();
         (
             status,
             Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, circuits_open },
