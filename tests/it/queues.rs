@@ -1,11 +1,14 @@
 //! `secretaria queue`: what an operator sees of the job queues and does to them.
 
+use sandbox::{Fault, FaultRule, Target};
 use secretaria::Settings;
 use secretaria::commands::conservation::LAWS;
+use serde_json::json;
 
 use crate::names::secretaria;
 use crate::support::app::TestApp;
 use crate::support::database::Database;
+use crate::support::eventually;
 
 const ANA: &str = "5511999990001";
 const RUI: &str = "5511999990002";
@@ -133,9 +136,7 @@ async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
     let sent = format!("select outcome from deliveries where company_id = {}", salon.company_id);
     app.comes_to(&sent, "sent").await;
     assert_eq!((app.sent_to(ANA).len(), app.sent_to(RUI).len()), (0, 1));
-    for (name, law) in LAWS {
-        assert!(app.sql.query(*law, &[]).await.unwrap().is_empty(), "{name}");
-    }
+    laws_hold(&app).await;
     let listed = said(&app.settings, &["list", "--company", "clinica.test"]).await;
     assert!(listed.contains("by ana"), "{listed}");
     assert!(said(&app.settings, &["list"]).await.contains("1 company"));
@@ -146,4 +147,39 @@ async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
     assert!(resumed.contains("is resumed"), "{resumed}");
     app.settles().await;
     assert_eq!(app.sent_to(ANA).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_laws_hold_at_any_instant_while_jobs_are_under_way() {
+    let Some(app) = TestApp::start().await else { return };
+    let clinic = app.company("clinica.test").await;
+    // Retries keep lanes, and a conversation's second reply waits behind its first.
+    for contact in 0..8 {
+        let fault = Fault::Status { status: 500, body: json!({ "error": "x" }), headers: Default::default() };
+        app.sandbox.fault(FaultRule::new(Target::Send, fault).number(format!("551199999000{contact}"))).unwrap();
+    }
+    for message in 0..24 {
+        let number = format!("551199999000{}", message % 8);
+        app.accept(&clinic.text(&number, &format!("A{message}"), "oi")).await;
+        laws_hold(&app).await;
+    }
+    let ended = "select concat(count(*) >= 8, ' ', bool_and(d.state = 'ended'), ' ', max(d.attempts) > 1,
+                   ' ', (select count(*) from jobs), ' ', (select count(*) from outbox))
+                 from deliveries d";
+    eventually("every delivery has ended", || async {
+        laws_hold(&app).await;
+        let seen = app.one(ended).await;
+        if seen == "t t t 0 0" { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    app.settles().await;
+}
+
+/// Whatever is on its way, no law is broken.
+async fn laws_hold(app: &TestApp) {
+    for (name, law) in LAWS {
+        let broken = app.sql.query(*law, &[]).await.unwrap();
+        let broken: Vec<String> = broken.iter().map(|row| row.get("detail")).collect();
+        assert!(broken.is_empty(), "{name}: {broken:#?}");
+    }
 }

@@ -119,6 +119,28 @@ async fn a_paused_queue_or_company_is_not_claimed_until_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_pause_counts_as_waiting() {
+    in_a_database(async |database| {
+        let operator = operator(database).await;
+        let later = Due::After(Duration::from_secs(3_600));
+        enqueue(database, &[NewJob { due: later, ..in_lane(CLINIC, 1) }]).await;
+        pause(&operator, QUEUE, Part::Whole, "ana").await.unwrap();
+        let two_hours_on = "update jobs_scheduled set due_at = due_at - interval '2 hours';
+                            update jobs set due_at = due_at - interval '2 hours'";
+        database.run(two_hours_on).await;
+        let (moved, _) = in_tx(&database.service, async |tx| store::promote(tx, QUEUE, 100).await.unwrap()).await;
+        assert_eq!(moved, 1, "what falls due during a pause becomes ready");
+        assert_eq!(numbers(&claim(database).await), [0; 0]);
+        database.conserves().await;
+        resume(&operator, QUEUE, Part::Whole).await.unwrap();
+        let claimed = claim(database).await;
+        assert_eq!(numbers(&claimed), [1]);
+        assert!(claimed[0].late >= Duration::from_secs(3_600), "late by {:?}", claimed[0].late);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pause_of_a_company_without_jobs_is_listed_and_so_is_a_queue_that_no_build_knows() {
     in_a_database(async |database| {
         let operator = operator(database).await;
