@@ -212,7 +212,7 @@ impl Health {
         let open_circuits = queue::open_circuits();
         (
             status,
-            Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, circuits_open },
+            Health { status: if healthy { "ok" } else { "failing" }, at: clock::now(), dependencies, open_circuits },
         )
     }
 }

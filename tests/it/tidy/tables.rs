@@ -29,7 +29,6 @@ const BY_HAND: &[&str] = &[
     "feature_flags",
     "ai_model_prices",
     "queue_limits",
-    "queue_pauses",
 ];
 
 const WRITES: &[&str] = &["insert into ", "update ", "update only ", "delete from ", "merge into ", "truncate "];
