@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Bring the database, the topics and the keys to what this build needs.
-    Migrate,
+    Migrate(migrate::Args),
     /// Take hooks: POST /webhook/whaticket, onto Kafka.
     Ingest,
     /// Run the processors: reply, delivery, metering, alerts and the outbox relay.
@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(cli.config.as_deref())?;
     match cli.command {
-        Command::Migrate => migrate::run(&settings).await?,
+        Command::Migrate(args) => migrate::run(&settings, &args).await?,
         Command::Ingest => serve::run(settings, serve::Roles::ingest()).await?,
         Command::Process(args) => serve::run(settings, serve::Roles::process(&args)).await?,
         Command::Api => serve::run(settings, serve::Roles::api()).await?,

@@ -36,7 +36,7 @@ impl Producers {
     pub(crate) fn register(settings: &Settings, count: usize) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            migrate::run(settings).await?;
+            migrate::run(settings, &migrate::Args { wait: 0 }).await?;
             let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
             let db = Db::new(&settings.postgres.operator_url, &settings.postgres, "bench")?;
             let mut companies = Vec::with_capacity(count);

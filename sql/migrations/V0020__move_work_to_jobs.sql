@@ -1,6 +1,10 @@
 -- Turns, deliveries and webhooks keep what they are; when and by whom they are worked on is the job queue's business.
--- Whoever works from the old columns must be stopped: `secretaria migrate` says so and looks for heartbeats.
+-- Processors of earlier releases work from the old columns and must be stopped: `secretaria migrate` looks for heartbeats.
 set local role secretaria_owner;
+
+-- Nothing may be added between what is read here and the end of the columns: a row that came too late would have no job.
+set local lock_timeout = '30s';
+lock table secretaria.turns, secretaria.deliveries, secretaria.webhook_deliveries in access exclusive mode;
 
 -- What was under way becomes a lease that has run out: the first worker settles it, as it did after a crash.
 with answering as (
@@ -35,42 +39,53 @@ insert into secretaria.jobs_scheduled (queue, due_at, company_id, job_key, lane,
 select 'reply', due_at, company_id, turn_id, conversation_id, false, 0, 0
 from collecting;
 
--- Deliveries keep their order: the first of a conversation holds its lane, the others wait behind it.
+-- Deliveries keep their order: the first of a conversation holds its lane, the others wait behind it. Two may be under
+-- way, where an earlier message was replayed while a later one was being sent: both attempts must be settled before
+-- another is made, so the second is outside the lane.
 with open as materialized (
-  select company_id, conversation_id, delivery_id, state, due_at, attempts - round_began_at as attempts, traceparent,
+  select company_id, conversation_id, delivery_id, due_at, attempts, traceparent, is_running,
+    case when not (is_running and place > 1) then conversation_id end as lane,
     row_number() over (
-      partition by company_id, conversation_id
-      order by (state = 'sending') desc, position, delivery_id
+      partition by company_id, conversation_id, is_running and place > 1
+      order by place
     ) as nth,
-    count(*) over (partition by company_id, conversation_id) as of_lane
-  from secretaria.deliveries
-  where state <> 'ended'
+    count(*) over (partition by company_id, conversation_id, is_running and place > 1) as of_lane
+  from (
+    select company_id, conversation_id, delivery_id, due_at, attempts - round_began_at as attempts, traceparent,
+      state = 'sending' as is_running,
+      row_number() over (
+        partition by company_id, conversation_id
+        order by (state = 'sending') desc, position, delivery_id
+      ) as place
+    from secretaria.deliveries
+    where state <> 'ended'
+  ) d
 ), bodies as (
   insert into secretaria.jobs (company_id, queue, job_key, lane, due_at, traceparent)
-  select company_id, 'delivery', delivery_id, conversation_id, due_at, traceparent
+  select company_id, 'delivery', delivery_id, lane, due_at, traceparent
   from open
 ), lanes as (
   insert into secretaria.job_lanes (company_id, queue, lane, jobs, last_position)
-  select company_id, 'delivery', conversation_id, of_lane, of_lane
+  select company_id, 'delivery', lane, of_lane, of_lane
   from open
-  where nth = 1
+  where lane is not null and nth = 1
 ), heads as (
   insert into secretaria.jobs_scheduled (queue, due_at, company_id, job_key, lane, keeps_lane, priority, attempts)
-  select 'delivery', due_at, company_id, delivery_id, conversation_id, true, 0, attempts
+  select 'delivery', due_at, company_id, delivery_id, lane, true, 0, attempts
   from open
-  where nth = 1 and state = 'waiting'
+  where not is_running and nth = 1
 ), running as (
   insert into secretaria.jobs_running
     (company_id, queue, job_key, fence, lane, priority, due_at, attempts, claimed_by, lease_until)
-  select company_id, 'delivery', delivery_id, nextval('secretaria.job_fences'), conversation_id, 0, due_at,
+  select company_id, 'delivery', delivery_id, nextval('secretaria.job_fences'), lane, 0, due_at,
     greatest(attempts, 1), 'a release before the job queue', now() - interval '1 second'
   from open
-  where nth = 1 and state = 'sending'
+  where is_running
 )
 insert into secretaria.jobs_waiting (company_id, queue, lane, position, job_key, priority, due_at)
-select company_id, 'delivery', conversation_id, nth, delivery_id, 0, due_at
+select company_id, 'delivery', lane, nth, delivery_id, 0, due_at
 from open
-where nth > 1;
+where not is_running and nth > 1;
 
 -- The key of a webhook's job is its event's id, with the last bit set for the operator's.
 with open as materialized (

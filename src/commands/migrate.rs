@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args as ClapArgs;
 use platform::kafka;
 use platform::postgres::Db;
 use platform::seal::Sealer;
@@ -10,7 +11,7 @@ use platform::task;
 use processors::reply::division::{self, Finding, Outcome};
 use tokio_postgres::NoTls;
 
-use super::{company, operator, reference, say};
+use super::{company, old_processes, operator, reference, say};
 use crate::Settings;
 
 const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
@@ -27,14 +28,25 @@ pub fn runner() -> refinery::Runner {
     embedded::migrations::runner()
 }
 
+/// Arguments of `migrate`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// How long to wait for processors of an earlier release to end, where they must not run meanwhile.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub wait: u64,
+}
+
 /// Brings everything up to date and says what was done.
 ///
 /// # Errors
-/// If Postgres or the broker is away, or one of them refuses.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+/// If Postgres or the broker is away, or one of them refuses; if processors of an earlier release run that must not.
+pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     for path in api::keys::create_missing(&settings.keys.dir)? {
         say(format_args!("key made         {}", path.display()))?;
     }
+    let db = Db::new(&settings.postgres.owner_url, &settings.postgres, "migrate")?;
+    db.get().await.map(drop).context(OWNER)?;
+    old_processes::await_end(&db, Duration::from_secs(args.wait)).await?;
     database(settings).await?;
     for topic in topics(&settings.kafka).await? {
         say(format_args!("topic made       {topic} ({} partitions)", settings.kafka.partitions))?;
@@ -49,8 +61,12 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 /// If Postgres is away or refuses.
 pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     let applied = platform::migrate::run(&settings.postgres.owner_url, runner()).await.context(OWNER)?;
-    for migration in applied {
+    for migration in &applied {
         say(format_args!("migration done   {migration}"))?;
+    }
+    let db = Db::new(&settings.postgres.owner_url, &settings.postgres, "migrate")?;
+    if let Some(moved) = old_processes::moved(&db, &applied).await? {
+        say(format_args!("work moved       {moved}"))?;
     }
     replace_reference(settings).await.context("reference functions")?;
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
@@ -60,7 +76,7 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     if subscribed > 0 {
         say(format_args!("plan given       {} to {subscribed} companies", api::companies::FIRST_PLAN))?;
     }
-    divide_contacts(settings).await.context("contacts of two people")?;
+    divide_contacts(&db).await.context("contacts of two people")?;
     for warning in company::warnings(&api::companies::list(&operator).await?) {
         say(warning)?;
     }
@@ -68,9 +84,8 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Contacts that were made of two people: what was divided, and what a person should look at. Ids only, no numbers.
-async fn divide_contacts(settings: &Settings) -> anyhow::Result<()> {
-    let db = Db::new(&settings.postgres.owner_url, &settings.postgres, "migrate")?;
-    for Finding { company, contact, outcome } in division::run(&db).await? {
+async fn divide_contacts(db: &Db) -> anyhow::Result<()> {
+    for Finding { company, contact, outcome } in division::run(db).await? {
         match outcome {
             Outcome::Mobile => {
                 say(format_args!("contact moved    {contact} of company {company} to its mobile number"))?

@@ -13,6 +13,7 @@ pub mod queue;
 pub mod conservation;
 pub mod quota;
 pub mod rebind;
+mod old_processes;
 mod say;
 
 pub use say::is_unread;

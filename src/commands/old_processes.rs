@@ -1,0 +1,96 @@
+//! Processors of an earlier release that must not run during a migration, told by their heartbeats.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use platform::postgres::{Db, Failure, query};
+use platform::{clock, heartbeat};
+
+use super::say;
+
+/// The migration that takes away the columns by which processors of earlier releases claim their work.
+const MOVES_WORK: i32 = 20;
+
+/// A processor whose latest heartbeat is older has ended, or cannot reach Postgres.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Waits until no processor of an earlier release runs, if a migration that is still to be applied requires that.
+///
+/// # Errors
+/// If some still run after `patience`; names them and says what to do. If Postgres is away.
+pub(super) async fn await_end(db: &Db, patience: Duration) -> anyhow::Result<()> {
+    if !are_in_the_way(db).await? {
+        return Ok(());
+    }
+    let began = clock::instant();
+    let mut is_told = false;
+    loop {
+        let alive = alive(db).await?;
+        if alive.is_empty() {
+            return Ok(());
+        }
+        if began.elapsed() >= patience {
+            bail!(
+                "nothing was changed: processors of an earlier release run, and migration {MOVES_WORK} takes away what \
+                 they work from: {}. Stop them and run `secretaria migrate` again, or let it wait for their end with \
+                 `--wait SECONDS`; a processor counts as stopped {} s after its last heartbeat. `ingest` and `api` may \
+                 go on.",
+                alive.join(", "),
+                SILENCE.as_secs()
+            );
+        }
+        if !is_told {
+            say(format_args!("waiting for the end of {}", alive.join(", ")))?;
+            is_told = true;
+        }
+        tokio::time::sleep(heartbeat::EVERY.min(patience.saturating_sub(began.elapsed()))).await;
+    }
+}
+
+/// Whether there is a database of a release before the migration.
+async fn are_in_the_way(db: &Db) -> Result<bool, Failure> {
+    let client = db.get().await?;
+    let history = query(&client, "select to_regclass('public.refinery_schema_history') is not null", &[]).await?;
+    if !history.first().is_some_and(|row| row.get(0)) {
+        return Ok(false);
+    }
+    let version = query(&client, "select max(version)::integer from public.refinery_schema_history", &[]).await?;
+    Ok(version.first().and_then(|row| row.get::<_, Option<i32>>(0)).is_some_and(|it| it < MOVES_WORK))
+}
+
+/// Who gave a sign of life lately, as `processor/instance`.
+async fn alive(db: &Db) -> Result<Vec<String>, Failure> {
+    let client = db.get().await?;
+    let rows = query(
+        &client,
+        "select format('%s/%s (heartbeat %s s ago)', processor, instance, extract(epoch from now() - beat_at)::integer)
+         from secretaria.heartbeats
+         where beat_at > now() - make_interval(secs => $1)
+         order by processor, instance",
+        &[&SILENCE.as_secs_f64()],
+    )
+    .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// What a migration that was just applied made jobs of; `None` if there was nothing.
+///
+/// # Errors
+/// If Postgres is away.
+pub(super) async fn moved(db: &Db, applied: &[String]) -> Result<Option<String>, Failure> {
+    if !applied.iter().any(|it| it.starts_with(&format!("V{MOVES_WORK}__"))) {
+        return Ok(None);
+    }
+    let client = db.get().await?;
+    let rows = query(
+        &client,
+        "select string_agg(format('%s of %s', jobs, queue), ', ' order by queue),
+           (select count(*) from secretaria.jobs_running)
+         from (select queue, count(*) as jobs from secretaria.jobs group by queue) each",
+        &[],
+    )
+    .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let running: i64 = row.get(1);
+    Ok(row.get::<_, Option<String>>(0).map(|jobs| format!("{jobs} are jobs now; {running} were under way")))
+}
