@@ -85,3 +85,36 @@ async fn a_row_that_no_broker_takes_goes_on_the_shelf_and_those_behind_it_go_out
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_into_an_outbox_that_was_empty_a_minute_ago_is_not_read_once_per_row() {
+    const ROWS: usize = 2_000;
+    in_a_database(async |database| {
+        let broker = MockCluster::new(1).unwrap();
+        broker.create_topic(TOPIC.as_str(), 1, 1).unwrap();
+        let config = Config { bootstrap: broker.bootstrap_servers(), partitions: 1, ..Config::default() };
+        let burst: Vec<Entry> = (0..ROWS).map(|it| entry(it as u128, it.to_string())).collect();
+        push(database, &burst).await;
+        // As autovacuum leaves it when it comes by between two bursts: pages, and not a row in them.
+        database.root.batch_execute("delete from secretaria.outbox").await.unwrap();
+        database.root.batch_execute("vacuum (analyze, truncate false) secretaria.outbox").await.unwrap();
+        push(database, &burst).await;
+        database.run("select pg_stat_reset()").await;
+
+        let (db, producer, stop) = (database.service.clone(), Producer::patient(&config, "test").unwrap(), Stop::new());
+        let relay = task::spawn("relay", relay::run(db, producer, 1, relay::Config::default(), stop.clone()));
+        published(&config, ROWS).await;
+        stop.cancel();
+        relay.await.unwrap();
+
+        // The relay's connection has ended, so all that it did is counted sooner or later, in one go.
+        let counted = "select seq_tup_read from pg_stat_user_tables where relname = 'outbox' and n_tup_del >= 2000";
+        let mut read = Vec::new();
+        while read.is_empty() {
+            read = database.rows(counted).await;
+        }
+        let read: usize = read[0].parse().unwrap();
+        assert!(read <= 10 * ROWS, "{read} rows were read to delete {ROWS}");
+    })
+    .await;
+}
