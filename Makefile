@@ -1,7 +1,7 @@
 # The verbs of this project. Each is one line; the work is in dev/. Every port moves with SECRETARIA_PORT_SHIFT.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota
+.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota bench-engine
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-ingest: ## how many signed hooks a second one ingest makes durable
 
 bench-quota: ## what a check and an increment cost inside PostgreSQL, beside PL/pgSQL and beside no work
 	@dev/bench.sh quota
+
+bench-engine: ## turns a second through Kafka, job queue and PostgreSQL, beside two other engines
+	@dev/bench.sh engine
 
 install-extension: ## build the PostgreSQL extension and put it where `create extension secretaria` finds it
 	@dev/install-extension.sh

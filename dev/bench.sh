@@ -7,7 +7,7 @@ readonly ROOT
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 2000))
 # A broker as it is run for load: compiled code, room for it, and a collector for a server.
 export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseParallelGC -XX:ParallelGCThreads=2 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
-for part in ../versions ports processes postgres kafka install; do
+for part in ../versions ports processes postgres kafka install peers; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
@@ -42,10 +42,19 @@ if [[ $name == quota ]]; then
     SECRETARIA_PGBENCH=$(pg_bin)/pgbench
     export SECRETARIA_PGBENCH
 fi
+if [[ $name == engine ]]; then
+    install_missing install_peer_needs
+    build_parallel_consumer
+    build_graphile
+    SECRETARIA_BENCH_PEERS=$(peers_folder) SECRETARIA_BENCH_JAVA=$(java_bin)
+    export SECRETARIA_BENCH_PEERS SECRETARIA_BENCH_JAVA
+fi
 # Built before the servers start, so that they do not wait for the compiler.
 cargo bench ${CI:+--locked} --bench "$name" --no-run </dev/null
 stack clean >/dev/null
 stack up
 # shellcheck source=/dev/null
 source "$STATE/env"
+SECRETARIA_KAFKA_PID=$(kafka_pid)
+export SECRETARIA_KAFKA_PID
 cargo bench ${CI:+--locked} --bench "$name" -- "$@" 7>&- </dev/null
