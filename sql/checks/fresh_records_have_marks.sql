@@ -1,4 +1,5 @@
--- Every fresh record has a mark, or is counted in a range that stands for marks.
+-- Every fresh record has a mark.
+-- A range of offsets counts as so many marks.
 select 'every fresh record has a mark' as law,
   format('%s %s/%s: fresh %s, marks %s', processor, topic, partition, coalesce(c.fresh, 0), coalesce(m.marks, 0))
     as detail

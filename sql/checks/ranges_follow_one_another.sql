@@ -1,4 +1,4 @@
--- Ranges follow one another from where reading began up to where it stands.
+-- Ranges follow one another up to where reading stands.
 select 'ranges follow one another up to where reading stands' as law,
   format('%s %s/%s: a range begins at %s, due was %s', processor, topic, partition, first_offset, due) as detail
 from (
