@@ -44,7 +44,11 @@ impl TestApp {
 
     /// Everything but the river itself.
     pub(crate) async fn prepare(change: impl FnOnce(&mut Settings)) -> Option<Self> {
-        let database = Database::create().await?;
+        Some(Self::prepare_on(Database::create().await?, change).await)
+    }
+
+    /// The same, on a database that is there.
+    pub(crate) async fn prepare_on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let sandbox = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let mut settings = Settings::default();
         database.configure(&mut settings);
@@ -73,7 +77,7 @@ impl TestApp {
         let broker = MockCluster::start(settings.kafka.partitions);
         settings.kafka.bootstrap = broker.bootstrap.clone();
         let sql = database.connect().await;
-        Some(TestApp { settings, broker, database, sandbox, sql, running: None, accepted: Mutex::default() })
+        TestApp { settings, broker, database, sandbox, sql, running: None, accepted: Mutex::default() }
     }
 
     /// Starts the river.

@@ -38,6 +38,16 @@ impl Database {
         Some(Database { name, admin_url, keys: template.keys.clone() })
     }
 
+    /// One of an earlier release: with the migrations up to `version`, nothing else, and the keys of `keys`.
+    pub(crate) async fn of_release(version: i32, keys: PathBuf) -> Option<Self> {
+        let admin_url = server("SECRETARIA_TEST_POSTGRES", "Postgres")?;
+        let name = unique("upgrade");
+        connect(&admin_url).await.batch_execute(&format!("create database {name}")).await.unwrap();
+        let released = migrate::runner().set_target(refinery::Target::Version(version));
+        platform::migrate::run(&url(&admin_url, "postgres", &name).into(), released).await.unwrap();
+        Some(Database { name, admin_url, keys })
+    }
+
     /// Points settings at it.
     pub(crate) fn configure(&self, settings: &mut Settings) {
         configure(settings, &self.admin_url, &self.name, &self.keys);

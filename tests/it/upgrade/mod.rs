@@ -1,12 +1,15 @@
 //! From the database of a release before: `secretaria migrate` brings it to this build, and may be repeated.
 
+mod killed;
+mod leftovers;
+
 use platform::migrate as migrations;
 use refinery::Target;
 use secretaria::Settings;
 use secretaria::commands::migrate;
 
-use crate::support::database::{connect, url};
-use crate::support::{server, unique};
+use crate::support::database::{Database, connect, url};
+use crate::support::{eventually, server, unique};
 
 /// A company that was there, with a mobile that was taken for a landline, and a counter that has announced 80 %.
 const BEFORE: &str = "
@@ -55,4 +58,42 @@ async fn a_database_of_0_1_is_brought_to_this_build() {
     }
     drop(root);
     admin.batch_execute(&format!("drop database {name} with (force)")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_turn_that_an_old_process_opens_at_the_last_moment_has_a_job() {
+    let keys = std::env::temp_dir().join(format!("secretaria-{}", unique("upgrade_keys")));
+    let Some(database) = Database::of_release(15, keys).await else { return };
+    let mut settings = Settings::default();
+    database.configure(&mut settings);
+    api::keys::create_missing(&settings.keys.dir).unwrap();
+    let (old, root) = (database.connect().await, database.connect().await);
+    let there = "set search_path = secretaria;
+        insert into companies (company_id, domain, name) overriding system value values (900, 'clinica.test', 'Clínica');
+        insert into contacts (company_id, contact_id, channel)
+        values (900, '00000000-0000-0000-0000-000000000001', 'whaticket');
+        insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
+        values (900, '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001', 'whaticket',
+          '5511999990001')";
+    old.batch_execute(there).await.unwrap();
+    let opened = "begin;
+        insert into turns (company_id, turn_id, conversation_id, state, due_at, closes_at)
+        values (900, '00000000-0000-0000-0000-000000000003', '00000000-0000-0000-0000-000000000002', 'collecting', now(),
+          now())";
+    old.batch_execute(opened).await.unwrap();
+
+    let migrating = platform::task::spawn("migrate", async move { migrate::database(&settings).await });
+    let waits = "select count(*) from pg_locks
+                 where relation = 'secretaria.turns'::regclass and database = (
+                   select oid from pg_database where datname = current_database()) and not granted";
+    eventually("the migration waits for the turn", || async {
+        let waiting: i64 = root.query_one(waits, &[]).await.unwrap().get(0);
+        if waiting == 1 { Ok(()) } else { Err(waiting.to_string()) }
+    })
+    .await;
+    old.batch_execute("commit").await.unwrap();
+    migrating.await.unwrap().unwrap();
+    let job = "select string_agg(job_key::text, ' ') from secretaria.jobs where queue = 'reply'";
+    let job: Option<String> = root.query_one(job, &[]).await.unwrap().get(0);
+    assert_eq!(job.as_deref(), Some("00000000-0000-0000-0000-000000000003"));
 }
