@@ -57,6 +57,14 @@ impl Site {
         let rows = self.root.query(sql, &[&i64::try_from(count)?]).await?;
         let operator = Db::new(&self.settings.postgres.operator_url, &self.settings.postgres, "bench")?;
         api::companies::subscribe_all(&operator).await?;
+        // Limits that are looked at with every turn and never reached.
+        let sql = "
+            insert into secretaria.company_overrides (company_id, feature, limit_value, reason)
+            select company_id, feature, 1000000000000, 'benchmark'
+            from secretaria.companies
+            cross join secretaria.features_catalog
+            where kind = 'metered'";
+        self.root.batch_execute(sql).await?;
         self.root.batch_execute("analyze secretaria.companies").await?;
         Ok(rows.iter().map(|row| CompanyId(row.get(0))).collect())
     }
