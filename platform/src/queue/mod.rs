@@ -41,7 +41,7 @@ pub use job::{Claimed, Due, Ending, Lease, NewJob};
 pub use periodic::{Periodic, begin as begin_tick, run as run_periodic};
 pub use retry::{Schedule, ScheduleSettings, retry_after, retry_info};
 pub use steps::{Started, Steps};
-pub use store::{Enqueued, enqueue};
+pub use store::{Enqueued, enqueue, prefer_indexes};
 pub use wake::Wake;
 pub use work::{Call, HoldLimit, Loaded, LoadedJobs, Performed, Summary, Work};
 pub use worker::{Worker, open_circuits};

@@ -43,7 +43,10 @@ pub struct Enqueued {
 
 /// Keeps the planner from choosing by how small a table was a minute ago: these tables go from empty to millions of rows
 /// faster than statistics follow, and a plan is kept as long as its connection.
-pub(super) async fn prefer_indexes(tx: &Transaction<'_>) -> Result<(), Error> {
+///
+/// # Errors
+/// If Postgres refuses; the transaction is then lost.
+pub async fn prefer_indexes(tx: &Transaction<'_>) -> Result<(), Error> {
     const SETTINGS: &str =
         "select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
        set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)";

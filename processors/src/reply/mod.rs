@@ -13,6 +13,7 @@ mod decide;
 mod perform;
 mod allowance;
 mod store;
+mod contacts;
 mod context;
 mod ends;
 mod work;
@@ -148,6 +149,7 @@ impl Intake for Consumer {
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
     async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+        queue::prefer_indexes(tx).await?;
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
         let step = |it: &Fresh<'_, Self::Payload>| {
             decide::on_message(&it.envelope.payload, statuses.get(&it.envelope.company_id).copied())

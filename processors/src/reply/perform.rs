@@ -1,22 +1,21 @@
 //! Effects on rows, inside one transaction: taking a message in, ending turns.
 
 use domain::{
-    Activity, ContactId, ConversationId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId,
-    OutboundMessage, Purpose, SCHEMA, Topic, TurnEnded, UsageEvent, header,
+    Activity, CompanyId, ContactId, ConversationId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark,
+    MessageId, OutboundMessage, Purpose, SCHEMA, Topic, TurnEnded, TurnId, UsageEvent, header,
 };
 use jiff::Timestamp;
 use metrics::counter;
 use platform::intake::{Fresh, Taken};
 use platform::outbox::{self, Entry};
 use platform::postgres::{Failure, Transaction};
-use platform::queue::NewJob;
 use platform::{marks, metric};
 
 use super::context::Turn;
 use super::decide::{Outcome, Step, TurnEnd};
 use super::ends::{self, Answered, ReplyPlace};
-use super::store::{self, Stored};
-use super::{PROCESSOR, allowance};
+use super::store::{self, Placing, Stored};
+use super::{PROCESSOR, allowance, contacts};
 use crate::ledger::{self, Line};
 
 /// Stores messages in their conversations and turns, or leaves them; says how each event stands, and which turns were
@@ -27,63 +26,77 @@ pub(super) async fn take_in(
     steps: &[Step],
     quiet: &store::Quiet,
 ) -> Result<Taken, Failure> {
-    let mut taken = Taken::default();
+    let mut marks: Vec<Mark> = Vec::with_capacity(fresh.len());
     let mut collected = Vec::with_capacity(fresh.len());
     for (it, step) in fresh.iter().zip(steps) {
-        if let Step::Ignore(reason) = step {
-            taken.marks.push(Mark::Ignored(*reason));
+        match step {
+            Step::Ignore(reason) => marks.push(Mark::Ignored(*reason)),
+            Step::Collect => {
+                collected.push((marks.len(), it, it.envelope.payload.in_present_form()));
+                marks.push(Mark::InFlight);
+            }
+        }
+    }
+    let written: Vec<(CompanyId, &InboundMessage)> =
+        collected.iter().map(|(_, it, message)| (it.envelope.company_id, &**message)).collect();
+    let contacts = contacts::find(tx, &written).await?;
+    let events: Vec<(CompanyId, EventId, &InboundMessage)> =
+        collected.iter().map(|(_, it, message)| (it.envelope.company_id, it.envelope.event_id, &**message)).collect();
+    let repeated = store::taken_before(tx, &events).await?;
+    let mut placing = Vec::with_capacity(collected.len());
+    for ((place, it, message), contact) in collected.iter().zip(contacts) {
+        let (company, event) = (it.envelope.company_id, it.envelope.event_id);
+        if repeated.contains(&event) {
+            marks[*place] = Mark::Ignored(IgnoreReason::Repeated);
             continue;
         }
-        let message = it.envelope.payload.in_present_form();
-        let contact = store::contact(tx, it.envelope.company_id, &message).await?;
-        collected.push((taken.marks.len(), it, message, contact));
-        taken.marks.push(Mark::InFlight);
+        placing.push(Placing {
+            company,
+            contact,
+            conversation: ConversationId::with(company, contact),
+            message,
+            id: MessageId::from(event),
+            occurred_at: it.envelope.occurred_at,
+            received_at: it.envelope.received_at,
+            traceparent: it.record.header_text(header::TRACEPARENT),
+        });
     }
-    let conversations = collected.iter().map(|(_, it, _, contact)| {
-        let company = it.envelope.company_id;
-        (company, ConversationId::with(company, *contact))
-    });
-    store::lock(tx, &conversations.collect()).await?;
-    for (place, it, message, contact) in collected {
-        let (mark, job) = collect(tx, it, &message, contact, quiet).await?;
-        taken.marks[place] = mark;
-        taken.jobs.extend(job);
+    if placing.is_empty() {
+        return Ok(Taken::from(marks));
     }
-    Ok(taken)
+    let positions = store::place(tx, &placing).await?;
+    let (turns, jobs) = store::turns(tx, &placing, quiet).await?;
+    store_messages(tx, &placing, &positions, &turns).await?;
+    Ok(Taken { marks, jobs })
 }
 
-/// Stores a message in its conversation and turn; says how its event stands, and the job of a turn that it opened.
-async fn collect(
+async fn store_messages(
     tx: &Transaction<'_>,
-    fresh: &Fresh<'_, InboundMessage>,
-    message: &InboundMessage,
-    contact: ContactId,
-    quiet: &store::Quiet,
-) -> Result<(Mark, Option<NewJob>), Failure> {
-    let Envelope { company_id: company, event_id, occurred_at, received_at, .. } = fresh.envelope;
-    let traceparent = fresh.record.header_text(header::TRACEPARENT);
-    if store::was_taken_before(tx, company, event_id, message).await? {
-        return Ok((Mark::Ignored(IgnoreReason::Repeated), None));
-    }
-    let (conversation, position) = store::place(tx, company, contact, message, occurred_at).await?;
-    let id = MessageId::from(event_id);
-    let (turn, job) = store::turn(tx, company, conversation, id, quiet, traceparent).await?;
-    let stored = Stored {
-        company,
-        message: id,
-        conversation,
-        position,
+    placing: &[Placing<'_>],
+    positions: &[i64],
+    turns: &[TurnId],
+) -> Result<(), Failure> {
+    let bodies: Vec<String> = placing.iter().map(|it| it.message.content.as_text()).collect();
+    let stored = placing.iter().enumerate().map(|(place, it)| Stored {
+        company: it.company,
+        message: it.id,
+        conversation: it.conversation,
+        position: positions[place],
         direction: "in",
-        turn,
-        body: &message.content.as_text(),
-        content: serde_json::to_value(&message.content).ok(),
-        provider_id: message.provider_id.as_deref(),
-        occurred_at,
-        received_at,
-    };
-    store::store(tx, &[stored]).await?;
-    counter!(metric::MESSAGES_PROCESSED, "company" => metric::company_label(company), "kind" => "in").increment(1);
-    Ok((Mark::InFlight, job))
+        turn: turns[place],
+        body: &bodies[place],
+        content: serde_json::to_value(&it.message.content).ok(),
+        provider_id: it.message.provider_id.as_deref(),
+        occurred_at: it.occurred_at,
+        received_at: it.received_at,
+    });
+    let stored: Vec<Stored<'_>> = stored.collect();
+    store::store(tx, &stored).await?;
+    for it in placing {
+        let company = metric::company_label(it.company);
+        counter!(metric::MESSAGES_PROCESSED, "company" => company, "kind" => "in").increment(1);
+    }
+    Ok(())
 }
 
 /// Ends turns: each with our message, what is to be published, what it used, and the marks of everything it answered.

@@ -1,11 +1,11 @@
-//! reply's SQL: contacts, conversations, turns and messages.
+//! reply's SQL for what comes in: conversations, turns and messages, a whole batch at a time.
 //!
 //! Order of locks in one transaction: conversations, then turns, each in the order of company and id.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use domain::{Address, CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
+use domain::{CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
 use jiff::Timestamp;
 use platform::postgres::{Transaction, execute, query};
 use platform::queue::{self, Due, NewJob};
@@ -41,201 +41,168 @@ pub(super) async fn company_statuses(
     Ok(rows.iter().map(|row| (CompanyId(row.get(0)), status(row.get(1)))).collect())
 }
 
-/// Who wrote: the contact that any of the aliases names, or a new one. Aliases that meet become one contact, the one
-/// known by phone. Known aliases are locked in order; two first messages at once, each under another alias, make two
-/// contacts until a message comes that carries both names.
-pub(super) async fn contact(
+/// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it took a
+/// mobile for a landline. A landline's own message may have that id too, so it counts in the mobile's conversation only.
+pub(super) async fn taken_before(
     tx: &Transaction<'_>,
-    company: CompanyId,
-    message: &InboundMessage,
-) -> Result<ContactId, Error> {
-    let channel = message.channel.as_str();
-    let aliases = known_names(message);
-    let names: Vec<&str> = aliases.iter().map(Address::as_str).collect();
-    let known = query(
-        tx,
-        "select a.contact_id, c.name
-         from secretaria.contact_aliases a
-         join secretaria.contacts c using (company_id, contact_id)
-         where a.company_id = $1 and a.channel = $2 and a.alias = any($3)
-         order by a.alias like 'lid:%', a.alias
-         for update of a",
-        &[&company.0, &channel, &names],
-    )
-    .await?;
-    let Some(first) = known.first() else {
-        return new_contact(tx, company, message, &names).await;
+    messages: &[(CompanyId, EventId, &InboundMessage)],
+) -> Result<HashSet<EventId>, Error> {
+    let former = |&(company, event, message): &(CompanyId, EventId, &InboundMessage)| {
+        let (former, provider_id) = message.address.former_form().zip(message.provider_id.as_ref())?;
+        let id = EventId::of_provider_message(company, message.channel, &former, message.author, provider_id);
+        (id != event).then(|| (company.0, event.0, id.0, message.channel.as_str(), message.address.as_str().to_owned()))
     };
-    let contact: Uuid = first.get(0);
-    if known.len() < names.len() || known.iter().any(|row| row.get::<_, Uuid>(0) != contact) {
-        execute(
-            tx,
-            "insert into secretaria.contact_aliases as a (company_id, channel, alias, contact_id)
-             select $1, $2, alias, $4 from unnest($3::text[]) as alias
-             on conflict (company_id, channel, alias) do update
-             set contact_id = excluded.contact_id
-             where a.contact_id <> excluded.contact_id",
-            &[&company.0, &channel, &names, &contact],
-        )
-        .await?;
+    let asked: Vec<_> = messages.iter().filter_map(former).collect();
+    if asked.is_empty() {
+        return Ok(HashSet::new());
     }
-    if message.name.is_some() && message.name != first.get(1) {
-        let sql = "update secretaria.contacts set name = $3 where company_id = $1 and contact_id = $2";
-        execute(tx, sql, &[&company.0, &contact, &message.name]).await?;
-    }
-    Ok(ContactId(contact))
-}
-
-/// Whether a mobile's message was stored by a release before 0.2.0, which gave it another id because it took the mobile
-/// for a landline. A landline's own message may have that id too, so it counts in the mobile's conversation only.
-pub(super) async fn was_taken_before(
-    tx: &Transaction<'_>,
-    company: CompanyId,
-    event: EventId,
-    message: &InboundMessage,
-) -> Result<bool, Error> {
-    let (Some(former), Some(provider_id)) = (message.address.former_form(), &message.provider_id) else {
-        return Ok(false);
-    };
-    let id = EventId::of_provider_message(company, message.channel, &former, message.author, provider_id);
-    if id == event {
-        return Ok(false);
-    }
+    let companies: Vec<i64> = asked.iter().map(|it| it.0).collect();
+    let events: Vec<Uuid> = asked.iter().map(|it| it.1).collect();
+    let formers: Vec<Uuid> = asked.iter().map(|it| it.2).collect();
+    let channels: Vec<&str> = asked.iter().map(|it| it.3).collect();
+    let addresses: Vec<&str> = asked.iter().map(|it| it.4.as_str()).collect();
     let sql = "
-        select
-        from secretaria.messages m
-        join secretaria.conversations c using (company_id, conversation_id)
-        join secretaria.contact_aliases a using (company_id, contact_id)
-        where m.company_id = $1
-          and m.message_id = $2
-          and a.channel = $3
-          and a.alias = $4";
-    let known = query(tx, sql, &[&company.0, &id.0, &message.channel.as_str(), &message.address.as_str()]).await?;
-    Ok(!known.is_empty())
+        select it.event_id
+        from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[])
+          as it (company_id, event_id, former_id, channel, alias)
+        join secretaria.messages m on m.company_id = it.company_id and m.message_id = it.former_id
+        join secretaria.conversations c on c.company_id = m.company_id and c.conversation_id = m.conversation_id
+        join secretaria.contact_aliases a
+          on a.company_id = c.company_id and a.contact_id = c.contact_id and a.channel = it.channel and a.alias = it.alias";
+    let known = query(tx, sql, &[&companies, &events, &formers, &channels, &addresses]).await?;
+    Ok(known.iter().map(|row| EventId(row.get(0))).collect())
 }
 
-fn known_names(message: &InboundMessage) -> Vec<Address> {
-    let mut names = message.aliases.clone();
-    if !names.contains(&message.address) {
-        names.insert(0, message.address.clone());
+/// A message with the conversation that it belongs to.
+pub(super) struct Placing<'a> {
+    pub(super) company: CompanyId,
+    pub(super) contact: ContactId,
+    pub(super) conversation: ConversationId,
+    pub(super) message: &'a InboundMessage,
+    pub(super) id: MessageId,
+    pub(super) occurred_at: Timestamp,
+    pub(super) received_at: Timestamp,
+    pub(super) traceparent: Option<&'a str>,
+}
+
+/// Places for messages, each in its conversation, in their order. The conversations' rows are locked until the commit, in
+/// the order in which answers are placed.
+pub(super) async fn place(tx: &Transaction<'_>, messages: &[Placing<'_>]) -> Result<Vec<i64>, Error> {
+    let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &Placing<'_>, Timestamp)> = BTreeMap::new();
+    for it in messages {
+        let entry = last.entry((it.company, it.conversation)).or_insert((0, it, it.occurred_at));
+        *entry = (entry.0 + 1, it, entry.2.max(it.occurred_at));
     }
-    names.sort();
-    names.dedup();
-    names
-}
-
-async fn new_contact(
-    tx: &Transaction<'_>,
-    company: CompanyId,
-    message: &InboundMessage,
-    names: &[&str],
-) -> Result<ContactId, Error> {
-    let channel = message.channel;
-    let contact = ContactId::first_seen_as(company, channel, &message.address);
-    execute(
-        tx,
-        "with contact as (
-           insert into secretaria.contacts (company_id, contact_id, channel, name)
-           values ($1, $2, $3, $4)
-           on conflict (company_id, contact_id) do update
-           set name = coalesce(contacts.name, excluded.name)
-         )
-         insert into secretaria.contact_aliases (company_id, channel, alias, contact_id)
-         select $1, $3, alias, $2 from unnest($5::text[]) as alias
-         on conflict do nothing",
-        &[&company.0, &contact.0, &channel.as_str(), &message.name, &names],
-    )
-    .await?;
-    Ok(contact)
-}
-
-/// Locks those conversations that are there, and after them their turns that go on collecting, in the order in which
-/// turns are claimed and ended.
-pub(super) async fn lock(
-    tx: &Transaction<'_>,
-    conversations: &BTreeSet<(CompanyId, ConversationId)>,
-) -> Result<(), Error> {
-    let (companies, ids): (Vec<i64>, Vec<Uuid>) = conversations.iter().map(|(company, it)| (company.0, it.0)).unzip();
-    let conversations = "select
-         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
-         join secretaria.conversations v using (company_id, conversation_id)
-         order by v.company_id, v.conversation_id
-         for no key update of v";
-    query(tx, conversations, &[&companies, &ids]).await?;
-    let turns = "select
-         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
-         join secretaria.turns t using (company_id, conversation_id)
-         where t.state = 'collecting'
-         order by t.company_id, t.turn_id
-         for update of t";
-    query(tx, turns, &[&companies, &ids]).await.map(drop)
-}
-
-/// A place in a conversation for one more message; the conversation's row is locked until the commit.
-pub(super) async fn place(
-    tx: &Transaction<'_>,
-    company: CompanyId,
-    contact: ContactId,
-    message: &InboundMessage,
-    at: Timestamp,
-) -> Result<(ConversationId, i64), Error> {
-    let conversation = ConversationId::with(company, contact);
+    let companies: Vec<i64> = last.keys().map(|it| it.0.0).collect();
+    let conversations: Vec<Uuid> = last.keys().map(|it| it.1.0).collect();
+    let contacts: Vec<Uuid> = last.values().map(|it| it.1.contact.0).collect();
+    let channels: Vec<&str> = last.values().map(|it| it.1.message.channel.as_str()).collect();
+    let send_to: Vec<&str> = last.values().map(|it| it.1.message.reply_to.as_str()).collect();
+    let counts: Vec<i64> = last.values().map(|it| it.0).collect();
+    let newest: Vec<Timestamp> = last.values().map(|it| it.2).collect();
     let rows = query(
         tx,
         "insert into secretaria.conversations as c
            (company_id, conversation_id, contact_id, channel, send_to, last_position, last_message_at)
-         values ($1, $2, $3, $4, $5, 1, $6)
+         select *
+         from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[])
+           as it (company_id, conversation_id, contact_id, channel, send_to, messages, newest_at)
+         order by it.company_id, it.conversation_id
          on conflict (company_id, conversation_id) do update
-         set last_position = c.last_position + 1, send_to = excluded.send_to,
+         set last_position = c.last_position + excluded.last_position, send_to = excluded.send_to,
            last_message_at = greatest(c.last_message_at, excluded.last_message_at)
-         returning last_position",
-        &[&company.0, &conversation.0, &contact.0, &message.channel.as_str(), &message.reply_to, &at],
+         returning company_id, conversation_id, last_position",
+        &[&companies, &conversations, &contacts, &channels, &send_to, &counts, &newest],
     )
     .await?;
-    Ok((conversation, rows.first().map_or(1, |row| row.get(0))))
+    let mut next: HashMap<(i64, Uuid), i64> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    for (key, it) in &last {
+        if let Some(position) = next.get_mut(&(key.0.0, key.1.0)) {
+            *position -= it.0;
+        }
+    }
+    let mut position = |it: &Placing<'_>| {
+        let last = next.entry((it.company.0, it.conversation.0)).or_default();
+        *last += 1;
+        *last
+    };
+    Ok(messages.iter().map(&mut position).collect())
 }
 
-/// The turn a message joins: the one collecting, whose silence begins anew, or one that it opens, with its job.
-pub(super) async fn turn(
+/// The turns that messages join: those collecting, whose silence begins anew, or those that they open, with their jobs.
+/// The conversations are locked already; turns are locked in the order in which they are claimed.
+pub(super) async fn turns(
     tx: &Transaction<'_>,
-    company: CompanyId,
-    conversation: ConversationId,
-    message: MessageId,
+    messages: &[Placing<'_>],
     quiet: &Quiet,
-    traceparent: Option<&str>,
-) -> Result<(TurnId, Option<NewJob>), Error> {
-    let opened = TurnId::opened_by(company, message);
+) -> Result<(Vec<TurnId>, Vec<NewJob>), Error> {
+    let mut joined = collecting(tx, messages, quiet).await?;
+    let (mut turns, mut opened, mut jobs) = (Vec::with_capacity(messages.len()), Vec::new(), Vec::new());
+    for it in messages {
+        let turn = *joined.entry((it.company, it.conversation)).or_insert_with(|| {
+            let turn = TurnId::opened_by(it.company, it.id);
+            opened.push((turn, it));
+            jobs.push(NewJob {
+                lane: Some(it.conversation.0),
+                due: Due::After(Duration::from_secs_f64(quiet.period_s)),
+                traceparent: it.traceparent.map(str::to_owned),
+                ..NewJob::new(it.company, turn.0)
+            });
+            turn
+        });
+        turns.push(turn);
+    }
+    if !opened.is_empty() {
+        open(tx, &opened, quiet).await?;
+    }
+    Ok((turns, jobs))
+}
+
+async fn collecting(
+    tx: &Transaction<'_>,
+    messages: &[Placing<'_>],
+    quiet: &Quiet,
+) -> Result<HashMap<(CompanyId, ConversationId), TurnId>, Error> {
+    let conversations: BTreeSet<(i64, Uuid)> = messages.iter().map(|it| (it.company.0, it.conversation.0)).collect();
+    let (companies, ids): (Vec<i64>, Vec<Uuid>) = conversations.into_iter().unzip();
     let rows = query(
         tx,
-        "with collecting as (
-           select turn_id, least(now() + make_interval(secs => $4), closes_at) as due_at
-           from secretaria.turns
-           where company_id = $1 and conversation_id = $2 and state = 'collecting'
-           for update
-         ), opened as (
-           insert into secretaria.turns (company_id, turn_id, conversation_id, state, closes_at, traceparent)
-           select $1, $3, $2, 'collecting', now() + make_interval(secs => $5), $6
-           where not exists (select from collecting)
-         )
-         select turn_id, due_at from collecting",
-        &[&company.0, &conversation.0, &opened.0, &quiet.period_s, &quiet.cap_s, &traceparent],
+        "select t.company_id, t.conversation_id, t.turn_id, least(now() + make_interval(secs => $3), t.closes_at)
+         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
+         join secretaria.turns t using (company_id, conversation_id)
+         where t.state = 'collecting'
+         order by t.company_id, t.turn_id
+         for update of t",
+        &[&companies, &ids, &quiet.period_s],
     )
     .await?;
-    if let Some(row) = rows.first() {
-        let turn: Uuid = row.get(0);
+    let mut collecting = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let (company, turn) = (CompanyId(row.get(0)), row.get(2));
+        collecting.insert((company, ConversationId(row.get(1))), TurnId(turn));
         // One that is ready already is answered as soon as a slot is free: it collects until then.
         if quiet.period_s > 0.0 {
-            queue::postpone(tx, QUEUE, company, turn, row.get(1)).await?;
+            queue::postpone(tx, QUEUE, company, turn, row.get(3)).await?;
         }
-        return Ok((TurnId(turn), None));
     }
-    let job = NewJob {
-        lane: Some(conversation.0),
-        due: Due::After(Duration::from_secs_f64(quiet.period_s)),
-        traceparent: traceparent.map(str::to_owned),
-        ..NewJob::new(company, opened.0)
-    };
-    Ok((opened, Some(job)))
+    Ok(collecting)
+}
+
+async fn open(tx: &Transaction<'_>, opened: &[(TurnId, &Placing<'_>)], quiet: &Quiet) -> Result<(), Error> {
+    let companies: Vec<i64> = opened.iter().map(|(_, it)| it.company.0).collect();
+    let turns: Vec<Uuid> = opened.iter().map(|(turn, _)| turn.0).collect();
+    let conversations: Vec<Uuid> = opened.iter().map(|(_, it)| it.conversation.0).collect();
+    let traces: Vec<Option<&str>> = opened.iter().map(|(_, it)| it.traceparent).collect();
+    execute(
+        tx,
+        "insert into secretaria.turns (company_id, turn_id, conversation_id, state, closes_at, traceparent)
+         select company_id, turn_id, conversation_id, 'collecting', now() + make_interval(secs => $5), traceparent
+         from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[])
+           as it (company_id, turn_id, conversation_id, traceparent)",
+        &[&companies, &turns, &conversations, &traces, &quiet.cap_s],
+    )
+    .await?;
+    Ok(())
 }
 
 /// A message to store.

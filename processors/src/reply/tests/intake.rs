@@ -145,6 +145,30 @@ async fn two_contacts_that_turn_out_to_be_one_go_on_as_the_one_known_by_phone() 
 }
 
 #[tokio::test]
+async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_batch() {
+    in_a_room(async |room| {
+        let clinic = room.company("clinica.test").await;
+        let named = |name: &str, body| InboundMessage { name: Some(name.into()), ..text(JOAO, body) };
+        let batch = [
+            known_as(&[LID], "oi"),
+            known_as(&[PHONE], "oi?"),
+            known_as(&[PHONE, LID], "sou eu"),
+            known_as(&[LID], "sim"),
+            named("João", "bom dia"),
+            named("João da Silva", "tudo bem?"),
+        ];
+        hear(room, clinic, &batch).await;
+        assert_eq!(people(room).await, ["3 | 2 | 3"]);
+        assert_eq!(room.rows("select name from contacts where name is not null").await, ["João da Silva"]);
+        let turns = turns(room).await;
+        assert!(turns.contains(&"collecting | - | 0 | oi?, sou eu, sim".to_owned()), "{turns:?}");
+        hear(room, clinic, &[named("João", "até logo")]).await;
+        assert_eq!(room.rows("select name from contacts where name is not null").await, ["João"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_same_phone_at_two_companies_is_two_contacts() {
     in_a_room(async |room| {
         for domain in ["clinica.test", "salao.test"] {
