@@ -150,9 +150,18 @@ async fn publish_some(
     if !ids.is_empty() {
         client
             .execute(
-                "delete from secretaria.outbox o
-                 using unnest($1::bigint[], $2::bigint[]) as it (company_id, outbox_id)
-                 where o.company_id = it.company_id and o.outbox_id = it.outbox_id",
+                // Key by key, however few rows the planner believes there are: it may not read all of them and look for
+                // each among the keys. Rows are only ever inserted and deleted, so a row's ctid stands still.
+                "delete from secretaria.outbox
+                 where ctid = any (array(
+                   select o.row_id
+                   from unnest($1::bigint[], $2::bigint[]) as it (company_id, outbox_id)
+                   cross join lateral (
+                     select o.ctid as row_id
+                     from secretaria.outbox o
+                     where o.company_id = it.company_id and o.outbox_id = it.outbox_id
+                     offset 0
+                   ) o))",
                 &[&companies, &ids],
             )
             .await?;
