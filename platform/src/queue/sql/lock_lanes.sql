@@ -1,10 +1,15 @@
--- A statement of its own, before `settle`: that one's snapshot is then newer than any job enqueued under the lock.
+-- A statement of its own, before `settle`: that one's snapshot is then newer than any job enqueued under the lock. Lane by
+-- lane, in the order of the key.
 select
-from secretaria.job_lanes l
-join (
+from (
   select distinct company_id, lane
   from unnest($2::bigint[], $3::uuid[]) as k (company_id, lane)
-) k using (company_id, lane)
-where l.queue = $1
-order by l.company_id, l.lane
-for update of l
+  order by company_id, lane
+) k
+cross join lateral (
+  select
+  from secretaria.job_lanes l
+  where l.company_id = k.company_id and l.queue = $1 and l.lane = k.lane
+  offset 0
+  for update of l
+) l

@@ -1,4 +1,7 @@
 -- The last step of an end. Ended jobs leave with their bodies and pass their lane on; the others are scheduled and keep it.
+-- Jobs and lanes are looked up key by key, whatever the planner believes of the size of their tables: it may not read all of
+-- them and look for each among the keys. A running job's row, and a lane that is locked, are changed by nobody else, so
+-- their ctid stands still.
 with settled as materialized (
   select *
   from unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::smallint[], $6::integer[], $7::text[], $8::float8[], $9::text[],
@@ -19,8 +22,16 @@ with settled as materialized (
   where j.company_id = again.company_id and j.queue = $1 and j.job_key = again.job_key
 ), removed as (
   delete from secretaria.jobs j
-  using settled s
-  where s.ending <> 'again' and j.company_id = s.company_id and j.queue = $1 and j.job_key = s.job_key
+  where j.ctid = any (array(
+    select j.row_id
+    from settled s
+    cross join lateral (
+      select j.ctid as row_id
+      from secretaria.jobs j
+      where j.company_id = s.company_id and j.queue = $1 and j.job_key = s.job_key
+      offset 0
+    ) j
+    where s.ending <> 'again'))
   returning j.company_id, j.job_key, j.body, j.traceparent
 ), dead as (
   insert into secretaria.jobs_dead as d
@@ -59,15 +70,22 @@ with settled as materialized (
   select $1, due_at, company_id, job_key, lane, true, priority, 0
   from heads
   where due_at > now()
-), shorter as (
-  update secretaria.job_lanes l
-  set jobs = l.jobs - 1
+), left_rows as materialized (
+  select l.row_id, l.jobs
   from left_lanes e
-  where l.company_id = e.company_id and l.queue = $1 and l.lane = e.lane and l.jobs > 1
+  cross join lateral (
+    select l.ctid as row_id, l.jobs
+    from secretaria.job_lanes l
+    where l.company_id = e.company_id and l.queue = $1 and l.lane = e.lane
+    offset 0
+  ) l
+), shorter as (
+  update secretaria.job_lanes
+  set jobs = jobs - 1
+  where ctid = any (array(select row_id from left_rows where jobs > 1))
 ), emptied as (
-  delete from secretaria.job_lanes l
-  using left_lanes e
-  where l.company_id = e.company_id and l.queue = $1 and l.lane = e.lane and l.jobs = 1
+  delete from secretaria.job_lanes
+  where ctid = any (array(select row_id from left_rows where jobs = 1))
 )
 select distinct company_id
 from heads
