@@ -113,6 +113,9 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
 pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
     let (companies, ids) = ids(turns);
     let conversations: Vec<Uuid> = turns.iter().map(|it| it.conversation.0).collect();
+    // The newest messages first, and the turn of each: never from all turns of a company to their messages, which is what a
+    // planner prefers that believes there are few.
+    //
     // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
     // arrival: a question that came while the one before was being answered stands after that answer.
     let before = query(
@@ -122,7 +125,12 @@ pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memo
          cross join lateral (
            select g.direction = 'out' as is_ours, g.body, g.position
            from secretaria.messages g
-           join secretaria.turns t using (company_id, turn_id)
+           cross join lateral (
+             select t.state
+             from secretaria.turns t
+             where t.company_id = g.company_id and t.turn_id = g.turn_id
+             offset 0
+           ) t
            where g.company_id = it.company_id and g.conversation_id = it.conversation_id and t.state = 'ended'
            order by g.position desc
            limit $3
