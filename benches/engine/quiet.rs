@@ -21,6 +21,9 @@ use crate::site::Site;
 /// Messages that company floods with.
 pub(crate) const FLOOD: usize = 20_000;
 
+/// Messages of the flooding company before anything is measured.
+const USED: usize = 2_000;
+
 /// A site with two companies that share no partition, and their contacts.
 pub(crate) struct Bench {
     site: Site,
@@ -48,7 +51,21 @@ impl Bench {
         let flooding =
             *companies.iter().find(|it| !all.meet(quiet, **it)).context("all companies share a partition")?;
         let of_quiet = Arc::new(Load::new(&site.settings.kafka, &[quiet], 1_000)?);
-        Ok(Bench { site, quiet, of_quiet, flooding, window })
+        let bench = Bench { site, quiet, of_quiet, flooding, window };
+        bench.use_it().await?;
+        Ok(bench)
+    }
+
+    /// A database that has been in use knows what its tables look like.
+    async fn use_it(&self) -> anyhow::Result<()> {
+        let model = Model::start(Arc::clone(&self.of_quiet)).await?;
+        let process = self.site.start("reply", self.window, &model.url())?;
+        let of_flood = Load::new(&self.site.settings.kafka, &[self.flooding], USED)?;
+        (0..USED).for_each(|it| of_flood.write(it));
+        of_flood.flush()?;
+        self.until(self.flooding, of_flood.sent()).await?;
+        process.stop().await?;
+        Ok(self.site.root.batch_execute("analyze").await?)
     }
 
     /// One round: so long alone, then beside a flood until it is over.

@@ -109,6 +109,7 @@ impl Site {
 
     /// Fails where something vanished or was doubled.
     pub(crate) async fn check_conservation(&self) -> anyhow::Result<()> {
+        self.root.batch_execute("analyze").await?;
         let mut broken = Vec::new();
         for (law, sql) in LAWS {
             let rows = self.root.query(*sql, &[]).await.with_context(|| format!("sql/checks/{law}.sql"))?;

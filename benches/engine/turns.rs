@@ -115,6 +115,8 @@ impl Bench {
         let engine = processes.iter().map(Process::pid).collect::<Vec<_>>();
         self.until_ended(before + 1, &mut processes).await.context("the first turn")?;
         sleep(span.warm_up).await;
+        // What autovacuum finds out in its first minutes, and knows of any database that has been in use.
+        self.site.root.batch_execute("analyze").await?;
         let (cpu, began, first) = (Cpu::read(&engine, &servers)?, clock::instant(), self.ended().await?);
         sleep(span.measured).await;
         let (last, took, cpu) = (self.ended().await?, began.elapsed(), Cpu::read(&engine, &servers)?.since(cpu));
