@@ -127,12 +127,13 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
         marked.extend(answered[place].iter().map(|it| (turn.company, EventId::from(it.message), mark)));
     }
     outbox::push(tx, &entries).await?;
-    // Gives back what was reserved and books what was used, under the keys of the events that metering will be told.
+    marks::end(tx, PROCESSOR.name, &marked).await?;
+    // Last, because all turns of a company wait for its counters. Gives back what was reserved and books what was used,
+    // under the keys of the events that metering will be told.
     let mut claims: Vec<_> = turns.iter().map(|(turn, _)| (turn.company, turn.turn, turn.claim)).collect();
     claims.sort_unstable();
     allowance::give_back(tx, &claims).await?;
-    ledger::book(tx, &lines).await?;
-    Ok(marks::end(tx, PROCESSOR.name, &marked).await?)
+    ledger::book(tx, &lines).await
 }
 
 /// Counts a turn whose end is committed.

@@ -167,12 +167,25 @@ async fn collecting(
     let (companies, ids): (Vec<i64>, Vec<Uuid>) = conversations.into_iter().unzip();
     let rows = query(
         tx,
-        "select t.company_id, t.conversation_id, t.turn_id, least(now() + make_interval(secs => $3), t.closes_at)
-         from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
-         join secretaria.turns t using (company_id, conversation_id)
-         where t.state = 'collecting'
-         order by t.company_id, t.turn_id
-         for update of t",
+        "select k.company_id, k.conversation_id, k.turn_id, least(now() + make_interval(secs => $3), t.closes_at)
+         from (
+           select it.company_id, it.conversation_id, c.turn_id
+           from unnest($1::bigint[], $2::uuid[]) as it (company_id, conversation_id)
+           cross join lateral (
+             select t.turn_id
+             from secretaria.turns t
+             where t.company_id = it.company_id and t.conversation_id = it.conversation_id and t.state = 'collecting'
+             offset 0
+           ) c
+           order by it.company_id, c.turn_id
+         ) k
+         cross join lateral (
+           select t.closes_at
+           from secretaria.turns t
+           where t.company_id = k.company_id and t.turn_id = k.turn_id and t.state = 'collecting'
+           offset 0
+           for update of t
+         ) t",
         &[&companies, &ids, &quiet.period_s],
     )
     .await?;
