@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_postgres::NoTls;
-use tokio_postgres::types::ToSql;
+pub use tokio_postgres::types::ToSql;
 pub use tokio_postgres::{Client, Error, Row};
 
 use crate::secret::SecretText;
@@ -198,6 +198,44 @@ pub async fn query(client: &impl GenericClient, sql: &str, params: Params<'_>) -
 /// If Postgres refuses.
 pub async fn execute(client: &impl GenericClient, sql: &str, params: Params<'_>) -> Result<u64, Error> {
     client.execute(&client.prepare_cached(sql).await?, params).await
+}
+
+/// A batch as parameters of a statement that takes one array per column: `columns![messages => |it| it.company.0, it.id.0]`.
+/// What follows a `;` is a parameter as it is.
+#[macro_export]
+macro_rules! columns {
+    ($items:expr => |$it:pat_param| $($column:expr),+ $(; $($other:expr),+)?) => {
+        [
+            $(
+                &$items
+                    .iter()
+                    .map(|row| {
+                        #[allow(unused_variables, reason = "a column need not use all of the pattern")]
+                        let $it = row;
+                        $column
+                    })
+                    .collect::<Vec<_>>() as &(dyn $crate::postgres::ToSql + Sync),
+            )+
+            $($($other as &(dyn $crate::postgres::ToSql + Sync),)+)?
+        ]
+    };
+}
+
+/// Rows by what they were asked for, each of `count` once or not at all: their first column says which, from 1, as
+/// `with ordinality` counts.
+pub fn in_order<T>(count: usize, rows: &[Row], read: impl Fn(&Row) -> T) -> Vec<Option<T>> {
+    let mut all: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    for row in rows {
+        if let Some(slot) = all.get_mut(place(row)) {
+            *slot = Some(read(row));
+        }
+    }
+    all
+}
+
+/// Which of those that were asked for a row is about, from its first column.
+pub fn place(row: &Row) -> usize {
+    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 
 /// Wakes whenever somebody notifies a channel, and once after every (re)connection, since words may have been missed.

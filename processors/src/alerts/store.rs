@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use domain::{Alert, CompanyId, Envelope, EventId, Topic};
 use jiff::Timestamp;
+use platform::columns;
 use platform::intake::Fresh;
 use platform::kafka::Record;
 use platform::park::{self, Parcel};
-use platform::postgres::{GenericClient, Transaction, execute, query};
+use platform::postgres::{GenericClient, Row, Transaction, execute, in_order, query};
 use platform::queue::{Claimed, NewJob};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -79,7 +80,7 @@ pub(super) async fn companies(
         &[&ids],
     )
     .await?;
-    let company = |row: &tokio_postgres::Row| Company { domain: row.get(1), has_webhook: row.get(2) };
+    let company = |row: &Row| Company { domain: row.get(1), has_webhook: row.get(2) };
     Ok(rows.iter().map(|row| (CompanyId(row.get(0)), company(row))).collect())
 }
 
@@ -130,10 +131,8 @@ pub(super) async fn reopen(tx: &Transaction<'_>, envelope: &Envelope<Alert>) -> 
 
 /// What claimed jobs are about, in their order; nothing for one whose share has ended.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<WebhookCall>>, Error> {
-    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
-    let bodies: Vec<Option<Body>> = claimed.iter().map(|it| serde_json::from_value(it.body.clone()).ok()).collect();
-    let events: Vec<Option<Uuid>> = bodies.iter().map(|it| it.as_ref().map(|it| it.event)).collect();
-    let endpoints: Vec<Option<&str>> = bodies.iter().map(|it| it.as_ref().map(|it| it.endpoint.as_str())).collect();
+    let body = |it: &Claimed| (it.company(), serde_json::from_value::<Body>(it.body.clone()).ok());
+    let asked: Vec<(CompanyId, Option<Body>)> = claimed.iter().map(body).collect();
     let rows = query(
         tx,
         "select it.place, d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at, d.body,
@@ -143,31 +142,24 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
          left join secretaria.company_webhooks w
            on w.company_id = d.company_id and w.enabled and d.endpoint = 'company'
          where d.state <> 'ended'",
-        &[&companies, &events, &endpoints],
+        &columns![asked => |(company, body)|
+            company.0, body.as_ref().map(|it| it.event), body.as_ref().map(|it| it.endpoint.as_str())],
     )
     .await?;
-    let mut calls: Vec<Option<WebhookCall>> = vec![None; claimed.len()];
-    for row in &rows {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
-        let webhook = row.get::<_, Option<String>>(7).map(|url| Webhook {
-            url,
-            secret: row.get(8),
-            previous: row.get::<_, Option<Vec<u8>>>(9).zip(row.get(10)),
-        });
-        let call = WebhookCall {
-            company: CompanyId(row.get(1)),
-            event: EventId(row.get(2)),
-            endpoint: Endpoint::named(row.get(3)),
-            attempt: row.get(4),
-            of_round: row.get(5),
-            body: row.get(6),
-            webhook,
-        };
-        if let Some(slot) = calls.get_mut(place) {
-            *slot = Some(call);
-        }
-    }
-    Ok(calls)
+    let webhook = |row: &Row| {
+        let previous = row.get::<_, Option<Vec<u8>>>(9).zip(row.get(10));
+        row.get::<_, Option<String>>(7).map(|url| Webhook { url, secret: row.get(8), previous })
+    };
+    let call = |row: &Row| WebhookCall {
+        company: CompanyId(row.get(1)),
+        event: EventId(row.get(2)),
+        endpoint: Endpoint::named(row.get(3)),
+        attempt: row.get(4),
+        of_round: row.get(5),
+        body: row.get(6),
+        webhook: webhook(row),
+    };
+    Ok(in_order(claimed.len(), &rows, call))
 }
 
 /// Writes attempts down before they are made.
@@ -175,9 +167,6 @@ pub(super) async fn begin_attempts(
     tx: &Transaction<'_>,
     starting: &mut [(&Claimed, &mut WebhookCall)],
 ) -> Result<(), Error> {
-    let companies: Vec<i64> = starting.iter().map(|(_, it)| it.company.0).collect();
-    let events: Vec<Uuid> = starting.iter().map(|(_, it)| it.event.0).collect();
-    let endpoints: Vec<&str> = starting.iter().map(|(_, it)| it.endpoint.as_str()).collect();
     execute(
         tx,
         "with held as materialized (
@@ -195,7 +184,7 @@ pub(super) async fn begin_attempts(
          )
          insert into secretaria.webhook_attempts (company_id, event_id, endpoint, attempt, of_round)
          select company_id, event_id, endpoint, attempts, of_round from begun",
-        &[&companies, &events, &endpoints],
+        &columns![starting => |(_, it)| it.company.0, it.event.0, it.endpoint.as_str()],
     )
     .await?;
     for (_, call) in starting {
@@ -229,7 +218,7 @@ pub(super) async fn hold(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec
         &[&call.company.0, &call.event.0],
     )
     .await?;
-    let share = |row: &tokio_postgres::Row| Share {
+    let share = |row: &Row| Share {
         endpoint: Endpoint::named(row.get(0)),
         of_round: row.get(1),
         outcome: row.get::<_, Option<&str>>(2).map(Outcome::named),

@@ -1,11 +1,12 @@
 //! delivery's SQL: deliveries, their attempts, and how to reach a company's channel.
 
 use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
+use platform::columns;
 use platform::intake::Fresh;
 use platform::kafka::Record;
 use platform::marks::Standing;
 use platform::park::{self, Parcel};
-use platform::postgres::{Failure, Row, Transaction, execute, query};
+use platform::postgres::{Failure, Row, Transaction, execute, in_order, place, query};
 use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -103,8 +104,6 @@ async fn reopen(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Res
 /// # Errors
 /// If Postgres refuses, or a delivery is for a purpose that this version does not know.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Delivery>>, Failure> {
-    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
-    let ids: Vec<Uuid> = claimed.iter().map(|it| it.lease.key).collect();
     let rows = query(
         tx,
         "select it.place, d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at, d.unknowns, d.purpose,
@@ -113,16 +112,10 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
          join secretaria.deliveries d using (company_id, delivery_id)
          left join secretaria.channels c on c.company_id = d.company_id and c.channel = d.channel
          where d.state <> 'ended'",
-        &[&companies, &ids],
+        &columns![claimed => |it| it.company().0, it.lease.key],
     )
     .await?;
-    let mut deliveries: Vec<Option<Delivery>> = vec![None; claimed.len()];
-    for row in &rows {
-        if let Some(slot) = deliveries.get_mut(place(row)) {
-            *slot = Some(read(row)?);
-        }
-    }
-    Ok(deliveries)
+    in_order(claimed.len(), &rows, read).into_iter().map(Option::transpose).collect()
 }
 
 fn read(row: &Row) -> Result<Delivery, Failure> {
@@ -157,8 +150,6 @@ pub(super) async fn begin_attempts(
     tx: &Transaction<'_>,
     starting: &mut [(&Claimed, &mut Delivery)],
 ) -> Result<(), Error> {
-    let companies: Vec<i64> = starting.iter().map(|(_, it)| it.company.0).collect();
-    let ids: Vec<Uuid> = starting.iter().map(|(_, it)| it.delivery.0).collect();
     execute(
         tx,
         "with begun as (
@@ -170,7 +161,7 @@ pub(super) async fn begin_attempts(
          )
          insert into secretaria.delivery_attempts (company_id, delivery_id, attempt, of_round)
          select company_id, delivery_id, attempts, of_round from begun",
-        &[&companies, &ids],
+        &columns![starting => |(_, it)| it.company.0, it.delivery.0],
     )
     .await?;
     for (_, delivery) in starting {
@@ -207,12 +198,6 @@ pub(super) struct Ended {
 /// Completes attempts, and moves their deliveries on; says which of them ended. An attempt that was completed already
 /// stays as it is.
 pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) -> Result<Vec<Ended>, Error> {
-    let companies: Vec<i64> = ends.iter().map(|it| it.delivery.company.0).collect();
-    let ids: Vec<Uuid> = ends.iter().map(|it| it.delivery.delivery.0).collect();
-    let attempts: Vec<i32> = ends.iter().map(|it| it.delivery.attempt).collect();
-    let results: Vec<&str> = ends.iter().map(|it| it.result.as_str()).collect();
-    let classes: Vec<Option<&str>> = ends.iter().map(|it| it.class).collect();
-    let outcomes: Vec<Option<&str>> = ends.iter().map(|it| it.outcome).collect();
     let rows = query(
         tx,
         "with ends as materialized (
@@ -244,7 +229,8 @@ pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) 
          left join secretaria.conversations v using (company_id, conversation_id)
          where m.outcome is not null
          order by m.place",
-        &[&companies, &ids, &attempts, &results, &classes, &outcomes],
+        &columns![ends => |it|
+            it.delivery.company.0, it.delivery.delivery.0, it.delivery.attempt, it.result.as_str(), it.class, it.outcome],
     )
     .await?;
     Ok(rows.iter().map(read_ended).collect())
@@ -259,11 +245,6 @@ fn read_ended(row: &Row) -> Ended {
         took_ms: u64::try_from(row.get::<_, i64>(4)).unwrap_or(0),
         placement: (u16::try_from(row.get::<_, i16>(5)).unwrap_or(placement::DEFAULT_SPREAD), row.get(6)),
     }
-}
-
-/// Which of those that were asked for, from the first column.
-fn place(row: &Row) -> usize {
-    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 
 /// The record a delivery came in, to be parked with it.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use domain::{Address, CompanyId, ContactId, InboundMessage};
+use platform::columns;
 use platform::postgres::{Transaction, execute, query};
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -69,9 +70,6 @@ impl Known {
             channels.insert(message.channel.as_str(), message.channel);
             asked.extend(names.iter().map(|name| (company.0, message.channel.as_str(), name.as_str())));
         }
-        let companies: Vec<i64> = asked.iter().map(|it| it.0).collect();
-        let asked_channels: Vec<&str> = asked.iter().map(|it| it.1).collect();
-        let aliases: Vec<&str> = asked.iter().map(|it| it.2).collect();
         let rows = query(
             tx,
             "select a.company_id, a.channel, a.alias, a.contact_id, c.name
@@ -80,7 +78,7 @@ impl Known {
              join secretaria.contacts c using (company_id, contact_id)
              order by a.company_id, a.channel, a.alias
              for update of a",
-            &[&companies, &asked_channels, &aliases],
+            &columns![asked => |it| it.0, it.1, it.2],
         )
         .await?;
         let mut known = Known::default();
@@ -123,20 +121,14 @@ impl Known {
 /// Contacts to be made, with their aliases.
 #[derive(Default)]
 struct Strangers {
-    companies: Vec<i64>,
-    contacts: Vec<Uuid>,
-    channels: Vec<&'static str>,
-    names: Vec<Option<String>>,
+    contacts: Vec<(i64, Uuid, &'static str, Option<String>)>,
     aliases: Vec<(i64, &'static str, String, Uuid)>,
 }
 
 impl Strangers {
     fn add(&mut self, company: CompanyId, contact: ContactId, message: &InboundMessage, names: &[Address]) {
         let channel = message.channel.as_str();
-        self.companies.push(company.0);
-        self.contacts.push(contact.0);
-        self.channels.push(channel);
-        self.names.push(message.name.clone());
+        self.contacts.push((company.0, contact.0, channel, message.name.clone()));
         self.aliases.extend(names.iter().map(|name| (company.0, channel, name.as_str().to_owned(), contact.0)));
     }
 
@@ -145,28 +137,24 @@ impl Strangers {
             return Ok(());
         }
         self.aliases.sort();
-        let companies: Vec<i64> = self.aliases.iter().map(|it| it.0).collect();
-        let channels: Vec<&str> = self.aliases.iter().map(|it| it.1).collect();
-        let aliases: Vec<&str> = self.aliases.iter().map(|it| it.2.as_str()).collect();
-        let contacts: Vec<Uuid> = self.aliases.iter().map(|it| it.3).collect();
         execute(
             tx,
-            "with contact as (
-               insert into secretaria.contacts (company_id, contact_id, channel, name)
-               select company_id, contact_id, channel, name
-               from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[])
-                 as it (company_id, contact_id, channel, name)
-               order by company_id, contact_id
-               on conflict (company_id, contact_id) do update
-               set name = coalesce(contacts.name, excluded.name)
-             )
-             insert into secretaria.contact_aliases (company_id, channel, alias, contact_id)
+            "insert into secretaria.contacts (company_id, contact_id, channel, name)
+             select company_id, contact_id, channel, name
+             from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) as it (company_id, contact_id, channel, name)
+             order by company_id, contact_id
+             on conflict (company_id, contact_id) do update
+             set name = coalesce(contacts.name, excluded.name)",
+            &columns![self.contacts => |it| it.0, it.1, it.2, it.3.as_deref()],
+        )
+        .await?;
+        execute(
+            tx,
+            "insert into secretaria.contact_aliases (company_id, channel, alias, contact_id)
              select company_id, channel, alias, contact_id
-             from unnest($5::bigint[], $6::text[], $7::text[], $8::uuid[])
-               as it (company_id, channel, alias, contact_id)
-             order by company_id, channel, alias
+             from unnest($1::bigint[], $2::text[], $3::text[], $4::uuid[]) as it (company_id, channel, alias, contact_id)
              on conflict do nothing",
-            &[&self.companies, &self.contacts, &self.channels, &self.names, &companies, &channels, &aliases, &contacts],
+            &columns![self.aliases => |it| it.0, it.1, it.2.as_str(), it.3],
         )
         .await?;
         Ok(())
@@ -192,7 +180,11 @@ async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMess
     )
     .await?;
     let Some(first) = known.first() else {
-        return new_contact(tx, company, message, &names).await;
+        let contact = ContactId::first_seen_as(company, message.channel, &message.address);
+        let mut stranger = Strangers::default();
+        stranger.add(company, contact, message, &aliases);
+        stranger.make(tx).await?;
+        return Ok(contact);
     };
     let contact: Uuid = first.get(0);
     if known.len() < names.len() || known.iter().any(|row| row.get::<_, Uuid>(0) != contact) {
@@ -222,29 +214,4 @@ fn known_names(message: &InboundMessage) -> Vec<Address> {
     names.sort();
     names.dedup();
     names
-}
-
-async fn new_contact(
-    tx: &Transaction<'_>,
-    company: CompanyId,
-    message: &InboundMessage,
-    names: &[&str],
-) -> Result<ContactId, Error> {
-    let channel = message.channel;
-    let contact = ContactId::first_seen_as(company, channel, &message.address);
-    execute(
-        tx,
-        "with contact as (
-           insert into secretaria.contacts (company_id, contact_id, channel, name)
-           values ($1, $2, $3, $4)
-           on conflict (company_id, contact_id) do update
-           set name = coalesce(contacts.name, excluded.name)
-         )
-         insert into secretaria.contact_aliases (company_id, channel, alias, contact_id)
-         select $1, $3, alias, $2 from unnest($5::text[]) as alias
-         on conflict do nothing",
-        &[&company.0, &contact.0, &channel.as_str(), &message.name, &names],
-    )
-    .await?;
-    Ok(contact)
 }

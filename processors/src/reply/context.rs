@@ -1,7 +1,8 @@
 //! reply's SQL for answering: what an answer is made of.
 
 use domain::{CompanyId, ConversationId, TurnId};
-use platform::postgres::{Row, Transaction, query};
+use platform::columns;
+use platform::postgres::{Row, Transaction, in_order, place, query};
 use platform::queue::Claimed;
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -37,8 +38,6 @@ const TURN_MESSAGES: i64 = 50;
 
 /// The turns of claimed jobs, in their order; nothing for one that has ended. What was said is not read yet.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Turn>>, Error> {
-    let companies: Vec<i64> = claimed.iter().map(|it| it.company().0).collect();
-    let turns: Vec<Uuid> = claimed.iter().map(|it| it.lease.key).collect();
     let rows = query(
         tx,
         "select it.place, t.company_id, t.turn_id, t.conversation_id, t.claims + 1, t.traceparent, c.name,
@@ -50,20 +49,10 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
          join secretaria.companies c using (company_id)
          join secretaria.contacts p using (company_id, contact_id)
          where t.state <> 'ended'",
-        &[&companies, &turns],
+        &columns![claimed => |it| it.company().0, it.lease.key],
     )
     .await?;
-    let mut loaded: Vec<Option<Turn>> = vec![None; claimed.len()];
-    for row in &rows {
-        if let Some(slot) = loaded.get_mut(place(row)) {
-            *slot = Some(read(row));
-        }
-    }
-    Ok(loaded)
-}
-
-fn place(row: &Row) -> usize {
-    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
+    Ok(in_order(claimed.len(), &rows, read))
 }
 
 fn read(row: &Row) -> Turn {
@@ -89,7 +78,6 @@ fn read(row: &Row) -> Turn {
 
 /// Closes turns: a message that comes in from now on opens another one.
 pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(), Error> {
-    let (companies, ids) = ids(turns);
     query(
         tx,
         "with held as materialized (
@@ -103,7 +91,7 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
          set state = 'answering', claims = t.claims + 1
          from held
          where t.company_id = held.company_id and t.turn_id = held.turn_id",
-        &[&companies, &ids],
+        &columns![turns => |it| it.company.0, it.turn.0],
     )
     .await?;
     Ok(())
@@ -111,11 +99,6 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
 
 /// Reads what was said before closed turns and in them.
 pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
-    let (companies, ids) = ids(turns);
-    let conversations: Vec<Uuid> = turns.iter().map(|it| it.conversation.0).collect();
-    // The newest messages first, and the turn of each: never from all turns of a company to their messages, which is what a
-    // planner prefers that believes there are few.
-    //
     // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
     // arrival: a question that came while the one before was being answered stands after that answer.
     let before = query(
@@ -123,20 +106,27 @@ pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memo
         "select it.place, m.is_ours, m.body
          from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, place)
          cross join lateral (
+           select array(
+             select t.turn_id
+             from secretaria.turns t
+             where t.company_id = it.company_id and t.conversation_id = it.conversation_id and t.state = 'collecting'
+             union all
+             select t.turn_id
+             from secretaria.turns t
+             where t.company_id = it.company_id and t.conversation_id = it.conversation_id and t.state = 'answering'
+           ) as turns
+           offset 0
+         ) open
+         cross join lateral (
            select g.direction = 'out' as is_ours, g.body, g.position
            from secretaria.messages g
-           cross join lateral (
-             select t.state
-             from secretaria.turns t
-             where t.company_id = g.company_id and t.turn_id = g.turn_id
-             offset 0
-           ) t
-           where g.company_id = it.company_id and g.conversation_id = it.conversation_id and t.state = 'ended'
+           where g.company_id = it.company_id and g.conversation_id = it.conversation_id
+             and g.turn_id <> all (open.turns)
            order by g.position desc
            limit $3
          ) m
          order by it.place, m.position",
-        &[&companies, &conversations, &i64::from(memory)],
+        &columns![turns => |it| it.company.0, it.conversation.0; &i64::from(memory)],
     )
     .await?;
     let asked = query(
@@ -151,7 +141,7 @@ pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memo
            limit $3
          ) m
          order by it.place, m.position",
-        &[&companies, &ids, &TURN_MESSAGES],
+        &columns![turns => |it| it.company.0, it.turn.0; &TURN_MESSAGES],
     )
     .await?;
     for row in before.iter().chain(&asked) {
@@ -160,8 +150,4 @@ pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memo
         }
     }
     Ok(())
-}
-
-fn ids(turns: &[&mut Turn]) -> (Vec<i64>, Vec<Uuid>) {
-    (turns.iter().map(|it| it.company.0).collect(), turns.iter().map(|it| it.turn.0).collect())
 }

@@ -2,16 +2,13 @@
 
 use domain::{Channel, MessageId};
 use jiff::Timestamp;
-use platform::postgres::{Row, Transaction, execute, query};
+use platform::columns;
+use platform::postgres::{Row, Transaction, execute, in_order, place, query};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::context::Turn;
 use super::decide::TurnEnd;
-
-fn turn_ids(turns: &[(&Turn, &TurnEnd)]) -> (Vec<i64>, Vec<Uuid>) {
-    (turns.iter().map(|(it, _)| it.company.0).collect(), turns.iter().map(|(it, _)| it.turn.0).collect())
-}
 
 /// Ends turns with their outcomes and replies.
 pub(super) async fn end_turns(
@@ -19,9 +16,6 @@ pub(super) async fn end_turns(
     turns: &[(&Turn, &TurnEnd)],
     replies: &[Option<MessageId>],
 ) -> Result<(), Error> {
-    let (companies, ids) = turn_ids(turns);
-    let outcomes: Vec<&str> = turns.iter().map(|(_, end)| end.outcome.as_str()).collect();
-    let reasons: Vec<Option<&str>> = turns.iter().map(|(_, end)| end.outcome.reason()).collect();
     let replies: Vec<Option<Uuid>> = replies.iter().map(|it| it.map(|it| it.0)).collect();
     execute(
         tx,
@@ -38,7 +32,8 @@ pub(super) async fn end_turns(
          set state = 'ended', outcome = held.outcome, reason = held.reason, reply_id = held.reply_id, ended_at = now()
          from held
          where t.company_id = held.company_id and t.turn_id = held.turn_id",
-        &[&companies, &ids, &outcomes, &reasons, &replies],
+        &columns![turns => |(it, end)|
+            it.company.0, it.turn.0, end.outcome.as_str(), end.outcome.reason(); &replies],
     )
     .await?;
     Ok(())
@@ -61,8 +56,6 @@ pub(super) async fn place_replies(
     if turns.is_empty() {
         return Ok(Vec::new());
     }
-    let companies: Vec<i64> = turns.iter().map(|it| it.company.0).collect();
-    let conversations: Vec<Uuid> = turns.iter().map(|it| it.conversation.0).collect();
     let rows = query(
         tx,
         "with held as materialized (
@@ -77,22 +70,14 @@ pub(super) async fn place_replies(
          from held
          where v.company_id = held.company_id and v.conversation_id = held.conversation_id
          returning held.place, v.last_position, v.channel, v.send_to",
-        &[&companies, &conversations, &at],
+        &columns![turns => |it| it.company.0, it.conversation.0; &at],
     )
     .await?;
-    let mut places = vec![None; turns.len()];
-    for row in &rows {
-        let found = Channel::named(row.get(2));
-        let found = found.map(|channel| ReplyPlace { position: row.get(1), channel, send_to: row.get(3) });
-        if let Some(slot) = places.get_mut(place_of(row)) {
-            *slot = found;
-        }
-    }
-    Ok(places)
-}
-
-fn place_of(row: &Row) -> usize {
-    usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
+    let found = |row: &Row| {
+        let channel = Channel::named(row.get(2))?;
+        Some(ReplyPlace { position: row.get(1), channel, send_to: row.get(3) })
+    };
+    Ok(in_order(turns.len(), &rows, found).into_iter().map(Option::flatten).collect())
 }
 
 /// A message that a turn answers.
@@ -108,7 +93,6 @@ pub(super) async fn messages_of(
     tx: &Transaction<'_>,
     turns: &[(&Turn, &TurnEnd)],
 ) -> Result<Vec<Vec<Answered>>, Error> {
-    let (companies, ids) = turn_ids(turns);
     let rows = query(
         tx,
         "select it.place, g.message_id, g.occurred_at, g.received_at
@@ -116,13 +100,13 @@ pub(super) async fn messages_of(
          join secretaria.messages g using (company_id, turn_id)
          where g.direction = 'in'
          order by it.place, g.position",
-        &[&companies, &ids],
+        &columns![turns => |(it, _)| it.company.0, it.turn.0],
     )
     .await?;
     let mut messages = vec![Vec::new(); turns.len()];
     for row in &rows {
         let found = Answered { message: MessageId(row.get(1)), occurred_at: row.get(2), received_at: row.get(3) };
-        if let Some(turn) = messages.get_mut(place_of(row)) {
+        if let Some(turn) = messages.get_mut(place(row)) {
             turn.push(found);
         }
     }

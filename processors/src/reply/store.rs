@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use domain::{CompanyId, ContactId, ConversationId, EventId, InboundMessage, MessageId, TurnId};
 use jiff::Timestamp;
+use platform::columns;
 use platform::postgres::{Transaction, execute, query};
 use platform::queue::{self, Due, NewJob};
 use tokio_postgres::Error;
@@ -56,11 +57,6 @@ pub(super) async fn taken_before(
     if asked.is_empty() {
         return Ok(HashSet::new());
     }
-    let companies: Vec<i64> = asked.iter().map(|it| it.0).collect();
-    let events: Vec<Uuid> = asked.iter().map(|it| it.1).collect();
-    let formers: Vec<Uuid> = asked.iter().map(|it| it.2).collect();
-    let channels: Vec<&str> = asked.iter().map(|it| it.3).collect();
-    let addresses: Vec<&str> = asked.iter().map(|it| it.4.as_str()).collect();
     let sql = "
         select it.event_id
         from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[])
@@ -69,7 +65,7 @@ pub(super) async fn taken_before(
         join secretaria.conversations c on c.company_id = m.company_id and c.conversation_id = m.conversation_id
         join secretaria.contact_aliases a
           on a.company_id = c.company_id and a.contact_id = c.contact_id and a.channel = it.channel and a.alias = it.alias";
-    let known = query(tx, sql, &[&companies, &events, &formers, &channels, &addresses]).await?;
+    let known = query(tx, sql, &columns![asked => |it| it.0, it.1, it.2, it.3, it.4.as_str()]).await?;
     Ok(known.iter().map(|row| EventId(row.get(0))).collect())
 }
 
@@ -93,13 +89,6 @@ pub(super) async fn place(tx: &Transaction<'_>, messages: &[Placing<'_>]) -> Res
         let entry = last.entry((it.company, it.conversation)).or_insert((0, it, it.occurred_at));
         *entry = (entry.0 + 1, it, entry.2.max(it.occurred_at));
     }
-    let companies: Vec<i64> = last.keys().map(|it| it.0.0).collect();
-    let conversations: Vec<Uuid> = last.keys().map(|it| it.1.0).collect();
-    let contacts: Vec<Uuid> = last.values().map(|it| it.1.contact.0).collect();
-    let channels: Vec<&str> = last.values().map(|it| it.1.message.channel.as_str()).collect();
-    let send_to: Vec<&str> = last.values().map(|it| it.1.message.reply_to.as_str()).collect();
-    let counts: Vec<i64> = last.values().map(|it| it.0).collect();
-    let newest: Vec<Timestamp> = last.values().map(|it| it.2).collect();
     let rows = query(
         tx,
         "insert into secretaria.conversations as c
@@ -112,7 +101,9 @@ pub(super) async fn place(tx: &Transaction<'_>, messages: &[Placing<'_>]) -> Res
          set last_position = c.last_position + excluded.last_position, send_to = excluded.send_to,
            last_message_at = greatest(c.last_message_at, excluded.last_message_at)
          returning company_id, conversation_id, last_position",
-        &[&companies, &conversations, &contacts, &channels, &send_to, &counts, &newest],
+        &columns![last => |((company, conversation), (count, it, newest))|
+            company.0, conversation.0, it.contact.0, it.message.channel.as_str(), it.message.reply_to.as_str(), *count,
+            *newest],
     )
     .await?;
     let mut next: HashMap<(i64, Uuid), i64> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
@@ -164,7 +155,6 @@ async fn collecting(
     quiet: &Quiet,
 ) -> Result<HashMap<(CompanyId, ConversationId), TurnId>, Error> {
     let conversations: BTreeSet<(i64, Uuid)> = messages.iter().map(|it| (it.company.0, it.conversation.0)).collect();
-    let (companies, ids): (Vec<i64>, Vec<Uuid>) = conversations.into_iter().unzip();
     let rows = query(
         tx,
         "select k.company_id, k.conversation_id, k.turn_id, least(now() + make_interval(secs => $3), t.closes_at)
@@ -186,7 +176,7 @@ async fn collecting(
            offset 0
            for update of t
          ) t",
-        &[&companies, &ids, &quiet.period_s],
+        &columns![conversations => |it| it.0, it.1; &quiet.period_s],
     )
     .await?;
     let mut collecting = HashMap::with_capacity(rows.len());
@@ -202,17 +192,13 @@ async fn collecting(
 }
 
 async fn open(tx: &Transaction<'_>, opened: &[(TurnId, &Placing<'_>)], quiet: &Quiet) -> Result<(), Error> {
-    let companies: Vec<i64> = opened.iter().map(|(_, it)| it.company.0).collect();
-    let turns: Vec<Uuid> = opened.iter().map(|(turn, _)| turn.0).collect();
-    let conversations: Vec<Uuid> = opened.iter().map(|(_, it)| it.conversation.0).collect();
-    let traces: Vec<Option<&str>> = opened.iter().map(|(_, it)| it.traceparent).collect();
     execute(
         tx,
         "insert into secretaria.turns (company_id, turn_id, conversation_id, state, closes_at, traceparent)
          select company_id, turn_id, conversation_id, 'collecting', now() + make_interval(secs => $5), traceparent
          from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[])
            as it (company_id, turn_id, conversation_id, traceparent)",
-        &[&companies, &turns, &conversations, &traces, &quiet.cap_s],
+        &columns![opened => |(turn, it)| it.company.0, turn.0, it.conversation.0, it.traceparent; &quiet.cap_s],
     )
     .await?;
     Ok(())
@@ -238,17 +224,6 @@ pub(super) async fn store(tx: &Transaction<'_>, messages: &[Stored<'_>]) -> Resu
     if messages.is_empty() {
         return Ok(());
     }
-    let companies: Vec<i64> = messages.iter().map(|it| it.company.0).collect();
-    let ids: Vec<Uuid> = messages.iter().map(|it| it.message.0).collect();
-    let conversations: Vec<Uuid> = messages.iter().map(|it| it.conversation.0).collect();
-    let positions: Vec<i64> = messages.iter().map(|it| it.position).collect();
-    let directions: Vec<&str> = messages.iter().map(|it| it.direction).collect();
-    let turns: Vec<Uuid> = messages.iter().map(|it| it.turn.0).collect();
-    let bodies: Vec<&str> = messages.iter().map(|it| it.body).collect();
-    let contents: Vec<Option<&serde_json::Value>> = messages.iter().map(|it| it.content.as_ref()).collect();
-    let providers: Vec<Option<&str>> = messages.iter().map(|it| it.provider_id).collect();
-    let occurred: Vec<Timestamp> = messages.iter().map(|it| it.occurred_at).collect();
-    let received: Vec<Timestamp> = messages.iter().map(|it| it.received_at).collect();
     execute(
         tx,
         "insert into secretaria.messages
@@ -256,19 +231,9 @@ pub(super) async fn store(tx: &Transaction<'_>, messages: &[Stored<'_>]) -> Resu
             occurred_at, received_at)
          select * from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
                               $8::jsonb[], $9::text[], $10::timestamptz[], $11::timestamptz[])",
-        &[
-            &companies,
-            &ids,
-            &conversations,
-            &positions,
-            &directions,
-            &turns,
-            &bodies,
-            &contents,
-            &providers,
-            &occurred,
-            &received,
-        ],
+        &columns![messages => |it|
+            it.company.0, it.message.0, it.conversation.0, it.position, it.direction, it.turn.0, it.body,
+            it.content.as_ref(), it.provider_id, it.occurred_at, it.received_at],
     )
     .await?;
     Ok(())
