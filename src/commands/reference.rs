@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = &[
     ("58_increments.sql", include_str!("../../sql/reference/58_increments.sql")),
     ("60_reservations.sql", include_str!("../../sql/reference/60_reservations.sql")),
     ("61_settling.sql", include_str!("../../sql/reference/61_settling.sql")),
+    ("62_many_reservations.sql", include_str!("../../sql/reference/62_many_reservations.sql")),
     ("70_corrections.sql", include_str!("../../sql/reference/70_corrections.sql")),
     ("71_credits.sql", include_str!("../../sql/reference/71_credits.sql")),
     ("72_model_calls.sql", include_str!("../../sql/reference/72_model_calls.sql")),

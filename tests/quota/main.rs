@@ -11,6 +11,7 @@ mod editors;
 mod increments;
 mod lowered_limits;
 mod reservations;
+mod many_reservations;
 mod corrections;
 mod crowd;
 mod slots;

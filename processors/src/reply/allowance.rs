@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use domain::{CompanyId, TurnId};
-use platform::postgres::{Failure, Transaction, execute, query};
+use platform::columns;
+use platform::postgres::{Failure, Transaction, execute, place, query};
 use tokio_postgres::Error;
 
 /// How long a reservation outlives the deadline of the turn it is for.
@@ -33,22 +34,14 @@ pub(super) struct Request {
     pub(super) tokens: i64,
 }
 
+// Not the functions that everybody has: these write a counter once for all calls of its company.
 const RESERVE: &str = "\
-select it.place, r.allowed, r.reason
-from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as it (company_id, tokens, key, place)
-cross join secretaria.features_catalog f
-cross join lateral reserve_feature_usage(it.company_id, f.feature, it.tokens, make_interval(secs => $4), it.key) r
+select r.ord::bigint, r.allowed, r.reason
+from secretaria.features_catalog f
+cross join lateral secretaria_reference._reserve_many($1, f.feature, $2, make_interval(secs => $4), $3) r
 where f.fact = 'model_tokens' and f.status <> 'archived'";
 
-const GIVE_BACK: &str = "\
-select release_reservation(r.company_id, r.reservation_id)
-from unnest($1::bigint[], $2::text[]) with ordinality as it (company_id, key, place)
-cross join lateral (
-  select r.company_id, r.reservation_id
-  from secretaria.usage_reservations r
-  where r.company_id = it.company_id and r.idempotency_key = it.key and r.state = 'held'
-) r
-order by it.place";
+const GIVE_BACK: &str = "select secretaria_reference._release_many($1, $2)";
 
 /// Reserves tokens for model calls, and gives back what earlier claims of their turns, whose workers died, still hold.
 /// Where no feature counts tokens there is nothing to reserve. One answer per request, in order; counters are locked in
@@ -66,15 +59,13 @@ pub(super) async fn reserve(
     let earlier = order.iter().map(|it| &requests[*it]).filter(|it| it.claim > 1);
     let earlier: Vec<(CompanyId, TurnId, i32)> = earlier.map(|it| (it.company, it.turn, it.claim - 1)).collect();
     give_back(tx, &earlier).await?;
-    let companies: Vec<i64> = order.iter().map(|it| requests[*it].company.0).collect();
-    let tokens: Vec<i64> = order.iter().map(|it| requests[*it].tokens).collect();
-    let keys: Vec<String> = order.iter().map(|it| key(requests[*it].turn, requests[*it].claim)).collect();
+    let asked: Vec<&Request> = order.iter().map(|it| &requests[*it]).collect();
     let lives_s = (deadline + SPARE).as_secs_f64();
-    let rows = query(tx, RESERVE, &[&companies, &tokens, &keys, &lives_s]).await?;
+    let parameters = columns![asked => |it| it.company.0, it.tokens, key(it.turn, it.claim); &lives_s];
+    let rows = query(tx, RESERVE, &parameters).await?;
     let mut allowances = vec![Allowance::Granted; requests.len()];
     for row in rows.iter().filter(|row| !row.get::<_, bool>(1)) {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
-        if let Some(request) = order.get(place) {
+        if let Some(request) = order.get(place(row)) {
             allowances[*request] = Allowance::Refused(row.get(2));
         }
     }
@@ -89,14 +80,9 @@ pub(super) async fn give_back(tx: &Transaction<'_>, claims: &[(CompanyId, TurnId
     if claims.is_empty() {
         return Ok(());
     }
-    let (mut companies, mut keys) = (Vec::new(), Vec::new());
-    for (company, turn, last) in claims {
-        for claim in 1..=*last {
-            companies.push(company.0);
-            keys.push(key(*turn, claim));
-        }
-    }
-    execute(tx, GIVE_BACK, &[&companies, &keys]).await?;
+    let keys = |&(company, turn, last): &(CompanyId, TurnId, i32)| (1..=last).map(move |it| (company.0, key(turn, it)));
+    let held: Vec<(i64, String)> = claims.iter().flat_map(keys).collect();
+    execute(tx, GIVE_BACK, &columns![held => |it| it.0, it.1.as_str()]).await?;
     Ok(())
 }
 
