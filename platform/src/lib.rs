@@ -4,6 +4,7 @@
 //! [`intake`] brings topics into Postgres exactly once, [`queue`] does slow work from rows.
 
 pub mod clock;
+mod pace;
 pub mod settings;
 pub mod secret;
 pub mod seal;

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::kafka::{Batch, Batches, Config, Reader, ReaderSetup, Record, TopicPartition};
 use crate::marks::Standing;
+use crate::pace::Pace;
 use crate::park::{self, Cause, Parcel};
 use crate::postgres::{Db, Failure, Transaction};
 use crate::queue::{self, NewJob, Queue, Wake};
@@ -108,6 +109,9 @@ pub enum Error {
     },
 }
 
+/// Batches follow one another by this.
+const PERIOD: Duration = Duration::from_millis(25);
+
 /// Runs a processor's intake until stopped. Away Postgres or Kafka only make it wait.
 ///
 /// # Errors
@@ -139,11 +143,16 @@ pub async fn run<I: Intake>(
         given_up_in_a_row: AtomicU32::new(0),
         stop: stop.clone(),
     };
+    let mut pace = Pace::new(PERIOD);
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
-            batch = station.reader.next() => batch,
+            batch = async {
+                pace.gather().await;
+                station.reader.next().await
+            } => batch,
         };
+        pace.begin();
         match batch {
             Some(batch) => station.bring_in(batch).await,
             None if stop.is_cancelled() => break,

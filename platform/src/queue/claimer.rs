@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use domain::CompanyId;
@@ -17,6 +18,7 @@ use super::load::{self, Begun, Starting, Unloadable};
 use super::store::{self, Offer};
 use super::work::{Call, HoldLimit, Work};
 use super::worker::{Finished, Share, Shared};
+use crate::pace::{Pace, Rate};
 use crate::postgres::{Failure, query};
 use crate::task::Stop;
 use crate::telemetry::chain;
@@ -29,7 +31,9 @@ const PROMOTE: i64 = 1_000;
 /// Most pairs of company and queue that one look goes through.
 const SWEEP: i64 = 2_000;
 /// Claims that follow one another closely are put off by this, so that one statement claims for several free slots.
-const GATHER: Duration = Duration::from_millis(4);
+const GATHER: Duration = Duration::from_millis(10);
+/// How long before a slot is free a job is claimed for it.
+const AHEAD: Duration = Duration::from_millis(30);
 /// How many companies with an open circuit are looked at in one claim, and how often.
 const HELD: (usize, Duration) = (32, Duration::from_millis(250));
 
@@ -44,7 +48,8 @@ pub(super) struct Claimer<W: Work> {
     held_looked_at: Option<Instant>,
     swept_at: Option<Instant>,
     swept_after: CompanyId,
-    claimed_at: Option<Instant>,
+    pace: Pace,
+    rate: Rate,
     /// When the next scheduled job is due, as far as is known; it is asked again when one is scheduled.
     next_due: Option<Instant>,
     /// Loads one job at a time, because one of a claim could not be loaded.
@@ -62,7 +67,8 @@ impl<W: Work> Claimer<W> {
             held_looked_at: None,
             swept_at: None,
             swept_after: CompanyId(i64::MIN),
-            claimed_at: None,
+            pace: Pace::new(GATHER),
+            rate: Rate::default(),
             next_due: None,
             careful: false,
         }
@@ -78,15 +84,11 @@ impl<W: Work> Claimer<W> {
                     Duration::from_secs(1)
                 }
             };
-            let slots = Arc::clone(&self.shared.slots);
-            let work = !self.shared.fair().is_empty();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(ended) = self.calls.join_next() => log_panic::<W>(ended),
                 () = self.shared.wake.heard() => {}
-                // With ready jobs at hand, the next free slot is what is waited for.
-                slot = slots.acquire(), if work && wait > Duration::ZERO && slots.available_permits() == 0 => drop(slot),
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -110,12 +112,12 @@ impl<W: Work> Claimer<W> {
             .set((self.shared.config.window - self.shared.slots.available_permits()) as f64);
         let until_sweep = sweep.saturating_sub(self.swept_at.map_or(Duration::ZERO, |it| it.elapsed()));
         let until_due = self.next_due.map_or(sweep, |it| it.saturating_duration_since(clock::instant()));
-        let until_held = if self.held.is_empty() || self.shared.slots.available_permits() == 0 {
+        let until_held = if self.held.is_empty() || self.free() == 0 {
             sweep
         } else {
             HELD.1.saturating_sub(self.held_looked_at.map_or(Duration::ZERO, |it| it.elapsed()))
         };
-        let more = claimed > 0 && self.shared.slots.available_permits() > 0 && !self.shared.fair().is_empty();
+        let more = claimed > 0 && self.free() > 0 && !self.shared.fair().is_empty();
         Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).min(until_held).max(Duration::from_millis(1)) })
     }
 
@@ -186,9 +188,18 @@ impl<W: Work> Claimer<W> {
         }
     }
 
+    /// How many jobs may be claimed: one for each free slot, and for those that calls will have left by the time the claim is
+    /// through.
+    fn free(&self) -> usize {
+        let ahead = self.rate.expected(AHEAD).min(self.shared.config.window / 4);
+        let waiting = self.shared.ahead.load(Ordering::Relaxed);
+        (self.shared.slots.available_permits() + ahead).saturating_sub(waiting)
+    }
+
     /// Claims for the free slots; says how many jobs that brought.
     async fn claim(&mut self) -> Result<usize, Failure> {
-        if self.shared.slots.available_permits() == 0 {
+        self.rate.measure(self.shared.ended.load(Ordering::Relaxed));
+        if self.free() == 0 {
             return Ok(0);
         }
         if self.shared.renewal_is_late() {
@@ -196,16 +207,16 @@ impl<W: Work> Claimer<W> {
             self.shared.leases.renew(&self.shared).await?;
             self.shared.renewed();
         }
-        if let Some(since) = self.claimed_at.map(|it| it.elapsed()).filter(|it| *it < GATHER) {
-            tokio::time::sleep(GATHER - since).await;
+        if !self.pace.wait().is_zero() {
+            self.pace.gather().await;
             self.hear();
         }
-        let free = if self.careful { 1 } else { self.shared.slots.available_permits().min(CLAIM) };
+        let free = if self.careful { 1 } else { self.free().min(CLAIM) };
         let offers = self.offers(free);
         if offers.is_empty() {
             return Ok(0);
         }
-        self.claimed_at = Some(clock::instant());
+        self.pace.begin();
         let mut client = self.shared.db.get().await?;
         let tx = client.transaction().await?;
         match load::claim_and_load(&self.shared, &tx, &offers, free).await {
@@ -311,30 +322,35 @@ impl<W: Work> Claimer<W> {
     fn start(&mut self, starting: Vec<Starting<W>>) {
         for Starting { claimed, job, known, admitted } in starting {
             let Some(results) = self.results.clone() else { return };
-            let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() else {
-                // There were as many free slots as were claimed for, and none but this task takes one.
-                tracing::error!(queue = %W::QUEUE, "more jobs were claimed than there are slots");
-                return;
-            };
             let shared = Arc::clone(&self.shared);
             let call = Call::new();
             let guard = shared.leases.hold(claimed.lease, call.clone());
+            let slot = shared.take_slot();
             self.calls.spawn(async move {
-                let began_at = clock::instant();
                 let share = Share { shared: Arc::clone(&shared), company: claimed.company() };
-                let output = match known {
-                    Some(output) => output,
-                    None => tokio::select! {
-                        output = shared.work.call(&claimed, &job, &call) => output,
-                        () = guard.lost.cancelled() => {
-                            let (company_id, job) = (claimed.company().0, claimed.lease.key);
-                            return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is given up");
-                        }
-                    },
+                let called = async {
+                    let slot = slot.free().await;
+                    let began_at = clock::instant();
+                    let output = match known {
+                        Some(output) => output,
+                        None => shared.work.call(&claimed, &job, &call).await,
+                    };
+                    (slot, began_at, output)
+                };
+                let (slot, began_at, output) = tokio::select! {
+                    called = called => called,
+                    () = guard.lost.cancelled() => {
+                        let (company_id, job) = (claimed.company().0, claimed.lease.key);
+                        return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is given up");
+                    }
                 };
                 admitted.report(shared.work.summary(&job, &output).health);
+                // As long as too many results wait for their commit, the slot is not free: what is in memory is bounded.
                 // The channel is closed only when nothing is committed any more.
-                let _ = results.send(Finished { claimed, job, output, guard, began_at, _share: share, _slot: slot }).await;
+                let Ok(place) = results.reserve().await else { return };
+                drop(slot);
+                shared.ended.fetch_add(1, Ordering::Relaxed);
+                place.send(Finished { claimed, job, output, guard, began_at, _share: share });
             });
         }
     }
@@ -359,18 +375,18 @@ impl<W: Work> Claimer<W> {
     }
 
     /// Lets calls under way end and their results be committed, for a while.
-    pub(super) async fn drain(&mut self, committing: Vec<tokio::task::JoinHandle<()>>) {
+    pub(super) async fn drain(&mut self, committing: tokio::task::JoinHandle<()>) {
         let results = self.results.take();
         let drain = async {
             while let Some(ended) = self.calls.join_next().await {
                 log_panic::<W>(ended);
             }
             drop(results);
-            futures_util::future::join_all(committing).await;
+            let _ = committing.await;
         };
         let drained = tokio::time::timeout(Duration::from_millis(self.shared.config.drain_ms), drain).await;
         if drained.is_err() {
-            let left = self.shared.config.window - self.shared.slots.available_permits();
+            let left = self.shared.leases.count();
             tracing::warn!(queue = %W::QUEUE, left, "stopped with jobs under way: their leases run out");
         }
     }

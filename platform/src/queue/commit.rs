@@ -13,27 +13,56 @@ use super::job::{Ending, Lease};
 use super::store::{self, Ended};
 use super::work::{Performed, Work};
 use super::worker::{Finished, Shared};
+use crate::pace::Pace;
 use crate::postgres::Failure;
 use crate::task;
 use crate::telemetry::chain;
 
-/// Most results in one transaction.
-const GROUP: usize = 64;
+/// Most results in one transaction, and most that wait for it: a result waits for at most two commits.
+pub(super) const GROUP: usize = 128;
+/// Groups follow one another by this, unless one is full.
+const PERIOD: Duration = Duration::from_millis(25);
 /// A group that fails so often for reasons of the server is committed one by one: a deadlock ends that way.
 const GROUP_TRIES: usize = 3;
 
-/// Commits results until no more can come.
-pub(super) async fn keep_committing<W: Work>(
-    shared: Arc<Shared<W>>,
-    results: Arc<tokio::sync::Mutex<mpsc::Receiver<Finished<W>>>>,
-) {
-    loop {
+/// Where results wait for their commit.
+pub(super) struct Results<W: Work> {
+    waiting: mpsc::Receiver<Finished<W>>,
+    pace: Pace,
+}
+
+impl<W: Work> From<mpsc::Receiver<Finished<W>>> for Results<W> {
+    fn from(waiting: mpsc::Receiver<Finished<W>>) -> Self {
+        Results { waiting, pace: Pace::new(PERIOD) }
+    }
+}
+
+impl<W: Work> Results<W> {
+    /// The next group; empty when no more can come.
+    async fn gather(&mut self) -> Vec<Finished<W>> {
         let mut group = Vec::new();
-        {
-            let mut results = results.lock().await;
-            if results.recv_many(&mut group, GROUP).await == 0 {
-                return;
+        self.waiting.recv_many(&mut group, GROUP).await;
+        // More may come in while the pace is kept; a full group need not wait.
+        let rest = async {
+            while group.len() < GROUP {
+                let most = GROUP - group.len();
+                if self.waiting.recv_many(&mut group, most).await == 0 {
+                    return;
+                }
             }
+        };
+        let _ = tokio::time::timeout(self.pace.wait(), rest).await;
+        self.pace.begin();
+        group
+    }
+}
+
+/// Commits results until no more can come.
+pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
+    loop {
+        let mut group = results.gather().await;
+        if group.is_empty() {
+            return;
         }
         // One order of locks for all groups.
         group.sort_by_key(|it| it.claimed.lease);

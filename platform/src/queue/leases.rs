@@ -54,6 +54,10 @@ impl Leases {
         Guard { leases: self.clone(), lease, lost }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Renews all of them. Those that are lost have their calls given up.
     pub(super) async fn renew<W: Work>(&self, shared: &Shared<W>) -> Result<(), Failure> {
         let asked: Vec<(Lease, Option<i16>)> =

@@ -72,7 +72,7 @@ impl fmt::Display for Queue {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Most jobs under way at once in this process.
+    /// Most calls under way at once in this process. What waits for its commit is bounded besides.
     pub window: usize,
     /// Most jobs of one company under way at once, over all processes, unless `queue_limits` says otherwise. 0: no cap.
     pub company_cap: usize,

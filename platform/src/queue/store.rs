@@ -49,7 +49,8 @@ pub struct Enqueued {
 pub async fn prefer_indexes(tx: &Transaction<'_>) -> Result<(), Error> {
     const SETTINGS: &str =
         "select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-       set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)";
+       set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)";
     query(tx, SETTINGS, &[]).await.map(drop)
 }
 
@@ -199,7 +200,10 @@ pub(super) async fn release(tx: &Transaction<'_>, queue: Queue, leases: &[Lease]
     let (companies, keys, fences) = arrays(leases.iter());
     let rows = query(tx, include_str!("sql/release.sql"), &[&queue.name(), &companies, &keys, &fences]).await?;
     let lease = |row: &Row| Lease { company: CompanyId(row.get(0)), key: row.get(1), fence: row.get(2) };
-    Ok(rows.iter().map(lease).collect())
+    let held: Vec<Lease> = rows.iter().map(lease).collect();
+    let (companies, keys, _) = arrays(held.iter());
+    execute(tx, include_str!("sql/remove_leases.sql"), &[&queue.name(), &companies, &keys]).await?;
+    Ok(held)
 }
 
 /// Ends attempts whose leases were released in this transaction. Says whose jobs became ready by it.

@@ -4,7 +4,7 @@
 //! end for `drain_ms`; what is left is a lease that runs out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::circuit::{Change, Circuit, Circuits, Health};
 use super::claimer::Claimer;
+use super::commit::{self, Results};
 use super::fair::Fair;
 use super::job::{Claimed, Ending};
 use super::leases::{self, Guard, Leases};
 use super::store::{self, Ended};
 use super::work::{Performed, Work};
-use super::{Config, Wake, commit};
+use super::{Config, Wake};
 use crate::postgres::{Db, Failure};
 use crate::task::{self, Stop};
 use crate::telemetry::chain;
 use crate::{clock, metric};
 
-/// Transactions that commit results at once: one works while another waits for its flush.
-const COMMITTERS: usize = 2;
 /// How long a job waits that Postgres refuses to load or to end, and after how many attempts it is given up.
 const POSTPONED: (Duration, i32) = (Duration::from_secs(30), 10);
 
@@ -53,22 +52,51 @@ pub(super) struct Shared<W: Work> {
     pub(super) wake: Wake,
     pub(super) leases: Leases,
     pub(super) slots: Arc<Semaphore>,
+    /// Calls that have ended.
+    pub(super) ended: AtomicUsize,
+    /// Jobs that were claimed ahead and wait for a slot.
+    pub(super) ahead: AtomicUsize,
     fair: Mutex<Fair>,
     circuits: Mutex<Circuits>,
     began_at: Instant,
     renewed_ms: AtomicU64,
 }
 
-/// A result that waits for its commit; its slot and its lease are held until then.
+/// A result that waits for its commit; its lease is held until then, and its slot is free again.
 pub(super) struct Finished<W: Work> {
     pub(super) claimed: Claimed,
     pub(super) job: W::Job,
     pub(super) output: W::Output,
     pub(super) guard: Guard,
     pub(super) began_at: Instant,
-    /// Dropped in this order: who waits for the slot finds the company with one job less.
     pub(super) _share: Share<W>,
-    pub(super) _slot: OwnedSemaphorePermit,
+}
+
+/// A job's slot.
+pub(super) enum Slot<W: Work> {
+    /// It was free.
+    Taken(OwnedSemaphorePermit),
+    /// The job was claimed ahead of it.
+    Awaited(Ahead<W>),
+}
+
+impl<W: Work> Slot<W> {
+    /// Waits until it is free; nothing if the worker is gone.
+    pub(super) async fn free(self) -> Option<OwnedSemaphorePermit> {
+        match self {
+            Slot::Taken(slot) => Some(slot),
+            Slot::Awaited(ahead) => Arc::clone(&ahead.0.slots).acquire_owned().await.ok(),
+        }
+    }
+}
+
+/// A job that was claimed ahead, counted for as long as this lives.
+pub(super) struct Ahead<W: Work>(Arc<Shared<W>>);
+
+impl<W: Work> Drop for Ahead<W> {
+    fn drop(&mut self) {
+        self.0.ahead.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A job as fairness counts it: for as long as this lives.
@@ -127,11 +155,8 @@ impl<W: Work> Worker<W> {
         let ended = Stop::new();
         let renewing = task::spawn("lease renewal", leases::keep_renewing(Arc::clone(&shared), ended.clone()));
         let reclaiming = task::spawn("lease reclaim", leases::keep_reclaiming(Arc::clone(&shared), stop.clone()));
-        let (send, results) = mpsc::channel(config.window.min(4_096));
-        let results = Arc::new(tokio::sync::Mutex::new(results));
-        let committing: Vec<_> = (0..COMMITTERS)
-            .map(|_| task::spawn("results", commit::keep_committing(Arc::clone(&shared), Arc::clone(&results))))
-            .collect();
+        let (send, results) = mpsc::channel(config.window.min(commit::GROUP));
+        let committing = task::spawn("results", commit::keep_committing(Arc::clone(&shared), Results::from(results)));
         let mut claimer = Claimer::new(Arc::clone(&shared), send);
         claimer.run(&stop).await;
         claimer.drain(committing).await;
@@ -154,6 +179,8 @@ impl<W: Work> From<Worker<W>> for Shared<W> {
             fair: Mutex::new(Fair::new(config.company_cap())),
             circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
             slots: Arc::new(Semaphore::new(config.window)),
+            ended: AtomicUsize::new(0),
+            ahead: AtomicUsize::new(0),
             began_at: clock::instant(),
             renewed_ms: AtomicU64::new(0),
         }
@@ -161,6 +188,17 @@ impl<W: Work> From<Worker<W>> for Shared<W> {
 }
 
 impl<W: Work> Shared<W> {
+    /// A free slot, or the right to the next one.
+    pub(super) fn take_slot(self: &Arc<Self>) -> Slot<W> {
+        match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => Slot::Taken(slot),
+            Err(_) => {
+                self.ahead.fetch_add(1, Ordering::Relaxed);
+                Slot::Awaited(Ahead(Arc::clone(self)))
+            }
+        }
+    }
+
     pub(super) fn lease(&self) -> Duration {
         Duration::from_millis(self.config.lease_ms)
     }

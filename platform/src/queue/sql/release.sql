@@ -1,5 +1,11 @@
--- The first step of an end: the lease is given up, and only what is returned may have a result.
-delete from secretaria.jobs_running r
-using unnest($2::bigint[], $3::uuid[], $4::bigint[]) as k (company_id, job_key, fence)
-where r.company_id = k.company_id and r.queue = $1 and r.job_key = k.job_key and r.fence = k.fence
-returning r.company_id, r.job_key, r.fence
+-- The first step of an end: leases are held until the commit, and only those returned may have a result. Key by key, as in
+-- `settle`, whatever the planner believes of the table's size.
+select r.company_id, r.job_key, r.fence
+from unnest($2::bigint[], $3::uuid[], $4::bigint[]) as k (company_id, job_key, fence)
+cross join lateral (
+  select r.company_id, r.job_key, r.fence
+  from secretaria.jobs_running r
+  where r.company_id = k.company_id and r.queue = $1 and r.job_key = k.job_key and r.fence = k.fence
+  offset 0
+  for update of r
+) r

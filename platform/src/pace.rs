@@ -1,0 +1,66 @@
+//! Work that comes in small pieces, in rounds: a piece that comes long after the last round begins one at once; under load
+//! a round waits for what gathers, so that one transaction serves many.
+
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// The shortest time between the beginnings of two rounds.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    period: Duration,
+    began_at: Option<Instant>,
+}
+
+impl Pace {
+    /// No round has begun yet.
+    pub(crate) fn new(period: Duration) -> Self {
+        Pace { period, began_at: None }
+    }
+
+    /// How long the next round has to wait.
+    pub(crate) fn wait(&self) -> Duration {
+        self.began_at.map_or(Duration::ZERO, |it| self.period.saturating_sub(it.elapsed()))
+    }
+
+    /// Waits until the next round may begin.
+    pub(crate) async fn gather(&self) {
+        let wait = self.wait();
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// A round begins.
+    pub(crate) fn begin(&mut self) {
+        self.began_at = Some(clock::instant());
+    }
+}
+
+/// How often something happens, by the last tenth of a second or more.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    measured: Option<(Instant, usize)>,
+    per_s: f64,
+}
+
+impl Rate {
+    /// Notes how often it has happened so far.
+    pub(crate) fn measure(&mut self, times: usize) {
+        let now = clock::instant();
+        let Some((since, before)) = self.measured else {
+            self.measured = Some((now, times));
+            return;
+        };
+        let took = now.duration_since(since);
+        if took >= Duration::from_millis(100) {
+            self.per_s = times.saturating_sub(before) as f64 / took.as_secs_f64();
+            self.measured = Some((now, times));
+        }
+    }
+
+    /// How often it will happen in so long.
+    pub(crate) fn expected(&self, within: Duration) -> usize {
+        (self.per_s * within.as_secs_f64()) as usize
+    }
+}
