@@ -20,6 +20,12 @@ use super::rebalance::{Names, Rebalancing};
 use super::{Record, TopicPartition};
 use crate::clock;
 
+/// How long a full batch waits before fetching is paused. librdkafka drops what it had fetched ahead of a partition that is
+/// paused, and takes up to a second to have it again, so it is not for every batch.
+const PAUSED_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether a full batch can be handed over.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Records of one poll, in order per partition.
 pub type Batch = Vec<Record>;
 
@@ -113,6 +119,7 @@ impl Reader {
             read: Vec::new(),
             read_bytes: 0,
             read_since: None,
+            full_since: None,
             pending: Vec::new(),
             fatal: Fatal::No,
         };
@@ -197,6 +204,8 @@ where
     read_bytes: usize,
     /// When the first of them was read.
     read_since: Option<Instant>,
+    /// Since when they are a full batch that could not be handed over.
+    full_since: Option<Instant>,
     pending: Vec<Handback>,
     fatal: Fatal,
 }
@@ -215,8 +224,12 @@ where
     fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
             self.take_handbacks();
-            self.poll(self.idle());
-            while !self.is_full() && self.poll(Duration::ZERO) {}
+            if self.waits_shortly() {
+                std::thread::sleep(LOOK);
+            } else {
+                self.poll(self.idle());
+                while !self.is_full() && self.poll(Duration::ZERO) {}
+            }
             self.hand_over();
             self.keep_within_bounds();
         }
@@ -256,10 +269,17 @@ where
         if let Err(async_mpsc::error::TrySendError::Full(back)) = self.batches.try_send(std::mem::take(&mut self.read))
         {
             self.read = back;
+            self.full_since = self.is_full().then(|| self.full_since.unwrap_or_else(clock::instant));
         } else {
             self.read_bytes = 0;
             self.read_since = None;
+            self.full_since = None;
         }
+    }
+
+    /// Whether a full batch waits, and not for so long that the group must be told that we are alive.
+    fn waits_shortly(&self) -> bool {
+        self.is_full() && self.full_since.is_some_and(|it| it.elapsed() < PAUSED_AFTER)
     }
 
     /// How long a poll may wait for a record: shortly while a batch is due to be handed over.
@@ -282,7 +302,7 @@ where
 
     /// Stops fetching while a full batch waits, and goes on polling so that the group stays whole.
     fn keep_within_bounds(&mut self) {
-        let full = self.is_full();
+        let full = self.is_full() && !self.waits_shortly();
         // Whatever was assigned since the last look is not paused yet.
         let changed: Vec<TopicPartition> =
             self.shared.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
