@@ -9,7 +9,7 @@ use domain::{CompanyId, Topic, placement};
 use futures_util::future::join_all;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement};
 
 use crate::kafka::{Header, Outgoing, Producer};
 use crate::metric;
@@ -93,8 +93,9 @@ async fn hold_lock_and_publish(
     }
     tracing::info!("this process relays the outbox");
     client.batch_execute(PREFER_INDEXES).await?;
+    let statements = Statements { oldest: client.prepare(OLDEST).await?, delete: client.prepare(DELETE).await? };
     while !stop.is_cancelled() {
-        let round = publish_some(&client, producer, partitions, config).await?;
+        let round = publish_some(&client, &statements, producer, partitions, config).await?;
         if round.failed > 0 {
             tracing::warn!(rows = round.failed, "outbox rows stay for the next round: the broker did not confirm them");
             tokio::select! {
@@ -111,21 +112,39 @@ async fn hold_lock_and_publish(
     Ok(())
 }
 
+const OLDEST: &str = "
+    select company_id, outbox_id, topic, key, placed_by, spread, headers, payload
+    from secretaria.outbox
+    order by outbox_id
+    limit $1";
+
+/// Key by key, however few rows the planner believes there are: it may not read all of them and look for each among the keys.
+/// Rows are only ever inserted and deleted, so a row's ctid stands still.
+const DELETE: &str = "
+    delete from secretaria.outbox
+    where ctid = any (array(
+      select o.row_id
+      from unnest($1::bigint[], $2::bigint[]) as it (company_id, outbox_id)
+      cross join lateral (
+        select o.ctid as row_id
+        from secretaria.outbox o
+        where o.company_id = it.company_id and o.outbox_id = it.outbox_id
+        offset 0
+      ) o))";
+
+struct Statements {
+    oldest: Statement,
+    delete: Statement,
+}
+
 async fn publish_some(
     client: &Client,
+    statements: &Statements,
     producer: &Producer,
     partitions: u16,
     config: &Config,
 ) -> Result<Round, Failure> {
-    let rows = client
-        .query(
-            "select company_id, outbox_id, topic, key, placed_by, spread, headers, payload
-             from secretaria.outbox
-             order by outbox_id
-             limit $1",
-            &[&i64::from(config.batch_rows)],
-        )
-        .await?;
+    let rows = client.query(&statements.oldest, &[&i64::from(config.batch_rows)]).await?;
     // Handed over in order, so they lie in order; then all acknowledgements are awaited together.
     let published = join_all(rows.iter().map(|row| publish(row, producer, partitions))).await;
     let (mut companies, mut ids) = (Vec::new(), Vec::new());
@@ -148,23 +167,7 @@ async fn publish_some(
         }
     }
     if !ids.is_empty() {
-        client
-            .execute(
-                // Key by key, however few rows the planner believes there are: it may not read all of them and look for
-                // each among the keys. Rows are only ever inserted and deleted, so a row's ctid stands still.
-                "delete from secretaria.outbox
-                 where ctid = any (array(
-                   select o.row_id
-                   from unnest($1::bigint[], $2::bigint[]) as it (company_id, outbox_id)
-                   cross join lateral (
-                     select o.ctid as row_id
-                     from secretaria.outbox o
-                     where o.company_id = it.company_id and o.outbox_id = it.outbox_id
-                     offset 0
-                   ) o))",
-                &[&companies, &ids],
-            )
-            .await?;
+        client.execute(&statements.delete, &[&companies, &ids]).await?;
     }
     Ok(round)
 }
