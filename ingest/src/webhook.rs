@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -18,7 +19,7 @@ use domain::EventId;
 use metrics::{Histogram, counter, histogram};
 use platform::health::Readiness;
 use platform::kafka::Producer;
-use platform::request::REQUEST_ID;
+use platform::request::RequestId;
 use platform::trace::Traceparent;
 use platform::{clock, metric, task};
 
@@ -71,13 +72,14 @@ impl IntoResponse for Accepted {
 async fn answer(State(door): State<Arc<Door>>, request: Request) -> Response {
     let began = clock::instant();
     let (head, body) = request.into_parts();
-    let result = receive(&door.ingest, &head.headers, body, began).await;
+    let result = receive(&door.ingest, &head, body, began).await;
     door.latency.record(began.elapsed().as_secs_f64());
     result.into_response()
 }
 
-async fn receive(ingest: &Ingest, headers: &HeaderMap, body: Body, began: Instant) -> Result<Accepted, Rejection> {
-    let refuse = |rejection, company: Option<&Company>| refused(rejection, company, headers, began);
+async fn receive(ingest: &Ingest, head: &Parts, body: Body, began: Instant) -> Result<Accepted, Rejection> {
+    let headers = &head.headers;
+    let refuse = |rejection, company: Option<&Company>| refused(rejection, company, head, began);
     if !ingest.readiness.is_open() {
         return Err(refuse(Unavailable::ShuttingDown.into(), None));
     }
@@ -174,10 +176,10 @@ fn over_the_cap(problem: &axum::Error) -> bool {
 }
 
 /// Counts and logs a refusal, and passes it on.
-fn refused(rejection: Rejection, company: Option<&Company>, headers: &HeaderMap, began: Instant) -> Rejection {
+fn refused(rejection: Rejection, company: Option<&Company>, head: &Parts, began: Instant) -> Rejection {
     let company = company.map_or(0, |it| it.id.0);
     reject(company, rejection.outcome());
-    let correlation_id = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let correlation_id = head.extensions.get().map_or("", RequestId::as_str);
     let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (status, reason) = (rejection.status().as_u16(), rejection.outcome());
     tracing::info!(correlation_id, company_id = company, status, reason, duration_us, "hook rejected");

@@ -8,10 +8,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use ingest::{Companies, Config, Ingest, routes};
 use platform::health::Readiness;
+use platform::http::Answers;
 use platform::kafka::{self, Producer};
 use platform::request::{RequestIds, answered_in_one_shape};
 use serde_json::Value;
-use tower::ServiceExt;
 
 #[tokio::test]
 async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
@@ -30,7 +30,7 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
     };
     let routes = answered_in_one_shape(routes(ingest), RequestIds::of_process([7; 8]));
     let hook = Request::builder().method("POST").uri("/webhook/whaticket").header("x-request-id", "mine-1");
-    let response = routes.oneshot(hook.body(Body::from("{}")).unwrap()).await.unwrap();
+    let response = routes.answer(hook.body(Body::from("{}")).unwrap()).await;
 
     let (head, body) = response.into_parts();
     let body: Value = serde_json::from_slice(&to_bytes(body, 4_096).await.unwrap()).unwrap();

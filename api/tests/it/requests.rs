@@ -9,9 +9,9 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::routing::post;
 use domain::CompanyId;
+use platform::http::Answers;
 use platform::request::{RequestIds, answered_in_one_shape};
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use crate::database::{Database, now, without_postgres};
 
@@ -27,7 +27,7 @@ async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> Answer
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let routes = answered_in_one_shape(routes(api.clone()), RequestIds::of_process([7; 8]));
-    let response = routes.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let response = routes.answer(request.body(Body::empty()).unwrap()).await;
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap();
     assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store", "{path}");
@@ -270,7 +270,7 @@ async fn other_rooms_can_serve_beside_us() {
         ("GET", "/api/agenda", StatusCode::NOT_FOUND),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        assert_eq!(together.clone().oneshot(request).await.unwrap().status(), expected, "{path}");
+        assert_eq!(together.answer(request).await.status(), expected, "{path}");
     }
 }
 

@@ -7,56 +7,58 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::Peer;
 use super::stream::PatientStream;
-use crate::task::Stop;
+use super::{Answers, Peer, ServerState};
 use crate::telemetry::chain;
 
 /// The most bytes a request's line and headers may have.
 const HEADER_BYTES: usize = 64 * 1024;
 
 /// What a connection needs to know.
-pub(super) struct Connection {
-    pub(super) routes: Router,
+pub(super) struct Connection<A> {
+    pub(super) routes: A,
     pub(super) peer: Peer,
     pub(super) header_timeout: Duration,
-    /// Whether a new connection waits for this one or another to close.
-    pub(super) is_full: watch::Receiver<bool>,
-    pub(super) stop: Stop,
+    pub(super) state: watch::Receiver<ServerState>,
 }
 
-/// What is known of a connection's requests.
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    /// Whether there has been one.
-    has_served: Arc<AtomicBool>,
+/// What a connection's requests share.
+struct Shared<A> {
+    routes: A,
+    peer: Peer,
+    state: watch::Receiver<ServerState>,
+    /// Whether there has been a request.
+    has_served: AtomicBool,
     /// Whether the latest has a body that was not read to its end.
     is_unread: Arc<AtomicBool>,
 }
 
-impl Connection {
+impl<A: Answers> Connection<A> {
     /// Serves until the peer leaves, a limit is passed, or the server stops and the request under way has its answer.
     pub(super) async fn serve(self, stream: TcpStream) {
-        let Connection { routes, peer, header_timeout, mut is_full, stop } = self;
-        let progress = Progress::default();
-        let stream = PatientStream::new(stream, Arc::clone(&progress.is_unread));
-        let routes = TowerToHyperService::new(routes);
+        let Connection { routes, peer, header_timeout, mut state } = self;
+        let shared = Arc::new(Shared {
+            routes,
+            peer,
+            state: state.clone(),
+            has_served: AtomicBool::default(),
+            is_unread: Arc::default(),
+        });
+        let stream = PatientStream::new(stream, Arc::clone(&shared.is_unread));
         let service = {
-            let (progress, is_full) = (progress.clone(), is_full.clone());
-            service_fn(move |request| answer(routes.clone(), request, peer, progress.clone(), is_full.clone()))
+            let shared = Arc::clone(&shared);
+            service_fn(move |request| answer(Arc::clone(&shared), request))
         };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEADER_BYTES);
@@ -70,11 +72,12 @@ impl Connection {
                     }
                     return;
                 }
-                () = stop.cancelled(), if !is_last => is_last = true,
-                Ok(()) = is_full.changed(), if !is_last => {
+                Ok(()) = state.changed(), if !is_last => is_last = match *state.borrow_and_update() {
+                    ServerState::Open => false,
                     // One whose first request is still on its way would be closed without an answer.
-                    is_last = *is_full.borrow_and_update() && progress.has_served.load(Ordering::Relaxed);
-                }
+                    ServerState::Full => shared.has_served.load(Ordering::Relaxed),
+                    ServerState::Stopped => true,
+                },
             }
             if is_last {
                 connection.as_mut().graceful_shutdown();
@@ -83,23 +86,19 @@ impl Connection {
     }
 }
 
-async fn answer(
-    routes: TowerToHyperService<Router>,
-    request: Request<Incoming>,
-    peer: Peer,
-    progress: Progress,
-    is_full: watch::Receiver<bool>,
-) -> Result<Response<Body>, Infallible> {
-    progress.has_served.store(true, Ordering::Relaxed);
+async fn answer<A: Answers>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    // Later ones learn from the connection that it is to be their last.
+    let is_first = !shared.has_served.swap(true, Ordering::Relaxed);
     let (head, incoming) = request.into_parts();
-    progress.is_unread.store(!incoming.is_end_stream(), Ordering::Relaxed);
-    let body = Body::new(Watched { incoming, is_unread: Arc::clone(&progress.is_unread) });
+    shared.is_unread.store(!incoming.is_end_stream(), Ordering::Relaxed);
+    let body = Body::new(Watched { incoming, is_unread: Arc::clone(&shared.is_unread) });
     let mut request = Request::from_parts(head, body);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    let mut response = routes.call(request).await?;
+    request.extensions_mut().insert(ConnectInfo(shared.peer));
+    let mut response = shared.routes.answer(request).await;
     // What is left of a body would have to be read before the next request; the stream sees to it that the peer can
     // read this answer all the same.
-    if progress.is_unread.load(Ordering::Relaxed) || *is_full.borrow() {
+    let is_last = is_first && *shared.state.borrow() == ServerState::Full;
+    if is_last || shared.is_unread.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -14,13 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use axum::serve::Listener;
 use metrics::gauge;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 use crate::secret::SecretText;
 use crate::task::{self, Stop};
@@ -74,10 +76,25 @@ impl Config {
     }
 }
 
+/// What answers requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one.
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl Answers for Router {
+    async fn answer(&self, request: Request) -> Response {
+        match self.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
 /// Serves until stopped; then accepts nothing new and lets requests end for `drain_ms`.
-pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, stop: Stop) {
-    let (full, is_full) = watch::channel(false);
-    let room = Room { permits: Arc::new(Semaphore::new(config.connections)), full };
+pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Config, stop: Stop) {
+    let room =
+        Room { permits: Arc::new(Semaphore::new(config.connections)), state: watch::Sender::new(ServerState::Open) };
     let open = TaskTracker::new();
     loop {
         let accepted = async {
@@ -94,8 +111,7 @@ pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, s
             routes: routes.clone(),
             peer: Peer(peer),
             header_timeout: Duration::from_millis(config.header_timeout_ms),
-            is_full: is_full.clone(),
-            stop: stop.clone(),
+            state: room.state.subscribe(),
         };
         task::spawn_connection(open.track_future(async move {
             gauge!(metric::HTTP_CONNECTIONS).increment(1.0);
@@ -105,6 +121,7 @@ pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, s
         }));
     }
     drop(listener);
+    room.state.send_replace(ServerState::Stopped);
     open.close();
     if tokio::time::timeout(Duration::from_millis(config.drain_ms), open.wait()).await.is_err() {
         tracing::warn!("stopped with requests under way");
@@ -114,8 +131,18 @@ pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, s
 /// How many more connections may be open.
 struct Room {
     permits: Arc<Semaphore>,
-    /// True while a new connection waits for another to close.
-    full: watch::Sender<bool>,
+    state: watch::Sender<ServerState>,
+}
+
+/// What connections have to know of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServerState {
+    /// It has room.
+    Open,
+    /// A new connection waits for another to close.
+    Full,
+    /// Nothing new is accepted.
+    Stopped,
 }
 
 impl Room {
@@ -124,9 +151,9 @@ impl Room {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Some(permit);
         }
-        self.full.send_replace(true);
+        self.state.send_replace(ServerState::Full);
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        self.full.send_replace(false);
+        self.state.send_replace(ServerState::Open);
         permit
     }
 }

@@ -1,24 +1,23 @@
 //! Ids, and errors in one shape, around any routes.
 
-use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use super::*;
 
-fn routes() -> Router {
+fn routes() -> InOneShape {
     let ours = || Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", "limit: too large").with_field(Some("limit"));
     let routes = Router::new()
         .route("/ours", get(move || async move { ours() }))
         .route("/query", get(|_: Query<Vec<(String, u8)>>| async { "fine" }))
         .route("/json", post(|_: Json<u8>| async { "fine" }).layer(DefaultBodyLimit::max(8)))
         .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ok": false}))) }))
-        .route("/seen", get(|headers: HeaderMap| async move { headers["x-request-id"].to_str().unwrap().to_owned() }))
+        .route("/seen", get(|id: Extension<RequestId>| async move { id.as_str().to_owned() }))
         .route("/bare", get(|| async { StatusCode::INTERNAL_SERVER_ERROR.into_response() }));
     answered_in_one_shape(routes, RequestIds::of_process([0xab; 8]))
 }
@@ -28,7 +27,7 @@ async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &'static 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = routes().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let response = routes().answer(request.body(Body::from(body)).unwrap()).await;
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 1 << 16).await.unwrap();
     let read = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
