@@ -227,9 +227,9 @@ async fn claim_times(args: &Args, base: &Settings, report: &mut Report) -> anyho
 }
 
 async fn quiet_beside_flood(args: &Args, base: &Settings, report: &mut Report) -> anyhow::Result<()> {
-    let bench = quiet::Bench::new(Site::create(base, "quiet", 12).await?, 512).await?;
+    let bench = quiet::Bench::new(Site::create(base, "quiet", 12).await?, 512, args.flood).await?;
     for number in 1..=args.rounds {
-        let round = bench.round(Duration::from_secs(args.seconds * 2), args.flood).await?;
+        let round = bench.round(Duration::from_secs(args.seconds * 2)).await?;
         println!(
             "quiet company, round {number} of {}: p99 {:.0} ms beside a flood, {:.0} ms alone",
             args.rounds, round.beside_ms, round.alone_ms

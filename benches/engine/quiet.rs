@@ -24,12 +24,17 @@ pub(crate) const FLOOD: usize = 20_000;
 /// Messages of the flooding company before anything is measured.
 const USED: usize = 2_000;
 
+/// How long it may take until all is answered.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A site with two companies that share no partition, and their contacts.
 pub(crate) struct Bench {
     site: Site,
     quiet: CompanyId,
     of_quiet: Arc<Load>,
     flooding: CompanyId,
+    /// One contact per message of a flood: no two messages of a flood share a lane.
+    of_flood: Load,
     window: usize,
 }
 
@@ -44,14 +49,15 @@ pub(crate) struct Round {
 
 impl Bench {
     /// Makes the companies; the flood is `flood` messages a round.
-    pub(crate) async fn new(site: Site, window: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn new(site: Site, window: usize, flood: usize) -> anyhow::Result<Self> {
         let companies = site.add_companies(20).await?;
         let quiet = companies[0];
         let all = Load::new(&site.settings.kafka, &companies, 1)?;
         let flooding =
             *companies.iter().find(|it| !all.meet(quiet, **it)).context("all companies share a partition")?;
         let of_quiet = Arc::new(Load::new(&site.settings.kafka, &[quiet], 1_000)?);
-        let bench = Bench { site, quiet, of_quiet, flooding, window };
+        let of_flood = Load::new(&site.settings.kafka, &[flooding], flood)?;
+        let bench = Bench { site, quiet, of_quiet, flooding, of_flood, window };
         bench.use_it().await?;
         Ok(bench)
     }
@@ -60,16 +66,15 @@ impl Bench {
     async fn use_it(&self) -> anyhow::Result<()> {
         let model = Model::start(Arc::clone(&self.of_quiet)).await?;
         let process = self.site.start("reply", self.window, &model.url())?;
-        let of_flood = Load::new(&self.site.settings.kafka, &[self.flooding], USED)?;
-        (0..USED).for_each(|it| of_flood.write(it));
-        of_flood.flush()?;
-        self.until(self.flooding, of_flood.sent()).await?;
+        (0..USED.min(self.of_flood.contacts())).for_each(|it| self.of_flood.write(it));
+        self.of_flood.flush()?;
+        self.until(self.flooding, self.of_flood.sent()).await?;
         process.stop().await?;
         Ok(self.site.root.batch_execute("analyze").await?)
     }
 
     /// One round: so long alone, then beside a flood until it is over.
-    pub(crate) async fn round(&self, alone: Duration, flood: usize) -> anyhow::Result<Round> {
+    pub(crate) async fn round(&self, alone: Duration) -> anyhow::Result<Round> {
         let model = Model::start(Arc::clone(&self.of_quiet)).await?;
         let mut process = self.site.start("reply", self.window, &model.url())?;
         // The first message waits for the start.
@@ -81,19 +86,19 @@ impl Bench {
             self.watch_a_second(&mut watch).await?;
         }
         let alone_ms = watch.p99_ms()?;
-        let of_flood = Load::new(&self.site.settings.kafka, &[self.flooding], flood)?;
-        let before = self.turns_of(self.flooding).await?;
-        (0..flood).for_each(|it| of_flood.write(it));
+        (0..self.of_flood.contacts()).for_each(|it| self.of_flood.write(it));
+        let (flooded, deadline) = (i64::try_from(self.of_flood.sent())?, clock::instant() + PATIENCE);
         let mut watch = Watch::default();
-        while self.turns_of(self.flooding).await? < before + i64::try_from(flood)? {
+        while self.turns_of(self.flooding).await? < flooded {
             process.must_run()?;
+            ensure!(clock::instant() < deadline, "the flood does not end");
             self.watch_a_second(&mut watch).await?;
         }
-        of_flood.flush()?;
+        self.of_flood.flush()?;
         self.until(self.quiet, self.of_quiet.sent()).await?;
         let beside_ms = watch.p99_ms()?;
         process.stop().await?;
-        self.check(before + i64::try_from(flood)?).await?;
+        self.check(flooded).await?;
         Ok(Round { beside_ms, alone_ms })
     }
 
@@ -122,7 +127,7 @@ impl Bench {
     }
 
     async fn until(&self, company: CompanyId, turns: u64) -> anyhow::Result<()> {
-        let deadline = clock::instant() + Duration::from_secs(60);
+        let deadline = clock::instant() + PATIENCE;
         while self.turns_of(company).await? < i64::try_from(turns)? {
             ensure!(clock::instant() < deadline, "a company's turns do not end");
             tokio::time::sleep(Duration::from_millis(50)).await;

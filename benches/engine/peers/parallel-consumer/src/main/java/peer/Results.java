@@ -16,10 +16,10 @@ import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
 import org.postgresql.PGConnection;
 
-/** Results become commits, in groups: two threads, each with at most 64 results in a transaction, as ours are grouped. */
+/** Results become commits, in groups: one thread, with at most 128 results in a transaction, as ours are grouped. */
 final class Results {
-    private static final int GROUP = 64;
-    private static final int COMMITTERS = 2;
+    private static final int GROUP = 128;
+    private static final int COMMITTERS = 1;
 
     private record Waiting(Turn turn, Promise<Void> committed) {}
 
