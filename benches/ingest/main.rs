@@ -14,6 +14,7 @@ mod hooks;
 mod report;
 mod servers;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ struct Args {
     /// Companies that send.
     #[arg(long, default_value_t = 50)]
     companies: usize,
+    /// Another build's `secretaria`, to be measured in the place of the bare handler.
+    #[arg(long, env = "SECRETARIA_BENCH_AGAINST")]
+    against: Option<PathBuf>,
     /// Be the bare server instead.
     #[arg(long)]
     bare: bool,
@@ -77,18 +81,33 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let settings = Settings::load(None)?;
     let mut producers = Producers::register(&settings, args.companies).context("is this dev/bench.sh ingest?")?;
     let ends = EndOffsets::of(&settings);
-    let (bare, real) = (Server::bare()?, Server::real(&settings)?);
+    let (bare, real) = match &args.against {
+        Some(program) => (Server::other_build(program, &settings)?, Server::real(&settings)?),
+        None => (Server::bare()?, Server::real(&settings)?),
+    };
+    let copies = if args.against.is_some() { 2 } else { 1 };
+    if copies == 2 {
+        bare.until_it_accepts(|| producers.sign(1))?;
+    }
     let before = ends.sum()?;
     real.until_it_accepts(|| producers.sign(1))?;
 
     let mut accepted = 1;
+    let mut is_first = false;
     let mut report = Report::default();
     let mut warm_up = WARM_UP;
     let mut both = |hooks: Hooks, connections| {
         let hooks = Arc::new(hooks);
         accepted += hooks.len();
+        // Whoever comes second finds the machine as the first has left it: in turns.
+        is_first = !is_first;
+        let first = if is_first { Some(client::run(&real, &hooks, connections)?) } else { None };
         let bare = client::run(&bare, &hooks, connections)?;
-        anyhow::Ok(Pair { bare, real: client::run(&real, &hooks, connections)? })
+        let real = match first {
+            Some(real) => real,
+            None => client::run(&real, &hooks, connections)?,
+        };
+        anyhow::Ok(Pair { bare, real })
     };
     for &connections in &args.connections {
         both(producers.sign(std::mem::replace(&mut warm_up, WARM_UP_AGAIN)), connections)?;
@@ -98,9 +117,10 @@ fn measure(args: &Args) -> anyhow::Result<()> {
             report.add(connections, pair);
         }
     }
-    let grown = ends.sum()? - before;
-    ensure!(usize::try_from(grown)? == accepted, "{accepted} hooks were accepted and the topic grew by {grown}");
-    println!("{accepted} hooks were accepted, and the topic grew by as many");
+    let grown = usize::try_from(ends.sum()? - before)?;
+    let expected = 1 + (accepted - 1) * copies;
+    ensure!(grown == expected, "{expected} hooks were accepted and the topic grew by {grown}");
+    println!("{expected} hooks were accepted, and the topic grew by as many");
     let rss_mb = real.peak_memory_mb()?;
     real.stop()?.must_name_every_hook(accepted)?;
     println!("{}", report.line(rss_mb)?);

@@ -1,9 +1,10 @@
 //! The two servers as processes of their own: started, watched through `/proc`, ended with us however we end.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -55,11 +56,26 @@ impl Server {
 
     /// `secretaria ingest` as it is built for production, its log in a file.
     pub(crate) fn real(settings: &Settings) -> anyhow::Result<Self> {
-        let path = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/bench-ingest.log"));
-        let log = File::create(&path)?;
-        let process = dying_with_us(env!("CARGO_BIN_EXE_secretaria").as_ref()).arg("ingest").stderr(log).spawn()?;
+        Self::ingest(env!("CARGO_BIN_EXE_secretaria").as_ref(), settings, settings.http.listen)
+    }
+
+    /// `secretaria ingest` of another build, on the next port.
+    pub(crate) fn other_build(program: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        let mut listen = settings.http.listen;
+        listen.set_port(listen.port() + 1);
+        Self::ingest(program.as_os_str(), settings, listen)
+    }
+
+    fn ingest(program: &OsStr, settings: &Settings, listen: SocketAddr) -> anyhow::Result<Self> {
+        let path = PathBuf::from(format!("{}/bench-ingest-{}.log", env!("CARGO_TARGET_TMPDIR"), listen.port()));
+        let process = dying_with_us(program)
+            .arg("ingest")
+            .env("SECRETARIA__HTTP__LISTEN", listen.to_string())
+            .stderr(File::create(&path)?)
+            .spawn()
+            .with_context(|| program.display().to_string())?;
         let says_everything = settings.telemetry.log == telemetry::Config::default().log;
-        Ok(Server { process, address: settings.http.listen, kind: Kind::Real { log: path, says_everything } })
+        Ok(Server { process, address: listen, kind: Kind::Real { log: path, says_everything } })
     }
 
     /// Sends hooks one by one until one is accepted: then the companies are known and the broker answers.
@@ -147,7 +163,7 @@ impl Log {
 }
 
 /// A command that is killed with the thread that starts it, even if that is killed itself.
-fn dying_with_us(program: &std::ffi::OsStr) -> Command {
+fn dying_with_us(program: &OsStr) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null());
     command
