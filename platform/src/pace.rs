@@ -64,3 +64,35 @@ impl Rate {
         (self.per_s * within.as_secs_f64()) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_alone_does_not_wait_and_what_follows_does() {
+        let mut pace = Pace::new(Duration::from_secs(60));
+        assert_eq!(pace.wait(), Duration::ZERO);
+        pace.begin();
+        assert!(pace.wait() > Duration::from_secs(50));
+        let mut past = Pace::new(Duration::ZERO);
+        past.begin();
+        assert_eq!(past.wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_span() {
+        let mut rate = Rate::default();
+        rate.measure(1_000);
+        assert_eq!(rate.expected(Duration::from_secs(1)), 0, "nothing is known yet");
+        let ago = |rate: &mut Rate, times| rate.measured = Some((clock::instant() - Duration::from_secs(2), times));
+        ago(&mut rate, 1_000);
+        rate.measure(1_200);
+        assert!((90..=100).contains(&rate.expected(Duration::from_secs(1))));
+        rate.measure(9_000);
+        assert!(rate.expected(Duration::from_secs(1)) <= 100, "too soon to be measured again");
+        ago(&mut rate, 1_200);
+        rate.measure(1_200);
+        assert_eq!(rate.expected(Duration::from_secs(1)), 0);
+    }
+}

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 pub use tokio_postgres::types::ToSql;
 pub use tokio_postgres::{Client, Error, Row};
 
@@ -108,6 +109,12 @@ impl Failure {
             Failure::Refused(_) => true,
             Failure::Pool(_) | Failure::Build(_) => false,
         }
+    }
+
+    /// Whether something was waited for in vain: a lock (55P03), or whatever a statement was cancelled for (57014).
+    pub fn is_a_wait(&self) -> bool {
+        let Failure::Statement(error) = self else { return false };
+        error.code().is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED)
     }
 
     /// Whether one record may be the reason, if it fails alone again and again while others go in.

@@ -76,7 +76,7 @@ impl<W: Work> Claimer<W> {
 
     pub(super) async fn run(&mut self, stop: &Stop) {
         loop {
-            let wait = match self.step().await {
+            let wait = match self.step(stop).await {
                 Ok(wait) => wait,
                 Err(problem) => {
                     tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres");
@@ -95,7 +95,7 @@ impl<W: Work> Claimer<W> {
     }
 
     /// Looks once; says how long nothing needs to be looked at.
-    async fn step(&mut self) -> Result<Duration, Failure> {
+    async fn step(&mut self, stop: &Stop) -> Result<Duration, Failure> {
         while let Some(ended) = self.calls.try_join_next() {
             log_panic::<W>(ended);
         }
@@ -107,7 +107,7 @@ impl<W: Work> Claimer<W> {
         if self.next_due.is_some_and(|it| it <= clock::instant()) {
             self.promote().await?;
         }
-        let claimed = self.claim().await?;
+        let claimed = self.claim(stop).await?;
         gauge!(metric::RUNNER_IN_FLIGHT, "processor" => W::QUEUE.name())
             .set((self.shared.config.window - self.shared.slots.available_permits()) as f64);
         let until_sweep = sweep.saturating_sub(self.swept_at.map_or(Duration::ZERO, |it| it.elapsed()));
@@ -191,14 +191,14 @@ impl<W: Work> Claimer<W> {
     /// How many jobs may be claimed: one for each free slot, and for those that calls will have left by the time the claim is
     /// through.
     fn free(&self) -> usize {
-        let ahead = self.rate.expected(AHEAD).min(self.shared.config.window / 4);
-        let waiting = self.shared.ahead.load(Ordering::Relaxed);
+        let ahead = if W::CLAIMS_AHEAD { self.rate.expected(AHEAD).min(self.shared.config.window / 4) } else { 0 };
+        let waiting = self.shared.waiting_for_slot.load(Ordering::Relaxed);
         (self.shared.slots.available_permits() + ahead).saturating_sub(waiting)
     }
 
     /// Claims for the free slots; says how many jobs that brought.
-    async fn claim(&mut self) -> Result<usize, Failure> {
-        self.rate.measure(self.shared.ended.load(Ordering::Relaxed));
+    async fn claim(&mut self, stop: &Stop) -> Result<usize, Failure> {
+        self.rate.measure(self.shared.calls_ended.load(Ordering::Relaxed));
         if self.free() == 0 {
             return Ok(0);
         }
@@ -224,7 +224,7 @@ impl<W: Work> Claimer<W> {
                 tx.commit().await?;
                 self.careful = false;
                 self.note(&offers, &claimed, &starting, free);
-                self.start(starting);
+                self.start(starting, stop);
                 ready.into_iter().for_each(|company| self.add(company));
                 if let Some(due) = held_for.map(|it| clock::instant() + it) {
                     self.next_due = Some(self.next_due.map_or(due, |it| it.min(due)));
@@ -319,25 +319,25 @@ impl<W: Work> Claimer<W> {
         }
     }
 
-    fn start(&mut self, starting: Vec<Starting<W>>) {
+    fn start(&mut self, starting: Vec<Starting<W>>, stop: &Stop) {
         for Starting { claimed, job, known, admitted } in starting {
             let Some(results) = self.results.clone() else { return };
             let shared = Arc::clone(&self.shared);
             let call = Call::new();
             let guard = shared.leases.hold(claimed.lease, call.clone());
-            let slot = shared.take_slot();
+            let (slot, stop) = (shared.take_slot(), stop.clone());
             self.calls.spawn(async move {
                 let share = Share { shared: Arc::clone(&shared), company: claimed.company() };
+                let Some(slot) = slot.free(&stop).await else { return shared.give_back(&claimed).await };
                 let called = async {
-                    let slot = slot.free().await;
                     let began_at = clock::instant();
                     let output = match known {
                         Some(output) => output,
                         None => shared.work.call(&claimed, &job, &call).await,
                     };
-                    (slot, began_at, output)
+                    (began_at, output)
                 };
-                let (slot, began_at, output) = tokio::select! {
+                let (began_at, output) = tokio::select! {
                     called = called => called,
                     () = guard.lost.cancelled() => {
                         let (company_id, job) = (claimed.company().0, claimed.lease.key);
@@ -349,7 +349,7 @@ impl<W: Work> Claimer<W> {
                 // The channel is closed only when nothing is committed any more.
                 let Ok(place) = results.reserve().await else { return };
                 drop(slot);
-                shared.ended.fetch_add(1, Ordering::Relaxed);
+                shared.calls_ended.fetch_add(1, Ordering::Relaxed);
                 place.send(Finished { claimed, job, output, guard, began_at, _share: share });
             });
         }

@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::job::{Ending, Lease};
 use super::store::{self, Ended};
 use super::work::{Performed, Work};
 use super::worker::{Finished, Shared};
 use crate::pace::Pace;
-use crate::postgres::Failure;
+use crate::postgres::{Failure, execute};
 use crate::task;
 use crate::telemetry::chain;
 
-/// Most results in one transaction, and most that wait for it: a result waits for at most two commits.
+/// Most results in one transaction, and most that wait for the next one; further ones wait in their calls' slots.
 pub(super) const GROUP: usize = 128;
 /// Groups follow one another by this, unless one is full.
 const PERIOD: Duration = Duration::from_millis(25);
 /// A group that fails so often for reasons of the server is committed one by one: a deadlock ends that way.
 const GROUP_TRIES: usize = 3;
+/// Most groups that are committed one by one at once.
+const ALONE: usize = 4;
+/// How long a commit waits for another transaction's lock.
+const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 
 /// Where results wait for their commit.
 pub(super) struct Results<W: Work> {
@@ -57,76 +62,123 @@ impl<W: Work> Results<W> {
     }
 }
 
-/// Commits results until no more can come.
+/// Commits results until no more can come. What a group leaves is committed beside the groups that follow: a lock that
+/// one company's result waits for holds up nobody else's.
 pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
+    let mut alone = JoinSet::new();
     loop {
         let mut group = results.gather().await;
         if group.is_empty() {
-            return;
+            break;
         }
         // One order of locks for all groups.
         group.sort_by_key(|it| it.claimed.lease);
         // A task of its own: a panic in it costs its results their leases, and nothing else.
-        let shared = Arc::clone(&shared);
-        let committed = task::spawn("commit", async move { commit_group(&shared, group).await }).await;
-        if let Err(problem) = committed {
-            tracing::error!(queue = %W::QUEUE, error = chain(&problem), "results were not committed: their leases run out");
+        let committing = Arc::clone(&shared);
+        let left = match task::spawn("commit", async move { commit_group(&committing, group).await }).await {
+            Ok(left) => left,
+            Err(problem) => {
+                log_panic::<W>(&problem);
+                continue;
+            }
+        };
+        while alone.len() >= ALONE
+            && let Some(ended) = alone.join_next().await
+        {
+            ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
         }
+        if !left.is_empty() {
+            let shared = Arc::clone(&shared);
+            alone.spawn(async move { commit_one_by_one(&shared, left).await });
+        }
+    }
+    while let Some(ended) = alone.join_next().await {
+        ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
     }
 }
 
-async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) {
+fn log_panic<W: Work>(problem: &tokio::task::JoinError) {
+    tracing::error!(queue = %W::QUEUE, error = chain(problem), "results were not committed: their leases run out");
+}
+
+/// Commits a group, or gives it back to be committed one by one.
+async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> Vec<Finished<W>> {
     let mut wait = Duration::from_millis(20);
     for _ in 0..GROUP_TRIES {
         match commit(shared, &group).await {
-            Ok(endings) => return report(shared, group, &endings),
+            Ok(endings) => {
+                report(shared, group, &endings);
+                return Vec::new();
+            }
             Err(problem) if problem.blames_the_data() => break,
-            Err(problem) => warn_of::<W>(&problem),
+            Err(problem) => {
+                warn_of::<W>(&problem);
+                if problem.is_a_wait() {
+                    break;
+                }
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    for one in group {
-        commit_alone(shared, one).await;
-    }
+    group
 }
 
 /// Pauses stay below the claimer's own, so that results come before new claims.
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
-async fn commit_alone<W: Work>(shared: &Shared<W>, mut result: Finished<W>) {
+/// Commits results one by one, round after round, until none is left.
+async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) {
+    let mut left: Vec<Alone<W>> = group.into_iter().map(|result| Alone { result, was_refused: false }).collect();
     let mut wait = Duration::from_millis(20);
-    let mut refused = false;
     loop {
-        let group = std::slice::from_ref(&result);
-        match commit(shared, group).await {
-            Ok(endings) => return report(shared, vec![result], &endings),
-            Err(problem) if problem.blames_the_data() => {
-                let performed = result.performed();
-                match shared.work.refused(&performed, &problem).filter(|_| !refused) {
-                    Some(output) => {
-                        tracing::error!(
-                            queue = %W::QUEUE, company_id = result.claimed.company().0, job = %result.claimed.lease.key,
-                            error = chain(&problem), "postgres refuses the result: another one is stored"
-                        );
-                        result.output = output;
-                        refused = true;
-                        continue;
-                    }
-                    None => match shared.postpone(&result.claimed, &problem).await {
-                        Ok(()) => return,
-                        Err(problem) => warn_of::<W>(&problem),
-                    },
-                }
-            }
-            Err(problem) => warn_of::<W>(&problem),
+        let mut again = Vec::new();
+        for alone in left {
+            again.extend(commit_alone(shared, alone).await);
         }
-        if result.guard.lost.is_cancelled() {
+        if again.is_empty() {
             return;
         }
+        left = again;
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
+}
+
+/// A result that is committed by itself.
+struct Alone<W: Work> {
+    result: Finished<W>,
+    /// Whether Postgres refused the first one, and another one takes its place.
+    was_refused: bool,
+}
+
+/// Tries once; gives back what is to be tried again.
+async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: Alone<W>) -> Option<Alone<W>> {
+    let result = &mut alone.result;
+    match commit(shared, std::slice::from_ref(result)).await {
+        Ok(endings) => {
+            report(shared, vec![alone.result], &endings);
+            return None;
+        }
+        Err(problem) if problem.blames_the_data() => {
+            match shared.work.refused(&result.performed(), &problem).filter(|_| !alone.was_refused) {
+                Some(output) => {
+                    tracing::error!(
+                        queue = %W::QUEUE, company_id = result.claimed.company().0, job = %result.claimed.lease.key,
+                        error = chain(&problem), "postgres refuses the result: another one is stored"
+                    );
+                    result.output = output;
+                    alone.was_refused = true;
+                }
+                None => match shared.postpone(&result.claimed, &problem).await {
+                    Ok(()) => return None,
+                    Err(problem) => warn_of::<W>(&problem),
+                },
+            }
+        }
+        Err(problem) => warn_of::<W>(&problem),
+    }
+    (!alone.result.guard.lost.is_cancelled()).then_some(alone)
 }
 
 fn warn_of<W: Work>(problem: &Failure) {
@@ -138,6 +190,7 @@ async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Ve
     let mut client = shared.db.get().await?;
     let tx = client.transaction().await?;
     store::prefer_indexes(&tx).await?;
+    execute(&tx, LOCK_TIMEOUT, &[]).await?;
     let leases: Vec<Lease> = group.iter().map(|it| it.claimed.lease).collect();
     let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
     let counting: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();

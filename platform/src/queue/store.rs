@@ -201,6 +201,9 @@ pub(super) async fn release(tx: &Transaction<'_>, queue: Queue, leases: &[Lease]
     let rows = query(tx, include_str!("sql/release.sql"), &[&queue.name(), &companies, &keys, &fences]).await?;
     let lease = |row: &Row| Lease { company: CompanyId(row.get(0)), key: row.get(1), fence: row.get(2) };
     let held: Vec<Lease> = rows.iter().map(lease).collect();
+    if held.is_empty() {
+        return Ok(held);
+    }
     let (companies, keys, _) = arrays(held.iter());
     execute(tx, include_str!("sql/remove_leases.sql"), &[&queue.name(), &companies, &keys]).await?;
     Ok(held)

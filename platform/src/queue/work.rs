@@ -20,6 +20,10 @@ pub trait Work: Send + Sync + 'static {
     /// Whose jobs.
     const QUEUE: Queue;
 
+    /// Whether jobs are claimed shortly before their slot is free. Not where [`Work::begin`] writes down that the call is made:
+    /// of a worker that dies, nothing could tell whether it was.
+    const CLAIMS_AHEAD: bool = false;
+
     /// Reads what the calls need, in the transaction of the claim; one answer per job, in order.
     fn load(
         &self,

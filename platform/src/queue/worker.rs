@@ -26,6 +26,8 @@ use crate::task::{self, Stop};
 use crate::telemetry::chain;
 use crate::{clock, metric};
 
+/// The longest a job that was claimed ahead waits for its slot; then it is given back.
+const LONGEST_AHEAD: Duration = Duration::from_secs(1);
 /// How long a job waits that Postgres refuses to load or to end, and after how many attempts it is given up.
 const POSTPONED: (Duration, i32) = (Duration::from_secs(30), 10);
 
@@ -52,10 +54,9 @@ pub(super) struct Shared<W: Work> {
     pub(super) wake: Wake,
     pub(super) leases: Leases,
     pub(super) slots: Arc<Semaphore>,
-    /// Calls that have ended.
-    pub(super) ended: AtomicUsize,
+    pub(super) calls_ended: AtomicUsize,
     /// Jobs that were claimed ahead and wait for a slot.
-    pub(super) ahead: AtomicUsize,
+    pub(super) waiting_for_slot: AtomicUsize,
     fair: Mutex<Fair>,
     circuits: Mutex<Circuits>,
     began_at: Instant,
@@ -77,25 +78,31 @@ pub(super) enum Slot<W: Work> {
     /// It was free.
     Taken(OwnedSemaphorePermit),
     /// The job was claimed ahead of it.
-    Awaited(Ahead<W>),
+    Awaited(Waiting<W>),
 }
 
 impl<W: Work> Slot<W> {
-    /// Waits until it is free; nothing if the worker is gone.
-    pub(super) async fn free(self) -> Option<OwnedSemaphorePermit> {
-        match self {
-            Slot::Taken(slot) => Some(slot),
-            Slot::Awaited(ahead) => Arc::clone(&ahead.0.slots).acquire_owned().await.ok(),
+    /// Waits until it is free, for a while; nothing if it is not, or the worker stops.
+    pub(super) async fn free(self, stop: &Stop) -> Option<OwnedSemaphorePermit> {
+        let waiting = match self {
+            Slot::Taken(slot) => return Some(slot),
+            Slot::Awaited(waiting) => waiting,
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            slot = Arc::clone(&waiting.0.slots).acquire_owned() => slot.ok(),
+            () = tokio::time::sleep(LONGEST_AHEAD) => None,
         }
     }
 }
 
 /// A job that was claimed ahead, counted for as long as this lives.
-pub(super) struct Ahead<W: Work>(Arc<Shared<W>>);
+pub(super) struct Waiting<W: Work>(Arc<Shared<W>>);
 
-impl<W: Work> Drop for Ahead<W> {
+impl<W: Work> Drop for Waiting<W> {
     fn drop(&mut self) {
-        self.0.ahead.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting_for_slot.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -179,8 +186,8 @@ impl<W: Work> From<Worker<W>> for Shared<W> {
             fair: Mutex::new(Fair::new(config.company_cap())),
             circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
             slots: Arc::new(Semaphore::new(config.window)),
-            ended: AtomicUsize::new(0),
-            ahead: AtomicUsize::new(0),
+            calls_ended: AtomicUsize::new(0),
+            waiting_for_slot: AtomicUsize::new(0),
             began_at: clock::instant(),
             renewed_ms: AtomicU64::new(0),
         }
@@ -193,8 +200,8 @@ impl<W: Work> Shared<W> {
         match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(slot) => Slot::Taken(slot),
             Err(_) => {
-                self.ahead.fetch_add(1, Ordering::Relaxed);
-                Slot::Awaited(Ahead(Arc::clone(self)))
+                self.waiting_for_slot.fetch_add(1, Ordering::Relaxed);
+                Slot::Awaited(Waiting(Arc::clone(self)))
             }
         }
     }
@@ -240,6 +247,18 @@ impl<W: Work> Shared<W> {
         } else {
             Ending::DeadLetter { cause: "refused_by_database", detail: error }
         };
+        self.end(claimed, ending).await
+    }
+
+    /// Gives a job back that was claimed and not begun; where Postgres does not take it, its lease runs out.
+    pub(super) async fn give_back(&self, claimed: &Claimed) {
+        if let Err(problem) = self.end(claimed, Ending::HeldBack(Duration::ZERO)).await {
+            let (company_id, job) = (claimed.company().0, claimed.lease.key);
+            tracing::warn!(queue = %W::QUEUE, company_id, %job, error = chain(&problem), "a job is not given back: its lease runs out");
+        }
+    }
+
+    async fn end(&self, claimed: &Claimed, ending: Ending) -> Result<(), Failure> {
         let mut client = self.db.get().await?;
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;

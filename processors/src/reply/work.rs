@@ -76,6 +76,8 @@ impl Work for Answering {
     type Output = TurnEnd;
 
     const QUEUE: Queue = QUEUE;
+    // A model call that was not made is simply made by the next claim.
+    const CLAIMS_AHEAD: bool = true;
 
     async fn load(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Loaded<Turn, TurnEnd>>, Failure> {
         let loaded = |turn: Turn| {

@@ -119,6 +119,26 @@ async fn a_full_window_takes_the_next_job_as_soon_as_a_slot_is_free() {
 }
 
 #[tokio::test]
+async fn what_was_claimed_ahead_of_its_slot_is_not_called_after_a_stop() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        enqueue(&database.service, &[jobs(1, 0..600, "done"), jobs(1, 600..620, "wait")].concat()).await;
+        let worker = start(database, "one", Config { window: 8, ..config() }, &script);
+        // Calls that end by the hundred a second are followed by calls that do not: jobs are claimed ahead of them.
+        until(database, "select count(*) from jobs_running", 10).await;
+        script.until_running(8).await;
+        worker.stop.cancel();
+        until(database, "select count(*) from jobs_running", 8).await;
+        script.open(8);
+        worker.stop().await;
+        assert_eq!((script.most_running(), script.calls().len()), (8, 608));
+        assert_eq!(database.rows("select count(*), max(attempts) from attempted").await, ["12 | 0"]);
+        assert_eq!(database.number("select count(*) from jobs_running").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_paused_company_is_left_alone_until_it_goes_on() {
     in_a_scripted_database(async |database| {
         let script = Script::new();

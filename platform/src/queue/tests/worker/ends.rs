@@ -23,6 +23,27 @@ async fn of_a_group_with_a_refused_result_the_others_are_committed_and_that_one_
 }
 
 #[tokio::test]
+async fn a_result_that_waits_for_a_lock_holds_up_no_other_company() {
+    in_a_scripted_database(async |database| {
+        let script = Script::new();
+        enqueue(&database.service, &[NewJob { lane: Some(key(7)), ..job(1, 1, "done") }]).await;
+        let mut other = database.service.get().await.unwrap();
+        let held = other.transaction().await.unwrap();
+        held.batch_execute("select from secretaria.job_lanes for update").await.unwrap();
+        let worker = start(database, "one", config(), &script);
+        script.until_called(1).await;
+        enqueue(&database.service, &[job(2, 2, "done")]).await;
+        until(database, "select count(*) from jobs where company_id = 2", 0).await;
+        assert_eq!(database.number("select count(*) from jobs").await, 1);
+        held.commit().await.unwrap();
+        until_empty(database).await;
+        worker.stop().await;
+        assert_eq!(written(database).await, ["done | 1 | 2"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_result_that_is_refused_for_good_is_put_off() {
     in_a_scripted_database(async |database| {
         let script = Script::new();

@@ -75,6 +75,11 @@ impl Script {
         self.until(|it| it.given_up.load(Ordering::SeqCst) == calls).await;
     }
 
+    /// Waits until so many calls were begun.
+    pub(super) async fn until_called(&self, calls: usize) {
+        self.until(|it| it.calls.lock().unwrap().len() >= calls).await;
+    }
+
     /// Waits until so many calls are under way.
     pub(super) async fn until_running(&self, calls: usize) {
         self.until(|it| it.running.load(Ordering::SeqCst) == calls).await;
@@ -132,6 +137,7 @@ impl Work for Scripted {
     type Job = Task;
     type Output = &'static str;
 
+    const CLAIMS_AHEAD: bool = true;
     const QUEUE: Queue = super::QUEUE;
 
     async fn load(
