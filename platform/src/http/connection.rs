@@ -14,11 +14,12 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::stream::PatientStream;
+use super::timer::ConnectionTimer;
 use super::{Answers, Peer, ServerState};
 use crate::telemetry::chain;
 
@@ -61,23 +62,25 @@ impl<A: Answers> Connection<A> {
             service_fn(move |request| answer(Arc::clone(&shared), request))
         };
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEADER_BYTES);
+        http.timer(ConnectionTimer::default()).header_read_timeout(header_timeout).max_buf_size(HEADER_BYTES);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut is_last = false;
         loop {
             tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(problem) = ended {
-                        tracing::debug!(error = chain(&problem), "connection ended early");
-                    }
-                    return;
-                }
+                // The state first, so that an answer that is written after it says `Connection: close`.
+                biased;
                 Ok(()) = state.changed(), if !is_last => is_last = match *state.borrow_and_update() {
                     ServerState::Open => false,
                     // One whose first request is still on its way would be closed without an answer.
                     ServerState::Full => shared.has_served.load(Ordering::Relaxed),
                     ServerState::Stopped => true,
                 },
+                ended = connection.as_mut() => {
+                    if let Err(problem) = ended {
+                        tracing::debug!(error = chain(&problem), "connection ended early");
+                    }
+                    return;
+                }
             }
             if is_last {
                 connection.as_mut().graceful_shutdown();
@@ -97,8 +100,8 @@ async fn answer<A: Answers>(shared: Arc<Shared<A>>, request: Request<Incoming>) 
     let mut response = shared.routes.answer(request).await;
     // What is left of a body would have to be read before the next request; the stream sees to it that the peer can
     // read this answer all the same.
-    let is_last = is_first && *shared.state.borrow() == ServerState::Full;
-    if is_last || shared.is_unread.load(Ordering::Relaxed) {
+    let closes = is_first && *shared.state.borrow() == ServerState::Full;
+    if closes || shared.is_unread.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -6,6 +6,7 @@
 
 mod connection;
 mod stream;
+mod timer;
 #[cfg(test)]
 mod tests;
 
