@@ -109,7 +109,7 @@ pub enum Error {
     },
 }
 
-/// Batches follow one another by this.
+/// Batches follow one another by this, unless one was full.
 const PERIOD: Duration = Duration::from_millis(25);
 
 /// Runs a processor's intake until stopped. Away Postgres or Kafka only make it wait.
@@ -143,16 +143,19 @@ pub async fn run<I: Intake>(
         given_up_in_a_row: AtomicU32::new(0),
         stop: stop.clone(),
     };
-    let mut pace = Pace::new(PERIOD);
+    let (mut pace, mut was_full) = (Pace::new(PERIOD), false);
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
             batch = async {
-                pace.gather().await;
+                if !was_full {
+                    pace.gather().await;
+                }
                 station.reader.next().await
             } => batch,
         };
         pace.begin();
+        was_full = batch.as_ref().is_some_and(|it| it.len() >= kafka.poll_records);
         match batch {
             Some(batch) => station.bring_in(batch).await,
             None if stop.is_cancelled() => break,

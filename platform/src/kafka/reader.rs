@@ -227,6 +227,7 @@ where
             if self.waits_shortly() {
                 std::thread::sleep(LOOK);
             } else {
+                self.keep_within_bounds();
                 self.poll(self.idle());
                 while !self.is_full() && self.poll(Duration::ZERO) {}
             }
@@ -327,6 +328,7 @@ where
             self.read.retain(|record| record.at() != at);
             self.read_bytes = self.read.iter().map(Record::size).sum();
             self.read_since = self.read_since.filter(|_| !self.read.is_empty());
+            self.full_since = self.full_since.filter(|_| self.is_full());
             if self.shared.partitions().get(&at).is_none_or(|known| known.valid != generation) {
                 continue; // The partition has left, or was handed back again since.
             }
