@@ -19,7 +19,10 @@ declare
   singly integer[];
 begin
   perform secretaria_reference._authorise(0, 'manage');
-  -- All of them first and in one order: what follows waits for nobody.
+  if p_ttl is null or at + p_ttl <= at or at + p_ttl > at + interval '24 hours' then
+    raise exception 'ttl % is not within 24 hours', p_ttl using errcode = 'invalid_parameter_value';
+  end if;
+  -- All of them first and in one order: calls of other companies' counters do not make a circle with this one.
   perform
   from secretaria.feature_usage u
   where u.company_id = any (p_companies)
@@ -38,6 +41,9 @@ begin
       from asked a
       group by a.company
       having min(a.amount) > 0
+        and count(a.amount) = count(*)
+        and count(distinct a.key) = count(*)
+        and max(length(a.key)) between 1 and 255
         and sum(a.amount) <= 100000000000000
     ) s
     join secretaria.feature_usage u on u.company_id = s.company
@@ -94,7 +100,9 @@ end
 $$;
 comment on function secretaria_reference._reserve_many(bigint[], text, bigint[], interval, text[]) is
   'Volatile; locks the counters'' rows in the order of companies, then the keys'' reservations, until the transaction ends.
-What reserve_feature_usage says to each, in no order. 42501 for who may not manage, else as that.';
+What reserve_feature_usage says to each, in no order, but for soft_limit_exceeded: where there is room the reason is ok.
+Keys are the caller''s alone: two transactions that use one key at once may end in 40P01. 42501 for who may not manage,
+else as that.';
 
 create or replace function secretaria_reference._release_many(p_companies bigint[], p_keys text[])
 returns void
@@ -108,7 +116,10 @@ begin
   perform secretaria_reference._authorise(0, 'manage');
   with taken as materialized (
     select r.company_id, r.reservation_id, r.feature, r.amount, r.period_start, r.expires_at
-    from unnest(p_companies, p_keys) k (company, key)
+    from (
+      select distinct a.company, a.key
+      from unnest(p_companies, p_keys) a (company, key)
+    ) k
     join secretaria.usage_reservations r on r.company_id = k.company
       and r.idempotency_key = k.key
     where r.state = 'held'
