@@ -213,16 +213,7 @@ pub async fn execute(client: &impl GenericClient, sql: &str, params: Params<'_>)
 macro_rules! columns {
     ($items:expr => |$it:pat_param| $($column:expr),+ $(; $($other:expr),+)?) => {
         [
-            $(
-                &$items
-                    .iter()
-                    .map(|row| {
-                        #[allow(unused_variables, reason = "a column need not use all of the pattern")]
-                        let $it = row;
-                        $column
-                    })
-                    .collect::<Vec<_>>() as &(dyn $crate::postgres::ToSql + Sync),
-            )+
+            $(&$items.iter().map(|$it| $column).collect::<Vec<_>>() as &(dyn $crate::postgres::ToSql + Sync),)+
             $($($other as &(dyn $crate::postgres::ToSql + Sync),)+)?
         ]
     };

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::{Envelope, Kind, Mark, ProcessorName, Topic};
+use futures_util::FutureExt;
 use metrics::{counter, gauge};
 use serde::de::DeserializeOwned;
 
@@ -143,19 +144,15 @@ pub async fn run<I: Intake>(
         given_up_in_a_row: AtomicU32::new(0),
         stop: stop.clone(),
     };
-    let (mut pace, mut was_full) = (Pace::new(PERIOD), false);
+    let mut pace = Pace::new(PERIOD);
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
-            batch = async {
-                if !was_full {
-                    pace.gather().await;
-                }
-                station.reader.next().await
-            } => batch,
+            batch = pace.gather().then(|()| station.reader.next()) => batch,
         };
-        pace.begin();
-        was_full = batch.as_ref().is_some_and(|it| it.len() >= kafka.poll_records);
+        if batch.as_ref().is_none_or(|it| it.len() < kafka.poll_records) {
+            pace.begin();
+        }
         match batch {
             Some(batch) => station.bring_in(batch).await,
             None if stop.is_cancelled() => break,

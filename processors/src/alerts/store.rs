@@ -142,8 +142,8 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
          left join secretaria.company_webhooks w
            on w.company_id = d.company_id and w.enabled and d.endpoint = 'company'
          where d.state <> 'ended'",
-        &columns![asked => |(company, body)|
-            company.0, body.as_ref().map(|it| it.event), body.as_ref().map(|it| it.endpoint.as_str())],
+        &columns![asked => |it|
+            it.0.0, it.1.as_ref().map(|it| it.event), it.1.as_ref().map(|it| it.endpoint.as_str())],
     )
     .await?;
     let webhook = |row: &Row| {

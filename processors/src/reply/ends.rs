@@ -32,8 +32,8 @@ pub(super) async fn end_turns(
          set state = 'ended', outcome = held.outcome, reason = held.reason, reply_id = held.reply_id, ended_at = now()
          from held
          where t.company_id = held.company_id and t.turn_id = held.turn_id",
-        &columns![turns => |(it, end)|
-            it.company.0, it.turn.0, end.outcome.as_str(), end.outcome.reason(); &replies],
+        &columns![turns => |it|
+            it.0.company.0, it.0.turn.0, it.1.outcome.as_str(), it.1.outcome.reason(); &replies],
     )
     .await?;
     Ok(())

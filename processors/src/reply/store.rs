@@ -101,9 +101,9 @@ pub(super) async fn place(tx: &Transaction<'_>, messages: &[Placing<'_>]) -> Res
          set last_position = c.last_position + excluded.last_position, send_to = excluded.send_to,
            last_message_at = greatest(c.last_message_at, excluded.last_message_at)
          returning company_id, conversation_id, last_position",
-        &columns![last => |((company, conversation), (count, it, newest))|
-            company.0, conversation.0, it.contact.0, it.message.channel.as_str(), it.message.reply_to.as_str(), *count,
-            *newest],
+        &columns![last => |it|
+            it.0.0.0, it.0.1.0, it.1.1.contact.0, it.1.1.message.channel.as_str(), it.1.1.message.reply_to.as_str(),
+            it.1.0, it.1.2],
     )
     .await?;
     let mut next: HashMap<(i64, Uuid), i64> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
@@ -198,7 +198,7 @@ async fn open(tx: &Transaction<'_>, opened: &[(TurnId, &Placing<'_>)], quiet: &Q
          select company_id, turn_id, conversation_id, 'collecting', now() + make_interval(secs => $5), traceparent
          from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[])
            as it (company_id, turn_id, conversation_id, traceparent)",
-        &columns![opened => |(turn, it)| it.company.0, turn.0, it.conversation.0, it.traceparent; &quiet.cap_s],
+        &columns![opened => |it| it.1.company.0, it.0.0, it.1.conversation.0, it.1.traceparent; &quiet.cap_s],
     )
     .await?;
     Ok(())
