@@ -62,8 +62,8 @@ impl<W: Work> Results<W> {
     }
 }
 
-/// Commits results until no more can come. What a group leaves is committed beside the groups that follow: a lock that
-/// one company's result waits for holds up nobody else's.
+/// Commits results until no more can come. What a group leaves is committed beside the groups that follow: a result
+/// that waits for a lock delays no other company.
 pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
     let mut alone = JoinSet::new();
     loop {

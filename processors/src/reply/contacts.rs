@@ -9,33 +9,33 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 /// The contacts of messages, in their order. Those known by all their aliases are found together and locked in one order;
-/// those of whom nothing is known are made together; the others are looked at one by one.
+/// the unknown ones are made together; the others are looked at one by one.
 pub(super) async fn find(
     tx: &Transaction<'_>,
     messages: &[(CompanyId, &InboundMessage)],
 ) -> Result<Vec<ContactId>, Error> {
     let names: Vec<Vec<Address>> = messages.iter().map(|(_, message)| known_names(message)).collect();
     let mut known = Known::look(tx, messages, &names).await?;
-    let mut strangers = Strangers::default();
+    let mut new_contacts = NewContacts::default();
     let mut contacts = Vec::with_capacity(messages.len());
     for ((company, message), names) in messages.iter().zip(&names) {
         let contact = match known.standing(*company, message, names) {
             Standing::Known(contact) => contact,
             Standing::Unknown => {
                 let contact = ContactId::first_seen_as(*company, message.channel, &message.address);
-                strangers.add(*company, contact, message, names);
+                new_contacts.add(*company, contact, message, names);
                 contact
             }
             Standing::Unclear => {
                 // It may be about those that are yet to be made.
-                std::mem::take(&mut strangers).make(tx).await?;
+                std::mem::take(&mut new_contacts).make(tx).await?;
                 self::contact(tx, *company, message).await?
             }
         };
         known.learn(*company, message, names, contact);
         contacts.push(contact);
     }
-    strangers.make(tx).await?;
+    new_contacts.make(tx).await?;
     Ok(contacts)
 }
 
@@ -120,12 +120,12 @@ impl Known {
 
 /// Contacts to be made, with their aliases.
 #[derive(Default)]
-struct Strangers {
+struct NewContacts {
     contacts: Vec<(i64, Uuid, &'static str, Option<String>)>,
     aliases: Vec<(i64, &'static str, String, Uuid)>,
 }
 
-impl Strangers {
+impl NewContacts {
     fn add(&mut self, company: CompanyId, contact: ContactId, message: &InboundMessage, names: &[Address]) {
         let channel = message.channel.as_str();
         self.contacts.push((company.0, contact.0, channel, message.name.clone()));
@@ -181,9 +181,9 @@ async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMess
     .await?;
     let Some(first) = known.first() else {
         let contact = ContactId::first_seen_as(company, message.channel, &message.address);
-        let mut stranger = Strangers::default();
-        stranger.add(company, contact, message, &aliases);
-        stranger.make(tx).await?;
+        let mut new_contact = NewContacts::default();
+        new_contact.add(company, contact, message, &aliases);
+        new_contact.make(tx).await?;
         return Ok(contact);
     };
     let contact: Uuid = first.get(0);

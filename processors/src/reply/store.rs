@@ -120,7 +120,7 @@ pub(super) async fn place(tx: &Transaction<'_>, messages: &[Placing<'_>]) -> Res
     Ok(messages.iter().map(&mut position).collect())
 }
 
-/// The turns that messages join: those collecting, whose silence begins anew, or those that they open, with their jobs.
+/// The turns that messages join: those collecting, whose quiet period starts again, or those that they open, with their jobs.
 /// The conversations are locked already; turns are locked in the order in which they are claimed.
 pub(super) async fn turns(
     tx: &Transaction<'_>,

@@ -1,5 +1,5 @@
 -- Leases that are held by this transaction go. A statement of its own: its snapshot sees what the holding waited for, and a
--- row that is locked is changed by nobody else, so its ctid stands still.
+-- locked row is changed by no other transaction, so its ctid stands still.
 delete from secretaria.jobs_running
 where ctid = any (array(
   select r.row_id
