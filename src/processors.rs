@@ -3,7 +3,7 @@
 //! A further processor is a folder with a `PROCESSOR`, a `Config` and a `run`, and a line here.
 
 use domain::ProcessorName;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use platform::processor::{Context, Entry, Error};
 use platform::queue::{self, Queue};
 use platform::task::{self, Stop};
@@ -51,9 +51,9 @@ pub fn names() -> String {
     ALL.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// How far webhooks of companies may go.
-pub fn webhook_reach(settings: &Settings) -> Reach {
-    settings.alerts.reach()
+/// Which addresses the webhooks of companies may be sent to.
+pub fn webhook_policy(settings: &Settings) -> Policy {
+    settings.alerts.policy()
 }
 
 /// Their queues.

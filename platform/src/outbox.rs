@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_postgres::Error;
 
 use crate::park;
-use crate::postgres::{self, Transaction};
+use crate::postgres::{self, Failure, Transaction};
 
 /// A record to be published once this transaction has committed.
 #[derive(Debug, Clone)]
@@ -35,14 +35,14 @@ impl Entry {
     /// The record of an event of ours, with the headers every such record has.
     ///
     /// # Errors
-    /// As [`Envelope::write`].
+    /// If it cannot be written, which never happens to our own types: nothing of the transaction is to be kept then.
     pub fn of_event<T: Serialize>(
         topic: Topic,
         subject: &str,
         placement: (u16, i32),
         envelope: &Envelope<T>,
         traceparent: Option<&str>,
-    ) -> Result<Self, serde_json::Error> {
+    ) -> Result<Self, Failure> {
         let company = envelope.company_id;
         let (spread, epoch) = placement;
         let mut headers = vec![
@@ -55,7 +55,9 @@ impl Entry {
             (header::RECEIVED_AT.to_owned(), envelope.received_at.as_microsecond().to_string().into_bytes()),
         ];
         headers.extend(traceparent.map(|it| (header::TRACEPARENT.to_owned(), it.into())));
-        let payload = envelope.write()?;
+        let unwritable =
+            |problem| Failure::Refused(format!("event {} cannot be written: {problem}", envelope.event_id));
+        let payload = envelope.write().map_err(unwritable)?;
         let key = if subject.is_empty() { company.to_string() } else { format!("{company}/{subject}") };
         let (event, subject, key) = (envelope.event_id, subject.to_owned(), key.into_bytes());
         Ok(Entry { company, topic, key, subject, spread, event, headers, payload })

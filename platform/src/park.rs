@@ -3,6 +3,8 @@
 //! A parked event is a row first (`dead_letters`, with the original bytes and headers), then a record on
 //! `dead.letters` for whoever watches. This module alone adds rows; the `parked` room settles them.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::{CompanyId, EventId, ProcessorName, Topic, header, placement};
@@ -17,7 +19,7 @@ use crate::postgres::{self, Transaction};
 #[derive(Debug, Clone)]
 pub struct Cause {
     /// The word.
-    pub class: &'static str,
+    pub class: Cow<'static, str>,
     /// The sentence. Holds no body, number or token.
     pub detail: String,
     /// How often it was tried.
@@ -60,7 +62,7 @@ pub async fn park(
             &parcel.company.0,
             &processor.as_str(),
             &parcel.event.0,
-            &cause.class,
+            &cause.class.as_ref(),
             &cause.detail,
             &cause.attempts,
             &parcel.topic.as_str(),
@@ -73,6 +75,42 @@ pub async fn park(
     )
     .await?;
     announce(tx, processor, parcel, cause).await
+}
+
+/// A table whose rows keep the record they came in, in `record_*` columns, until they end well.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeper {
+    /// The table.
+    pub table: &'static str,
+    /// Its column for the event's id.
+    pub id: &'static str,
+    /// The topic of its records.
+    pub topic: Topic,
+}
+
+/// Parks an event whose row has ended as `failed_permanent`, with the record kept there.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn park_kept(
+    tx: &Transaction<'_>,
+    processor: ProcessorName,
+    keeper: Keeper,
+    (company, event): (CompanyId, EventId),
+    cause: &Cause,
+) -> Result<(), Error> {
+    let Keeper { table, id, topic } = keeper;
+    let sql = format!(
+        "select record_partition, record_offset, record_key, record_payload, record_headers
+         from secretaria.{table}
+         where company_id = $1 and {id} = $2 and outcome = 'failed_permanent'
+         limit 1"
+    );
+    let rows = postgres::query(tx, &sql, &[&company.0, &event.0]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let headers = headers_from_json(&row.get::<_, Option<Value>>(4).unwrap_or_default());
+    let record = Record::kept(topic, row.get(0), row.get(1), row.get(2), row.get(3), headers);
+    park(tx, processor, &Parcel { company, event, topic, record: &record }, cause).await
 }
 
 /// Keeps an outbox row that cannot be published. It is not announced: the announcement would be an outbox row too.

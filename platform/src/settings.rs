@@ -21,7 +21,7 @@ pub enum Error {
     #[error("setting `{key}`: {problem}")]
     Senseless {
         /// The setting, as `room.key`.
-        key: &'static str,
+        key: String,
         /// What is wrong and what would be right.
         problem: String,
     },
@@ -29,8 +29,8 @@ pub enum Error {
 
 impl Error {
     /// A value that is understood and makes no sense.
-    pub fn senseless(key: &'static str, problem: impl Into<String>) -> Self {
-        Error::Senseless { key, problem: problem.into() }
+    pub fn senseless(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Senseless { key: key.into(), problem: problem.into() }
     }
 }
 

@@ -130,9 +130,9 @@ async fn webhook(settings: &Settings, db: &Db, args: Webhook) -> anyhow::Result<
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
     let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
     let change = ChangeWebhook { url: args.url, rotate: args.rotate.then_some(keep), off: args.off };
-    let reach = crate::processors::webhook_reach(settings);
+    let policy = crate::processors::webhook_policy(settings);
     let (_, domain) = named(db, &args.company).await?;
-    let webhook = companies::change_webhook(db, &sealer, &domain, change, clock::now(), reach).await?;
+    let webhook = companies::change_webhook(db, &sealer, &domain, change, clock::now(), policy).await?;
     let state = if webhook.enabled { "" } else { "   (off)" };
     say(format_args!("url              {}{state}", webhook.url))?;
     if let Some(secret) = webhook.new_secret {

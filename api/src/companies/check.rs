@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Auth, Channel, Error, NewCompany};
@@ -73,13 +73,9 @@ pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<Secret
 }
 
 /// A URL that alerts may be sent to. What its name stands for is looked at at every call.
-pub(super) fn webhook_url(text: &str, reach: Reach) -> Result<String, Error> {
+pub(super) fn webhook_url(text: &str, policy: Policy) -> Result<String, Error> {
     let url = text.trim();
-    let plain = url.parse().is_ok_and(|it: Uri| {
-        it.authority().is_some_and(|it| !it.as_str().contains('@'))
-            && it.scheme_str().zip(it.host()).is_some_and(|(scheme, host)| reach.admits_host(scheme, host))
-    });
-    match plain && url.len() <= 2_048 && !url.contains('#') {
+    match policy.url(url).is_ok() && url.len() <= 2_048 && !url.contains('#') {
         true => Ok(url.to_owned()),
         false => Err(senseless("url", "must be https:// and a public host, without user, password or fragment")),
     }
@@ -193,7 +189,7 @@ mod tests {
 
     #[test]
     fn alerts_are_sent_to_public_hosts_over_tls_alone() {
-        let at = |url: &str| webhook_url(url, Reach::Public);
+        let at = |url: &str| webhook_url(url, Policy::Public);
         for right in ["https://clinica.example/alerts?k=v", "https://8.8.8.8:8443/"] {
             assert_eq!(at(&format!(" {right}")).unwrap(), right);
         }
@@ -203,8 +199,8 @@ mod tests {
         for it in wrong {
             assert!(problem(at(it)).starts_with("url:"), "{it}");
         }
-        assert!(webhook_url("http://127.0.0.1:8090/webhooks/a", Reach::Anywhere).is_ok());
-        assert!(webhook_url("http://clinica.example/", Reach::Anywhere).is_err());
+        assert!(webhook_url("http://127.0.0.1:8090/webhooks/a", Policy::Anywhere).is_ok());
+        assert!(webhook_url("http://clinica.example/", Policy::Anywhere).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::CompanyId;
 use jiff::Timestamp;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use platform::postgres::{self, Db, GenericClient, execute, query};
 use platform::seal::{Place, Sealer};
 use platform::webhook::Secret;
@@ -55,10 +55,10 @@ pub async fn change_webhook(
     domain: &str,
     change: ChangeWebhook,
     now: Timestamp,
-    reach: Reach,
+    policy: Policy,
 ) -> Result<Webhook, Error> {
     let domain = check::domain(domain)?;
-    let url = change.url.as_deref().map(|it| check::webhook_url(it, reach)).transpose()?;
+    let url = change.url.as_deref().map(|it| check::webhook_url(it, policy)).transpose()?;
     let until = change.rotate.map(|keep| check::end_of(now, keep)).transpose()?;
     let mut client = db.get().await?;
     let tx = client.transaction().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::companies::{self, ChangeWebhook, Error, NewCompany, Webhook};
 use domain::CompanyId;
 use jiff::Timestamp;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use platform::seal::Place;
 use platform::webhook::Secret;
 use secrecy::ExposeSecret;
@@ -34,7 +34,7 @@ async fn with_a_company() -> Option<(Database, CompanyId)> {
 
 impl Database {
     async fn change(&self, change: ChangeWebhook, at: Timestamp) -> Result<Webhook, Error> {
-        companies::change_webhook(&self.operator(), &self.sealer, DOMAIN, change, at, Reach::Public).await
+        companies::change_webhook(&self.operator(), &self.sealer, DOMAIN, change, at, Policy::Public).await
     }
 
     /// A secret of the row, opened as the processor would, and until when it counts.
@@ -106,7 +106,7 @@ async fn what_makes_no_sense_changes_nothing() {
     let too_long = ChangeWebhook { rotate: Some(91 * DAY), ..to(URL) };
     assert!(problem(database.change(too_long, now()).await).starts_with("keep_previous_for:"));
     let (db, sealer) = (database.operator(), &database.sealer);
-    let nobody = companies::change_webhook(&db, sealer, "salao.example", to(URL), now(), Reach::Public);
+    let nobody = companies::change_webhook(&db, sealer, "salao.example", to(URL), now(), Policy::Public);
     assert!(matches!(nobody.await, Err(Error::Unknown { .. })));
     let rows: i64 = database.root.query_one("select count(*) from company_webhooks", &[]).await.unwrap().get(0);
     assert_eq!(rows, 0);

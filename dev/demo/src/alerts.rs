@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::companies::{self, ChangeWebhook};
 use platform::clock;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use platform::postgres::{execute, query};
 use platform::seal::Sealer;
 use secrecy::ExposeSecret;
@@ -49,7 +49,7 @@ pub(crate) async fn provoke(stage: &Stage, cast: &Cast) -> anyhow::Result<Crossi
     let url = format!("{}/webhooks/{domain}", stage.sandbox);
     // The secret of an earlier run was shown then, and to nobody since.
     let change = ChangeWebhook { url: Some(url), rotate: Some(Duration::ZERO), off: false };
-    let webhook = companies::change_webhook(&stage.db, &sealer, domain, change, clock::now(), Reach::Anywhere).await?;
+    let webhook = companies::change_webhook(&stage.db, &sealer, domain, change, clock::now(), Policy::Anywhere).await?;
     let secret = webhook.new_secret.context("a rotated secret is shown")?;
     sandbox::put(stage, &format!("/_sandbox/webhooks/{domain}"), &json!({ "secrets": [secret.expose_secret()] }))
         .await?;

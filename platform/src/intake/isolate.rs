@@ -90,7 +90,7 @@ impl<I: Intake> Station<I> {
         };
         if failure.blames_the_data() {
             tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is parked: postgres refuses it");
-            let cause = Cause { class: "refused_by_database", detail: chain(&failure), attempts: 1 };
+            let cause = Cause { class: "refused_by_database".into(), detail: chain(&failure), attempts: 1 };
             self.commit_parked(record, cause).await?;
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl<I: Intake> Station<I> {
             return Err(failure.into());
         }
         let attempts_made = i32::try_from(attempts).unwrap_or(i32::MAX);
-        let cause = Cause { class: "keeps_failing", detail: error.clone(), attempts: attempts_made };
+        let cause = Cause { class: "keeps_failing".into(), detail: error.clone(), attempts: attempts_made };
         self.commit_parked(record, cause).await?;
         self.given_up_in_a_row.fetch_add(1, Ordering::Relaxed);
         counter!(metric::INTAKE_GIVEN_UP, "processor" => I::PROCESSOR.as_str()).increment(1);

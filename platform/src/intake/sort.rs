@@ -56,7 +56,7 @@ impl<'a> Unfit<'a> {
             Unreadable::Undecodable(at) => format!("{unreadable}: line {} column {}", at.line(), at.column()),
             _ => unreadable.to_string(),
         };
-        Self::refused(record, Cause { class: unreadable.class(), detail, attempts: 1 })
+        Self::refused(record, Cause { class: unreadable.class().into(), detail, attempts: 1 })
     }
 
     /// The payload is not trusted, so the headers say whose it is; without them, its position does.

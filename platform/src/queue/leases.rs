@@ -7,9 +7,9 @@ use std::time::Duration;
 use domain::CompanyId;
 use tokio::time::MissedTickBehavior;
 
-use super::job::{Claimed, Lease};
+use super::job::{Claimed, Ending, Lease};
 use super::store::{self, Ended};
-use super::work::{Call, Work};
+use super::work::{Call, Loaded, Performed, Work};
 use super::worker::Shared;
 use crate::postgres::{Failure, Transaction};
 use crate::task::Stop;
@@ -97,7 +97,7 @@ pub(super) async fn keep_renewing<W: Work>(shared: Arc<Shared<W>>, ended: Stop) 
 
 /// Reclaims leases that ran out, until stopped.
 ///
-/// While this worker's own renewals fail, its leases may look abandoned to it: they are renewed first.
+/// While this worker's own renewals fail, its leases may look expired to it: they are renewed first.
 pub(super) async fn keep_reclaiming<W: Work>(shared: Arc<Shared<W>>, stop: Stop) {
     loop {
         tokio::select! {
@@ -129,8 +129,8 @@ pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failur
     if expired.is_empty() {
         return Ok(0);
     }
-    let companies = match end_abandoned(shared, &tx, &expired).await {
-        Ok(companies) => companies,
+    let reclaimed = match end_expired(shared, &tx, &expired).await {
+        Ok(reclaimed) => reclaimed,
         Err(problem) if problem.blames_the_data() => {
             drop(tx);
             drop(client);
@@ -139,7 +139,7 @@ pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failur
         Err(problem) => return Err(problem),
     };
     tx.commit().await?;
-    shared.wake.enqueued(companies);
+    reclaimed.committed(shared);
     Ok(expired.len())
 }
 
@@ -150,11 +150,11 @@ async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) ->
         let mut client = shared.db.get().await?;
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;
-        let result = end_abandoned(shared, &tx, std::slice::from_ref(claimed)).await;
+        let result = end_expired(shared, &tx, std::slice::from_ref(claimed)).await;
         match result {
-            Ok(companies) => {
+            Ok(one) => {
                 tx.commit().await?;
-                shared.wake.enqueued(companies);
+                one.committed(shared);
                 reclaimed += 1;
             }
             Err(problem) if problem.blames_the_data() => {
@@ -169,18 +169,56 @@ async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) ->
     Ok(reclaimed)
 }
 
-/// Says whose jobs became ready by it.
-async fn end_abandoned<W: Work>(
+/// What ending expired leases came to.
+struct Reclaimed<W: Work> {
+    /// Whose jobs became ready by it.
+    companies: Vec<CompanyId>,
+    /// The jobs that had a result.
+    finished: Vec<(Claimed, W::Job, Ending)>,
+    output: Option<W::Output>,
+}
+
+impl<W: Work> Reclaimed<W> {
+    /// Says what was committed.
+    fn committed(self, shared: &Shared<W>) {
+        shared.wake.enqueued(self.companies);
+        let Some(output) = &self.output else { return };
+        for (claimed, job, ending) in &self.finished {
+            shared.work.committed(&Performed { claimed, job, output }, ending);
+        }
+    }
+}
+
+async fn end_expired<W: Work>(
     shared: &Shared<W>,
     tx: &Transaction<'_>,
     expired: &[Claimed],
-) -> Result<Vec<CompanyId>, Failure> {
+) -> Result<Reclaimed<W>, Failure> {
     let leases: Vec<Lease> = expired.iter().map(|it| it.lease).collect();
     let released = store::release(tx, W::QUEUE, &leases).await?;
-    let expired: Vec<Claimed> = expired.iter().filter(|it| released.contains(&it.lease)).cloned().collect();
-    let endings = shared.work.abandoned(tx, &expired).await?;
-    let ended: Vec<Ended<'_>> = expired.iter().zip(endings).map(|(job, ending)| Ended { job, ending }).collect();
-    Ok(store::settle(tx, W::QUEUE, &ended).await?)
+    let mut expired: Vec<Claimed> = expired.iter().filter(|it| released.contains(&it.lease)).cloned().collect();
+    // In the order in which the results of a group are finished.
+    expired.sort_unstable_by_key(|it| it.lease);
+    let Some(output) = shared.work.expired() else {
+        let again = expired.iter().map(|job| Ended { job, ending: Ending::Retry(Duration::ZERO) });
+        let companies = store::settle(tx, W::QUEUE, &again.collect::<Vec<_>>()).await?;
+        return Ok(Reclaimed { companies, finished: Vec::new(), output: None });
+    };
+    let loaded = shared.work.load(tx, &expired).await?;
+    let (mut gone, mut found) = (Vec::new(), Vec::new());
+    for (claimed, loaded) in expired.into_iter().zip(loaded) {
+        match loaded {
+            Loaded::Call(job) | Loaded::Known(job, _) => found.push((claimed, job)),
+            Loaded::Gone => gone.push(claimed),
+        }
+    }
+    let performed: Vec<_> = found.iter().map(|(claimed, job)| Performed { claimed, job, output: &output }).collect();
+    let endings = shared.work.finish(tx, &performed).await?;
+    let finished: Vec<_> = found.into_iter().zip(endings).map(|((claimed, job), end)| (claimed, job, end)).collect();
+    let over = gone.iter().map(|job| Ended { job, ending: Ending::Done });
+    let ended = finished.iter().map(|(job, _, ending)| Ended { job, ending: ending.clone() });
+    let companies = store::settle(tx, W::QUEUE, &over.chain(ended).collect::<Vec<_>>()).await?;
+    Ok(Reclaimed { companies, finished, output: Some(output) })
 }
 
 /// Lets the leases of a previous run of this instance run out at once, once Postgres answers.

@@ -39,7 +39,7 @@ pub use circuit::{Circuit, Config as CircuitConfig, Health};
 pub use gauges::keep_measuring;
 pub use job::{Claimed, Due, Ending, Lease, NewJob};
 pub use periodic::{Periodic, begin as begin_tick, run as run_periodic};
-pub use retry::{Schedule, ScheduleSettings, retry_after, retry_info};
+pub use retry::{Schedule, retry_after, retry_info};
 pub use steps::{Started, Steps};
 pub use store::{Enqueued, enqueue, prefer_indexes};
 pub use wake::Wake;

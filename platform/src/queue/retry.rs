@@ -27,22 +27,23 @@ impl Schedule {
         Schedule { retry_after_s: retry_after_s.to_vec(), time_scale: 1.0, jitter: 0.0 }
     }
 
-    /// Checks what makes no sense.
+    /// Checks the settings `retry_after_s`, `time_scale` and `jitter` of a section.
     ///
     /// # Errors
     /// Names the setting.
-    pub fn validate(&self, names: &ScheduleSettings, longest_s: f64) -> Result<(), settings::Error> {
+    pub fn validate(&self, section: &str, longest_s: f64) -> Result<(), settings::Error> {
+        let invalid = |key: &str, problem: String| Err(settings::Error::senseless(format!("{section}.{key}"), problem));
         if self.retry_after_s.len() > MOST_RETRIES
             || !self.retry_after_s.iter().all(|seconds| (0.0..=longest_s).contains(seconds))
         {
             let problem = format!("at most {MOST_RETRIES} waits, each between 0 and {longest_s} seconds");
-            return Err(settings::Error::senseless(names.retry_after_s, problem));
+            return invalid("retry_after_s", problem);
         }
         if !(0.0..=10.0).contains(&self.time_scale) {
-            return Err(settings::Error::senseless(names.time_scale, "must be between 0 and 10"));
+            return invalid("time_scale", "must be between 0 and 10".into());
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(settings::Error::senseless(names.jitter, "must be between 0 and 1"));
+            return invalid("jitter", "must be between 0 and 1".into());
         }
         Ok(())
     }
@@ -59,17 +60,6 @@ impl Schedule {
     pub fn total(&self) -> Duration {
         Duration::from_secs_f64(self.retry_after_s.iter().sum::<f64>() * self.time_scale)
     }
-}
-
-/// The names of a schedule's settings, for messages.
-#[derive(Debug, Clone, Copy)]
-pub struct ScheduleSettings {
-    /// Of the waits.
-    pub retry_after_s: &'static str,
-    /// Of the scale.
-    pub time_scale: &'static str,
-    /// Of the jitter.
-    pub jitter: &'static str,
 }
 
 /// Reads a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Neither is trusted beyond a day.

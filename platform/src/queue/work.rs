@@ -70,13 +70,10 @@ pub trait Work: Send + Sync + 'static {
         None
     }
 
-    /// Ends attempts whose lease ran out: their worker died, or was cut off. Without more they are made again at once.
-    fn abandoned(
-        &self,
-        _tx: &Transaction<'_>,
-        claimed: &[Claimed],
-    ) -> impl Future<Output = Result<Vec<Ending>, Failure>> + Send {
-        std::future::ready(Ok(vec![Ending::Retry(Duration::ZERO); claimed.len()]))
+    /// What a call came to whose lease ran out: its worker died or was cut off. It is finished like any other result;
+    /// without one the call is made again at once.
+    fn expired(&self) -> Option<Self::Output> {
+        None
     }
 
     /// What the log, the metrics and the circuit are told of a result.

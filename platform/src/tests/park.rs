@@ -77,7 +77,7 @@ fn record() -> Record {
 async fn park(database: &Database, record: &Record, class: &'static str, attempts: i32) {
     let event = EventId(Uuid::from_u128(1));
     let parcel = Parcel { company: CompanyId(1), event, topic: Topic::InboundMessages, record };
-    let cause = Cause { class, detail: "why it was".to_owned(), attempts };
+    let cause = Cause { class: class.into(), detail: "why it was".to_owned(), attempts };
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     park::park(&tx, ProcessorName::named("reply"), &parcel, &cause).await.unwrap();

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use domain::{IgnoreReason, Mark};
-use platform::queue::Schedule;
+use platform::attempt::{Outcome, Verdict};
+use platform::queue::Health;
 
-use super::verdict::Verdict;
+/// No `Retry-After` is believed beyond six hours, the longest wait of the schedule.
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3_600);
+
+/// The class of a call that was held back for as long as its retries last.
+pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
 
 /// Who is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,84 +42,45 @@ pub(super) fn endpoints(company: bool, operator: bool) -> Vec<Endpoint> {
     wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(endpoint, _)| endpoint).collect()
 }
 
-/// What is written down for an attempt.
+/// What a call came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AttemptResult {
-    /// The receiver took it.
-    Delivered,
-    /// It did not, and will be asked again.
-    FailedTemporary,
-    /// It did not, and will not be asked again.
-    FailedPermanent,
-    /// It may have.
-    Unknown,
-    /// There is nobody to call any more.
-    Withdrawn,
+pub(super) struct Answer {
+    /// The verdict on it.
+    pub(super) verdict: Verdict,
+    /// The status that was answered, if one was.
+    pub(super) status: Option<u16>,
 }
 
-impl AttemptResult {
-    /// The name in `webhook_attempts.result`.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            AttemptResult::Delivered => "DELIVERED",
-            AttemptResult::FailedTemporary => "FAILED_TEMPORARY",
-            AttemptResult::FailedPermanent => "FAILED_PERMANENT",
-            AttemptResult::Unknown => "UNKNOWN",
-            AttemptResult::Withdrawn => "WITHDRAWN",
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Answer { verdict, status: None }
+    }
+}
+
+impl Answer {
+    /// Judges a status line, which is the whole answer: what follows it is not read. 2xx is a success, 410 says never
+    /// again (Standard Webhooks), everything else is called again.
+    pub(super) fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
+        let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
+        let again = |class| Verdict::Temporary { class, retry_after };
+        let verdict = match status {
+            200..300 => Verdict::Done,
+            410 => Verdict::permanent("gone"),
+            429 => again("rate_limited"),
+            500.. => again("server_error"),
+            400..500 => again("refused"),
+            ..400 => again("redirected"),
+        };
+        Answer { verdict, status: Some(status) }
+    }
+
+    /// What it says of the receiver.
+    pub(super) fn health(&self) -> Health {
+        match self.verdict.class() {
+            Some("server_error" | "unreachable" | "timeout" | "connection_lost") => Health::Failing,
+            _ if self.status.is_some() => Health::Healthy,
+            _ => Health::Unclear,
         }
-    }
-}
-
-/// How one receiver's share of an event ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was told.
-    Delivered,
-    /// It was given up.
-    FailedPermanent,
-    /// It no longer wanted to be told.
-    Withdrawn,
-}
-
-impl Outcome {
-    /// The name in `webhook_deliveries.outcome`.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Delivered => "delivered",
-            Outcome::FailedPermanent => "failed_permanent",
-            Outcome::Withdrawn => "withdrawn",
-        }
-    }
-
-    /// The outcome of that name; the table's own check admits no other.
-    pub(super) fn named(name: &str) -> Self {
-        let all = [Outcome::Delivered, Outcome::Withdrawn];
-        all.into_iter().find(|it| it.as_str() == name).unwrap_or(Outcome::FailedPermanent)
-    }
-}
-
-/// What happens after an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// It is over.
-    End(Outcome),
-    /// The next attempt is due after this long.
-    Again(Duration),
-}
-
-/// Judges an attempt, the `attempts`-th of its round; `chance` is for the jitter of the next one.
-pub(super) fn after(attempts: usize, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
-    let (class, retry_after) = match verdict {
-        Verdict::Delivered { .. } => return (AttemptResult::Delivered, Next::End(Outcome::Delivered)),
-        Verdict::Never { .. } => return (AttemptResult::FailedPermanent, Next::End(Outcome::FailedPermanent)),
-        Verdict::Withdrawn => return (AttemptResult::Withdrawn, Next::End(Outcome::Withdrawn)),
-        Verdict::Again { class, retry_after, .. } => (class, *retry_after),
-    };
-    match schedule.wait_after(attempts, retry_after, chance) {
-        Some(wait) if class.may_have_arrived() => (AttemptResult::Unknown, Next::Again(wait)),
-        Some(wait) => (AttemptResult::FailedTemporary, Next::Again(wait)),
-        None if class.may_have_arrived() => (AttemptResult::Unknown, Next::End(Outcome::FailedPermanent)),
-        None => (AttemptResult::FailedPermanent, Next::End(Outcome::FailedPermanent)),
     }
 }
 
@@ -125,7 +91,7 @@ pub(super) fn whole(outcomes: &[Option<Outcome>]) -> Option<Mark> {
     let ended: Vec<Outcome> = outcomes.iter().copied().collect::<Option<_>>()?;
     Some(if ended.contains(&Outcome::FailedPermanent) {
         Mark::Parked
-    } else if ended.contains(&Outcome::Delivered) {
+    } else if ended.contains(&Outcome::Done) {
         Mark::Done
     } else {
         Mark::Ignored(IgnoreReason::NoWebhook)

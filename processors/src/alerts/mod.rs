@@ -10,7 +10,6 @@
 //! have. Calls are independent of each other: no order is kept, and none waits for another.
 
 mod decide;
-mod verdict;
 mod message;
 mod store;
 mod perform;
@@ -22,12 +21,12 @@ mod tests;
 use std::collections::BTreeSet;
 
 use domain::{Alert, IgnoreReason, Kind, Mark, ProcessorName, Topic};
+use platform::egress::Policy;
 use platform::intake::{Fresh, Intake, Taken};
 use platform::marks::Standing;
-use platform::outward::Reach;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error, Removal};
-use platform::queue::{self, Queue, Schedule, ScheduleSettings};
+use platform::queue::{self, Queue, Schedule};
 use platform::secret::SecretText;
 use platform::settings;
 use platform::task::Stop;
@@ -96,12 +95,7 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
-        let names = ScheduleSettings {
-            retry_after_s: "alerts.retry_after_s",
-            time_scale: "alerts.time_scale",
-            jitter: "alerts.jitter",
-        };
-        self.schedule().validate(&names, 604_800.0)?;
+        self.schedule().validate("alerts", 604_800.0)?;
         self.runner.validate("alerts.runner")?;
         if !(100..=60_000).contains(&self.timeout_ms) {
             return Err(settings::Error::senseless("alerts.timeout_ms", "must be between 100 and 60000"));
@@ -123,9 +117,9 @@ impl Config {
         self.runner.drain_ms
     }
 
-    /// How far calls may go.
-    pub fn reach(&self) -> Reach {
-        if self.allow_private { Reach::Anywhere } else { Reach::Public }
+    /// Which addresses may be called.
+    pub fn policy(&self) -> Policy {
+        if self.allow_private { Policy::Anywhere } else { Policy::Public }
     }
 
     fn schedule(&self) -> Schedule {
@@ -145,7 +139,7 @@ impl Config {
     }
 
     fn operator_address(&self) -> Result<reqwest::Url, settings::Error> {
-        sender::address(&self.operator_webhook_url, self.reach()).map_err(|_| {
+        self.policy().url(&self.operator_webhook_url).map_err(|_| {
             let problem = "must be https:// and a public host, without user and password; \
                            with `alerts.allow_private` also http:// on this machine";
             settings::Error::senseless("alerts.operator_webhook_url", problem)

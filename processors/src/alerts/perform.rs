@@ -2,30 +2,29 @@
 
 use domain::Mark;
 use metrics::counter;
+use platform::attempt::{self, Next, Outcome, Repeat, Round, Verdict};
 use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
-use platform::queue::{Ending, Schedule};
+use platform::queue::{Ending, Performed, Schedule};
 use platform::{marks, metric};
 
 use super::PROCESSOR;
-use super::decide::{self, Next, Outcome};
+use super::decide::{self, Answer};
 use super::store::{self, Share, WebhookCall};
-use super::verdict::{Class, Verdict};
 
-/// Ends an attempt; `chance` is for the jitter of the next one.
-pub(super) async fn end(
-    tx: &Transaction<'_>,
-    call: &WebhookCall,
-    verdict: &Verdict,
-    schedule: &Schedule,
-    chance: f64,
-) -> Result<Ending, Failure> {
+/// A call and what it came to.
+pub(super) type Attempt<'a> = Performed<'a, WebhookCall, Answer>;
+
+/// Ends an attempt.
+pub(super) async fn end(tx: &Transaction<'_>, ended: &Attempt<'_>, schedule: &Schedule) -> Result<Ending, Failure> {
+    let (call, verdict) = (ended.job, &ended.output.verdict);
     let mut shares = store::hold(tx, call).await?;
-    let attempts = usize::try_from(call.of_round).unwrap_or(usize::MAX);
-    let (result, next) = decide::after(attempts, verdict, schedule, chance);
-    store::end_attempt(tx, call, result.as_str(), verdict.status(), verdict.class()).await?;
+    // Receivers are told to expect an event more than once.
+    let round = Round { attempts: call.of_round, unknowns: 0 };
+    let (result, next) = attempt::after(round, verdict, Repeat::Freely, schedule, ended.claimed.chance());
+    store::end_attempt(tx, call, result, ended.output).await?;
     let outcome = match next {
-        Next::Again(wait) => {
+        Next::Retry(wait) => {
             store::move_on(tx, call, None, None).await?;
             return Ok(Ending::Retry(wait));
         }
@@ -34,7 +33,7 @@ pub(super) async fn end(
     let cause = verdict.class().filter(|_| outcome == Outcome::FailedPermanent);
     store::move_on(tx, call, Some(outcome), cause).await?;
     for ours in shares.iter_mut().filter(|it| it.endpoint == call.endpoint) {
-        (ours.outcome, ours.cause) = (Some(outcome), cause);
+        (ours.outcome, ours.cause) = (Some(outcome), cause.map(str::to_owned));
     }
     let outcomes: Vec<Option<Outcome>> = shares.iter().map(|it| it.outcome).collect();
     if let Some(mark) = decide::whole(&outcomes) {
@@ -47,32 +46,29 @@ pub(super) async fn end(
 }
 
 async fn give_up(tx: &Transaction<'_>, call: &WebhookCall, shares: &[Share]) -> Result<(), Failure> {
-    let failed: Vec<(&Share, Class)> = shares.iter().filter_map(|it| Some((it, it.cause?))).collect();
+    let failed: Vec<(&Share, &String)> = shares.iter().filter_map(|it| Some((it, it.cause.as_ref()?))).collect();
     let said = failed.iter().map(|(share, class)| {
-        let (whose, class) = (share.endpoint.as_str(), class.as_str());
+        let whose = share.endpoint.as_str();
         format!("the {whose}'s webhook was not taken in {} attempts, lastly {class}", share.of_round)
     });
     let cause = Cause {
-        class: failed.first().map_or("unknown", |(_, class)| class.as_str()),
+        class: failed.first().map_or("unknown".into(), |(_, class)| (*class).clone().into()),
         detail: said.collect::<Vec<_>>().join("; "),
         attempts: failed.iter().map(|(share, _)| share.of_round).sum(),
     };
-    if let Some(record) = store::record(tx, call.company, call.event).await? {
-        park::park(tx, PROCESSOR.name, &store::parcel(call, &record), &cause).await?;
-    }
-    Ok(())
+    Ok(park::park_kept(tx, PROCESSOR.name, store::KEEPER, (call.company, call.event), &cause).await?)
 }
 
 /// Counts an attempt whose end is committed.
-pub(super) fn count(call: &WebhookCall, verdict: &Verdict, ending: &Ending) {
-    let outcome = match (ending, verdict) {
+pub(super) fn count(ended: &Attempt<'_>, ending: &Ending) {
+    let outcome = match (ending, ended.output.verdict) {
         (Ending::Retry(_) | Ending::HeldBack(_), _) => "retried",
-        (_, Verdict::Delivered { .. }) => "delivered",
+        (_, Verdict::Done) => "delivered",
         (_, Verdict::Withdrawn) => "withdrawn",
-        (_, Verdict::Again { .. } | Verdict::Never { .. }) => "failed",
+        _ => "failed",
     };
-    counter!(metric::ALERT_WEBHOOKS, "endpoint" => call.endpoint.as_str(), "outcome" => outcome).increment(1);
-    if let Some(class) = verdict.class() {
-        counter!(metric::ALERT_WEBHOOK_ERRORS, "class" => class.as_str()).increment(1);
+    counter!(metric::ALERT_WEBHOOKS, "endpoint" => ended.job.endpoint.as_str(), "outcome" => outcome).increment(1);
+    if let Some(class) = ended.output.verdict.class() {
+        counter!(metric::ALERT_WEBHOOK_ERRORS, "class" => class).increment(1);
     }
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use domain::{Alert, CompanyId, Envelope, EventId, Topic};
 use jiff::Timestamp;
+use platform::attempt::{AttemptResult, Outcome};
 use platform::columns;
 use platform::intake::Fresh;
-use platform::kafka::Record;
-use platform::park::{self, Parcel};
+use platform::park::{self, Keeper};
 use platform::postgres::{GenericClient, Row, Transaction, execute, in_order, query};
 use platform::queue::{Claimed, NewJob};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,13 @@ use serde_json::json;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::decide::{Endpoint, Outcome};
-use super::verdict::Class;
+use super::decide::{Answer, Endpoint};
+
+/// The table that keeps the records of events.
+pub(super) const KEEPER: Keeper = Keeper { table: "webhook_deliveries", id: "event_id", topic: Topic::Alerts };
+
+/// What a success is called in `webhook_deliveries.outcome`.
+const DELIVERED: &str = "delivered";
 
 /// One call to be made.
 #[derive(Debug, Clone)]
@@ -203,7 +208,7 @@ pub(super) struct Share {
     /// How it ended, if it has.
     pub(super) outcome: Option<Outcome>,
     /// Why it was given up, if it was.
-    pub(super) cause: Option<Class>,
+    pub(super) cause: Option<String>,
 }
 
 /// Every share of the event of a call, held until the transaction ends.
@@ -221,8 +226,8 @@ pub(super) async fn hold(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec
     let share = |row: &Row| Share {
         endpoint: Endpoint::named(row.get(0)),
         of_round: row.get(1),
-        outcome: row.get::<_, Option<&str>>(2).map(Outcome::named),
-        cause: row.get::<_, Option<&str>>(3).and_then(Class::named),
+        outcome: row.get::<_, Option<&str>>(2).map(|it| Outcome::named(it, DELIVERED)),
+        cause: row.get(3),
     };
     Ok(rows.iter().map(share).collect())
 }
@@ -232,7 +237,7 @@ pub(super) async fn move_on(
     tx: &Transaction<'_>,
     call: &WebhookCall,
     outcome: Option<Outcome>,
-    cause: Option<Class>,
+    cause: Option<&str>,
 ) -> Result<(), Error> {
     let state = if outcome.is_some() { "ended" } else { "waiting" };
     execute(
@@ -249,8 +254,8 @@ pub(super) async fn move_on(
             &call.event.0,
             &call.endpoint.as_str(),
             &state,
-            &outcome.map(Outcome::as_str),
-            &cause.map(Class::as_str),
+            &outcome.map(|it| it.name(DELIVERED)),
+            &cause,
         ],
     )
     .await?;
@@ -261,11 +266,10 @@ pub(super) async fn move_on(
 pub(super) async fn end_attempt(
     tx: &Transaction<'_>,
     call: &WebhookCall,
-    result: &str,
-    status: Option<u16>,
-    class: Option<Class>,
+    result: AttemptResult,
+    answer: &Answer,
 ) -> Result<(), Error> {
-    let status = status.and_then(|it| i16::try_from(it).ok());
+    let status = answer.status.and_then(|it| i16::try_from(it).ok());
     execute(
         tx,
         "update secretaria.webhook_attempts
@@ -276,34 +280,11 @@ pub(super) async fn end_attempt(
             &call.event.0,
             &call.endpoint.as_str(),
             &call.attempt,
-            &result,
+            &result.name("DELIVERED"),
             &status,
-            &class.map(Class::as_str),
+            &answer.verdict.class(),
         ],
     )
     .await?;
     Ok(())
-}
-
-/// The record an event came in, to be parked with it.
-pub(super) async fn record(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Result<Option<Record>, Error> {
-    let rows = query(
-        tx,
-        "select record_partition, record_offset, record_key, record_payload, record_headers
-         from secretaria.webhook_deliveries
-         where company_id = $1 and event_id = $2 and outcome = 'failed_permanent'
-         order by endpoint
-         limit 1",
-        &[&company.0, &event.0],
-    )
-    .await?;
-    Ok(rows.first().map(|row| {
-        let headers = row.get::<_, Option<serde_json::Value>>(4).unwrap_or_default();
-        Record::kept(Topic::Alerts, row.get(0), row.get(1), row.get(2), row.get(3), park::headers_from_json(&headers))
-    }))
-}
-
-/// The parcel of an event that is given up.
-pub(super) fn parcel<'a>(call: &WebhookCall, record: &'a Record) -> Parcel<'a> {
-    Parcel { company: call.company, event: call.event, topic: Topic::Alerts, record }
 }

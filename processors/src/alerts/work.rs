@@ -5,30 +5,29 @@ use std::time::Duration;
 
 use domain::CompanyId;
 use metrics::histogram;
-use platform::outward::Reach;
+use platform::attempt::Verdict;
+use platform::egress::Policy;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Error};
-use platform::queue::{
-    Call, Circuit, Claimed, Ending, Health, HoldLimit, Loaded, Performed, Queue, Schedule, Summary, Work,
-};
+use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Queue, Schedule, Summary, Work};
 use platform::seal::{self, Place, Sealer};
 use platform::telemetry::chain;
 use platform::webhook::{Malformed, Secret};
 use platform::{clock, metric};
 use secrecy::ExposeSecret;
 
-use super::decide::Endpoint;
+use super::decide::{Answer, CIRCUIT_OPEN, Endpoint};
+use super::perform::{self, Attempt};
 use super::sender::{self, Receiver, Sender};
 use super::store::{self, Webhook, WebhookCall};
-use super::verdict::{Class, Verdict};
-use super::{Config, QUEUE, perform};
+use super::{Config, QUEUE};
 
 /// Calls receivers.
 pub(super) struct Calling {
     sealer: Arc<Sealer>,
     sender: Sender,
     operator: Option<Receiver>,
-    reach: Reach,
+    policy: Policy,
     schedule: Schedule,
 }
 
@@ -46,9 +45,9 @@ impl Calling {
         let timeout = Duration::from_millis(config.timeout_ms);
         Ok(Calling {
             sealer: Arc::clone(&context.sealer),
-            sender: Sender::new(timeout, config.reach()).map_err(Error::client)?,
+            sender: Sender::new(timeout, config.policy()).map_err(Error::client)?,
             operator,
-            reach: config.reach(),
+            policy: config.policy(),
             schedule: config.schedule(),
         })
     }
@@ -56,7 +55,7 @@ impl Calling {
     fn receiver(&self, call: &WebhookCall) -> Result<Receiver, Verdict> {
         match (call.endpoint, &call.webhook) {
             // While settings are being changed, one process may know of an operator and the next not yet.
-            (Endpoint::Operator, _) => self.operator.clone().ok_or(Verdict::again(Class::NoOperator)),
+            (Endpoint::Operator, _) => self.operator.clone().ok_or(Verdict::temporary("no_operator")),
             (Endpoint::Company, Some(webhook)) => self.of_the_company(call.company, webhook),
             (Endpoint::Company, None) => Err(Verdict::Withdrawn),
         }
@@ -64,11 +63,11 @@ impl Calling {
 
     /// The company's receiver as it is now: a URL or a secret that was changed since counts at once.
     fn of_the_company(&self, company: CompanyId, webhook: &Webhook) -> Result<Receiver, Verdict> {
-        let url = sender::address(&webhook.url, self.reach).map_err(Verdict::never)?;
+        let url = self.policy.url(&webhook.url)?;
         let secrets = self.open(company, webhook).map_err(|problem| {
             tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be opened");
             // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
-            Verdict::again(Class::SealedSecret)
+            Verdict::temporary("sealed_secret")
         })?;
         Ok(Receiver { url, secrets })
     }
@@ -86,21 +85,11 @@ impl Calling {
         }
         Ok(secrets)
     }
-
-    async fn end(
-        &self,
-        tx: &Transaction<'_>,
-        claimed: &Claimed,
-        call: &WebhookCall,
-        verdict: &Verdict,
-    ) -> Result<Ending, Failure> {
-        perform::end(tx, call, verdict, &self.schedule, claimed.chance()).await
-    }
 }
 
 impl Work for Calling {
     type Job = WebhookCall;
-    type Output = Verdict;
+    type Output = Answer;
 
     const QUEUE: Queue = QUEUE;
 
@@ -108,7 +97,7 @@ impl Work for Calling {
         &self,
         tx: &Transaction<'_>,
         claimed: &[Claimed],
-    ) -> Result<Vec<Loaded<WebhookCall, Verdict>>, Failure> {
+    ) -> Result<Vec<Loaded<WebhookCall, Answer>>, Failure> {
         Ok(store::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, Loaded::Call)).collect())
     }
 
@@ -124,62 +113,49 @@ impl Work for Calling {
         HoldLimit::WhileOpen(self.schedule.total())
     }
 
-    fn held_too_long(&self, _: &Claimed, _: &WebhookCall) -> Verdict {
-        Verdict::never(Class::CircuitOpen)
+    fn held_too_long(&self, _: &Claimed, _: &WebhookCall) -> Answer {
+        Verdict::permanent(CIRCUIT_OPEN).into()
     }
 
     async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut WebhookCall)]) -> Result<(), Failure> {
         Ok(store::begin_attempts(tx, starting).await?)
     }
 
-    async fn call(&self, _: &Claimed, call: &WebhookCall, _: &Call) -> Verdict {
+    async fn call(&self, _: &Claimed, call: &WebhookCall, _: &Call) -> Answer {
         let receiver = match self.receiver(call) {
             Ok(receiver) => receiver,
-            Err(verdict) => return verdict,
+            Err(verdict) => return verdict.into(),
         };
         let began = clock::instant();
         let (id, at) = (call.event.to_string(), clock::now());
-        let verdict = self.sender.call(&receiver, sender::Call { id: &id, at, body: &call.body }).await;
+        let answer = self.sender.call(&receiver, sender::Call { id: &id, at, body: &call.body }).await;
         histogram!(metric::ALERT_WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
-        verdict
+        answer
     }
 
-    async fn finish(
-        &self,
-        tx: &Transaction<'_>,
-        performed: &[Performed<'_, WebhookCall, Verdict>],
-    ) -> Result<Vec<Ending>, Failure> {
+    async fn finish(&self, tx: &Transaction<'_>, performed: &[Attempt<'_>]) -> Result<Vec<Ending>, Failure> {
         let mut endings = Vec::with_capacity(performed.len());
         for it in performed {
-            endings.push(self.end(tx, it.claimed, it.job, it.output).await?);
+            endings.push(perform::end(tx, it, &self.schedule).await?);
         }
         Ok(endings)
     }
 
-    /// They may have arrived, and are made again.
-    async fn abandoned(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Ending>, Failure> {
-        let mut endings = vec![Ending::Done; claimed.len()];
-        let mut calls: Vec<_> = claimed.iter().zip(store::load(tx, claimed).await?).zip(&mut endings).collect();
-        // In the order in which the results of a group end.
-        calls.sort_by_key(|((claimed, _), _)| claimed.lease);
-        for ((claimed, call), ending) in calls {
-            if let Some(call) = call {
-                *ending = self.end(tx, claimed, &call, &Verdict::again(Class::LeaseRanOut)).await?;
-            }
-        }
-        Ok(endings)
+    /// It may have arrived, and is made again.
+    fn expired(&self) -> Option<Answer> {
+        Some(Verdict::unknown("lease_ran_out").into())
     }
 
-    fn summary(&self, _: &WebhookCall, verdict: &Verdict) -> Summary {
-        let (result, health) = match verdict {
-            Verdict::Delivered { .. } => ("delivered", Health::Healthy),
-            Verdict::Withdrawn => ("withdrawn", Health::Unclear),
-            Verdict::Never { class, .. } | Verdict::Again { class, .. } => ("failed", class.health()),
+    fn summary(&self, _: &WebhookCall, answer: &Answer) -> Summary {
+        let result = match answer.verdict {
+            Verdict::Done => "delivered",
+            Verdict::Withdrawn => "withdrawn",
+            _ => "failed",
         };
-        Summary { result, class: verdict.class().map(Class::as_str), health }
+        Summary { result, class: answer.verdict.class(), health: answer.health() }
     }
 
-    fn committed(&self, performed: &Performed<'_, WebhookCall, Verdict>, ending: &Ending) {
-        perform::count(performed.job, performed.output, ending);
+    fn committed(&self, performed: &Attempt<'_>, ending: &Ending) {
+        perform::count(performed, ending);
     }
 }

@@ -21,7 +21,7 @@ use domain::{Kind, Mark, OutboundMessage, ProcessorName, Topic};
 use platform::intake::{Fresh, Intake, Taken};
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error, Removal};
-use platform::queue::{self, Queue, Schedule, ScheduleSettings};
+use platform::queue::{self, Queue, Schedule};
 use platform::settings;
 use platform::task::Stop;
 use serde::{Deserialize, Serialize};
@@ -74,12 +74,7 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
-        let names = ScheduleSettings {
-            retry_after_s: "delivery.retry_after_s",
-            time_scale: "delivery.time_scale",
-            jitter: "delivery.jitter",
-        };
-        self.schedule().validate(&names, 86_400.0)?;
+        self.schedule().validate("delivery", 86_400.0)?;
         self.runner.validate("delivery.runner")?;
         if !(100..=120_000).contains(&self.timeout_ms) {
             return Err(settings::Error::senseless("delivery.timeout_ms", "must be between 100 and 120000"));

@@ -3,35 +3,24 @@
 use domain::{Activity, DeliveryEnded, Envelope, EventId, Kind, Mark, SCHEMA, Topic};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
+use platform::attempt::{AttemptResult, Next, Outcome, Round, Verdict};
 use platform::outbox::{self, Entry};
 use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
-use platform::queue::{Claimed, Ending, Schedule};
+use platform::queue::{Ending, Performed, Schedule};
 use platform::{marks, metric};
 
-use super::PROCESSOR;
-use super::decide::{self, AttemptResult, Next, Standing};
-use super::store::{self, AttemptEnd, Delivery, Ended};
-use super::whaticket::{CIRCUIT_OPEN, Verdict};
+use super::store::{self, Delivery, Ended};
+use super::whaticket::CIRCUIT_OPEN;
+use super::{PROCESSOR, decide};
 
 /// An attempt and what became of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Attempt<'a> {
-    pub(super) claimed: &'a Claimed,
-    pub(super) delivery: &'a Delivery,
-    pub(super) verdict: &'a Verdict,
-}
+pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
-impl Attempt<'_> {
-    /// What follows from it.
-    pub(super) fn decide(&self, schedule: &Schedule) -> (AttemptResult, Next) {
-        let standing = Standing {
-            attempts: usize::try_from(self.delivery.of_round).unwrap_or(usize::MAX),
-            unknowns: usize::try_from(self.delivery.unknowns).unwrap_or(usize::MAX),
-            purpose: self.delivery.purpose,
-        };
-        decide::after(standing, self.verdict, schedule, self.claimed.chance())
-    }
+fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
+    let delivery = attempt.job;
+    let round = Round { attempts: delivery.of_round, unknowns: delivery.unknowns };
+    decide::after(round, delivery.purpose, attempt.output, schedule, attempt.claimed.chance())
 }
 
 /// Ends attempts, and the deliveries that go no further; that those ended is published.
@@ -41,33 +30,24 @@ pub(super) async fn end(
     schedule: &Schedule,
     now: Timestamp,
 ) -> Result<Vec<Ending>, Failure> {
-    let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| it.decide(schedule)).collect();
-    let ends: Vec<AttemptEnd<'_>> = attempts
-        .iter()
-        .zip(&decided)
-        .map(|(it, (result, next))| AttemptEnd {
-            delivery: it.delivery,
-            result: *result,
-            class: it.verdict.class(),
-            outcome: next.outcome(),
-        })
-        .collect();
-    let ended = store::end_attempts(tx, &ends).await?;
+    let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| after(it, schedule)).collect();
+    let ended = store::end_attempts(tx, attempts, &decided).await?;
     let mut marked = Vec::new();
     let mut endings = Vec::with_capacity(attempts.len());
     for (it, (_, next)) in attempts.iter().zip(&decided) {
-        let (company, event) = (it.delivery.company, it.delivery.delivery);
-        match next {
-            Next::Again(wait) => {
+        let mark = match next {
+            Next::Retry(wait) => {
                 endings.push(Ending::Retry(*wait));
                 continue;
             }
-            Next::Sent => marked.push((company, event, Mark::Done)),
-            Next::GiveUp => {
+            Next::End(Outcome::Done) => Mark::Done,
+            // Nothing withdraws a message so far.
+            Next::End(Outcome::FailedPermanent | Outcome::Withdrawn) => {
                 give_up(tx, it).await?;
-                marked.push((company, event, Mark::Parked));
+                Mark::Parked
             }
-        }
+        };
+        marked.push((it.job.company, it.job.delivery, mark));
         endings.push(Ending::Done);
     }
     let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
@@ -78,37 +58,33 @@ pub(super) async fn end(
 
 /// That a delivery ended. Its id is that of the claim that ended it: one that a replay ends again ends under another.
 fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, Failure> {
-    let (company_id, delivery_id, kind) = (attempt.delivery.company, attempt.delivery.delivery, Kind::DeliveryEnded);
+    let (company_id, delivery_id, kind) = (attempt.job.company, attempt.job.delivery, Kind::DeliveryEnded);
     let event_id = EventId::of_end(company_id, kind.as_str(), delivery_id.0, attempt.claimed.lease.fence);
     let payload = Activity::Delivery(DeliveryEnded {
         delivery_id,
         conversation_id: ended.conversation,
         contact_id: ended.contact,
         outcome: ended.outcome.clone(),
-        attempts: attempt.delivery.of_round.unsigned_abs(),
+        attempts: attempt.job.of_round.unsigned_abs(),
         took_ms: ended.took_ms,
     });
     let envelope = Envelope { schema: SCHEMA, event_id, company_id, kind, occurred_at: now, received_at: now, payload };
     let traceparent = attempt.claimed.traceparent.as_deref();
     Entry::of_event(Topic::ActivityEvents, "", ended.placement, &envelope, traceparent)
-        .map_err(|problem| Failure::Refused(format!("event {event_id} cannot be written: {problem}")))
 }
 
 async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
-    let class = attempt.verdict.class().unwrap_or("sent");
-    let detail = match attempt.verdict {
-        Verdict::Unknown { .. } => format!("nobody knows whether it was sent ({class}); it is not sent a third time"),
+    let (delivery, class) = (attempt.job, attempt.output.class().unwrap_or("sent"));
+    let detail = match attempt.output {
+        Verdict::Unknown { .. } => format!("it is unknown whether it was sent ({class}); it is not sent a third time"),
         Verdict::Permanent { class } if *class == CIRCUIT_OPEN => {
             "provider did not answer for as long as the retries last".to_owned()
         }
         Verdict::Permanent { .. } => format!("provider refuses it for good ({class})"),
-        Verdict::Temporary { .. } | Verdict::Sent => format!("provider refused every attempt, lastly with {class}"),
+        _ => format!("provider refused every attempt, lastly with {class}"),
     };
-    let cause = Cause { class, detail, attempts: attempt.delivery.of_round };
-    if let Some(record) = store::record(tx, attempt.delivery).await? {
-        park::park(tx, PROCESSOR.name, &store::parcel(attempt.delivery, &record), &cause).await?;
-    }
-    Ok(())
+    let cause = Cause { class: class.into(), detail, attempts: delivery.of_round };
+    Ok(park::park_kept(tx, PROCESSOR.name, store::KEEPER, (delivery.company, delivery.delivery), &cause).await?)
 }
 
 /// Counts an attempt whose end is committed.
@@ -116,17 +92,17 @@ pub(super) fn count(attempt: &Attempt<'_>, schedule: &Schedule) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static SENT: AtomicU64 = AtomicU64::new(0);
     static ENDED: AtomicU64 = AtomicU64::new(0);
-    let (result, next) = attempt.decide(schedule);
-    if result == AttemptResult::Sent {
+    let (result, next) = after(attempt, schedule);
+    if result == AttemptResult::Done {
         counter!(metric::WHATICKET_SUCCESS).increment(1);
         SENT.fetch_add(1, Ordering::Relaxed);
     }
-    if let Some(class) = attempt.verdict.class() {
+    if let Some(class) = attempt.output.class() {
         counter!(metric::WHATICKET_ERRORS, "class" => class).increment(1);
     }
     match next {
-        Next::Again(_) => counter!(metric::WHATICKET_RETRY).increment(1),
-        Next::Sent | Next::GiveUp => {
+        Next::Retry(_) => counter!(metric::WHATICKET_RETRY).increment(1),
+        Next::End(_) => {
             let ended = ENDED.fetch_add(1, Ordering::Relaxed) + 1;
             gauge!(metric::WHATICKET_RATIO).set(SENT.load(Ordering::Relaxed) as f64 / ended as f64);
         }

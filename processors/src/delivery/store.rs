@@ -1,17 +1,20 @@
 //! delivery's SQL: deliveries, their attempts, and how to reach a company's channel.
 
 use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
+use platform::attempt::{AttemptResult, Next};
 use platform::columns;
 use platform::intake::Fresh;
-use platform::kafka::Record;
 use platform::marks::Standing;
-use platform::park::{self, Parcel};
+use platform::park::{self, Keeper};
 use platform::postgres::{Failure, Row, Transaction, execute, in_order, place, query};
 use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::decide::AttemptResult;
+use super::perform::Attempt;
+
+/// The table that keeps the records of deliveries.
+pub(super) const KEEPER: Keeper = Keeper { table: "deliveries", id: "delivery_id", topic: Topic::OutboundMessages };
 
 /// One message to be sent.
 #[derive(Debug, Clone)]
@@ -171,16 +174,6 @@ pub(super) async fn begin_attempts(
     Ok(())
 }
 
-/// What becomes of a delivery after an attempt.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AttemptEnd<'a> {
-    pub(super) delivery: &'a Delivery,
-    pub(super) result: AttemptResult,
-    pub(super) class: Option<&'static str>,
-    /// `sent` or `failed_permanent`; nothing while it goes on.
-    pub(super) outcome: Option<&'static str>,
-}
-
 /// A delivery that has ended, as it is told.
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
@@ -197,7 +190,12 @@ pub(super) struct Ended {
 
 /// Completes attempts, and moves their deliveries on; says which of them ended. An attempt that was completed already
 /// stays as it is.
-pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) -> Result<Vec<Ended>, Error> {
+pub(super) async fn end_attempts(
+    tx: &Transaction<'_>,
+    attempts: &[Attempt<'_>],
+    decided: &[(AttemptResult, Next)],
+) -> Result<Vec<Ended>, Error> {
+    let ends: Vec<_> = attempts.iter().zip(decided).collect();
     let rows = query(
         tx,
         "with ends as materialized (
@@ -230,7 +228,8 @@ pub(super) async fn end_attempts(tx: &Transaction<'_>, ends: &[AttemptEnd<'_>]) 
          where m.outcome is not null
          order by m.place",
         &columns![ends => |it|
-            it.delivery.company.0, it.delivery.delivery.0, it.delivery.attempt, it.result.as_str(), it.class, it.outcome],
+            it.0.job.company.0, it.0.job.delivery.0, it.0.job.attempt, it.1.0.name("SENT"), it.0.output.class(),
+            it.1.1.outcome().map(|it| it.name("sent"))],
     )
     .await?;
     Ok(rows.iter().map(read_ended).collect())
@@ -245,32 +244,4 @@ fn read_ended(row: &Row) -> Ended {
         took_ms: u64::try_from(row.get::<_, i64>(4)).unwrap_or(0),
         placement: (u16::try_from(row.get::<_, i16>(5)).unwrap_or(placement::DEFAULT_SPREAD), row.get(6)),
     }
-}
-
-/// The record a delivery came in, to be parked with it.
-pub(super) async fn record(tx: &Transaction<'_>, delivery: &Delivery) -> Result<Option<Record>, Error> {
-    let rows = query(
-        tx,
-        "select record_partition, record_offset, record_key, record_payload, record_headers
-         from secretaria.deliveries
-         where company_id = $1 and delivery_id = $2",
-        &[&delivery.company.0, &delivery.delivery.0],
-    )
-    .await?;
-    Ok(rows.first().map(|row| {
-        let headers = row.get::<_, Option<serde_json::Value>>(4).unwrap_or_default();
-        Record::kept(
-            Topic::OutboundMessages,
-            row.get(0),
-            row.get(1),
-            row.get(2),
-            row.get(3),
-            park::headers_from_json(&headers),
-        )
-    }))
-}
-
-/// The parcel of a delivery that is given up.
-pub(super) fn parcel<'a>(delivery: &Delivery, record: &'a Record) -> Parcel<'a> {
-    Parcel { company: delivery.company, event: delivery.delivery, topic: Topic::OutboundMessages, record }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::MessageId;
 use metrics::histogram;
+use platform::attempt::Verdict;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Error};
 use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Performed, Queue, Schedule, Summary, Work};
@@ -13,9 +14,9 @@ use platform::telemetry::chain;
 use platform::{clock, metric};
 use secrecy::SecretString;
 
-use super::perform::{self, Attempt};
+use super::perform;
 use super::store::{self, Channel, Delivery};
-use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, Letter, Verdict};
+use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, SendRequest};
 use super::{Config, QUEUE};
 
 /// Sends messages.
@@ -69,7 +70,7 @@ impl Work for Sending {
     }
 
     fn held_too_long(&self, _: &Claimed, _: &Delivery) -> Verdict {
-        Verdict::Permanent { class: CIRCUIT_OPEN }
+        Verdict::permanent(CIRCUIT_OPEN)
     }
 
     async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Delivery)]) -> Result<(), Failure> {
@@ -77,24 +78,24 @@ impl Work for Sending {
     }
 
     async fn call(&self, claimed: &Claimed, delivery: &Delivery, _: &Call) -> Verdict {
-        let Some(channel) = &delivery.channel else { return Verdict::Permanent { class: "no_channel" } };
+        let Some(channel) = &delivery.channel else { return Verdict::permanent("no_channel") };
         let account = match self.open(delivery, channel) {
             Ok(account) => account,
             Err(problem) => {
                 tracing::error!(company_id = delivery.company.0, error = chain(&problem), "channel cannot be opened");
                 // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
-                return Verdict::Temporary { class: "sealed_channel", retry_after: None };
+                return Verdict::temporary("sealed_channel");
             }
         };
         let began = clock::instant();
-        let letter = Letter {
+        let message = SendRequest {
             message_id: MessageId(delivery.delivery.0),
             attempt: delivery.attempt.unsigned_abs(),
             number: &delivery.to,
             body: &delivery.body,
             traceparent: claimed.traceparent.as_deref(),
         };
-        let verdict = self.provider.send(&account, &letter).await;
+        let verdict = self.provider.send(&account, &message).await;
         histogram!(metric::WHATICKET_LATENCY).record(began.elapsed().as_secs_f64());
         verdict
     }
@@ -104,41 +105,25 @@ impl Work for Sending {
         tx: &Transaction<'_>,
         performed: &[Performed<'_, Delivery, Verdict>],
     ) -> Result<Vec<Ending>, Failure> {
-        let attempts: Vec<Attempt<'_>> = performed.iter().map(attempt).collect();
-        perform::end(tx, &attempts, &self.schedule, clock::now()).await
+        perform::end(tx, performed, &self.schedule, clock::now()).await
     }
 
-    /// Whether they were sent is unknown.
-    async fn abandoned(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Ending>, Failure> {
-        let verdict = Verdict::Unknown { class: "lease_ran_out" };
-        let mut endings = Vec::with_capacity(claimed.len());
-        for (claimed, delivery) in claimed.iter().zip(store::load(tx, claimed).await?) {
-            let Some(delivery) = delivery else {
-                endings.push(Ending::Done);
-                continue;
-            };
-            let attempt = Attempt { claimed, delivery: &delivery, verdict: &verdict };
-            endings.extend(perform::end(tx, &[attempt], &self.schedule, clock::now()).await?);
-            perform::count(&attempt, &self.schedule);
-        }
-        Ok(endings)
+    /// Whether it was sent is unknown.
+    fn expired(&self) -> Option<Verdict> {
+        Some(Verdict::unknown("lease_ran_out"))
     }
 
     fn summary(&self, _: &Delivery, verdict: &Verdict) -> Summary {
         let result = match verdict {
-            Verdict::Sent => "sent",
+            Verdict::Done | Verdict::Withdrawn => "sent",
             Verdict::Temporary { .. } => "failed_temporary",
             Verdict::Permanent { .. } => "failed_permanent",
             Verdict::Unknown { .. } => "unknown",
         };
-        Summary { result, class: verdict.class(), health: verdict.health() }
+        Summary { result, class: verdict.class(), health: whaticket::health(verdict) }
     }
 
     fn committed(&self, performed: &Performed<'_, Delivery, Verdict>, _: &Ending) {
-        perform::count(&attempt(performed), &self.schedule);
+        perform::count(performed, &self.schedule);
     }
-}
-
-fn attempt<'a>(performed: &Performed<'a, Delivery, Verdict>) -> Attempt<'a> {
-    Attempt { claimed: performed.claimed, delivery: performed.job, verdict: performed.output }
 }

@@ -40,7 +40,7 @@ async fn park(room: &Room<'_>, company: i64, processor: ProcessorName, event: u1
     let record = record(event);
     let topic = if processor == REPLY { Topic::InboundMessages } else { Topic::OutboundMessages };
     let parcel = Parcel { company: CompanyId(company), event: id(event), topic, record: &record };
-    let cause = Cause { class, detail: "why".into(), attempts: 6 };
+    let cause = Cause { class: class.into(), detail: "why".into(), attempts: 6 };
     let mut client = room.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     park::park(&tx, processor, &parcel, &cause).await.unwrap();

@@ -1,13 +1,12 @@
 //! The call itself, against a receiver that checks what it gets, and addresses where nobody is called.
 
 use platform::clock;
-use platform::outward::Reach;
+use platform::egress::Policy;
 use platform::webhook::Secret;
 use sandbox::{Fault, FaultRule, Filter, Receiver as Knows, Sandbox, Target};
 
 use super::*;
-use crate::alerts::sender::{Call, Receiver, Sender, address};
-use crate::alerts::verdict::{Class, Verdict};
+use crate::alerts::sender::{Call, Receiver, Sender};
 
 const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -18,22 +17,26 @@ async fn town(secrets: &[&str]) -> (Sandbox, String) {
     (sandbox, url)
 }
 
+fn done(status: u16) -> Answer {
+    Answer { verdict: Verdict::Done, status: Some(status) }
+}
+
 /// Calls a URL once.
-async fn call(url: &str, secrets: &[&str]) -> Verdict {
+async fn call(url: &str, secrets: &[&str]) -> Answer {
     call_at(url, secrets, clock::now()).await
 }
 
-async fn call_at(url: &str, secrets: &[&str], at: Timestamp) -> Verdict {
+async fn call_at(url: &str, secrets: &[&str], at: Timestamp) -> Answer {
     let secrets = secrets.iter().map(|it| Secret::parse(it).unwrap()).collect();
-    let receiver = Receiver { url: address(url, Reach::Anywhere).unwrap(), secrets };
-    let sender = Sender::new(Duration::from_millis(400), Reach::Anywhere).unwrap();
+    let receiver = Receiver { url: Policy::Anywhere.url(url).unwrap(), secrets };
+    let sender = Sender::new(Duration::from_millis(400), Policy::Anywhere).unwrap();
     sender.call(&receiver, Call { id: "evt-1", at, body: r#"{"type":"x"}"# }).await
 }
 
 #[tokio::test]
 async fn what_is_sent_can_be_verified_and_keeps_its_id() {
     let (sandbox, url) = town(&[SECRET]).await;
-    assert_eq!(call(&url, &[SECRET]).await, Verdict::Delivered { status: 204 });
+    assert_eq!(call(&url, &[SECRET]).await, done(204));
     let entry = &sandbox.log(&Filter::taken())[0];
     assert_eq!((entry.message_key.as_deref(), entry.text.as_deref()), (Some("evt-1"), Some(r#"{"type":"x"}"#)));
 }
@@ -41,9 +44,9 @@ async fn what_is_sent_can_be_verified_and_keeps_its_id() {
 #[tokio::test]
 async fn while_a_secret_is_rotated_out_a_receiver_may_know_either() {
     let (_sandbox, url) = town(&[OTHER]).await;
-    assert_eq!(call(&url, &[SECRET, OTHER]).await, Verdict::Delivered { status: 204 });
-    assert_eq!(call(&url, &[SECRET]).await.class(), Some(Class::Refused), "and not neither");
-    assert_eq!(call_at(&url, &[OTHER], at(1_614_265_330)).await.class(), Some(Class::Refused), "nor an old call");
+    assert_eq!(call(&url, &[SECRET, OTHER]).await, done(204));
+    assert_eq!(call(&url, &[SECRET]).await.verdict.class(), Some("refused"), "and not neither");
+    assert_eq!(call_at(&url, &[OTHER], at(1_614_265_330)).await.verdict.class(), Some("refused"), "nor an old call");
 }
 
 #[tokio::test]
@@ -54,15 +57,15 @@ async fn whatever_a_receiver_does_has_its_verdict() {
         Fault::Status { status, body: serde_json::Value::Null, headers }
     };
     let elsewhere = format!("{}/livez", sandbox.base_url());
-    let asked_to_wait =
-        Verdict::Again { class: Class::RateLimited, status: Some(429), retry_after: Some(Duration::from_secs(7)) };
+    let asked_to_wait = Verdict::Temporary { class: "rate_limited", retry_after: Some(Duration::from_secs(7)) };
+    let asked_to_wait = Answer { verdict: asked_to_wait, status: Some(429) };
     let cases = [
-        (status(410, &[]), Verdict::Never { class: Class::Gone, status: Some(410) }),
+        (status(410, &[]), GONE),
         (status(429, &[("retry-after", "7")]), asked_to_wait),
-        (Fault::Hang { ms: 5_000 }, Verdict::again(Class::Timeout)),
-        (Fault::SilentSuccess, Verdict::again(Class::ConnectionLost)),
-        (Fault::Garbage, Verdict::Delivered { status: 200 }),
-        (Fault::Truncated, Verdict::Delivered { status: 204 }),
+        (Fault::Hang { ms: 5_000 }, Verdict::unknown("timeout").into()),
+        (Fault::SilentSuccess, Verdict::unknown("connection_lost").into()),
+        (Fault::Garbage, done(200)),
+        (Fault::Truncated, done(204)),
     ];
     for (fault, expected) in cases {
         let what = fault.kind();
@@ -70,17 +73,17 @@ async fn whatever_a_receiver_does_has_its_verdict() {
         assert_eq!(call(&url, &[SECRET]).await, expected, "{what}");
     }
     sandbox.fault(FaultRule::new(Target::Webhook, status(307, &[("location", &elsewhere)]))).unwrap();
-    assert_eq!(call(&url, &[SECRET]).await.class(), Some(Class::Redirected), "and nobody goes there");
+    assert_eq!(call(&url, &[SECRET]).await.verdict.class(), Some("redirected"), "and nobody goes there");
     sandbox.stop().await.unwrap();
-    assert_eq!(call(&url, &[SECRET]).await, Verdict::again(Class::Unreachable));
+    assert_eq!(call(&url, &[SECRET]).await, Verdict::temporary("unreachable").into());
 }
 
 #[test]
 fn where_nobody_is_called() {
-    let class = |url: &str| address(url, Reach::Public).err();
+    let class = |url: &str| Policy::Public.url(url).err().map(|it| it.class());
     for url in ["", "clinica.example", "https://", "https://ana:senha@clinica.example/", "https://ana@clinica.example/"]
     {
-        assert_eq!(class(url), Some(Class::BadAddress), "{url}");
+        assert_eq!(class(url), Some("bad_address"), "{url}");
     }
     let inward = [
         "http://clinica.example/",
@@ -97,20 +100,19 @@ fn where_nobody_is_called() {
         "ftp://clinica.example/",
     ];
     for url in inward {
-        assert_eq!(class(url), Some(Class::ForbiddenAddress), "{url}");
+        assert_eq!(class(url), Some("forbidden_address"), "{url}");
     }
-    assert!(address("https://clinica.example:8443/alerts?k=v", Reach::Public).is_ok());
+    assert!(Policy::Public.url("https://clinica.example:8443/alerts?k=v").is_ok());
 }
 
 #[tokio::test]
 async fn a_name_that_leads_inward_is_not_followed() {
     let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listening.local_addr().unwrap().port());
-    let receiver =
-        Receiver { url: address(&url, Reach::Public).unwrap(), secrets: vec![Secret::parse(SECRET).unwrap()] };
-    let sender = Sender::new(Duration::from_secs(5), Reach::Public).unwrap();
+    let receiver = Receiver { url: Policy::Public.url(&url).unwrap(), secrets: vec![Secret::parse(SECRET).unwrap()] };
+    let sender = Sender::new(Duration::from_secs(5), Policy::Public).unwrap();
     let verdict = sender.call(&receiver, Call { id: "evt-1", at: clock::now(), body: "{}" }).await;
-    assert_eq!(verdict, Verdict::never(Class::ForbiddenAddress));
+    assert_eq!(verdict, Verdict::permanent("forbidden_address").into());
     let came = tokio::time::timeout(Duration::from_millis(50), listening.accept()).await;
     assert!(came.is_err(), "nobody has connected");
 }

@@ -1,14 +1,23 @@
 //! The schedule and the bodies as tables, and settings that make no sense.
 
+use platform::attempt::{self, AttemptResult, Next, Outcome, Repeat, Round};
+
 use super::*;
-use crate::alerts::decide::{AttemptResult, Endpoint, Next, Outcome, after, endpoints, whole};
-use crate::alerts::verdict::{Class, Verdict};
+use crate::alerts::decide::{Endpoint, endpoints, whole};
 
 /// What receivers are told about all this.
 const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
 
+fn after(attempts: i32, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
+    attempt::after(Round { attempts, unknowns: 0 }, verdict, Repeat::Freely, schedule, chance)
+}
+
+fn answered(status: u16) -> Verdict {
+    Answer::of_status(status, None).verdict
+}
+
 fn busy_for(seconds: u64) -> Verdict {
-    Verdict::of_answer(503, Some(Duration::from_secs(seconds)))
+    Answer::of_status(503, Some(Duration::from_secs(seconds))).verdict
 }
 
 /// Plays verdicts from the first attempt on, one line per attempt, until it is over.
@@ -18,10 +27,10 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
     for (verdict, attempts) in verdicts.into_iter().zip(1..) {
         let (result, next) = after(attempts, &verdict, &schedule, 0.0);
         let (next, is_over) = match next {
-            Next::Again(wait) => (format!("again in {} s", wait.as_secs()), false),
-            Next::End(outcome) => (outcome.as_str().to_owned(), true),
+            Next::Retry(wait) => (format!("again in {} s", wait.as_secs()), false),
+            Next::End(outcome) => (outcome.name("delivered").to_owned(), true),
         };
-        lines.push(format!("{attempts} {}, {next}", result.as_str()));
+        lines.push(format!("{attempts} {}, {next}", result.name("DELIVERED")));
         if is_over {
             break;
         }
@@ -31,7 +40,7 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
 
 #[test]
 fn seven_calls_and_no_more() {
-    let busy = std::iter::repeat(Verdict::of_answer(500, None));
+    let busy = std::iter::repeat(answered(500));
     assert_eq!(
         play(busy),
         [
@@ -49,8 +58,8 @@ fn seven_calls_and_no_more() {
 #[test]
 fn calls_that_failed_together_do_not_come_back_together() {
     let schedule = Config::default().schedule();
-    let wait = |chance| match after(1, &Verdict::of_answer(500, None), &schedule, chance).1 {
-        Next::Again(wait) => wait,
+    let wait = |chance| match after(1, &answered(500), &schedule, chance).1 {
+        Next::Retry(wait) => wait,
         Next::End(outcome) => panic!("{outcome:?}"),
     };
     assert_eq!((wait(0.0), wait(1.0)), (Duration::from_secs(5), Duration::from_millis(5_500)));
@@ -58,7 +67,7 @@ fn calls_that_failed_together_do_not_come_back_together() {
 
 #[test]
 fn a_call_that_may_have_arrived_is_made_again_like_any_other() {
-    let silent = std::iter::repeat(Verdict::again(Class::Timeout));
+    let silent = std::iter::repeat(Verdict::unknown("timeout"));
     let heard = play(silent);
     assert_eq!(heard.len(), 7);
     assert_eq!((heard[0].as_str(), heard[6].as_str()), ("1 UNKNOWN, again in 5 s", "7 UNKNOWN, failed_permanent"));
@@ -80,38 +89,36 @@ fn a_receiver_may_ask_for_a_longer_wait_within_reason_and_for_no_shorter_one() {
 
 #[test]
 fn every_status_has_its_verdict() {
-    let taken = |status| Verdict::of_answer(status, None) == Verdict::Delivered { status };
+    let taken = |status| Answer::of_status(status, None) == Answer { verdict: Verdict::Done, status: Some(status) };
     assert!([200, 201, 204, 299].into_iter().all(taken));
-    let gone = Verdict::Never { class: Class::Gone, status: Some(410) };
-    assert_eq!(Verdict::of_answer(410, Some(Duration::from_secs(5))), gone);
-    assert_eq!(play([gone]), ["1 FAILED_PERMANENT, failed_permanent"]);
-    let class = |status| Verdict::of_answer(status, None).class();
+    assert_eq!(Answer::of_status(410, Some(Duration::from_secs(5))), GONE);
+    assert_eq!(play([GONE.verdict]), ["1 FAILED_PERMANENT, failed_permanent"]);
+    let class = |status| answered(status).class();
     for (status, expected) in [
-        (301, Class::Redirected),
-        (308, Class::Redirected),
-        (400, Class::Refused),
-        (401, Class::Refused),
-        (404, Class::Refused),
-        (429, Class::RateLimited),
-        (500, Class::ServerError),
-        (503, Class::ServerError),
+        (301, "redirected"),
+        (308, "redirected"),
+        (400, "refused"),
+        (401, "refused"),
+        (404, "refused"),
+        (429, "rate_limited"),
+        (500, "server_error"),
+        (503, "server_error"),
     ] {
         assert_eq!(class(status), Some(expected), "{status}");
-        assert!(matches!(Verdict::of_answer(status, None), Verdict::Again { .. }), "{status}");
+        assert!(matches!(answered(status), Verdict::Temporary { .. }), "{status}");
     }
 }
 
 #[test]
-fn a_class_is_known_by_the_name_it_is_stored_under() {
-    for class in ["gone", "forbidden_address", "server_error", "lease_ran_out", "circuit_open"] {
-        assert_eq!(Class::named(class).map(Class::as_str), Some(class));
+fn an_outcome_is_known_by_the_name_it_is_stored_under() {
+    for outcome in [Outcome::Done, Outcome::FailedPermanent, Outcome::Withdrawn] {
+        assert_eq!(Outcome::named(outcome.name("delivered"), "delivered"), outcome);
     }
-    assert_eq!(Class::named("sunshine"), None);
 }
 
 #[test]
 fn an_event_ends_with_its_last_receiver_and_is_parked_for_the_one_that_was_given_up() {
-    use Outcome::{Delivered, FailedPermanent, Withdrawn};
+    use Outcome::{Done as Delivered, FailedPermanent, Withdrawn};
     let no_webhook = Mark::Ignored(IgnoreReason::NoWebhook);
     assert_eq!(whole(&[Some(Delivered), None]), None);
     assert_eq!(whole(&[Some(FailedPermanent), None]), None);

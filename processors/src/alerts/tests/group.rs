@@ -33,7 +33,7 @@ async fn both_shares_of_an_event_may_end_in_one_group() {
             (true, Endpoint::Operator) => GONE,
             _ => TAKEN,
         };
-        let verdicts: Vec<Verdict> = all.iter().map(verdict).collect();
+        let verdicts: Vec<Answer> = all.iter().map(verdict).collect();
         let results: Vec<_> = all.iter().zip(&verdicts).collect();
         assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
         assert_eq!(marks(room).await, ["done | - | 2", "parked | - | 1"]);

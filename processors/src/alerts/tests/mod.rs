@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use domain::{Alert, CompanyId, Envelope, EventId, Kind, SCHEMA, Step, Threshold};
 use jiff::Timestamp;
+use platform::attempt::Verdict;
 use platform::kafka::Record;
 use platform::queue::{Ending, Started, Steps};
 use platform::seal::Place;
 use uuid::Uuid;
 
-use super::verdict::{Class, Verdict};
+use super::decide::Answer;
 use super::work::Calling;
 use super::*;
 use crate::tests::{Room, noon, sealer};
@@ -121,8 +122,8 @@ async fn claim(steps: &Steps<Calling>) -> Vec<Started<Calling>> {
 }
 
 /// Commits a verdict; nothing if it came too late.
-async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, verdict: Verdict) -> Option<Ending> {
-    steps.finish(started, &verdict).await.unwrap()
+async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, answer: impl Into<Answer>) -> Option<Ending> {
+    steps.finish(started, &answer.into()).await.unwrap()
 }
 
 async fn rows(room: &Room<'_>) -> Vec<String> {
@@ -145,6 +146,6 @@ async fn shelf(room: &Room<'_>) -> Vec<String> {
     room.rows("select state, cause, detail, attempts from dead_letters order by parked_at").await
 }
 
-const TAKEN: Verdict = Verdict::Delivered { status: 204 };
-const GONE: Verdict = Verdict::Never { class: Class::Gone, status: Some(410) };
-const BUSY: Verdict = Verdict::Again { class: Class::ServerError, status: Some(500), retry_after: None };
+const TAKEN: Answer = Answer { verdict: Verdict::Done, status: Some(204) };
+const GONE: Answer = Answer { verdict: Verdict::permanent("gone"), status: Some(410) };
+const BUSY: Answer = Answer { verdict: Verdict::temporary("server_error"), status: Some(500) };

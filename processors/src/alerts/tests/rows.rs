@@ -32,10 +32,10 @@ async fn a_call_is_made_again_until_it_is_taken() {
     in_a_room(async |room| {
         let steps = steps(room);
         told(room, false, &["a"]).await;
-        for verdict in [BUSY, Verdict::again(Class::Timeout), TAKEN] {
+        for answer in [BUSY, Verdict::unknown("timeout").into(), TAKEN] {
             let started = claim(&steps).await.remove(0);
             assert!(claim(&steps).await.is_empty(), "what is under way is not claimed again");
-            finish(&steps, &started, verdict).await;
+            finish(&steps, &started, answer).await;
             room.conserves().await;
         }
         assert_eq!(

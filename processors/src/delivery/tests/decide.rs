@@ -3,7 +3,7 @@
 use domain::Purpose;
 
 use super::*;
-use crate::delivery::decide::{Standing, after};
+use crate::delivery::decide::after;
 
 fn busy_for(seconds: u64) -> Verdict {
     Verdict::Temporary { class: "busy", retry_after: Some(Duration::from_secs(seconds)) }
@@ -15,15 +15,14 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
     let mut unknowns = 0;
     let mut lines = Vec::new();
     for (verdict, attempts) in verdicts.into_iter().zip(1..) {
-        let standing = Standing { attempts, unknowns, purpose: Purpose::Reply };
-        let (result, next) = after(standing, &verdict, &schedule, 0.0);
-        unknowns += usize::from(result == AttemptResult::Unknown);
+        let (result, next) = after(Round { attempts, unknowns }, Purpose::Reply, &verdict, &schedule, 0.0);
+        unknowns += i32::from(result == AttemptResult::Unknown);
         let next = match next {
-            Next::Sent => "over".to_owned(),
-            Next::Again(wait) => format!("again in {} s", wait.as_secs()),
-            Next::GiveUp => "parked".to_owned(),
+            Next::End(Outcome::Done) => "over".to_owned(),
+            Next::Retry(wait) => format!("again in {} s", wait.as_secs()),
+            Next::End(_) => "parked".to_owned(),
         };
-        lines.push(format!("{attempts} {}, {next}", result.as_str()));
+        lines.push(format!("{attempts} {}, {next}", result.name("SENT")));
         if !next.starts_with("again") {
             break;
         }
@@ -33,8 +32,8 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
 
 #[test]
 fn a_message_that_is_taken_is_over() {
-    assert_eq!(play([Verdict::Sent]), ["1 SENT, over"]);
-    assert_eq!(play([BUSY, Verdict::Sent]), ["1 FAILED_TEMPORARY, again in 5 s", "2 SENT, over"]);
+    assert_eq!(play([Verdict::Done]), ["1 SENT, over"]);
+    assert_eq!(play([BUSY, Verdict::Done]), ["1 FAILED_TEMPORARY, again in 5 s", "2 SENT, over"]);
 }
 
 #[test]
@@ -52,7 +51,7 @@ fn there_is_one_attempt_and_five_retries_and_then_it_has_failed_for_good() {
 
 #[test]
 fn the_last_retry_may_still_arrive() {
-    let lines = play([BUSY, BUSY, BUSY, BUSY, BUSY, Verdict::Sent]);
+    let lines = play([BUSY, BUSY, BUSY, BUSY, BUSY, Verdict::Done]);
     assert_eq!(lines.last().unwrap(), "6 SENT, over");
 }
 
@@ -77,7 +76,7 @@ fn what_is_refused_for_good_is_not_tried_again() {
 
 #[test]
 fn what_may_have_arrived_is_sent_once_more_and_no_further() {
-    assert_eq!(play([SILENT, Verdict::Sent]), ["1 UNKNOWN, again in 5 s", "2 SENT, over"]);
+    assert_eq!(play([SILENT, Verdict::Done]), ["1 UNKNOWN, again in 5 s", "2 SENT, over"]);
     assert_eq!(play([SILENT, SILENT]), ["1 UNKNOWN, again in 5 s", "2 UNKNOWN, parked"]);
     assert_eq!(play([SILENT, BUSY]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, parked"]);
     assert_eq!(
@@ -98,16 +97,14 @@ fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_parked() {
 
 #[test]
 fn without_waits_there_is_one_attempt() {
-    let standing = Standing { attempts: 1, unknowns: 0, purpose: Purpose::Reply };
-    let none = Schedule::of_seconds(&[]);
-    assert_eq!(after(standing, &BUSY, &none, 0.0), (AttemptResult::FailedPermanent, Next::GiveUp));
-    assert_eq!(after(standing, &SILENT, &none, 0.0), (AttemptResult::Unknown, Next::GiveUp));
-    let unheard_of = Standing { attempts: 0, ..standing };
-    assert_eq!(
-        after(unheard_of, &BUSY, &Schedule::of_seconds(&LATER), 0.0).1,
-        Next::GiveUp,
-        "an attempt that was never counted"
-    );
+    let judged = |attempts, verdict, waits: &[f64]| {
+        let round = Round { attempts, unknowns: 0 };
+        after(round, Purpose::Reply, &verdict, &Schedule::of_seconds(waits), 0.0)
+    };
+    let given_up = Next::End(Outcome::FailedPermanent);
+    assert_eq!(judged(1, BUSY, &[]), (AttemptResult::FailedPermanent, given_up));
+    assert_eq!(judged(1, SILENT, &[]), (AttemptResult::Unknown, given_up));
+    assert_eq!(judged(0, BUSY, &LATER).1, given_up, "an attempt that was never counted");
 }
 
 #[test]

@@ -35,7 +35,7 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
         finish(&steps, &both[0], BUSY).await;
         assert_eq!(room.rows("select * from outbox").await, [""; 0], "one that goes on has not ended");
         finish(&steps, &both[1], FORBIDDEN).await;
-        finish(&steps, &claim_one(&steps).await, Verdict::Sent).await;
+        finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
 
         let placed = "select topic, convert_from(key, 'utf8') = company_id::text, spread,
                         headers::text like '%' || replace(encode('7', 'base64'), '=', '') || '%'
@@ -60,7 +60,7 @@ async fn neither_text_nor_number_is_told() {
         let clinic = room.company("clinica.test").await;
         let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "um segredo")]).await;
-        finish(&steps, &claim_one(&steps).await, Verdict::Sent).await;
+        finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         let record = room.publish(Topic::ActivityEvents).await.remove(0);
         let told = String::from_utf8(record.payload.unwrap()).unwrap();
         for private in ["segredo", "5511999990001", "clinica.test"] {
@@ -112,13 +112,13 @@ async fn an_end_that_fails_midway_tells_nothing_and_may_be_tried_again() {
         let started = claim_one(&steps).await;
         for (table, check) in [("outbox", "false"), ("event_marks", "state <> 'done'")] {
             room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
-            steps.finish(&started, &Verdict::Sent).await.unwrap_err();
+            steps.finish(&started, &Verdict::Done).await.unwrap_err();
             assert_eq!(deliveries(room).await, ["a1 | sending | - | 1 | 0"], "{table}");
             assert_eq!(attempts(room).await, ["1 | 1 | - | -"], "{table}");
             assert_eq!(room.rows("select * from outbox").await, [""; 0], "{table}");
             room.run(&format!("alter table {table} drop constraint broken")).await;
         }
-        assert_eq!(finish(&steps, &started, Verdict::Sent).await, Some(Ending::Done));
+        assert_eq!(finish(&steps, &started, Verdict::Done).await, Some(Ending::Done));
         assert_eq!(ended(room).await.len(), 1);
         room.conserves().await;
     })

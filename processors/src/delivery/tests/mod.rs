@@ -11,12 +11,11 @@ use std::time::Duration;
 use domain::{
     Channel, CompanyId, ConversationId, Envelope, EventId, Kind, MessageId, OutboundMessage, Purpose, SCHEMA, Topic,
 };
+use platform::attempt::{AttemptResult, Next, Outcome, Round, Verdict};
 use platform::kafka::Record;
 use platform::queue::{self, CircuitConfig, Ending, Schedule, Started, Steps};
 use uuid::Uuid;
 
-use super::decide::{AttemptResult, Next};
-use super::whaticket::Verdict;
 use super::work::Sending;
 use super::{Config, Consumer};
 use crate::tests::{Room, noon};

@@ -22,7 +22,7 @@ async fn only_the_head_of_a_conversation_is_sent() {
         );
         assert_eq!(due(&steps).await, [""; 0], "while the heads are under way the next ones wait");
 
-        assert_eq!(finish(&steps, &heads[1], Verdict::Sent).await, Some(Ending::Done));
+        assert_eq!(finish(&steps, &heads[1], Verdict::Done).await, Some(Ending::Done));
         assert_eq!(due(&steps).await, ["b9"]);
         finish(&steps, &heads[0], FORBIDDEN).await;
         assert_eq!(due(&steps).await, ["a2"], "one that is given up holds nobody up");
@@ -52,7 +52,7 @@ async fn while_a_head_waits_for_its_retry_the_next_ones_wait_behind_it() {
         finish(&steps, &claim_one(&steps).await, BUSY).await;
         let again = claim_one(&steps).await;
         assert_eq!((again.job.body.as_str(), again.job.attempt, again.job.of_round), ("a1", 2, 2));
-        finish(&steps, &again, Verdict::Sent).await;
+        finish(&steps, &again, Verdict::Done).await;
         assert_eq!(due(&steps).await, ["a2"]);
         assert_eq!(
             room.rows("select attempt, result, class from delivery_attempts order by started_at").await,
@@ -75,7 +75,7 @@ async fn an_attempt_is_written_down_before_it_is_made() {
         assert_eq!((job.attempt, job.of_round, job.unknowns), (1, 1, 0));
         assert_eq!((job.to.as_str(), job.body.as_str()), ("5511999990001", "a1"));
         assert_eq!(attempts(room).await, ["1 | 1 | - | -"]);
-        finish(&steps, &started, Verdict::Sent).await;
+        finish(&steps, &started, Verdict::Done).await;
         assert_eq!(attempts(room).await, ["1 | 1 | SENT | -"]);
         assert_eq!(deliveries(room).await, ["a1 | ended | sent | 1 | 0"]);
         assert_eq!(marks(room).await, ["done | 1"]);
@@ -115,7 +115,7 @@ async fn many_claimants_at_once_make_each_attempt_once_and_keep_the_order() {
         for _ in 0..40 {
             let claimed = join_all((0..6).map(|_| steps.claim(5))).await;
             for started in claimed.into_iter().flat_map(|it| it.unwrap()) {
-                assert_eq!(finish(&steps, &started, Verdict::Sent).await, Some(Ending::Done));
+                assert_eq!(finish(&steps, &started, Verdict::Done).await, Some(Ending::Done));
                 sent.push(started.job.body);
             }
         }
@@ -137,7 +137,7 @@ async fn an_event_that_comes_again_is_not_sent_again() {
         let batch = [record(room, clinic, 1, 1, "a1"), record(room, clinic, 1, 1, "a1")];
         let steps = steps(room, &LATER);
         assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Fresh, Standing::Duplicate]);
-        finish(&steps, &claim_one(&steps).await, Verdict::Sent).await;
+        finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Duplicate; 2]);
         assert_eq!(due(&steps).await, [""; 0]);
     })

@@ -65,13 +65,13 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
         hear(room, clinic, &[(1, 1, "a1")]).await;
         let slow = claim_one(&steps).await;
         steps.reclaim().await.unwrap();
-        assert_eq!(finish(&steps, &slow, Verdict::Sent).await, None, "while it waits");
+        assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it waits");
         let second = claim_one(&steps).await;
-        assert_eq!(finish(&steps, &slow, Verdict::Sent).await, None, "while it is under way again");
+        assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it is under way again");
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | - | -"]);
         assert_eq!(deliveries(room).await, ["a1 | sending | - | 2 | 1"]);
 
-        finish(&steps, &second, Verdict::Sent).await;
+        finish(&steps, &second, Verdict::Done).await;
         assert_eq!(finish(&steps, &slow, FORBIDDEN).await, None, "and when it is over");
         assert_eq!((marks(room).await, shelf(room).await), (vec!["done | 1".to_owned()], vec![]));
         room.conserves().await;
@@ -91,12 +91,21 @@ async fn what_is_given_up_is_parked_with_the_record_it_came_in() {
         assert_eq!(attempts(room).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
         let all = Filter { limit: 10, ..Filter::default() };
-        let letters = parked::list(room.db(), &all).await.unwrap();
-        let letter = &letters[0];
-        assert_eq!((letter.company, letter.event, letter.cause.as_str()), (clinic, id("a1"), "forbidden"));
-        assert_eq!((&letter.key, &letter.payload, &letter.headers), (&came.key, &came.payload, &came.headers));
-        assert_eq!((letter.topic.as_str(), letter.partition, letter.offset), ("outbound.messages", 0, came.offset));
-        assert_eq!(letter.detail, "provider refuses it for good (forbidden)");
+        let dead_letters = parked::list(room.db(), &all).await.unwrap();
+        let dead_letter = &dead_letters[0];
+        assert_eq!(
+            (dead_letter.company, dead_letter.event, dead_letter.cause.as_str()),
+            (clinic, id("a1"), "forbidden")
+        );
+        assert_eq!(
+            (&dead_letter.key, &dead_letter.payload, &dead_letter.headers),
+            (&came.key, &came.payload, &came.headers)
+        );
+        assert_eq!(
+            (dead_letter.topic.as_str(), dead_letter.partition, dead_letter.offset),
+            ("outbound.messages", 0, came.offset)
+        );
+        assert_eq!(dead_letter.detail, "provider refuses it for good (forbidden)");
         room.conserves().await;
     })
     .await;
@@ -132,7 +141,7 @@ async fn a_replay_gives_the_whole_schedule_again() {
         );
 
         assert_eq!(replay(room).await, [Standing::Reopened]);
-        finish(&steps, &claim_one(&steps).await, Verdict::Sent).await;
+        finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         assert_eq!(marks(room).await, ["done | 1"]);
         assert_eq!(replay(room).await, [], "what is no longer parked is not replayed");
         room.conserves().await;

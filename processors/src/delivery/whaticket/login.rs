@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::CompanyId;
-use platform::clock;
+use platform::attempt::Verdict;
+use platform::{clock, egress};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::verdict::{Verdict, of_transport};
-use super::{Account, Http};
+use super::{Account, MAX_BODY_BYTES, url};
 
 /// A token this close to its end is not used again.
 const MARGIN_S: i64 = 30;
@@ -66,7 +66,7 @@ impl Logins {
     /// The verdict on a message that could not be sent for want of a token.
     pub(super) async fn token(
         &self,
-        http: &Http,
+        http: &reqwest::Client,
         account: &Account,
         credentials: &Credentials,
         rejected: Option<&Token>,
@@ -108,24 +108,24 @@ fn is_rejected(token: &Token, rejected: Option<&Token>) -> bool {
 }
 
 /// `POST {base}/auth/login`.
-async fn log_in(http: &Http, account: &Account, credentials: &Credentials) -> Result<Token, Verdict> {
+async fn log_in(http: &reqwest::Client, account: &Account, credentials: &Credentials) -> Result<Token, Verdict> {
     let body = serde_json::json!({
         "email": credentials.email,
         "password": credentials.password.expose_secret(),
     });
-    let request = http.post(account, "/auth/login")?.json(&body);
-    // Whatever is uncertain about a login, no message went out.
-    let answer = http.exchange(request).await.map_err(|error| match of_transport(&error) {
-        Verdict::Permanent { class } => Verdict::Permanent { class },
+    let request = http.post(url(account, "/auth/login")?).json(&body);
+    let answer = egress::exchange(request, MAX_BODY_BYTES).await.map_err(|error| match Verdict::from(error) {
+        permanent @ Verdict::Permanent { .. } => permanent,
+        // Whatever is uncertain about a login, no message was sent.
         _ => Verdict::temporary("login_unavailable"),
     })?;
     match answer.status {
         200..300 => {}
         408 | 429 | 500.. => return Err(Verdict::temporary("login_unavailable")),
-        _ => return Err(Verdict::Permanent { class: "login_refused" }),
+        _ => return Err(Verdict::permanent("login_refused")),
     }
     let now_s = clock::now().as_second();
-    answer.body.as_deref().and_then(|body| read_token(body, now_s)).ok_or(Verdict::temporary("login_unreadable"))
+    answer.body.ok().and_then(|body| read_token(&body, now_s)).ok_or(Verdict::temporary("login_unreadable"))
 }
 
 /// The token in a login's answer, with the end its own claims state. Its signature is the server's business.

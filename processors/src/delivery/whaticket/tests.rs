@@ -30,13 +30,13 @@ fn user(base_url: impl Into<String>) -> Account {
     account(base_url, Auth::Login(credentials))
 }
 
-fn letter(number: &str) -> Letter<'_> {
-    Letter { message_id: MESSAGE, attempt: 1, number, body: "Olá, Maria!", traceparent: None }
+fn message(number: &str) -> SendRequest<'_> {
+    SendRequest { message_id: MESSAGE, attempt: 1, number, body: "Olá, Maria!", traceparent: None }
 }
 
 async fn send_at_once(many: usize, client: &Client, account: &Account) -> Vec<Verdict> {
-    let letters = vec![letter("5511999990001"); many];
-    join_all(letters.iter().map(|letter| client.send(account, letter))).await
+    let messages = vec![message("5511999990001"); many];
+    join_all(messages.iter().map(|message| client.send(account, message))).await
 }
 
 fn logins(sandbox: &Sandbox) -> usize {
@@ -51,8 +51,8 @@ fn sent(sandbox: &Sandbox) -> usize {
 async fn a_message_goes_to_the_number_as_the_provider_wrote_it() {
     let (sandbox, client) = town().await;
     let account = fixed(sandbox.base_url() + "/");
-    let letter = Letter { attempt: 3, ..letter("5511999990001") };
-    assert_eq!(client.send(&account, &letter).await, Verdict::Sent);
+    let message = SendRequest { attempt: 3, ..message("5511999990001") };
+    assert_eq!(client.send(&account, &message).await, Verdict::Done);
     let entry = &sandbox.log(&Filter::sent())[0];
     assert_eq!(entry.number.as_deref(), Some("5511999990001"));
     assert_eq!(entry.text.as_deref(), Some("Olá, Maria!"));
@@ -63,7 +63,7 @@ async fn a_message_goes_to_the_number_as_the_provider_wrote_it() {
 #[tokio::test]
 async fn an_id_with_an_at_sign_is_passed_as_it_is() {
     let (sandbox, client) = town().await;
-    client.send(&fixed(sandbox.base_url()), &letter("116900000000001@lid")).await;
+    client.send(&fixed(sandbox.base_url()), &message("116900000000001@lid")).await;
     assert_eq!(sandbox.log(&Filter::of(Target::Send))[0].number.as_deref(), Some("116900000000001@lid"));
 }
 
@@ -71,7 +71,7 @@ async fn an_id_with_an_at_sign_is_passed_as_it_is() {
 async fn a_fixed_token_that_is_refused_is_not_tried_again() {
     let (sandbox, client) = town().await;
     let account = account(sandbox.base_url(), Auth::Token("invalid".into()));
-    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Permanent { class: "unauthorized" });
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Permanent { class: "unauthorized" });
     assert_eq!((sandbox.count(&Filter::of(Target::Send)), logins(&sandbox)), (1, 0));
 }
 
@@ -84,13 +84,13 @@ async fn silence_after_the_bytes_were_written_is_unknown() {
         (Fault::Latency { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
         (Fault::SilentSuccess, Verdict::Unknown { class: "connection_lost" }),
         (Fault::Drop, Verdict::Unknown { class: "connection_lost" }),
-        (Fault::Garbage, Verdict::Sent),
-        (Fault::Truncated, Verdict::Sent),
+        (Fault::Garbage, Verdict::Done),
+        (Fault::Truncated, Verdict::Done),
     ];
     for (fault, verdict) in cases {
         let before = sandbox.count(&Filter::of(Target::Send));
         sandbox.fault(FaultRule::new(Target::Send, fault.clone())).unwrap();
-        assert_eq!(client.send(&fixed(sandbox.base_url()), &letter("5511999990001")).await, verdict, "{fault:?}");
+        assert_eq!(client.send(&fixed(sandbox.base_url()), &message("5511999990001")).await, verdict, "{fault:?}");
         assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} is met once");
     }
 }
@@ -99,18 +99,18 @@ async fn silence_after_the_bytes_were_written_is_unknown() {
 async fn what_was_never_written_is_temporary() {
     let (sandbox, client) = town().await;
     let no_tls = sandbox.base_url().replace("http://", "https://");
-    assert_eq!(client.send(&fixed(no_tls), &letter("5511999990001")).await, Verdict::temporary("unreachable"));
+    assert_eq!(client.send(&fixed(no_tls), &message("5511999990001")).await, Verdict::temporary("unreachable"));
     let closed = sandbox.base_url();
     sandbox.stop().await.unwrap();
-    assert_eq!(client.send(&fixed(&closed), &letter("5511999990001")).await, Verdict::temporary("unreachable"));
-    assert_eq!(client.send(&user(&closed), &letter("5511999990001")).await.class(), Some("login_unavailable"));
+    assert_eq!(client.send(&fixed(&closed), &message("5511999990001")).await, Verdict::temporary("unreachable"));
+    assert_eq!(client.send(&user(&closed), &message("5511999990001")).await.class(), Some("login_unavailable"));
 }
 
 #[tokio::test]
 async fn an_address_that_is_none_is_permanent() {
     let (_, client) = town().await;
     for base_url in ["", "exemplo.test", "ftp://exemplo.test", "http://exemplo.test/?a=", "http://exemplo.test/#"] {
-        let verdict = client.send(&fixed(base_url), &letter("5511999990001")).await;
+        let verdict = client.send(&fixed(base_url), &message("5511999990001")).await;
         assert_eq!(verdict, Verdict::Permanent { class: "bad_address" }, "{base_url}");
     }
 }
@@ -121,7 +121,7 @@ async fn the_wait_the_provider_asks_for_is_passed_on() {
     let headers = [("retry-after".to_owned(), "17".to_owned())].into();
     let fault = Fault::Status { status: 429, body: serde_json::Value::Null, headers };
     sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
-    let verdict = client.send(&fixed(sandbox.base_url()), &letter("5511999990001")).await;
+    let verdict = client.send(&fixed(sandbox.base_url()), &message("5511999990001")).await;
     let retry_after = Some(Duration::from_secs(17));
     assert_eq!(verdict, Verdict::Temporary { class: "rate_limited", retry_after });
 }
@@ -131,9 +131,9 @@ async fn many_messages_at_once_cost_one_login() {
     let (sandbox, client) = town().await;
     let account = user(sandbox.base_url());
     let verdicts = send_at_once(20, &client, &account).await;
-    assert_eq!(verdicts, [Verdict::Sent; 20]);
+    assert_eq!(verdicts, [Verdict::Done; 20]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (20, 1));
-    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
     assert_eq!(logins(&sandbox), 1, "the token is kept");
 }
 
@@ -141,10 +141,10 @@ async fn many_messages_at_once_cost_one_login() {
 async fn a_revoked_token_is_renewed_once_for_all_and_nothing_is_sent_twice() {
     let (sandbox, client) = town().await;
     let account = user(sandbox.base_url());
-    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
     sandbox.revoke_tokens();
     let verdicts = send_at_once(20, &client, &account).await;
-    assert_eq!(verdicts, [Verdict::Sent; 20]);
+    assert_eq!(verdicts, [Verdict::Done; 20]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (21, 2));
 }
 
@@ -154,7 +154,7 @@ async fn an_expired_login_that_answers_403_is_renewed_too() {
     let body = serde_json::json!({"error": "Invalid token. We'll try to assign a new one on next request"});
     let fault = Fault::Status { status: 403, body, headers: Default::default() };
     sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
-    assert_eq!(client.send(&user(sandbox.base_url()), &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(client.send(&user(sandbox.base_url()), &message("5511999990001")).await, Verdict::Done);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (1, 2));
 }
 
@@ -163,7 +163,7 @@ async fn a_token_refused_twice_is_a_refusal() {
     let (sandbox, client) = town().await;
     let fault = Fault::Status { status: 401, body: serde_json::Value::Null, headers: Default::default() };
     sandbox.fault(FaultRule::new(Target::Send, fault).times(9)).unwrap();
-    let verdict = client.send(&user(sandbox.base_url()), &letter("5511999990001")).await;
+    let verdict = client.send(&user(sandbox.base_url()), &message("5511999990001")).await;
     assert_eq!(verdict, Verdict::Permanent { class: "unauthorized" });
     assert_eq!((sandbox.count(&Filter::of(Target::Send)), logins(&sandbox)), (2, 2));
 }
@@ -174,7 +174,7 @@ async fn a_token_about_to_expire_is_used_once() {
     sandbox.settings(SettingsChange { login_ttl_s: Some(20), ..SettingsChange::default() });
     let account = user(sandbox.base_url());
     for logins_so_far in 1..=3 {
-        assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent);
+        assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
         assert_eq!(logins(&sandbox), logins_so_far);
     }
 }
@@ -184,8 +184,8 @@ async fn companies_do_not_share_tokens() {
     let (sandbox, client) = town().await;
     let one = user(sandbox.base_url());
     let other = Account { company: CompanyId(2), ..user(sandbox.base_url()) };
-    assert_eq!(client.send(&one, &letter("5511999990001")).await, Verdict::Sent);
-    assert_eq!(client.send(&other, &letter("5511999990001")).await, Verdict::Sent);
+    assert_eq!(client.send(&one, &message("5511999990001")).await, Verdict::Done);
+    assert_eq!(client.send(&other, &message("5511999990001")).await, Verdict::Done);
     assert_eq!(logins(&sandbox), 2);
 }
 
@@ -198,7 +198,7 @@ async fn who_waited_for_a_login_that_failed_shares_its_end() {
     let verdicts = send_at_once(10, &client, &account).await;
     assert_eq!(verdicts, [Verdict::temporary("login_unavailable"); 10]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (0, 1));
-    assert_eq!(client.send(&account, &letter("5511999990001")).await, Verdict::Sent, "a failure is not kept");
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done, "a failure is not kept");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_login_that_fails_says_whether_to_try_again() {
     ];
     for (fault, verdict) in cases {
         sandbox.fault(FaultRule::new(Target::Login, fault.clone())).unwrap();
-        assert_eq!(client.send(&user(sandbox.base_url()), &letter("5511999990001")).await, verdict, "{fault:?}");
+        assert_eq!(client.send(&user(sandbox.base_url()), &message("5511999990001")).await, verdict, "{fault:?}");
     }
     assert_eq!(sent(&sandbox), 0);
 }

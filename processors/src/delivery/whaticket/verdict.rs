@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use platform::attempt::Verdict;
 use platform::queue::Health;
 use serde_json::Value;
 
@@ -15,54 +16,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// The class of a message that was held back for as long as its retries last.
 pub(crate) const CIRCUIT_OPEN: &str = "circuit_open";
 
-/// What became of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The provider has taken the message.
-    Sent,
-    /// Not sent, and a later attempt may be.
-    Temporary {
-        /// One of a fixed set of names.
-        class: &'static str,
-        /// The wait the provider asks for.
-        retry_after: Option<Duration>,
-    },
-    /// Not sent, and no attempt will be.
-    Permanent {
-        /// One of a fixed set of names.
-        class: &'static str,
-    },
-    /// Perhaps sent: nobody can tell.
-    Unknown {
-        /// One of a fixed set of names.
-        class: &'static str,
-    },
-}
-
-impl Verdict {
-    /// The failure's class, one of a fixed set of names for metrics and rows; none for a success.
-    pub(crate) fn class(&self) -> Option<&'static str> {
-        match self {
-            Verdict::Sent => None,
-            Verdict::Temporary { class, .. } | Verdict::Permanent { class } | Verdict::Unknown { class } => Some(class),
-        }
-    }
-
-    /// What it says of the provider, and of the credential that it was asked with.
-    pub(crate) fn health(&self) -> Health {
-        match self.class() {
-            None => Health::Healthy,
-            Some(
-                "unreachable" | "timeout" | "connection_lost" | "server_error" | "session_down" | "unauthorized"
-                | "forbidden" | "request_timeout" | "redirected",
-            ) => Health::Failing,
-            Some("no_channel" | "sealed_channel" | "bad_address" | "bad_token" | CIRCUIT_OPEN) => Health::Unclear,
-            Some(_) => Health::Healthy,
-        }
-    }
-
-    pub(super) fn temporary(class: &'static str) -> Self {
-        Verdict::Temporary { class, retry_after: None }
+/// What a verdict says of the provider, and of the credential that it was asked with.
+pub(crate) fn health(verdict: &Verdict) -> Health {
+    match verdict.class() {
+        Some(
+            "unreachable" | "timeout" | "connection_lost" | "server_error" | "session_down" | "unauthorized"
+            | "forbidden" | "request_timeout" | "redirected",
+        ) => Health::Failing,
+        Some("no_channel" | "sealed_channel" | "bad_address" | "bad_token" | CIRCUIT_OPEN) => Health::Unclear,
+        _ => Health::Healthy,
     }
 }
 
@@ -70,18 +32,18 @@ impl Verdict {
 pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<&[u8]>) -> Verdict {
     let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
     match status {
-        200..300 => Verdict::Sent,
+        200..300 => Verdict::Done,
         // The client follows no redirect: a POST would arrive as a GET.
-        ..200 | 300..400 => Verdict::Permanent { class: "redirected" },
-        401 => Verdict::Permanent { class: "unauthorized" },
-        403 => Verdict::Permanent { class: "forbidden" },
+        ..200 | 300..400 => Verdict::permanent("redirected"),
+        401 => Verdict::permanent("unauthorized"),
+        403 => Verdict::permanent("forbidden"),
         408 => Verdict::Temporary { class: "request_timeout", retry_after },
         429 => Verdict::Temporary { class: "rate_limited", retry_after },
         500.. => Verdict::Temporary { class: "server_error", retry_after },
         400..500 => match body {
-            Some(body) => by_words(&words(body)).unwrap_or(Verdict::Permanent { class: "refused" }),
+            Some(body) => by_words(&words(body)).unwrap_or(Verdict::permanent("refused")),
             // The words decide whether it was sent, and they are lost.
-            None => Verdict::Unknown { class: "answer_lost" },
+            None => Verdict::unknown("answer_lost"),
         },
     }
 }
@@ -92,22 +54,11 @@ pub(super) fn refuses_token(status: u16, body: Option<&[u8]>) -> bool {
     status == 401 || (status == 403 && body.is_some_and(|body| words(body).starts_with("Invalid token")))
 }
 
-/// Judges an exchange that gave no status line.
-pub(super) fn of_transport(error: &reqwest::Error) -> Verdict {
-    match () {
-        () if error.is_builder() => Verdict::Permanent { class: "bad_address" },
-        // Name, connection and TLS come before the first byte of the request.
-        () if error.is_connect() => Verdict::temporary("unreachable"),
-        () if error.is_timeout() => Verdict::Unknown { class: "timeout" },
-        () => Verdict::Unknown { class: "connection_lost" },
-    }
-}
-
 fn by_words(words: &str) -> Option<Verdict> {
-    const SESSION_DOWN: Verdict = Verdict::Temporary { class: "session_down", retry_after: None };
-    const NOT_ON_WHATSAPP: Verdict = Verdict::Permanent { class: "not_on_whatsapp" };
-    const BAD_NUMBER: Verdict = Verdict::Permanent { class: "bad_number" };
-    const UNCLEAR: Verdict = Verdict::Unknown { class: "send_unclear" };
+    const SESSION_DOWN: Verdict = Verdict::temporary("session_down");
+    const NOT_ON_WHATSAPP: Verdict = Verdict::permanent("not_on_whatsapp");
+    const BAD_NUMBER: Verdict = Verdict::permanent("bad_number");
+    const UNCLEAR: Verdict = Verdict::unknown("send_unclear");
     const TABLE: [(&str, Verdict); 11] = [
         ("ERR_WAPP_NOT_INITIALIZED", SESSION_DOWN),
         ("ERR_NO_DEF_WAPP_FOUND", SESSION_DOWN),
@@ -145,12 +96,12 @@ mod tests {
     #[test]
     fn every_answer_the_providers_give_has_its_verdict() {
         let temporary = Verdict::temporary;
-        let permanent = |class| Verdict::Permanent { class };
-        let unknown = |class| Verdict::Unknown { class };
+        let permanent = Verdict::permanent;
+        let unknown = Verdict::unknown;
         type Case = (u16, Option<&'static [u8]>, Verdict);
         let cases: [Case; 14] = [
-            (200, fixture!("send_200_saas"), Verdict::Sent),
-            (200, fixture!("send_200_ticketz"), Verdict::Sent),
+            (200, fixture!("send_200_saas"), Verdict::Done),
+            (200, fixture!("send_200_ticketz"), Verdict::Done),
             (400, fixture!("send_400_bad_number_community"), permanent("bad_number")),
             (400, fixture!("send_400_missing_number"), permanent("bad_number")),
             (400, fixture!("send_400_no_default"), temporary("session_down")),
@@ -173,9 +124,9 @@ mod tests {
     #[test]
     fn the_status_line_is_the_word_of_a_success() {
         for body in [None, Some(&b""[..]), Some(b"{\"mensa"), Some(b"\xff<html>")] {
-            assert_eq!(classify(200, None, body), Verdict::Sent);
+            assert_eq!(classify(200, None, body), Verdict::Done);
         }
-        assert_eq!(classify(201, None, None), Verdict::Sent);
+        assert_eq!(classify(201, None, None), Verdict::Done);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use platform::egress::TransportError;
 use platform::queue::Health;
 
 use super::answer::Tokens;
@@ -58,15 +59,9 @@ pub(crate) enum Failure {
         /// HTTP status.
         status: u16,
     },
-    /// No answer in time.
-    #[error("the model did not answer in time")]
-    Timeout,
-    /// No connection.
-    #[error("the model cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
-    /// The connection ended in the middle.
-    #[error("the connection to the model broke")]
-    Broken(#[source] reqwest::Error),
+    /// No answer came.
+    #[error("the model did not answer: {0}")]
+    Transport(#[source] TransportError),
     /// The deadline had passed before the first call.
     #[error("no time is left to ask the model")]
     NoTimeLeft,
@@ -107,9 +102,8 @@ impl Failure {
             Failure::Refused { refusal: Refusal::Request, .. } => "request_refused",
             Failure::Unavailable { .. } => "unavailable",
             Failure::Garbage { .. } => "garbage",
-            Failure::Timeout => "timeout",
-            Failure::Unreachable(_) => "unreachable",
-            Failure::Broken(_) => "broken",
+            Failure::Transport(TransportError::ConnectionLost(_)) => "broken",
+            Failure::Transport(error) => error.class(),
             Failure::NoTimeLeft => "no_time_left",
         }
     }
@@ -121,9 +115,7 @@ impl Failure {
             | Failure::RateLimited { .. }
             | Failure::Refused { refusal: Refusal::Key | Refusal::Model, .. }
             | Failure::Unavailable { .. }
-            | Failure::Timeout
-            | Failure::Unreachable(_)
-            | Failure::Broken(_) => Health::Failing,
+            | Failure::Transport(_) => Health::Failing,
             Failure::Blocked { .. }
             | Failure::Empty { .. }
             | Failure::Garbage { .. }
@@ -142,7 +134,7 @@ impl Failure {
                 Retry::After(*wait)
             }
             Failure::RateLimited { after: None } | Failure::Unavailable { after: None, .. } => Retry::Backoff,
-            Failure::Garbage { .. } | Failure::Timeout | Failure::Unreachable(_) | Failure::Broken(_) => Retry::Backoff,
+            Failure::Garbage { .. } | Failure::Transport(_) => Retry::Backoff,
             Failure::Blocked { .. } | Failure::QuotaDay | Failure::Refused { .. } | Failure::NoTimeLeft => Retry::No,
         }
     }
@@ -152,16 +144,6 @@ impl Failure {
         match self {
             Failure::Blocked { tokens, .. } | Failure::Empty { tokens, .. } => *tokens,
             _ => None,
-        }
-    }
-
-    /// What a failed exchange means. The URL is dropped; it says nothing the settings do not.
-    pub(super) fn of_transport(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        match () {
-            () if error.is_connect() => Failure::Unreachable(error),
-            () if error.is_timeout() => Failure::Timeout,
-            () => Failure::Broken(error),
         }
     }
 }

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use platform::egress::{self, BodyError};
 use platform::secret::SecretText;
-use platform::{clock, queue, settings};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use platform::{clock, settings};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -31,7 +32,6 @@ use failure::Retry;
 /// No answer of a few sentences is larger.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the model is called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn validate_shape(&self) -> Result<(), settings::Error> {
-        if !self.speaks_http() {
+        if egress::endpoint(&self.base_url, "").is_none() {
             let problem = "must be an http or https URL without a query";
             return Err(settings::Error::senseless("reply.model.base_url", problem));
         }
@@ -118,12 +118,6 @@ impl Config {
             return Err(settings::Error::senseless("reply.model.temperature", "must be between 0 and 2"));
         }
         Ok(())
-    }
-
-    fn speaks_http(&self) -> bool {
-        reqwest::Url::parse(&self.base_url).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
-        })
     }
 
     fn url(&self) -> String {
@@ -160,12 +154,7 @@ impl Client {
     /// # Errors
     /// If the HTTP client cannot start, or key and URL do not make a request: see [`Config::validate`].
     pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            // Repeats are decided here, where each of them is reported.
-            .retry(reqwest::retry::never())
-            .build()?;
+        let http = egress::client().build()?;
         let empty = http
             .post(config.url())
             .header(API_KEY, config.api_key.expose())
@@ -224,18 +213,12 @@ impl Client {
 
     async fn exchange(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
         let sending = self.http.post(self.url.clone()).headers(request.headers.clone()).body(request.body.clone());
-        let mut response = sending.timeout(timeout).send().await.map_err(Failure::of_transport)?;
-        let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|it| queue::retry_after(it.to_str().ok()?, clock::now()));
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(Failure::of_transport)? {
-            if body.len() + chunk.len() > MAX_BODY_BYTES {
-                return Err(Failure::Garbage { status });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        answer::read_answer(&self.config.model, status, retry_after, &body)
+        let answer = egress::exchange(sending.timeout(timeout), MAX_BODY_BYTES).await.map_err(Failure::Transport)?;
+        let body = answer.body.map_err(|error| match error {
+            BodyError::TooLarge => Failure::Garbage { status: answer.status },
+            BodyError::Transport(error) => Failure::Transport(error),
+        })?;
+        answer::read_answer(&self.config.model, answer.status, answer.retry_after, &body)
     }
 
     fn request(&self, body: Bytes, traceparent: Option<&str>) -> Request {

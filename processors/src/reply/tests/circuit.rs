@@ -1,5 +1,6 @@
 //! A model that does not answer: turns are held back until their deadline, and then say the fallback text.
 
+use platform::egress::TransportError;
 use platform::queue::CircuitConfig;
 
 use super::*;
@@ -19,7 +20,7 @@ fn sensitive(room: &Room<'_>) -> Steps<Answering> {
 async fn break_the_model(room: &Room<'_>, steps: &Steps<Answering>) {
     let salon = room.company("salao.test").await;
     hear(room, salon, &[text(JOAO, "olá")]).await;
-    let failed = decide::on_answer(Err(gemini::Failure::Timeout), &[], "Já voltamos.");
+    let failed = decide::on_answer(Err(gemini::Failure::Transport(TransportError::Timeout)), &[], "Já voltamos.");
     assert_eq!(failed.health, Health::Failing);
     finish(steps, &claim_one(steps).await, &failed).await;
 }

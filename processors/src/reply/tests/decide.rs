@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{Fact, IgnoreReason};
+use platform::egress::TransportError;
 use platform::queue::Health;
 
 use super::text;
@@ -90,7 +91,7 @@ fn a_failure_ends_in_the_fallback_and_says_its_class() {
         assert_eq!(ending.outcome.as_str(), "fallback");
         ending.outcome.reason().unwrap()
     };
-    assert_eq!(ends(Failure::Timeout), "timeout");
+    assert_eq!(ends(Failure::Transport(TransportError::Timeout)), "timeout");
     assert_eq!(ends(Failure::QuotaDay), "quota_day");
     assert_eq!(ends(Failure::Blocked { reason: "SAFETY", tokens: None }), "blocked");
     assert_eq!(ends(Failure::Unavailable { status: 503, after: None }), "unavailable");
@@ -104,7 +105,7 @@ fn every_call_that_told_its_tokens_is_metered_and_no_other() {
         call(Some("timeout"), None),
         call(None, Some((207, 22, 128))),
     ];
-    let ending = on_answer(Err(Failure::Timeout), &calls, "Já voltamos.");
+    let ending = on_answer(Err(Failure::Transport(TransportError::Timeout)), &calls, "Já voltamos.");
     assert_eq!(ending.tokens, [used(207, 91, 0), used(207, 22, 128)]);
 }
 

@@ -2,6 +2,8 @@
 
 use futures_util::future::try_join_all;
 
+use platform::egress::TransportError;
+
 use super::*;
 use crate::reply::decide;
 use crate::tests::in_a_room;
@@ -26,7 +28,9 @@ async fn turns_that_end_together_end_each_by_itself() {
             .iter()
             .map(|it| match it.job.memory[0].1.rsplit_once(' ').unwrap().1 {
                 MARIA => answer("à Maria"),
-                JOAO => decide::on_answer(Err(gemini::Failure::Timeout), &[], "Já voltamos."),
+                JOAO => {
+                    decide::on_answer(Err(gemini::Failure::Transport(TransportError::Timeout)), &[], "Já voltamos.")
+                }
                 "5511999990003" => decide::on_suspension(),
                 other => answer(other),
             })

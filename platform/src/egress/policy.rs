@@ -1,34 +1,53 @@
-//! Addresses that strangers give us to call: which of them are on the open internet.
+//! Egress policy: which addresses that companies name may be called.
 //!
-//! A service that calls wherever it is told can be sent to the machines beside it. So only addresses that are routed
-//! globally are called, unless a developer's setting says otherwise. The limits: a public address may still lead inward
-//! through somebody's router, and any port may be asked for. Where that matters, the network has to say no as well.
+//! A service that calls any address it is given can be made to call the machines beside it (SSRF). So only addresses
+//! that are routed globally are called, unless a setting for development says otherwise. The limits: a public address may
+//! still be forwarded to an internal one by a router, and any port is allowed. Where that matters, a firewall must refuse
+//! as well.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far a call may go.
+use reqwest::Url;
+
+use super::TransportError;
+
+/// Which addresses may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// To the open internet, over TLS.
+pub enum Policy {
+    /// Public ones, over TLS.
     Public,
-    /// Anywhere, and to this machine without TLS: for development.
+    /// All, and this machine without TLS: for development.
     Anywhere,
 }
 
-impl Reach {
+impl Policy {
     /// Whether that address may be called.
-    pub fn admits(self, address: IpAddr) -> bool {
-        self == Reach::Anywhere || is_public(address)
+    pub fn allows(self, address: IpAddr) -> bool {
+        self == Policy::Anywhere || is_public(address)
     }
 
-    /// Whether a URL of that scheme and host may be called, as far as the two say: what a name stands for is known
-    /// only once it is resolved, and is to be looked at then. An IPv6 address may come in its brackets.
-    pub fn admits_host(self, scheme: &str, host: &str) -> bool {
+    /// A URL that may be called, as far as it says: the addresses of a name are known only once it is resolved, and are
+    /// checked then.
+    ///
+    /// # Errors
+    /// If it is malformed or holds a user or a password, or its host is not allowed.
+    pub fn url(self, text: &str) -> Result<Url, TransportError> {
+        let url = Url::parse(text).map_err(|_| TransportError::BadAddress)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TransportError::BadAddress);
+        }
+        // The host as it will be connected to, not as it was written: 0x7f.1 is 127.0.0.1 by now.
+        let host = url.host_str().ok_or(TransportError::BadAddress)?;
+        if self.allows_host(url.scheme(), host) { Ok(url) } else { Err(TransportError::ForbiddenAddress) }
+    }
+
+    /// An IPv6 address may come in its brackets.
+    fn allows_host(self, scheme: &str, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
         let literal: Option<IpAddr> = bare.parse().ok();
         match scheme {
-            "https" => !host.is_empty() && literal.is_none_or(|it| self.admits(it)),
-            "http" => self == Reach::Anywhere && (host == "localhost" || literal.is_some_and(|it| it.is_loopback())),
+            "https" => !host.is_empty() && literal.is_none_or(|it| self.allows(it)),
+            "http" => self == Policy::Anywhere && (host == "localhost" || literal.is_some_and(|it| it.is_loopback())),
             _ => false,
         }
     }
@@ -100,18 +119,18 @@ mod tests {
 
     #[test]
     fn without_tls_only_this_machine_is_called_and_only_by_a_developer() {
-        let admits = |reach: Reach, url: &str| {
+        let allows = |policy: Policy, url: &str| {
             let (scheme, host) = url.split_once("://").unwrap();
-            reach.admits_host(scheme, host)
+            policy.allows_host(scheme, host)
         };
         for it in ["https://clinica.example", "https://8.8.8.8", "https://[2606:4700::1111]"] {
-            assert!(admits(Reach::Public, it) && admits(Reach::Anywhere, it), "{it}");
+            assert!(allows(Policy::Public, it) && allows(Policy::Anywhere, it), "{it}");
         }
         for it in ["http://localhost", "http://127.0.0.1", "http://[::1]", "https://10.0.0.1"] {
-            assert!(!admits(Reach::Public, it) && admits(Reach::Anywhere, it), "{it}");
+            assert!(!allows(Policy::Public, it) && allows(Policy::Anywhere, it), "{it}");
         }
         for it in ["http://clinica.example", "http://10.0.0.1", "ftp://127.0.0.1", "https://", "file://localhost"] {
-            assert!(!admits(Reach::Public, it) && !admits(Reach::Anywhere, it), "{it}");
+            assert!(!allows(Policy::Public, it) && !allows(Policy::Anywhere, it), "{it}");
         }
     }
 
@@ -153,7 +172,7 @@ mod tests {
         ];
         for it in near {
             assert!(!public(it), "{it}");
-            assert!(Reach::Anywhere.admits(it.parse().unwrap()) && !Reach::Public.admits(it.parse().unwrap()));
+            assert!(Policy::Anywhere.allows(it.parse().unwrap()) && !Policy::Public.allows(it.parse().unwrap()));
         }
     }
 }

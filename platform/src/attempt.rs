@@ -1,0 +1,184 @@
+//! Attempts to hand something to a provider or a receiver: the verdict on one, and what follows. No I/O, no clock, no
+//! chance.
+
+use std::time::Duration;
+
+use crate::egress::TransportError;
+use crate::queue::Schedule;
+
+/// What became of one attempt. A class is one of a fixed set of names, for metrics and rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was accepted.
+    Done,
+    /// It was not performed, and a later attempt may be.
+    Temporary {
+        /// Why.
+        class: &'static str,
+        /// The wait that was asked for.
+        retry_after: Option<Duration>,
+    },
+    /// It was not performed, and none will be.
+    Permanent {
+        /// Why.
+        class: &'static str,
+    },
+    /// It may have been performed: no answer says so.
+    Unknown {
+        /// Why.
+        class: &'static str,
+    },
+    /// It is no longer wanted.
+    Withdrawn,
+}
+
+impl Verdict {
+    /// A temporary failure without a wait of its own.
+    pub const fn temporary(class: &'static str) -> Self {
+        Verdict::Temporary { class, retry_after: None }
+    }
+
+    /// A permanent failure.
+    pub const fn permanent(class: &'static str) -> Self {
+        Verdict::Permanent { class }
+    }
+
+    /// An attempt whose end is not known.
+    pub const fn unknown(class: &'static str) -> Self {
+        Verdict::Unknown { class }
+    }
+
+    /// The failure's class; none for a success and a withdrawal.
+    pub fn class(&self) -> Option<&'static str> {
+        match self {
+            Verdict::Done | Verdict::Withdrawn => None,
+            Verdict::Temporary { class, .. } | Verdict::Permanent { class } | Verdict::Unknown { class } => Some(class),
+        }
+    }
+}
+
+impl From<TransportError> for Verdict {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::BadAddress | TransportError::ForbiddenAddress => Verdict::permanent(error.class()),
+            TransportError::Unreachable(_) => Verdict::temporary(error.class()),
+            TransportError::Timeout | TransportError::ConnectionLost(_) => Verdict::unknown(error.class()),
+        }
+    }
+}
+
+/// Whether a further attempt is made after one that may have been performed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// As if it had failed: whoever receives it recognises a repeat by its id.
+    Freely,
+    /// One further attempt in all, whatever that one comes to.
+    Once,
+}
+
+/// The attempts of a round, the latest included.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// How many.
+    pub attempts: i32,
+    /// How many before the latest had no known end.
+    pub unknowns: i32,
+}
+
+/// What is written down for an attempt, by the names of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// It was accepted.
+    Done,
+    /// It failed, and another one follows.
+    FailedTemporary,
+    /// It failed, and none follows.
+    FailedPermanent,
+    /// It may have been performed.
+    Unknown,
+    /// It was no longer wanted.
+    Withdrawn,
+}
+
+impl AttemptResult {
+    /// The name in rows; `done` is that of a success.
+    pub fn name(self, done: &'static str) -> &'static str {
+        match self {
+            AttemptResult::Done => done,
+            AttemptResult::FailedTemporary => "FAILED_TEMPORARY",
+            AttemptResult::FailedPermanent => "FAILED_PERMANENT",
+            AttemptResult::Unknown => "UNKNOWN",
+            AttemptResult::Withdrawn => "WITHDRAWN",
+        }
+    }
+}
+
+/// How the whole ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was accepted.
+    Done,
+    /// It is given up: a dead letter.
+    FailedPermanent,
+    /// It was no longer wanted.
+    Withdrawn,
+}
+
+impl Outcome {
+    /// The name in rows; `done` is that of a success.
+    pub fn name(self, done: &'static str) -> &'static str {
+        match self {
+            Outcome::Done => done,
+            Outcome::FailedPermanent => "failed_permanent",
+            Outcome::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The outcome of that name in rows, whose own check allows no other.
+    pub fn named(name: &str, done: &'static str) -> Self {
+        let all = [Outcome::Done, Outcome::Withdrawn];
+        all.into_iter().find(|it| it.name(done) == name).unwrap_or(Outcome::FailedPermanent)
+    }
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another one after this long.
+    Retry(Duration),
+    /// Nothing more.
+    End(Outcome),
+}
+
+impl Next {
+    /// How it ended, if it did.
+    pub fn outcome(self) -> Option<Outcome> {
+        match self {
+            Next::Retry(_) => None,
+            Next::End(outcome) => Some(outcome),
+        }
+    }
+}
+
+/// Judges the latest attempt of a round. `chance`, from 0 to 1, is for the jitter of the next one.
+pub fn after(
+    round: Round,
+    verdict: &Verdict,
+    repeat: Repeat,
+    schedule: &Schedule,
+    chance: f64,
+) -> (AttemptResult, Next) {
+    const GIVE_UP: Next = Next::End(Outcome::FailedPermanent);
+    let asked = if let Verdict::Temporary { retry_after, .. } = verdict { *retry_after } else { None };
+    let attempts = usize::try_from(round.attempts).unwrap_or(usize::MAX);
+    let may_repeat = repeat == Repeat::Freely || round.unknowns == 0;
+    let wait = schedule.wait_after(attempts, asked, chance).filter(|_| may_repeat);
+    match (verdict, wait) {
+        (Verdict::Done, _) => (AttemptResult::Done, Next::End(Outcome::Done)),
+        (Verdict::Withdrawn, _) => (AttemptResult::Withdrawn, Next::End(Outcome::Withdrawn)),
+        (Verdict::Permanent { .. }, _) => (AttemptResult::FailedPermanent, GIVE_UP),
+        (Verdict::Unknown { .. }, wait) => (AttemptResult::Unknown, wait.map_or(GIVE_UP, Next::Retry)),
+        (Verdict::Temporary { .. }, Some(wait)) => (AttemptResult::FailedTemporary, Next::Retry(wait)),
+        (Verdict::Temporary { .. }, None) => (AttemptResult::FailedPermanent, GIVE_UP),
+    }
+}
