@@ -2,12 +2,15 @@
 //!
 //! `mod.rs` is the contract, `decide.rs` is pure, `perform.rs` runs effects inside one transaction, `store.rs` is the
 //! folder's SQL (each table has one writing module), `work.rs` makes the slow calls between transactions.
+//!
+//! What several of them need is beside them: [`conversations`], with the messages of both sides, and `ledger`.
 
 pub mod reply;
 pub mod delivery;
 pub mod metering;
 pub mod alerts;
 pub mod parked;
+pub mod conversations;
 mod ledger;
 #[cfg(test)]
 mod tests;

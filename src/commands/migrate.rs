@@ -8,7 +8,7 @@ use platform::kafka;
 use platform::postgres::Db;
 use platform::seal::Sealer;
 use platform::task;
-use processors::reply::division::{self, Finding, Outcome};
+use processors::conversations::division::{self, Finding, Outcome};
 use tokio_postgres::NoTls;
 
 use super::{company, old_processes, operator, reference, say};

@@ -2,7 +2,7 @@
 //!
 //! reads    `inbound.messages`, key company/address
 //! writes   `outbound.messages`, `usage.events` and `activity.events`, through the outbox
-//! owns     tables `contacts`, `contact_aliases`, `conversations`, `turns`, `messages`
+//! owns     table `turns`
 //! repeats  safe: one mark per event, one reply per turn, a result counts only while its claim holds
 //!
 //! The intake stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
@@ -13,15 +13,12 @@ mod decide;
 mod perform;
 mod allowance;
 mod store;
-mod contacts;
 mod context;
-mod ends;
 mod work;
 mod prompt;
-pub mod division;
 pub mod gemini;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use domain::{Kind, ProcessorName, Topic};
 use platform::intake::{Fresh, Intake, Taken};

@@ -18,7 +18,6 @@ const OTHERWISE: &[(&str, &str, &str)] = &[
     ("domain/src/outbound.rs", "reply", "the purpose of a message"),
     ("domain/src/identity.rs", "reply", "what ids of messages are derived from"),
     ("sandbox/src/structured.rs", "reply", "a field of a model's answer"),
-    ("src/commands/migrate.rs", "reply", "a release brings its tables to a new form, once"),
 ];
 
 #[test]

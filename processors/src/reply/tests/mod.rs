@@ -7,7 +7,6 @@ mod claims;
 mod finish;
 mod group;
 mod allowance;
-mod division;
 mod circuit;
 
 use std::time::Duration;
@@ -24,8 +23,8 @@ use super::work::Answering;
 use super::{Config, Consumer, gemini, store};
 use crate::tests::{Room, noon};
 
-const MARIA: &str = "5511999990001";
-const JOAO: &str = "5511999990002";
+pub(crate) const MARIA: &str = "5511999990001";
+pub(crate) const JOAO: &str = "5511999990002";
 
 /// Takes messages in; their turns are due at once.
 fn consumer() -> Consumer {
@@ -52,7 +51,7 @@ fn steps_with(room: &Room<'_>, config: Config) -> Steps<Answering> {
 }
 
 /// A text from a phone; the text also serves as the provider's id.
-fn text(phone: &str, body: &str) -> InboundMessage {
+pub(crate) fn text(phone: &str, body: &str) -> InboundMessage {
     let address = Address::phone(phone).unwrap();
     InboundMessage {
         channel: Channel::Whaticket,
@@ -69,7 +68,7 @@ fn text(phone: &str, body: &str) -> InboundMessage {
 }
 
 /// The id of a company's message.
-fn id(company: CompanyId, message: &InboundMessage) -> EventId {
+pub(crate) fn id(company: CompanyId, message: &InboundMessage) -> EventId {
     let provider_id = message.provider_id.as_deref().unwrap();
     EventId::of_provider_message(company, message.channel, &message.address, message.author, provider_id)
 }
@@ -91,7 +90,7 @@ fn records(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> 
 }
 
 /// Takes messages of one company in, in one batch.
-async fn hear(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) {
+pub(crate) async fn hear(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) {
     room.take_in(&consumer(), &records(room, company, messages)).await.unwrap();
 }
 
@@ -121,6 +120,17 @@ fn answer(text: &str) -> TurnEnd {
 /// Commits the end of a turn; nothing if it came too late.
 async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnEnd) -> Option<Ending> {
     steps.finish(turn, end).await.unwrap()
+}
+
+/// Answers every turn that is due with the same text, and says what each remembered.
+pub(crate) async fn answer_due(room: &Room<'_>, said: &str) -> Vec<Vec<String>> {
+    let steps = steps(room);
+    let mut remembered = Vec::new();
+    for turn in claim(&steps, 10).await {
+        assert_eq!(finish(&steps, &turn, &answer(said)).await, Some(Ending::Done));
+        remembered.push(memory(&turn));
+    }
+    remembered
 }
 
 /// What a turn remembers: our own words behind an arrow.

@@ -3,9 +3,11 @@
 //! Those took a landline and the mobile with a 9 before it for one address, so all that told them apart in the rows is
 //! where answers went.
 
-use super::*;
-use crate::reply::division::{self, Finding, Outcome};
-use crate::tests::in_a_room;
+use domain::{CompanyId, InboundMessage};
+
+use crate::conversations::division::{self, Finding, Outcome};
+use crate::reply::tests::{answer_due, hear, id, text};
+use crate::tests::{Room, in_a_room};
 
 const LANDLINE: &str = "551133334444";
 const MOBILE: &str = "5511933334444";
@@ -19,9 +21,7 @@ async fn hear_before(room: &Room<'_>, company: CompanyId, phone: &str, body: &st
 
 /// Answers the turn that is due, and hands the answer on.
 async fn reply_before(room: &Room<'_>, said: &str) {
-    let steps = steps(room);
-    let turn = claim_one(&steps).await;
-    assert_eq!(finish(&steps, &turn, &answer(said)).await, Some(Ending::Done));
+    assert_eq!(answer_due(room, said).await.len(), 1);
     room.run(
         "insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
            state, outcome, ended_at, record_partition, record_offset)
@@ -78,14 +78,11 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 
             // From here on each is answered where he wrote from, with what was said to him alone.
             hear(room, clinic, &[text(first, "voltei")]).await;
-            let steps = steps(room);
-            let claims = claim(&steps, 10).await;
-            assert_eq!(claims.len(), 2);
-            for claim in claims {
-                let said = &claim.job.memory;
-                let others = if said.iter().any(|(_, it)| it == "voltei") { "outro" } else { "primeiro" };
-                assert!(said.iter().all(|(_, it)| !it.contains(others)), "{said:?}");
-                finish(&steps, &claim, &answer("Olá!")).await;
+            let remembered = answer_due(room, "Olá!").await;
+            assert_eq!(remembered.len(), 2);
+            for said in remembered {
+                let others = if said.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
+                assert!(said.iter().all(|it| !it.contains(others)), "{said:?}");
             }
             let to = "select convert_from(payload, 'UTF8')::jsonb #>> '{payload,to}' from outbox
                       where topic = 'outbound.messages' order by outbox_id desc limit 2";

@@ -1,8 +1,9 @@
-//! reply's SQL: who wrote. A contact is a set of aliases; most messages come from one that is known by all of them.
+//! conversations' SQL: who wrote. A contact is a set of aliases; most messages come from one that is known by all of them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use domain::{Address, CompanyId, ContactId, InboundMessage};
+use domain::{Address, Channel, CompanyId, ContactId, InboundMessage};
 use platform::columns;
 use platform::postgres::{Transaction, execute, query};
 use tokio_postgres::Error;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 /// the unknown ones are made together; the others are looked at one by one.
 pub(super) async fn find(
     tx: &Transaction<'_>,
-    messages: &[(CompanyId, &InboundMessage)],
+    messages: &[(CompanyId, Cow<'_, InboundMessage>)],
 ) -> Result<Vec<ContactId>, Error> {
     let names: Vec<Vec<Address>> = messages.iter().map(|(_, message)| known_names(message)).collect();
     let mut known = Known::look(tx, messages, &names).await?;
@@ -61,13 +62,11 @@ enum Standing {
 impl Known {
     async fn look(
         tx: &Transaction<'_>,
-        messages: &[(CompanyId, &InboundMessage)],
+        messages: &[(CompanyId, Cow<'_, InboundMessage>)],
         names: &[Vec<Address>],
     ) -> Result<Self, Error> {
         let mut asked: BTreeSet<(i64, &'static str, &str)> = BTreeSet::new();
-        let mut channels = HashMap::new();
         for ((company, message), names) in messages.iter().zip(names) {
-            channels.insert(message.channel.as_str(), message.channel);
             asked.extend(names.iter().map(|name| (company.0, message.channel.as_str(), name.as_str())));
         }
         let rows = query(
@@ -84,7 +83,7 @@ impl Known {
         let mut known = Known::default();
         for row in &rows {
             let (company, contact) = (CompanyId(row.get(0)), ContactId(row.get(3)));
-            let Some(channel) = channels.get(row.get::<_, &str>(1)) else { continue };
+            let Some(channel) = Channel::named(row.get(1)) else { continue };
             let alias = (company, channel.as_str(), Address::trusted(row.get::<_, String>(2)));
             known.contacts.insert(alias, contact);
             known.names.insert((company, contact), row.get(4));
@@ -208,9 +207,7 @@ async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMess
 
 fn known_names(message: &InboundMessage) -> Vec<Address> {
     let mut names = message.aliases.clone();
-    if !names.contains(&message.address) {
-        names.insert(0, message.address.clone());
-    }
+    names.push(message.address.clone());
     names.sort();
     names.dedup();
     names

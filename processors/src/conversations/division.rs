@@ -35,7 +35,7 @@ pub enum Outcome {
         other: Uuid,
         /// How many turns were answered there.
         turns: u64,
-        /// How many turns nobody was answered in; they stay with the contact, whoever wrote them.
+        /// How many turns have no answer that tells who wrote; they stay with the contact.
         unproven: i64,
     },
     /// Nothing tells whose it is.
@@ -104,7 +104,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// `None` where nobody wrote yet. Holds the alias, then the conversation, as taking a message in does.
+    /// `None` where no message was stored yet. Holds the alias, then the conversation, as taking a message in does.
     async fn of(
         tx: &Transaction<'_>,
         company: CompanyId,
