@@ -90,7 +90,5 @@ fn entry(message: &NewMessage<'_>, payload: OutboundMessage, at: Timestamp) -> R
     let (event_id, company_id, kind) = (EventId::from(message.id), message.company, Kind::OutboundMessage);
     let envelope = Envelope { schema: SCHEMA, event_id, company_id, kind, occurred_at: at, received_at: at, payload };
     let subject = message.conversation.to_string();
-    // Our types can always be written; if one cannot, nothing of the transaction is kept.
     Entry::of_event(Topic::OutboundMessages, &subject, message.placement, &envelope, message.traceparent)
-        .map_err(|problem| Failure::Refused(format!("event {event_id} cannot be written: {problem}")))
 }
