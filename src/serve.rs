@@ -11,6 +11,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Args;
 use domain::ProcessorName;
+use ingest::Webhooks;
 use platform::health::{self, Readiness, Watched};
 use platform::kafka::Producer;
 use platform::postgres::{self, Db};
@@ -170,8 +171,9 @@ pub async fn start(
     }
     let readiness = Readiness::default();
     let mut routes = Router::new();
-    if roles.includes(Role::Ingest) {
-        routes = routes.merge(house.ingest(readiness.clone())?);
+    let webhooks = if roles.includes(Role::Ingest) { Some(house.ingest(readiness.clone())?) } else { None };
+    if let Some(webhooks) = webhooks.clone() {
+        routes = routes.merge(ingest::routes(webhooks));
     }
     if roles.includes(Role::Api) {
         routes = routes.merge(house.api()?);
@@ -180,6 +182,7 @@ pub async fn start(
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     // Last, because it asks the producers of the others.
     routes = routes.merge(house.health(&roles, readiness.clone(), metrics));
+    let routes = ingest::WebhooksFirst { webhooks, routes };
     let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
     let drain_ms = house.settings.http.drain_ms;
     let work_drain_ms = house.settings.work_drain_ms();
@@ -229,7 +232,7 @@ impl House {
         })
     }
 
-    fn ingest(&mut self, readiness: Readiness) -> anyhow::Result<Router> {
+    fn ingest(&mut self, readiness: Readiness) -> anyhow::Result<Webhooks> {
         let producer = Producer::impatient(&self.settings.kafka, "ingest")?;
         self.producers.push(producer.clone());
         let companies = ingest::Companies::default();
@@ -243,7 +246,7 @@ impl House {
         let current =
             companies.clone().keep_current(source, changed, self.settings.ingest.refresh_s, self.stops.work.clone());
         self.work.push(task::spawn("company directory", current));
-        Ok(ingest::routes(ingest::Ingest { companies, producer, config: self.settings.ingest.clone(), readiness }))
+        Ok(ingest::Ingest { companies, producer, config: self.settings.ingest.clone(), readiness }.into())
     }
 
     fn api(&self) -> anyhow::Result<Router> {

@@ -30,7 +30,7 @@ async fn start(body_timeout_ms: u64) -> SocketAddr {
         readiness,
     };
     task::spawn("server", async move {
-        http::serve(listener, routes(ingest), &http::Config::default(), Stop::new()).await;
+        http::serve(listener, routes(ingest.into()), &http::Config::default(), Stop::new()).await;
     });
     address
 }

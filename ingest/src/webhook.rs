@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use domain::EventId;
 use metrics::{Histogram, counter, histogram};
 use platform::health::Readiness;
+use platform::http::Answers;
 use platform::kafka::Producer;
 use platform::request::RequestId;
 use platform::trace::Traceparent;
@@ -42,19 +43,49 @@ pub struct Ingest {
     pub readiness: Readiness,
 }
 
-/// The routes. Latencies are measured by the recorder that is installed now.
-pub fn routes(ingest: Ingest) -> Router {
+const PATH: &str = "/webhook/whaticket";
+
+/// The routes.
+pub fn routes(webhooks: Webhooks) -> Router {
     // Bodies are capped where they are read, so that the refusal is ours.
-    Router::new()
-        .route("/webhook/whaticket", post(answer))
-        .layer(axum::extract::DefaultBodyLimit::disable())
-        .with_state(Arc::new(Door { ingest, latency: histogram!(metric::WEBHOOK_LATENCY) }))
+    Router::new().route(PATH, post(answer)).layer(DefaultBodyLimit::disable()).with_state(webhooks)
 }
 
-/// Where hooks come in. The recorder is not asked for the histogram at each of them.
-struct Door {
+/// Answers webhooks. Latencies are measured by the recorder that was installed when it was made.
+#[derive(Clone)]
+pub struct Webhooks(Arc<Handler>);
+
+/// The recorder is not asked for the histogram at each webhook.
+struct Handler {
     ingest: Ingest,
     latency: Histogram,
+}
+
+impl From<Ingest> for Webhooks {
+    fn from(ingest: Ingest) -> Self {
+        Webhooks(Arc::new(Handler { ingest, latency: histogram!(metric::WEBHOOK_LATENCY) }))
+    }
+}
+
+/// The routes of a process, with its webhooks answered ahead of the router, which costs a webhook a lookup, a boxed service
+/// and two boxed futures.
+#[derive(Clone)]
+pub struct WebhooksFirst {
+    /// Answers webhooks, where the process takes them.
+    pub webhooks: Option<Webhooks>,
+    /// Every route, that of the webhooks included.
+    pub routes: Router,
+}
+
+impl Answers for WebhooksFirst {
+    async fn answer(&self, request: Request) -> Response {
+        match &self.webhooks {
+            Some(webhooks) if request.method() == Method::POST && request.uri().path() == PATH => {
+                webhooks.answer(request).await
+            }
+            _ => self.routes.answer(request).await,
+        }
+    }
 }
 
 /// A hook that is durable.
@@ -69,12 +100,18 @@ impl IntoResponse for Accepted {
     }
 }
 
-async fn answer(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let began = clock::instant();
-    let (head, body) = request.into_parts();
-    let result = receive(&door.ingest, &head, body, began).await;
-    door.latency.record(began.elapsed().as_secs_f64());
-    result.into_response()
+async fn answer(State(webhooks): State<Webhooks>, request: Request) -> Response {
+    webhooks.answer(request).await
+}
+
+impl Webhooks {
+    async fn answer(&self, request: Request) -> Response {
+        let began = clock::instant();
+        let (head, body) = request.into_parts();
+        let result = receive(&self.0.ingest, &head, body, began).await;
+        self.0.latency.record(began.elapsed().as_secs_f64());
+        result.into_response()
+    }
 }
 
 async fn receive(ingest: &Ingest, head: &Parts, body: Body, began: Instant) -> Result<Accepted, Rejection> {

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -92,17 +91,17 @@ impl RequestIds {
 ///
 /// Not a layer of theirs: that costs a boxed service and a boxed future for every request.
 #[derive(Debug, Clone)]
-pub struct InOneShape {
-    routes: Router,
+pub struct InOneShape<A> {
+    routes: A,
     ids: RequestIds,
 }
 
 /// Gives every request of those routes an id, and every error of theirs the shape of a problem.
-pub fn answered_in_one_shape(routes: Router, ids: RequestIds) -> InOneShape {
+pub fn answered_in_one_shape<A: Answers>(routes: A, ids: RequestIds) -> InOneShape<A> {
     InOneShape { routes, ids }
 }
 
-impl Answers for InOneShape {
+impl<A: Answers> Answers for InOneShape<A> {
     async fn answer(&self, mut request: Request) -> Response {
         let began = clock::instant();
         let method = request.method().clone();

@@ -5,12 +5,12 @@ use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::{Extension, Json};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 
 use super::*;
 
-fn routes() -> InOneShape {
+fn routes() -> InOneShape<Router> {
     let ours = || Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", "limit: too large").with_field(Some("limit"));
     let routes = Router::new()
         .route("/ours", get(move || async move { ours() }))
