@@ -11,7 +11,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Args;
 use domain::ProcessorName;
-use ingest::Webhooks;
+use ingest::{Webhooks, WebhooksFirst};
 use platform::health::{self, Readiness, Watched};
 use platform::kafka::Producer;
 use platform::postgres::{self, Db};
@@ -172,9 +172,6 @@ pub async fn start(
     let readiness = Readiness::default();
     let mut routes = Router::new();
     let webhooks = if roles.includes(Role::Ingest) { Some(house.ingest(readiness.clone())?) } else { None };
-    if let Some(webhooks) = webhooks.clone() {
-        routes = routes.merge(ingest::routes(webhooks));
-    }
     if roles.includes(Role::Api) {
         routes = routes.merge(house.api()?);
     }
@@ -182,7 +179,7 @@ pub async fn start(
     let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
     // Last, because it asks the producers of the others.
     routes = routes.merge(house.health(&roles, readiness.clone(), metrics));
-    let routes = ingest::WebhooksFirst { webhooks, routes };
+    let routes = WebhooksFirst::new(webhooks, routes);
     let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
     let drain_ms = house.settings.http.drain_ms;
     let work_drain_ms = house.settings.work_drain_ms();

@@ -14,7 +14,7 @@ mod tests;
 
 pub use companies::{Companies, Source};
 pub use description::document;
-pub use webhook::{Ingest, Webhooks, WebhooksFirst, routes};
+pub use webhook::{Ingest, Webhooks, WebhooksFirst};
 
 use platform::settings;
 use serde::{Deserialize, Serialize};

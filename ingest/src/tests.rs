@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use platform::health::Readiness;
 use platform::kafka::{self, Producer};
 use platform::task::{self, Stop};
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::signature::Secrets;
-use crate::{Companies, Config, Ingest, routes};
+use crate::{Companies, Config, Ingest, WebhooksFirst};
 
 /// Only ever waited for by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +31,13 @@ async fn start(body_timeout_ms: u64) -> SocketAddr {
         readiness,
     };
     task::spawn("server", async move {
-        http::serve(listener, routes(ingest.into()), &http::Config::default(), Stop::new()).await;
+        http::serve(
+            listener,
+            WebhooksFirst::new(Some(ingest.into()), Router::new()),
+            &http::Config::default(),
+            Stop::new(),
+        )
+        .await;
     });
     address
 }

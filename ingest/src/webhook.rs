@@ -45,8 +45,8 @@ pub struct Ingest {
 
 const PATH: &str = "/webhook/whaticket";
 
-/// The routes.
-pub fn routes(webhooks: Webhooks) -> Router {
+/// The route as the router knows it, for what is no webhook: another method.
+fn routes(webhooks: Webhooks) -> Router {
     // Bodies are capped where they are read, so that the refusal is ours.
     Router::new().route(PATH, post(answer)).layer(DefaultBodyLimit::disable()).with_state(webhooks)
 }
@@ -71,10 +71,16 @@ impl From<Ingest> for Webhooks {
 /// and two boxed futures.
 #[derive(Clone)]
 pub struct WebhooksFirst {
-    /// Answers webhooks, where the process takes them.
-    pub webhooks: Option<Webhooks>,
-    /// Every route, that of the webhooks included.
-    pub routes: Router,
+    webhooks: Option<Webhooks>,
+    routes: Router,
+}
+
+impl WebhooksFirst {
+    /// The other routes of a process, and webhooks where it takes them.
+    pub fn new(webhooks: Option<Webhooks>, others: Router) -> Self {
+        let routes = webhooks.clone().map_or_else(Router::new, routes).merge(others);
+        WebhooksFirst { webhooks, routes }
+    }
 }
 
 impl Answers for WebhooksFirst {
@@ -227,4 +233,46 @@ fn reject(company: i64, reason: &'static str) {
     let label = if company == 0 { "unknown".to_owned() } else { metric::company_label(domain::CompanyId(company)) };
     counter!(metric::WEBHOOK_RECEIVED, "company" => label, "status" => "rejected").increment(1);
     counter!(metric::WEBHOOK_REJECTED, "reason" => reason).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::kafka;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_target_is_answered_as_the_router_would() {
+        let readiness = Readiness::default();
+        readiness.open();
+        // Its companies were never loaded, so every webhook is refused with 503.
+        let webhooks = Webhooks::from(Ingest {
+            companies: Companies::default(),
+            producer: Producer::impatient(&kafka::Config::default(), "test").unwrap(),
+            config: crate::Config::default(),
+            readiness,
+        });
+        let (router, ahead) = (routes(webhooks.clone()), WebhooksFirst::new(Some(webhooks), Router::new()));
+        let cases = [
+            ("POST", "/webhook/whaticket", 503),
+            ("POST", "/webhook/whaticket?a=b", 503),
+            ("POST", "http://clinica.test/webhook/whaticket", 503),
+            ("POST", "/webhook/whaticket/", 404),
+            ("POST", "//webhook/whaticket", 404),
+            ("POST", "/webhook/%77haticket", 404),
+            ("POST", "/webhook/Whaticket", 404),
+            ("GET", "/webhook/whaticket", 405),
+            ("HEAD", "/webhook/whaticket", 405),
+            ("OPTIONS", "*", 404),
+        ];
+        for (method, target, status) in cases {
+            let request = || Request::builder().method(method).uri(target).body(Body::from("{}")).unwrap();
+            let (one, other) = (ahead.answer(request()).await, router.answer(request()).await);
+            assert_eq!((one.status().as_u16(), other.status().as_u16()), (status, status), "{method} {target}");
+            // The server itself writes the length of what it sends.
+            for name in [header::ALLOW, header::CONTENT_TYPE, header::RETRY_AFTER] {
+                assert_eq!(one.headers().get(&name), other.headers().get(&name), "{method} {target}: {name}");
+            }
+        }
+    }
 }

@@ -4,9 +4,10 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
-use ingest::{Companies, Config, Ingest, Webhooks, WebhooksFirst, routes};
+use ingest::{Companies, Config, Ingest, WebhooksFirst};
 use platform::health::Readiness;
 use platform::http::Answers;
 use platform::kafka::{self, Producer};
@@ -28,8 +29,7 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
         config: Config::default(),
         readiness,
     };
-    let webhooks = Webhooks::from(ingest);
-    let routes = WebhooksFirst { routes: routes(webhooks.clone()), webhooks: Some(webhooks) };
+    let routes = WebhooksFirst::new(Some(ingest.into()), Router::new());
     let routes = answered_in_one_shape(routes, RequestIds::of_process([7; 8]));
     let hook = Request::builder().method("POST").uri("/webhook/whaticket").header("x-request-id", "mine-1");
     let response = routes.answer(hook.body(Body::from("{}")).unwrap()).await;

@@ -73,16 +73,10 @@ pub enum Repeat {
     /// As if it had failed: whoever receives it recognises a repeat by its id.
     Freely,
     /// One further attempt in all, whatever that one comes to.
-    Once,
-}
-
-/// The attempts of a round, the latest included.
-#[derive(Debug, Clone, Copy)]
-pub struct Round {
-    /// How many.
-    pub attempts: i32,
-    /// How many before the latest had no known end.
-    pub unknowns: i32,
+    Once {
+        /// How many attempts before the latest may have been performed.
+        unknowns: i32,
+    },
 }
 
 /// What is written down for an attempt, by the names of the contract.
@@ -160,9 +154,9 @@ impl Next {
     }
 }
 
-/// Judges the latest attempt of a round. `chance`, from 0 to 1, is for the jitter of the next one.
+/// Judges the latest of so many attempts. `chance`, from 0 to 1, is for the jitter of the next one.
 pub fn after(
-    round: Round,
+    attempts: i32,
     verdict: &Verdict,
     repeat: Repeat,
     schedule: &Schedule,
@@ -170,8 +164,8 @@ pub fn after(
 ) -> (AttemptResult, Next) {
     const GIVE_UP: Next = Next::End(Outcome::FailedPermanent);
     let asked = if let Verdict::Temporary { retry_after, .. } = verdict { *retry_after } else { None };
-    let attempts = usize::try_from(round.attempts).unwrap_or(usize::MAX);
-    let may_repeat = repeat == Repeat::Freely || round.unknowns == 0;
+    let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
+    let may_repeat = matches!(repeat, Repeat::Freely | Repeat::Once { unknowns: 0 });
     let wait = schedule.wait_after(attempts, asked, chance).filter(|_| may_repeat);
     match (verdict, wait) {
         (Verdict::Done, _) => (AttemptResult::Done, Next::End(Outcome::Done)),

@@ -79,7 +79,7 @@ pub async fn park(
 
 /// A table whose rows keep the record they came in, in `record_*` columns, until they end well.
 #[derive(Debug, Clone, Copy)]
-pub struct Keeper {
+pub struct RecordTable {
     /// The table.
     pub table: &'static str,
     /// Its column for the event's id.
@@ -88,18 +88,18 @@ pub struct Keeper {
     pub topic: Topic,
 }
 
-/// Parks an event whose row has ended as `failed_permanent`, with the record kept there.
+/// Parks an event of which a row has ended as `failed_permanent`, with the record kept there: the same in every such row.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn park_kept(
+pub async fn park_recorded(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    keeper: Keeper,
+    records: RecordTable,
     (company, event): (CompanyId, EventId),
     cause: &Cause,
 ) -> Result<(), Error> {
-    let Keeper { table, id, topic } = keeper;
+    let RecordTable { table, id, topic } = records;
     let sql = format!(
         "select record_partition, record_offset, record_key, record_payload, record_headers
          from secretaria.{table}

@@ -74,10 +74,10 @@ pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<Secret
 
 /// A URL that alerts may be sent to. What its name stands for is looked at at every call.
 pub(super) fn webhook_url(text: &str, policy: Policy) -> Result<String, Error> {
-    let url = text.trim();
-    match policy.url(url).is_ok() && url.len() <= 2_048 && !url.contains('#') {
-        true => Ok(url.to_owned()),
-        false => Err(senseless("url", "must be https:// and a public host, without user, password or fragment")),
+    match policy.url(text.trim()).ok().filter(|it| it.as_str().len() <= 2_048 && it.fragment().is_none()) {
+        // As it will be called, not as it was written: without tabs, and with its host in ASCII.
+        Some(url) => Ok(url.into()),
+        None => Err(senseless("url", "must be https:// and a public host, without user, password or fragment")),
     }
 }
 
@@ -194,8 +194,23 @@ mod tests {
             assert_eq!(at(&format!(" {right}")).unwrap(), right);
         }
         let long = format!("https://clinica.example/{}", "a".repeat(2_048));
-        let wrong =
-            ["", "clinica.example", "http://clinica.example", "https://u:p@a.example", "https://10.0.0.1/", &long];
+        for (given, kept) in [
+            ("https://clínica.example/a", "https://xn--clnica-4va.example/a"),
+            ("https:clinica.example", "https://clinica.example/"),
+            ("https://clinica.example/\ta", "https://clinica.example/a"),
+        ] {
+            assert_eq!(at(given).unwrap(), kept, "as it is called");
+        }
+        let wrong = [
+            "",
+            "clinica.example",
+            "http://clinica.example",
+            "https://u:p@a.example",
+            "https://10.0.0.1/",
+            "https://0x7f.1/",
+            "https://clinica.example/#a",
+            &long,
+        ];
         for it in wrong {
             assert!(problem(at(it)).starts_with("url:"), "{it}");
         }

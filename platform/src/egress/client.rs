@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The same for a receiver that a company named.
 const PATIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for [`exchange`].
+/// A client for [`exchange`], without a limit for the whole exchange: the caller sets one.
 pub fn client() -> ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)

@@ -4,4 +4,4 @@ mod client;
 mod policy;
 
 pub use client::{BodyError, Response, TransportError, client, endpoint, exchange, restricted_client, traced};
-pub use policy::{Policy, is_public};
+pub use policy::Policy;

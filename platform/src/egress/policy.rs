@@ -54,7 +54,7 @@ impl Policy {
 }
 
 /// Whether an address is routed globally, by the IANA special-purpose registries (RFC 6890 and its updates).
-pub fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::job::{Ending, Lease};
 use super::store::{self, Ended};
-use super::work::{Performed, Work};
+use super::work::{self, Performed, Work};
 use super::worker::{Finished, Shared};
 use crate::pace::Pace;
 use crate::postgres::{Failure, execute};
@@ -195,10 +195,9 @@ async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Ve
     let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
     let counting: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
     let mut companies = Vec::new();
-    let mut endings = Vec::new();
+    let performed: Vec<Performed<'_, W::Job, W::Output>> = counting.iter().map(|it| it.performed()).collect();
+    let endings = work::finish(&shared.work, &tx, &performed).await?;
     if !counting.is_empty() {
-        let performed: Vec<Performed<'_, W::Job, W::Output>> = counting.iter().map(|it| it.performed()).collect();
-        endings = shared.work.finish(&tx, &performed).await?;
         let ended: Vec<Ended<'_>> = counting
             .iter()
             .zip(&endings)

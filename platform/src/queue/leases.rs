@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::job::{Claimed, Ending, Lease};
 use super::store::{self, Ended};
-use super::work::{Call, Loaded, Performed, Work};
+use super::work::{self, Call, Loaded, Performed, Work};
 use super::worker::Shared;
 use crate::postgres::{Failure, Transaction};
 use crate::task::Stop;
@@ -174,16 +174,14 @@ struct Reclaimed<W: Work> {
     /// Whose jobs became ready by it.
     companies: Vec<CompanyId>,
     /// The jobs that had a result.
-    finished: Vec<(Claimed, W::Job, Ending)>,
-    output: Option<W::Output>,
+    finished: Vec<(Claimed, W::Job, W::Output, Ending)>,
 }
 
 impl<W: Work> Reclaimed<W> {
     /// Says what was committed.
     fn committed(self, shared: &Shared<W>) {
         shared.wake.enqueued(self.companies);
-        let Some(output) = &self.output else { return };
-        for (claimed, job, ending) in &self.finished {
+        for (claimed, job, output, ending) in &self.finished {
             shared.work.committed(&Performed { claimed, job, output }, ending);
         }
     }
@@ -199,26 +197,26 @@ async fn end_expired<W: Work>(
     let mut expired: Vec<Claimed> = expired.iter().filter(|it| released.contains(&it.lease)).cloned().collect();
     // In the order in which the results of a group are finished.
     expired.sort_unstable_by_key(|it| it.lease);
-    let Some(output) = shared.work.expired() else {
+    if shared.work.expired_output().is_none() {
         let again = expired.iter().map(|job| Ended { job, ending: Ending::Retry(Duration::ZERO) });
         let companies = store::settle(tx, W::QUEUE, &again.collect::<Vec<_>>()).await?;
-        return Ok(Reclaimed { companies, finished: Vec::new(), output: None });
-    };
+        return Ok(Reclaimed { companies, finished: Vec::new() });
+    }
     let loaded = shared.work.load(tx, &expired).await?;
     let (mut gone, mut found) = (Vec::new(), Vec::new());
     for (claimed, loaded) in expired.into_iter().zip(loaded) {
-        match loaded {
-            Loaded::Call(job) | Loaded::Known(job, _) => found.push((claimed, job)),
-            Loaded::Gone => gone.push(claimed),
+        match (loaded, shared.work.expired_output()) {
+            (Loaded::Known(job, output), _) | (Loaded::Call(job), Some(output)) => found.push((claimed, job, output)),
+            (Loaded::Gone, _) | (Loaded::Call(_), None) => gone.push(claimed),
         }
     }
-    let performed: Vec<_> = found.iter().map(|(claimed, job)| Performed { claimed, job, output: &output }).collect();
-    let endings = shared.work.finish(tx, &performed).await?;
-    let finished: Vec<_> = found.into_iter().zip(endings).map(|((claimed, job), end)| (claimed, job, end)).collect();
-    let over = gone.iter().map(|job| Ended { job, ending: Ending::Done });
-    let ended = finished.iter().map(|(job, _, ending)| Ended { job, ending: ending.clone() });
-    let companies = store::settle(tx, W::QUEUE, &over.chain(ended).collect::<Vec<_>>()).await?;
-    Ok(Reclaimed { companies, finished, output: Some(output) })
+    let performed: Vec<_> = found.iter().map(|(claimed, job, output)| Performed { claimed, job, output }).collect();
+    let endings = work::finish(&shared.work, tx, &performed).await?;
+    let mut ended: Vec<Ended<'_>> = gone.iter().map(|job| Ended { job, ending: Ending::Done }).collect();
+    ended.extend(found.iter().zip(&endings).map(|((job, ..), ending)| Ended { job, ending: ending.clone() }));
+    let companies = store::settle(tx, W::QUEUE, &ended).await?;
+    let finished = found.into_iter().zip(endings).map(|((claimed, job, output), end)| (claimed, job, output, end));
+    Ok(Reclaimed { companies, finished: finished.collect() })
 }
 
 /// Lets the leases of a previous run of this instance run out at once, once Postgres answers.

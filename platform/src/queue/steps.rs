@@ -7,7 +7,7 @@ use domain::CompanyId;
 
 use super::job::{Claimed, Ending, Lease};
 use super::store::{self, Ended, Offer};
-use super::work::{Call, Performed, Work};
+use super::work::{self, Call, Performed, Work};
 use super::worker::{Admitted, Shared, Worker};
 use super::{leases, load};
 use crate::postgres::Failure;
@@ -122,10 +122,7 @@ impl<W: Work> Steps<W> {
             counting.map(|&(it, output)| Performed { claimed: &it.claimed, job: &it.job, output }).collect();
         // In the order in which the worker commits a group.
         performed.sort_by_key(|it| it.claimed.lease);
-        if performed.is_empty() {
-            return Ok(vec![None; results.len()]);
-        }
-        let endings = self.0.work.finish(&tx, &performed).await?;
+        let endings = work::finish(&self.0.work, &tx, &performed).await?;
         let ended: Vec<Ended<'_>> = performed
             .iter()
             .zip(&endings)

@@ -24,7 +24,8 @@ pub trait Work: Send + Sync + 'static {
     /// of a worker that dies, nothing could tell whether it was.
     const CLAIMS_AHEAD: bool = false;
 
-    /// Reads what the calls need, in the transaction of the claim; one answer per job, in order.
+    /// Reads what the calls need, in the transaction of the claim; one answer per job, in order. Read again where the lease
+    /// has run out and there is an [`Work::expired_output`].
     fn load(
         &self,
         tx: &Transaction<'_>,
@@ -72,7 +73,7 @@ pub trait Work: Send + Sync + 'static {
 
     /// What a call came to whose lease ran out: its worker died or was cut off. It is finished like any other result;
     /// without one the call is made again at once.
-    fn expired(&self) -> Option<Self::Output> {
+    fn expired_output(&self) -> Option<Self::Output> {
         None
     }
 
@@ -81,6 +82,22 @@ pub trait Work: Send + Sync + 'static {
 
     /// Called after a commit, for metrics of the processor's own.
     fn committed(&self, _performed: &Performed<'_, Self::Job, Self::Output>, _ending: &Ending) {}
+}
+
+/// Finishes results, one ending each.
+pub(super) async fn finish<W: Work>(
+    work: &W,
+    tx: &Transaction<'_>,
+    performed: &[Performed<'_, W::Job, W::Output>],
+) -> Result<Vec<Ending>, Failure> {
+    if performed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let endings = work.finish(tx, performed).await?;
+    if endings.len() != performed.len() {
+        return Err(Failure::Refused(format!("{} results have {} endings", performed.len(), endings.len())));
+    }
+    Ok(endings)
 }
 
 /// What loading a job came to.

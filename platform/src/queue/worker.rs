@@ -220,7 +220,7 @@ impl<W: Work> Shared<W> {
         self.renewed_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Whether leases held here may look abandoned although they are not, after an absence of Postgres.
+    /// Whether leases held here may look expired although they are not, after an absence of Postgres.
     pub(super) fn renewal_is_late(&self) -> bool {
         let renewed = Duration::from_millis(self.renewed_ms.load(Ordering::Relaxed));
         self.began_at.elapsed() > renewed + self.renewal_period() * 2

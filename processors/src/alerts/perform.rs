@@ -2,7 +2,7 @@
 
 use domain::Mark;
 use metrics::counter;
-use platform::attempt::{self, Next, Outcome, Repeat, Round, Verdict};
+use platform::attempt::{self, Next, Outcome, Repeat, Verdict};
 use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::{Ending, Performed, Schedule};
@@ -20,8 +20,7 @@ pub(super) async fn end(tx: &Transaction<'_>, ended: &Attempt<'_>, schedule: &Sc
     let (call, verdict) = (ended.job, &ended.output.verdict);
     let mut shares = store::hold(tx, call).await?;
     // Receivers are told to expect an event more than once.
-    let round = Round { attempts: call.of_round, unknowns: 0 };
-    let (result, next) = attempt::after(round, verdict, Repeat::Freely, schedule, ended.claimed.chance());
+    let (result, next) = attempt::after(call.of_round, verdict, Repeat::Freely, schedule, ended.claimed.chance());
     store::end_attempt(tx, call, result, ended.output).await?;
     let outcome = match next {
         Next::Retry(wait) => {
@@ -56,7 +55,7 @@ async fn give_up(tx: &Transaction<'_>, call: &WebhookCall, shares: &[Share]) -> 
         detail: said.collect::<Vec<_>>().join("; "),
         attempts: failed.iter().map(|(share, _)| share.of_round).sum(),
     };
-    Ok(park::park_kept(tx, PROCESSOR.name, store::KEEPER, (call.company, call.event), &cause).await?)
+    Ok(park::park_recorded(tx, PROCESSOR.name, store::RECORDS, (call.company, call.event), &cause).await?)
 }
 
 /// Counts an attempt whose end is committed.

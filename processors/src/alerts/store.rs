@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use platform::attempt::{AttemptResult, Outcome};
 use platform::columns;
 use platform::intake::Fresh;
-use platform::park::{self, Keeper};
+use platform::park::{self, RecordTable};
 use platform::postgres::{GenericClient, Row, Transaction, execute, in_order, query};
 use platform::queue::{Claimed, NewJob};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,8 @@ use uuid::Uuid;
 use super::decide::{Answer, Endpoint};
 
 /// The table that keeps the records of events.
-pub(super) const KEEPER: Keeper = Keeper { table: "webhook_deliveries", id: "event_id", topic: Topic::Alerts };
+pub(super) const RECORDS: RecordTable =
+    RecordTable { table: "webhook_deliveries", id: "event_id", topic: Topic::Alerts };
 
 /// What a success is called in `webhook_deliveries.outcome`.
 const DELIVERED: &str = "delivered";

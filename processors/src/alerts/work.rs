@@ -142,7 +142,7 @@ impl Work for Calling {
     }
 
     /// It may have arrived, and is made again.
-    fn expired(&self) -> Option<Answer> {
+    fn expired_output(&self) -> Option<Answer> {
         Some(Verdict::unknown("lease_ran_out").into())
     }
 

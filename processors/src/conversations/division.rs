@@ -204,10 +204,12 @@ async fn move_turns(
           and m.turn_id = any($6)";
     let channel = Channel::Whaticket.as_str();
     execute(tx, make, &[&company.0, &conversation.0, &new.0, &channel, &other.as_str(), &turns]).await?;
-    for table in ["turns", "messages"] {
-        let change =
-            format!("update secretaria.{table} set conversation_id = $2 where company_id = $1 and turn_id = any($3)");
-        execute(tx, &change, &[&company.0, &conversation.0, &turns]).await?;
+    let changes = [
+        "update secretaria.turns set conversation_id = $2 where company_id = $1 and turn_id = any($3)",
+        "update secretaria.messages set conversation_id = $2 where company_id = $1 and turn_id = any($3)",
+    ];
+    for change in changes {
+        execute(tx, change, &[&company.0, &conversation.0, &turns]).await?;
     }
     Ok(turns.len() as u64)
 }

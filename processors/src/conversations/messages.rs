@@ -128,7 +128,7 @@ pub(crate) async fn store(tx: &Transaction<'_>, messages: &[Placed<'_>], turns: 
         conversation: it.conversation,
         position: it.position,
         direction: "in",
-        turn: Some(*turn),
+        turn: *turn,
         body: it.message.content.as_text().into(),
         content: serde_json::to_value(&it.message.content).ok(),
         provider_id: it.message.provider_id.as_deref(),
@@ -150,7 +150,7 @@ pub(super) struct Stored<'a> {
     pub(super) conversation: ConversationId,
     pub(super) position: i64,
     pub(super) direction: &'static str,
-    pub(super) turn: Option<TurnId>,
+    pub(super) turn: TurnId,
     pub(super) body: Cow<'a, str>,
     pub(super) content: Option<Value>,
     pub(super) provider_id: Option<&'a str>,
@@ -167,7 +167,7 @@ pub(super) async fn insert(tx: &Transaction<'_>, messages: &[Stored<'_>]) -> Res
          select * from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
                               $8::jsonb[], $9::text[], $10::timestamptz[], $11::timestamptz[])",
         &columns![messages => |it|
-            it.company.0, it.message.0, it.conversation.0, it.position, it.direction, it.turn.map(|it| it.0),
+            it.company.0, it.message.0, it.conversation.0, it.position, it.direction, it.turn.0,
             it.body.as_ref(), it.content.as_ref(), it.provider_id, it.occurred_at, it.received_at],
     )
     .await?;

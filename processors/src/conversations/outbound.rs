@@ -16,8 +16,8 @@ pub(crate) struct NewMessage<'a> {
     pub(crate) company: CompanyId,
     pub(crate) conversation: ConversationId,
     pub(crate) id: MessageId,
-    /// The turn that it answers; the table still refuses a message without one.
-    pub(crate) turn: Option<TurnId>,
+    /// The turn that it answers.
+    pub(crate) turn: TurnId,
     pub(crate) text: &'a str,
     pub(crate) purpose: Purpose,
     pub(crate) traceparent: Option<&'a str>,

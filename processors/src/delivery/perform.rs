@@ -3,24 +3,25 @@
 use domain::{Activity, DeliveryEnded, Envelope, EventId, Kind, Mark, SCHEMA, Topic};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
-use platform::attempt::{AttemptResult, Next, Outcome, Round, Verdict};
+use platform::attempt::{AttemptResult, Next, Outcome, Verdict};
 use platform::outbox::{self, Entry};
 use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::{Ending, Performed, Schedule};
 use platform::{marks, metric};
 
+use super::PROCESSOR;
+use super::decide::{self, Round};
 use super::store::{self, Delivery, Ended};
 use super::whaticket::CIRCUIT_OPEN;
-use super::{PROCESSOR, decide};
 
 /// An attempt and what became of it.
 pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
 fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
     let delivery = attempt.job;
-    let round = Round { attempts: delivery.of_round, unknowns: delivery.unknowns };
-    decide::after(round, delivery.purpose, attempt.output, schedule, attempt.claimed.chance())
+    let round = Round { attempts: delivery.of_round, unknowns: delivery.unknowns, purpose: delivery.purpose };
+    decide::after(round, attempt.output, schedule, attempt.claimed.chance())
 }
 
 /// Ends attempts, and the deliveries that go no further; that those ended is published.
@@ -84,7 +85,7 @@ async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Fail
         _ => format!("provider refused every attempt, lastly with {class}"),
     };
     let cause = Cause { class: class.into(), detail, attempts: delivery.of_round };
-    Ok(park::park_kept(tx, PROCESSOR.name, store::KEEPER, (delivery.company, delivery.delivery), &cause).await?)
+    Ok(park::park_recorded(tx, PROCESSOR.name, store::RECORDS, (delivery.company, delivery.delivery), &cause).await?)
 }
 
 /// Counts an attempt whose end is committed.

@@ -5,7 +5,7 @@ use platform::attempt::{AttemptResult, Next};
 use platform::columns;
 use platform::intake::Fresh;
 use platform::marks::Standing;
-use platform::park::{self, Keeper};
+use platform::park::{self, RecordTable};
 use platform::postgres::{Failure, Row, Transaction, execute, in_order, place, query};
 use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::perform::Attempt;
 
 /// The table that keeps the records of deliveries.
-pub(super) const KEEPER: Keeper = Keeper { table: "deliveries", id: "delivery_id", topic: Topic::OutboundMessages };
+pub(super) const RECORDS: RecordTable =
+    RecordTable { table: "deliveries", id: "delivery_id", topic: Topic::OutboundMessages };
 
 /// One message to be sent.
 #[derive(Debug, Clone)]

@@ -109,13 +109,14 @@ impl Work for Sending {
     }
 
     /// Whether it was sent is unknown.
-    fn expired(&self) -> Option<Verdict> {
+    fn expired_output(&self) -> Option<Verdict> {
         Some(Verdict::unknown("lease_ran_out"))
     }
 
     fn summary(&self, _: &Delivery, verdict: &Verdict) -> Summary {
         let result = match verdict {
-            Verdict::Done | Verdict::Withdrawn => "sent",
+            Verdict::Done => "sent",
+            Verdict::Withdrawn => "withdrawn",
             Verdict::Temporary { .. } => "failed_temporary",
             Verdict::Permanent { .. } => "failed_permanent",
             Verdict::Unknown { .. } => "unknown",

@@ -104,7 +104,7 @@ fn reply<'a>(turn: &'a Turn, end: &'a TurnEnd) -> Option<NewMessage<'a>> {
         company: turn.company,
         conversation: turn.conversation,
         id: MessageId::reply_to(turn.company, turn.turn),
-        turn: Some(turn.turn),
+        turn: turn.turn,
         text: end.text.as_deref()?,
         purpose: Purpose::Reply,
         traceparent: turn.traceparent.as_deref(),

@@ -13,6 +13,7 @@ const SHARED: &[(&str, &[&str], &str)] = &[
         "the functions announce what they decide; the relay deletes what the broker has",
     ),
     ("dead_letters", &["platform::park", "processors::parked"], "one adds, the other settles"),
+    ("turns", &["processors::reply", "processors::conversations"], "a divided contact takes its turns along"),
 ];
 
 /// The room of the quota functions: SQL in a folder of its own.

@@ -1,6 +1,6 @@
 //! The schedule and the bodies as tables, and settings that make no sense.
 
-use platform::attempt::{self, AttemptResult, Next, Outcome, Repeat, Round};
+use platform::attempt::{self, AttemptResult, Next, Outcome, Repeat};
 
 use super::*;
 use crate::alerts::decide::{Endpoint, endpoints, whole};
@@ -9,7 +9,7 @@ use crate::alerts::decide::{Endpoint, endpoints, whole};
 const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
 
 fn after(attempts: i32, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
-    attempt::after(Round { attempts, unknowns: 0 }, verdict, Repeat::Freely, schedule, chance)
+    attempt::after(attempts, verdict, Repeat::Freely, schedule, chance)
 }
 
 fn answered(status: u16) -> Verdict {

@@ -18,7 +18,7 @@ fn answer<'a>(company: CompanyId, first: &InboundMessage, text: &'a str) -> NewM
         company,
         conversation: ConversationId::with(company, contact),
         id: MessageId::reply_to(company, turn),
-        turn: Some(turn),
+        turn,
         text,
         purpose: Purpose::Reply,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),

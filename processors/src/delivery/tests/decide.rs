@@ -3,7 +3,7 @@
 use domain::Purpose;
 
 use super::*;
-use crate::delivery::decide::after;
+use crate::delivery::decide::{Round, after};
 
 fn busy_for(seconds: u64) -> Verdict {
     Verdict::Temporary { class: "busy", retry_after: Some(Duration::from_secs(seconds)) }
@@ -15,7 +15,7 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
     let mut unknowns = 0;
     let mut lines = Vec::new();
     for (verdict, attempts) in verdicts.into_iter().zip(1..) {
-        let (result, next) = after(Round { attempts, unknowns }, Purpose::Reply, &verdict, &schedule, 0.0);
+        let (result, next) = after(Round { attempts, unknowns, purpose: Purpose::Reply }, &verdict, &schedule, 0.0);
         unknowns += i32::from(result == AttemptResult::Unknown);
         let next = match next {
             Next::End(Outcome::Done) => "over".to_owned(),
@@ -98,8 +98,8 @@ fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_parked() {
 #[test]
 fn without_waits_there_is_one_attempt() {
     let judged = |attempts, verdict, waits: &[f64]| {
-        let round = Round { attempts, unknowns: 0 };
-        after(round, Purpose::Reply, &verdict, &Schedule::of_seconds(waits), 0.0)
+        let round = Round { attempts, unknowns: 0, purpose: Purpose::Reply };
+        after(round, &verdict, &Schedule::of_seconds(waits), 0.0)
     };
     let given_up = Next::End(Outcome::FailedPermanent);
     assert_eq!(judged(1, BUSY, &[]), (AttemptResult::FailedPermanent, given_up));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::{
     Channel, CompanyId, ConversationId, Envelope, EventId, Kind, MessageId, OutboundMessage, Purpose, SCHEMA, Topic,
 };
-use platform::attempt::{AttemptResult, Next, Outcome, Round, Verdict};
+use platform::attempt::{AttemptResult, Next, Outcome, Verdict};
 use platform::kafka::Record;
 use platform::queue::{self, CircuitConfig, Ending, Schedule, Started, Steps};
 use uuid::Uuid;

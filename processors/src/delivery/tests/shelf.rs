@@ -35,7 +35,7 @@ async fn fail(room: &Room<'_>, steps: &Steps<Sending>) {
 }
 
 #[tokio::test]
-async fn an_attempt_that_was_abandoned_is_unknown_and_made_once_more_before_it_is_parked() {
+async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_is_parked() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let steps = steps(room, &AT_ONCE);
@@ -186,7 +186,7 @@ async fn a_replay_goes_out_before_what_was_written_after_it() {
 }
 
 #[tokio::test]
-async fn many_sweeps_at_once_settle_an_abandoned_attempt_once() {
+async fn many_sweeps_at_once_settle_an_attempt_whose_lease_ran_out_once() {
     in_a_room(async |room| {
         room.expect_a_crowd().await;
         let clinic = room.company("clinica.test").await;

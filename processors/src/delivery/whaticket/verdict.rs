@@ -24,6 +24,7 @@ pub(crate) fn health(verdict: &Verdict) -> Health {
             | "forbidden" | "request_timeout" | "redirected",
         ) => Health::Failing,
         Some("no_channel" | "sealed_channel" | "bad_address" | "bad_token" | CIRCUIT_OPEN) => Health::Unclear,
+        None if *verdict == Verdict::Withdrawn => Health::Unclear,
         _ => Health::Healthy,
     }
 }

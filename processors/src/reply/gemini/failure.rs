@@ -60,7 +60,7 @@ pub(crate) enum Failure {
         status: u16,
     },
     /// No answer came.
-    #[error("the model did not answer: {0}")]
+    #[error("the model did not answer")]
     Transport(#[source] TransportError),
     /// The deadline had passed before the first call.
     #[error("no time is left to ask the model")]

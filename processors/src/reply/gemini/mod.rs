@@ -177,15 +177,15 @@ impl Client {
     ) -> (Result<Answer, Failure>, Vec<CallReport>) {
         let begun = clock::instant();
         let mut calls = Vec::new();
-        let request = match serde_json::to_vec(&wire::Request::of(prompt, &self.config)) {
-            Ok(body) if !within.is_zero() => self.request(body.into(), traceparent),
+        let body = match serde_json::to_vec(&wire::Request::of(prompt, &self.config)) {
+            Ok(body) if !within.is_zero() => Bytes::from(body),
             // Text always serializes, so only the time can be missing.
             _ => return (Err(Failure::NoTimeLeft), calls),
         };
         let mut pauses = self.pauses();
         loop {
             let left = within.saturating_sub(begun.elapsed());
-            let (outcome, report) = self.call(&request, left).await;
+            let (outcome, report) = self.call(&body, traceparent, left).await;
             calls.push(report);
             let failure = match outcome {
                 Ok(answer) => return (Ok(answer), calls),
@@ -199,9 +199,14 @@ impl Client {
         }
     }
 
-    async fn call(&self, request: &Request, left: Duration) -> (Result<Answer, Failure>, CallReport) {
+    async fn call(
+        &self,
+        body: &Bytes,
+        traceparent: Option<&str>,
+        left: Duration,
+    ) -> (Result<Answer, Failure>, CallReport) {
         let begun = clock::instant();
-        let outcome = self.exchange(request, left.min(Duration::from_millis(self.config.timeout_ms))).await;
+        let outcome = self.exchange(body, traceparent, left.min(Duration::from_millis(self.config.timeout_ms))).await;
         let (failure, tokens) = match &outcome {
             Ok(answer) => (None, answer.tokens),
             Err(failure) => (Some(failure.class()), failure.tokens()),
@@ -211,22 +216,16 @@ impl Client {
         (outcome, report)
     }
 
-    async fn exchange(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
-        let sending = self.http.post(self.url.clone()).headers(request.headers.clone()).body(request.body.clone());
-        let answer = egress::exchange(sending.timeout(timeout), MAX_BODY_BYTES).await.map_err(Failure::Transport)?;
+    async fn exchange(&self, body: &Bytes, traceparent: Option<&str>, timeout: Duration) -> Result<Answer, Failure> {
+        let request =
+            self.http.post(self.url.clone()).headers(self.headers.clone()).body(body.clone()).timeout(timeout);
+        let answer =
+            egress::exchange(egress::traced(request, traceparent), MAX_BODY_BYTES).await.map_err(Failure::Transport)?;
         let body = answer.body.map_err(|error| match error {
             BodyError::TooLarge => Failure::Garbage { status: answer.status },
             BodyError::Transport(error) => Failure::Transport(error),
         })?;
         answer::read_answer(&self.config.model, answer.status, answer.retry_after, &body)
-    }
-
-    fn request(&self, body: Bytes, traceparent: Option<&str>) -> Request {
-        let mut headers = self.headers.clone();
-        if let Some(trace) = traceparent.and_then(|trace| HeaderValue::from_str(trace).ok()) {
-            headers.insert("traceparent", trace);
-        }
-        Request { headers, body }
     }
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
@@ -237,11 +236,6 @@ impl Client {
             .with_jitter()
             .build()
     }
-}
-
-struct Request {
-    headers: HeaderMap,
-    body: Bytes,
 }
 
 fn pause(failure: &Failure, usual: Duration) -> Option<Duration> {

@@ -124,6 +124,31 @@ async fn a_worker_takes_what_a_dead_one_left_and_its_own_at_once() {
     }
 }
 
+/// One of them, whose result Postgres refuses, is not the others' fault.
+#[tokio::test]
+async fn what_expired_leases_come_to_is_committed_and_told_once() {
+    for (refused, jobs_left) in [(false, 0), (true, 1)] {
+        in_a_scripted_database(async |database| {
+            let script = Script::with_an_end_for_expired();
+            let mut jobs = vec![job(1, 1, "done"), job(1, 2, "gone"), job(2, 3, "known"), job(2, 4, "done")];
+            jobs.extend(refused.then(|| job(1, 5, "known_refused")));
+            enqueue(&database.service, &jobs).await;
+            in_tx(&database.service, async |tx| {
+                let offers = [1, 2].map(|it| Offer { company: CompanyId(it), most: 3, before: None });
+                let claimed = store::claim(tx, QUEUE, &offers, 9, LEASE, "one", usize::MAX).await.unwrap();
+                assert_eq!(claimed.len(), jobs.len());
+            })
+            .await;
+            assert_eq!(steps(database, "one", &script).reclaim().await.unwrap(), jobs.len());
+            assert_eq!(written(database).await, ["expired | 1 | 2", "known | 1 | 1"]);
+            assert_eq!(script.committed(), [(1, "expired"), (3, "known"), (4, "expired")]);
+            assert_eq!(database.number("select count(*) from jobs").await, jobs_left);
+            assert_eq!(script.calls(), [0; 0]);
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_running_job_reports_its_progress_and_hears_that_it_is_cancelled() {
     in_a_scripted_database(async |database| {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::invariants::is_consistent;
 use super::*;
-use crate::queue::{CircuitConfig, Config, Wake, Worker};
+use crate::queue::{CircuitConfig, Config, Steps, Wake, Worker};
 use crate::task::{self, Stop};
 use crate::tests::database::{Database, in_a_database};
 
@@ -53,15 +53,19 @@ impl Running {
     }
 }
 
+/// The steps of a worker without its loop.
+fn steps(database: &Database, instance: &str, script: &Script) -> Steps<Scripted> {
+    Steps::new(worker(database, instance, config(), script, Wake::default()))
+}
+
+fn worker(database: &Database, instance: &str, config: Config, script: &Script, wake: Wake) -> Worker<Scripted> {
+    let (work, instance) = (Scripted::new(script, &database.service), instance.into());
+    Worker { work, db: database.service.clone(), config, instance, wake }
+}
+
 fn start(database: &Database, instance: &str, config: Config, script: &Script) -> Running {
     let (stop, wake) = (Stop::new(), Wake::default());
-    let worker = Worker {
-        work: Scripted::new(script, &database.service),
-        db: database.service.clone(),
-        config,
-        instance: instance.into(),
-        wake: wake.clone(),
-    };
+    let worker = worker(database, instance, config, script, wake.clone());
     let handle = task::spawn("worker", worker.run(stop.clone()));
     Running { stop, wake, handle }
 }

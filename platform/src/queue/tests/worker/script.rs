@@ -1,7 +1,7 @@
 //! Work that does what the body of each job says.
 //!
 //! `done`, `fail` (while the provider is down), `wait` (for the test to open the gate), `hang_once`, `panic_once`,
-//! `cancellable`, `slow`, `refused`, `refused_again`, `finish_panics_once`, `gone`, `known`, `unloadable`, and `overtaken`,
+//! `cancellable`, `slow`, `refused`, `refused_again`, `finish_panics_once`, `gone`, `known`, `known_refused`, `unloadable`, and `overtaken`,
 //! which cannot be loaded either and is no longer the first of its company by then.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,7 +23,11 @@ struct Inner {
     was_overtaken: AtomicBool,
     has_circuit: bool,
     hold_limit: HoldLimit,
+    /// What calls came to whose lease ran out, unless they are made again.
+    expired_output: Option<&'static str>,
     calls: Mutex<Vec<u128>>,
+    /// Commits of results, as the work was told.
+    committed: Mutex<Vec<(u128, &'static str)>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
     given_up: AtomicUsize,
@@ -39,8 +43,19 @@ impl Script {
         Self::with(true, hold_limit)
     }
 
+    /// Calls whose lease ran out come to `expired` and are not made again.
+    pub(super) fn with_an_end_for_expired() -> Self {
+        Self::of(false, HoldLimit::SinceDue(Duration::from_secs(300)), Some("expired"))
+    }
+
     fn with(has_circuit: bool, hold_limit: HoldLimit) -> Self {
+        Self::of(has_circuit, hold_limit, None)
+    }
+
+    fn of(has_circuit: bool, hold_limit: HoldLimit, expired_output: Option<&'static str>) -> Self {
         Script(Arc::new(Inner {
+            expired_output,
+            committed: Mutex::default(),
             gate: Semaphore::new(0),
             is_down: AtomicBool::new(false),
             was_overtaken: AtomicBool::new(false),
@@ -64,6 +79,13 @@ impl Script {
 
     pub(super) fn calls(&self) -> Vec<u128> {
         self.0.calls.lock().unwrap().clone()
+    }
+
+    /// The results that were committed, by number of their jobs.
+    pub(super) fn committed(&self) -> Vec<(u128, &'static str)> {
+        let mut committed = self.0.committed.lock().unwrap().clone();
+        committed.sort_unstable();
+        committed
     }
 
     pub(super) fn most_running(&self) -> usize {
@@ -153,6 +175,7 @@ impl Work for Scripted {
             loaded.push(match task.does.as_str() {
                 "gone" => Loaded::Gone,
                 "known" => Loaded::Known(task, "known"),
+                "known_refused" => Loaded::Known(task, "refused_again"),
                 "unloadable" | "overtaken" => {
                     if is_alone && !self.script.0.was_overtaken.swap(true, Ordering::SeqCst) {
                         self.enqueue_first().await;
@@ -244,6 +267,15 @@ impl Work for Scripted {
 
     fn refused(&self, performed: &Performed<'_, Task, &'static str>, _failure: &Failure) -> Option<&'static str> {
         Some(if *performed.output == "refused_again" { "refused_again" } else { "instead" })
+    }
+
+    fn expired_output(&self) -> Option<&'static str> {
+        self.script.0.expired_output
+    }
+
+    fn committed(&self, performed: &Performed<'_, Task, &'static str>, _ending: &Ending) {
+        let committed = (performed.claimed.lease.key.as_u128(), *performed.output);
+        self.script.0.committed.lock().unwrap().push(committed);
     }
 
     fn summary(&self, _job: &Task, output: &&'static str) -> Summary {
