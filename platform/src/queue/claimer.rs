@@ -33,7 +33,7 @@ const SWEEP: i64 = 2_000;
 /// Claims that follow one another closely are put off by this, so that one statement claims for several free slots.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long before a slot is free a job is claimed for it.
-const AHEAD: Duration = Duration::from_millis(30);
+const AHEAD: Duration = Duration::from_millis(45);
 /// How many companies with an open circuit are looked at in one claim, and how often.
 const HELD: (usize, Duration) = (32, Duration::from_millis(250));
 
