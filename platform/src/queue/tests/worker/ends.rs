@@ -30,7 +30,8 @@ async fn a_result_that_waits_for_a_lock_holds_up_no_other_company() {
         let mut other = database.service.get().await.unwrap();
         let held = other.transaction().await.unwrap();
         held.batch_execute("select from secretaria.job_lanes for update").await.unwrap();
-        let worker = start(database, "one", config(), &script);
+        // Longer than a group waits for a lock: its lease cannot be renewed meanwhile.
+        let worker = start(database, "one", Config { lease_ms: 60_000, ..config() }, &script);
         script.until_called(1).await;
         enqueue(&database.service, &[job(2, 2, "done")]).await;
         until(database, "select count(*) from jobs where company_id = 2", 0).await;
