@@ -70,7 +70,7 @@ impl From<TransportError> for Verdict {
 /// Whether a further attempt is made after one that may have been performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// As if it had failed: whoever receives it recognises a repeat by its id.
+    /// As if it had failed: the receiver recognises a repeat by its id.
     Freely,
     /// One further attempt in all, whatever that one comes to.
     Once {

@@ -106,8 +106,8 @@ async fn what_makes_no_sense_changes_nothing() {
     let too_long = ChangeWebhook { rotate: Some(91 * DAY), ..to(URL) };
     assert!(problem(database.change(too_long, now()).await).starts_with("keep_previous_for:"));
     let (db, sealer) = (database.operator(), &database.sealer);
-    let nobody = companies::change_webhook(&db, sealer, "salao.example", to(URL), now(), Policy::Public);
-    assert!(matches!(nobody.await, Err(Error::Unknown { .. })));
+    let unknown = companies::change_webhook(&db, sealer, "salao.example", to(URL), now(), Policy::Public);
+    assert!(matches!(unknown.await, Err(Error::Unknown { .. })));
     let rows: i64 = database.root.query_one("select count(*) from company_webhooks", &[]).await.unwrap().get(0);
     assert_eq!(rows, 0);
     database.remove().await;
