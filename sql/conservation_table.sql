@@ -2,12 +2,12 @@
 -- ignored.
 with counted as (
   select company_id, processor, sum(records)::bigint as records, sum(duplicates)::bigint as duplicates,
-    sum(reopened)::bigint as reopened
-  from secretaria.intake_counts
+    sum(replayed)::bigint as replayed
+  from secretaria.consumer_counts
   group by company_id, processor
 ), marked as (
   select company_id, processor, state, coalesce(reason, '') as reason, count(*)::bigint as events
-  from secretaria.event_marks
+  from secretaria.event_outcomes
   group by company_id, processor, state, coalesce(reason, '')
 ), reasons as (
   select company_id, processor, string_agg(reason || ' ' || events, ', ' order by reason) as reasons
@@ -22,15 +22,15 @@ with counted as (
   ) r
   group by company_id, processor
 )
-select coalesce(p.domain, 'no company') as company, c.company_id, c.processor, c.records - c.reopened as accepted,
+select coalesce(p.domain, 'no company') as company, c.company_id, c.processor, c.records - c.replayed as accepted,
   coalesce(sum(m.events) filter (where m.state = 'done'), 0)::bigint as done,
   (coalesce(sum(m.events) filter (where m.state = 'ignored'), 0) + c.duplicates)::bigint as ignored,
-  coalesce(sum(m.events) filter (where m.state = 'parked'), 0)::bigint as parked,
+  coalesce(sum(m.events) filter (where m.state = 'dead_lettered'), 0)::bigint as dead_lettered,
   coalesce(sum(m.events) filter (where m.state = 'in_flight'), 0)::bigint as in_flight,
   c.duplicates, coalesce(r.reasons, '') as reasons
 from counted c
 left join marked m using (company_id, processor)
 left join reasons r using (company_id, processor)
 left join secretaria.companies p using (company_id)
-group by p.domain, c.company_id, c.processor, c.records, c.reopened, c.duplicates, r.reasons
+group by p.domain, c.company_id, c.processor, c.records, c.replayed, c.duplicates, r.reasons
 order by c.company_id, array_position($1::text[], c.processor);

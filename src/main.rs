@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use secretaria::commands::{
-    self, company, config, conservation, follow, hook, migrate, openapi, parked, queue, quota, rebind, token,
+    self, company, config, conservation, dead_letters, follow, hook, migrate, openapi, queue, quota, rebind, token,
 };
 use secretaria::{Settings, serve};
 
@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
-    /// Settings file (TOML); variables named SECRETARIA__ROOM__KEY win over it.
+    /// Settings file (TOML); variables named SECRETARIA__SECTION__KEY win over it.
     #[arg(long, global = true, env = "SECRETARIA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -50,9 +50,9 @@ enum Command {
     Hook(hook::Command),
     /// Print a company's conversations as they happen.
     Follow(follow::Args),
-    /// Look at the dead-letter shelf, replay from it, drop from it.
-    #[command(subcommand)]
-    Parked(parked::Command),
+    /// Look at dead letters, replay them, drop them.
+    #[command(subcommand, alias = "parked")]
+    DeadLetters(dead_letters::Command),
     /// Look at the job queues, pause them, and decide about jobs that were given up.
     #[command(subcommand)]
     Queue(queue::Command),
@@ -60,7 +60,7 @@ enum Command {
     Conservation(conservation::Args),
     /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
     Quota(quota::Args),
-    /// Let policies and triggers that were made before the extension ask it, or the reference again.
+    /// Let policies and triggers that were made before the extension ask it, or the SQL functions again.
     Rebind(rebind::Args),
 }
 
@@ -92,7 +92,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Company(command) => company::run(&settings, command).await?,
         Command::Hook(command) => return hook::run(&settings, command).await,
         Command::Follow(args) => follow::run(&settings, &args).await?,
-        Command::Parked(command) => parked::run(&settings, command).await?,
+        Command::DeadLetters(command) => dead_letters::run(&settings, command).await?,
         Command::Queue(command) => queue::run(&settings, command).await?,
         Command::Conservation(args) => return conservation::run(&settings, &args).await,
         Command::Quota(args) => return quota::run(&settings, &args).await,

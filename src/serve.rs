@@ -1,6 +1,6 @@
 //! Serving: which roles a process has, how it starts, and the order in which it stops.
 //!
-//! Stopping: not ready → no new connections, requests end → intakes stop, calls under way end → the relay stops →
+//! Stopping: not ready → no new connections, requests end → consumers stop, calls under way end → the relay stops →
 //! the producers are flushed. Whatever is still open after that is a row or a record, and is taken up again.
 
 use std::fmt;

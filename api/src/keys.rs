@@ -23,18 +23,13 @@ pub enum Error {
     /// The folder or the file.
     #[error("key file {path} cannot be made or read")]
     File {
-        /// Which.
         path: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The file holds something else.
     #[error("key file {path} must hold an Ed25519 key: PKCS#8 as PEM, base64 or hex")]
-    Malformed {
-        /// Which.
-        path: String,
-    },
+    Malformed { path: String },
     /// The system has no randomness to give.
     #[error("no randomness to make a key from")]
     NoRandomness,

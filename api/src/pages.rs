@@ -24,7 +24,6 @@ const USUAL: i64 = 20;
 const MOST: i64 = 50;
 /// The first byte of every cursor.
 const VERSION: u8 = 1;
-/// Version, microseconds, id.
 const PLACE_BYTES: usize = 1 + 8 + 16;
 const DIGEST_BYTES: usize = 8;
 
@@ -109,7 +108,6 @@ fn without_cursor(uri: &Uri) -> String {
 /// The way to the next page, which is none on the last one. As a part of the answer: `Link: <…>; rel="next"` (RFC 8288).
 #[derive(Debug)]
 pub(crate) struct Next {
-    /// For the body.
     pub(crate) cursor: Option<String>,
     link: Option<HeaderValue>,
 }

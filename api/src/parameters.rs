@@ -21,7 +21,6 @@ const ECHOED: usize = 40;
 pub(crate) struct Asked {
     /// Whose data to show.
     pub(crate) company: CompanyId,
-    /// The rest.
     pub(crate) parameters: Parameters,
 }
 
@@ -43,14 +42,12 @@ impl FromRequestParts<Api> for Asked {
     }
 }
 
-/// The query string.
 pub(crate) struct Parameters {
     uri: Uri,
     unread: Vec<(String, String)>,
 }
 
 impl Parameters {
-    /// Takes it apart.
     pub(crate) fn of(uri: &Uri) -> Result<Self, Rejection> {
         let Query(unread) = Query::try_from_uri(uri).map_err(|_| Rejection::parameter("query", "cannot be read"))?;
         Ok(Parameters { uri: uri.clone(), unread })

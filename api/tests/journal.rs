@@ -60,7 +60,6 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
     assert!(!text.contains(&token) && !text.contains("2026-03-01"), "neither the token nor the query");
 }
 
-/// What was logged.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
 

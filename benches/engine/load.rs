@@ -108,7 +108,6 @@ impl Load {
 /// What tells a message from any other: it is part of its text, and of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// Whose.
     pub(crate) contact: usize,
     /// Which of that contact's, from 1.
     pub(crate) message: u32,

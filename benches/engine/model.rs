@@ -16,7 +16,6 @@ pub(crate) const TAKES: Duration = Duration::from_millis(200);
 
 /// A model under way; ends when dropped.
 pub(crate) struct Model {
-    /// Where it is.
     pub(crate) address: SocketAddr,
     stop: Stop,
 }

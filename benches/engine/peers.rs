@@ -35,7 +35,6 @@ pub(crate) fn start_parallel_consumer(site: &Site, window: usize, model: &str) -
     Process::start(command, "parallel-consumer")
 }
 
-/// How graphile_worker works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Graphile {
     /// Each job is fetched and completed by itself.

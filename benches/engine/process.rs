@@ -49,7 +49,6 @@ impl Process {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
-    /// Its number.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -100,14 +99,12 @@ pub(crate) struct Cpu {
     pub(crate) engine: Duration,
     /// All processes of the server.
     pub(crate) postgres: Duration,
-    /// The broker.
     pub(crate) kafka: Duration,
     /// This process: the model and whoever writes to it.
     pub(crate) bench: Duration,
 }
 
 impl Cpu {
-    /// Reads it.
     pub(crate) fn read(engine: &[u32], servers: &Servers) -> anyhow::Result<Self> {
         Ok(Cpu {
             machine: machine()?,
@@ -130,7 +127,6 @@ impl Cpu {
     }
 }
 
-/// The servers' processes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Servers {
     postmaster: u32,

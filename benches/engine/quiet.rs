@@ -41,9 +41,7 @@ pub(crate) struct Bench {
 /// A round: 99th percentiles in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    /// Beside the flood.
     pub(crate) beside_ms: f64,
-    /// Without it.
     pub(crate) alone_ms: f64,
 }
 

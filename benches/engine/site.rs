@@ -16,7 +16,6 @@ use crate::process::Process;
 pub(crate) struct Site {
     /// The settings of this site's processes.
     pub(crate) settings: Settings,
-    /// The superuser.
     pub(crate) root: Client,
     /// A pool of the processors' role.
     pub(crate) service: Db,
@@ -89,7 +88,6 @@ impl Site {
         Process::start(command, &log)
     }
 
-    /// One number.
     pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<i64> {
         Ok(self.root.query_one(sql, &[]).await.with_context(|| sql.to_owned())?.get(0))
     }

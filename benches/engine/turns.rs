@@ -17,7 +17,6 @@ use crate::site::Site;
 /// How long an engine may take to answer everything that is left.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
     /// `secretaria process --only reply`.
@@ -50,7 +49,6 @@ pub(crate) struct Span {
 pub(crate) struct Round {
     /// Turns whose reply was committed, per second.
     pub(crate) per_s: f64,
-    /// What they used.
     pub(crate) cpu: Cpu,
     /// Turns of the measured span.
     pub(crate) turns: f64,
@@ -193,7 +191,7 @@ const CHECKS: [(&str, &str); 6] = [
     ("turns that replied", "select count(*) from secretaria.turns where state = 'ended' and outcome = 'replied'"),
     (
         "events marked as done",
-        "select count(*) from secretaria.event_marks where processor = 'reply' and state = 'done'",
+        "select count(*) from secretaria.event_outcomes where processor = 'reply' and state = 'done'",
     ),
     (
         "no messages out of order",

@@ -25,7 +25,6 @@ const ANSWER_BYTES: usize = 2_048;
 /// What one round took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    /// Requests a second.
     pub(crate) rps: f64,
     /// The server's CPU per request.
     pub(crate) cpu_us: f64,

@@ -45,7 +45,6 @@ impl fmt::Display for Pair {
 pub(crate) struct Report(BTreeMap<usize, Vec<Pair>>);
 
 impl Report {
-    /// Keeps a round.
     pub(crate) fn add(&mut self, connections: usize, pair: Pair) {
         self.0.entry(connections).or_default().push(pair);
     }

@@ -23,7 +23,6 @@ const fn call(name: &'static str, of_extension: bool, expression: &'static str) 
     Call { name, of_extension, expression }
 }
 
-/// The calls.
 pub(crate) const CALLS: [Call; 6] = [
     call("check", true, "(secretaria.check_feature_access(k.company_id, k.feature)).allowed"),
     call("check_noop", true, "(secretaria._noop_check(k.company_id, k.feature)).allowed"),

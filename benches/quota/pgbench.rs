@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 
 use crate::Args;
 
-/// Threads of pgbench.
 pub(crate) const THREADS: u32 = 2;
 
 /// A statement that is measured.

@@ -8,9 +8,7 @@ use crate::{ContactId, ConversationId, EventId, TurnId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Activity {
-    /// Of kind `turn_ended`.
     Turn(TurnEnded),
-    /// Of kind `delivery_ended`.
     Delivery(DeliveryEnded),
 }
 
@@ -18,11 +16,8 @@ pub enum Activity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TurnEnded {
-    /// Which.
     pub turn_id: TurnId,
-    /// In which conversation.
     pub conversation_id: ConversationId,
-    /// With whom.
     pub contact_id: ContactId,
     /// Messages of the contact that it answered.
     pub messages_in: u32,
@@ -40,13 +35,10 @@ pub struct TurnEnded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryEnded {
-    /// Which.
     pub delivery_id: EventId,
-    /// In which conversation.
     pub conversation_id: ConversationId,
     /// With whom, where the conversation is known.
     pub contact_id: Option<ContactId>,
-    /// `sent` or `failed_permanent`.
     pub outcome: String,
     /// Attempts since it was last enqueued.
     pub attempts: u32,

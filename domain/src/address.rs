@@ -87,7 +87,6 @@ impl Address {
         Address(text.into())
     }
 
-    /// The comparable form.
     pub fn as_str(&self) -> &str {
         &self.0
     }

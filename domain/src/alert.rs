@@ -41,7 +41,6 @@ pub struct Threshold {
 /// A step in the life of a subscription.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Whose life.
     pub subscription_id: Uuid,
     /// The row that recorded it, in `subscription_events`.
     pub subscription_event_id: Uuid,

@@ -8,14 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CompanyId, EventId};
 
-/// The schema this build writes and reads. A record with another one is parked, never guessed at.
+/// The schema this build writes and reads. A record with another one is dead-lettered, never guessed at.
 pub const SCHEMA: u32 = 1;
 
 /// The names of the Kafka record headers.
 pub mod header {
     /// The company's id, decimal.
     pub const COMPANY: &str = "company";
-    /// The event's UUID.
     pub const EVENT_ID: &str = "event_id";
     /// What sort of fact it is.
     pub const KIND: &str = "kind";
@@ -27,15 +26,14 @@ pub mod header {
     pub const OCCURRED_AT: &str = "occurred_at";
     /// When we received it, UTC microseconds.
     pub const RECEIVED_AT: &str = "received_at";
-    /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
     /// The verified MAC of the request it came in, hexadecimal, on what came in by a signed one.
     pub const MAC: &str = "mac";
-    /// How many times it was tried, on parked and replayed records.
+    /// How many times it was tried, on dead-lettered and replayed records.
     pub const ATTEMPT: &str = "attempt";
-    /// `topic/partition/offset` it first lay at, on parked and replayed records.
+    /// `topic/partition/offset` it first lay at, on dead-lettered and replayed records.
     pub const ORIGIN: &str = "origin";
-    /// Why it was parked.
+    /// Why it was dead-lettered.
     pub const CAUSE: &str = "cause";
 }
 
@@ -43,11 +41,8 @@ pub mod header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// An [`crate::InboundMessage`].
     InboundMessage,
-    /// An [`crate::OutboundMessage`].
     OutboundMessage,
-    /// A [`crate::UsageEvent`].
     Usage,
     /// An [`crate::Alert`]: usage has passed a threshold.
     UsageThreshold,
@@ -65,16 +60,13 @@ pub enum Kind {
     SubscriptionResumed,
     /// An [`crate::Alert`]: the subscription has another status.
     SubscriptionStatusChanged,
-    /// A [`crate::TurnEnded`].
     TurnEnded,
-    /// A [`crate::DeliveryEnded`].
     DeliveryEnded,
-    /// Any record that was parked; its payload is the original bytes.
+    /// Any record that was dead-lettered; its payload is the original bytes.
     DeadLetter,
 }
 
 impl Kind {
-    /// What `alerts` holds.
     pub const ALERTS: &[Kind] = &[
         Kind::UsageThreshold,
         Kind::SubscriptionCreated,
@@ -86,7 +78,6 @@ impl Kind {
         Kind::SubscriptionStatusChanged,
     ];
 
-    /// What `activity.events` holds.
     pub const ACTIVITY: &[Kind] = &[Kind::TurnEnded, Kind::DeliveryEnded];
 
     /// The name in headers and JSON.
@@ -113,25 +104,20 @@ impl Kind {
 /// A fact with what everybody needs to know about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope<T> {
-    /// The payload's schema.
     pub schema: u32,
-    /// The fact's id.
     pub event_id: EventId,
-    /// Whose it is.
     pub company_id: CompanyId,
     /// What sort it is.
     pub kind: Kind,
-    /// When it happened.
     #[serde(with = "micros")]
     pub occurred_at: Timestamp,
     /// When we received it.
     #[serde(with = "micros")]
     pub received_at: Timestamp,
-    /// The fact.
     pub payload: T,
 }
 
-/// Why a record cannot be read; each ends on the dead-letter shelf.
+/// Why a record cannot be read; each ends on the dead-letter dead_letters.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// The bytes are not an envelope of ours.
@@ -146,7 +132,6 @@ pub enum Unreadable {
     /// A known envelope on the wrong topic.
     #[error("kind {found} where {expected} belongs", found = found.as_str(), expected = names(expected))]
     WrongKind {
-        /// What it is.
         found: Kind,
         /// What the topic holds.
         expected: &'static [Kind],

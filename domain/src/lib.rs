@@ -8,7 +8,7 @@
 //! - [`EventId`] — an id derived from what an event *is*, so that a repeat lands on the same row.
 //! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that travel.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
-//! - [`Mark`] — how the handling of one event ended.
+//! - [`EventOutcome`] — how the handling of one event ended.
 //! - [`billing`] — what a company may do, until when, and what a change of plan costs.
 
 mod activity;
@@ -22,7 +22,7 @@ mod alert;
 mod envelope;
 mod topic;
 pub mod placement;
-mod mark;
+mod event_outcome;
 pub mod billing;
 
 pub use activity::{Activity, DeliveryEnded, TurnEnded};
@@ -30,8 +30,8 @@ pub use address::{Address, Alias, Channel};
 pub use alert::{Alert, Step, Threshold};
 pub use company::CompanyId;
 pub use envelope::{Envelope, Kind, SCHEMA, Unreadable, header};
+pub use event_outcome::{EventOutcome, IgnoreReason, ProcessorName};
 pub use identity::{Author, ContactId, ConversationId, EventId, MessageId, TurnId};
-pub use mark::{IgnoreReason, Mark, ProcessorName};
 pub use message::{Content, InboundMessage, MediaKind};
 pub use outbound::{OutboundMessage, Purpose};
 pub use topic::{KeyScheme, Topic};

@@ -25,7 +25,6 @@ pub struct InboundMessage {
     /// The name the writer shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What was said.
     pub content: Content,
     /// The provider's id of the message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,9 +53,7 @@ impl InboundMessage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Content {
-    /// Typed text.
     Text {
-        /// As typed.
         body: String,
     },
     /// A button or a list row was tapped.
@@ -69,7 +66,6 @@ pub enum Content {
     },
     /// A picture, a voice note and the like.
     Media {
-        /// Which.
         kind: MediaKind,
         /// The text under it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,19 +84,13 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaKind {
-    /// A photo.
     Image,
-    /// A film.
     Video,
-    /// A file.
     Document,
     /// A voice note or a sound.
     Audio,
-    /// A sticker.
     Sticker,
-    /// A place.
     Location,
-    /// A contact card.
     ContactCard,
 }
 

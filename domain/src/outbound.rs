@@ -17,7 +17,6 @@ pub struct OutboundMessage {
     pub channel: Channel,
     /// Where to, in the provider's own form.
     pub to: String,
-    /// The text.
     pub body: String,
     /// What it is for: decides whether an uncertain send may be repeated.
     pub purpose: Purpose,

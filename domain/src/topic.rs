@@ -15,18 +15,15 @@ pub enum Topic {
     Alerts,
     /// How work ended: turns, deliveries. Written by the outbox relay, read by the archive.
     ActivityEvents,
-    /// What could not be handled, for watchers; the shelf itself is rows. Written by the outbox relay.
+    /// What could not be handled, for watchers; the dead_letters itself is rows. Written by the outbox relay.
     DeadLetters,
 }
 
 /// What follows the company in a record's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScheme {
-    /// `company/address`.
     Address,
-    /// `company/conversation`.
     Conversation,
-    /// `company`.
     Company,
     /// The key the record had where it came from.
     Origin,

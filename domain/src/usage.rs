@@ -7,7 +7,6 @@ use crate::{CompanyId, EventId};
 /// One metered fact. Its event id is derived from what caused it and is the idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageEvent {
-    /// What was used.
     #[serde(flatten)]
     pub fact: Fact,
 }
@@ -24,7 +23,6 @@ pub enum Fact {
     ModelTokens {
         /// The model, as the provider names it.
         model: String,
-        /// Tokens read.
         input: i64,
         /// Tokens written, thoughts included: both are billed.
         output: i64,

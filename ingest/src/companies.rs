@@ -112,9 +112,7 @@ impl Companies {
 
 /// Where companies are read from, and what is made of them.
 pub struct Source {
-    /// Postgres as `secretaria_service`.
     pub db: Db,
-    /// Opens their secrets.
     pub sealer: Arc<Sealer>,
     /// Partitions of the topic.
     pub partitions: u16,

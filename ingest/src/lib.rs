@@ -19,7 +19,6 @@ pub use webhook::{Ingest, Webhooks, WebhooksFirst};
 use platform::settings;
 use serde::{Deserialize, Serialize};
 
-/// Settings `ingest.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

@@ -17,7 +17,6 @@ pub enum Rejection {
     /// The body is no JSON. The position is where the reader gave up, both from 1.
     #[error("the body is not JSON: unreadable at line {line}, column {column}")]
     NotJson {
-        /// The line.
         line: usize,
         /// The column, in bytes.
         column: usize,
@@ -60,7 +59,6 @@ pub enum Unauthenticated {
     /// Signed in our future.
     #[error("X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds")]
     FutureTimestamp,
-    /// No `X-Signature`.
     #[error("X-Signature is missing")]
     MissingSignature,
     /// A signature no live secret of the company makes.
@@ -86,7 +84,6 @@ pub enum Unavailable {
 }
 
 impl Rejection {
-    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.answer().0
     }

@@ -14,7 +14,6 @@ use crate::rejection::{Rejection, Unauthenticated};
 
 /// When the hook was signed, in epoch seconds.
 pub const TIMESTAMP_HEADER: &str = "x-timestamp";
-/// The hexadecimal HMAC.
 pub const SIGNATURE_HEADER: &str = "x-signature";
 /// The company's static token, where it has one.
 pub const TOKEN_HEADER: &str = "x-webhook-token";
@@ -124,7 +123,6 @@ impl fmt::Debug for Secrets {
 }
 
 impl Token {
-    /// A company's token.
     pub fn new(token: &[u8]) -> Self {
         Token(Sha256::digest(token).into())
     }

@@ -33,11 +33,8 @@ use crate::signature::{Claim, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HE
 /// What accepting a hook needs.
 #[derive(Clone)]
 pub struct Ingest {
-    /// Who may send.
     pub companies: Companies,
-    /// Where facts go.
     pub producer: Producer,
-    /// The limits.
     pub config: crate::Config,
     /// Whether this process still takes hooks.
     pub readiness: Readiness,

@@ -46,7 +46,6 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
     assert_eq!(line["fields"]["correlation_id"], "mine-1", "{text}");
 }
 
-/// What was logged.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
 

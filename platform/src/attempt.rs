@@ -9,23 +9,19 @@ use crate::queue::Schedule;
 /// What became of one attempt. A class is one of a fixed set of names, for metrics and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was accepted.
     Done,
     /// It was not performed, and a later attempt may be.
     Temporary {
-        /// Why.
         class: &'static str,
         /// The wait that was asked for.
         retry_after: Option<Duration>,
     },
     /// It was not performed, and none will be.
     Permanent {
-        /// Why.
         class: &'static str,
     },
     /// It may have been performed: no answer says so.
     Unknown {
-        /// Why.
         class: &'static str,
     },
     /// It is no longer wanted.
@@ -38,7 +34,6 @@ impl Verdict {
         Verdict::Temporary { class, retry_after: None }
     }
 
-    /// A permanent failure.
     pub const fn permanent(class: &'static str) -> Self {
         Verdict::Permanent { class }
     }
@@ -82,7 +77,6 @@ pub enum Repeat {
 /// What is written down for an attempt, by the names of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// It was accepted.
     Done,
     /// It failed, and another one follows.
     FailedTemporary,
@@ -110,7 +104,6 @@ impl AttemptResult {
 /// How the whole ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was accepted.
     Done,
     /// It is given up: a dead letter.
     FailedPermanent,
@@ -140,7 +133,6 @@ impl Outcome {
 pub enum Next {
     /// Another one after this long.
     Retry(Duration),
-    /// Nothing more.
     End(Outcome),
 }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// Now, in UTC.
 pub fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -11,7 +11,6 @@ use crate::telemetry::chain;
 /// How often a processor beats.
 pub const EVERY: Duration = Duration::from_secs(2);
 
-/// Beats until stopped.
 pub async fn run(db: Db, processor: ProcessorName, instance: String, stop: Stop) {
     loop {
         if let Err(problem) = beat(&db, processor, &instance).await {

@@ -40,7 +40,7 @@ pub async fn hold(db: &Db, processor: ProcessorName, instance: &str, stop: &Stop
 }
 
 async fn try_hold(db: &Db, processor: ProcessorName, instance: &str) -> Result<Option<Held>, Failure> {
-    // Taken out of the pool, so that the lock never comes back to it.
+    // Handled out of the pool, so that the lock never comes back to it.
     let connection = deadpool_postgres::Object::take(db.get().await?);
     let name = format!("secretaria/{processor}/{instance}");
     let row = connection.query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&name]).await?;

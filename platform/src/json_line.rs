@@ -33,7 +33,7 @@ where
     N: for<'writer> FormatFields<'writer> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // Taken and put back, not borrowed: a value may log something itself while it is written.
+        // Handled and put back, not borrowed: a value may log something itself while it is written.
         let mut line = LINE.take();
         line.clear();
         let written = write(&mut line, event).and_then(|()| match str::from_utf8(&line) {

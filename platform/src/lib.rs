@@ -1,7 +1,7 @@
 //! What Secretaria stands on: settings, Kafka, Postgres, the two mechanisms that move data, HTTP, telemetry, shutdown.
 //!
 //! Knows no business word beyond the names in `domain`. Two mechanisms move everything:
-//! [`intake`] brings topics into Postgres exactly once, [`queue`] does slow work from rows.
+//! [`consumer`] brings topics into Postgres exactly once, [`queue`] does slow work from rows.
 
 pub mod clock;
 mod pace;
@@ -19,14 +19,14 @@ pub mod metric;
 pub mod postgres;
 pub mod migrate;
 pub mod kafka;
-pub mod intake;
+pub mod consumer;
 pub mod attempt;
 pub mod queue;
 pub mod processor;
-pub mod marks;
+pub mod outcomes;
 pub mod outbox;
 pub mod relay;
-pub mod park;
+pub mod dead_letter;
 pub mod watermarks;
 pub mod heartbeat;
 pub mod instance;

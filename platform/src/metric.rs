@@ -26,7 +26,7 @@ pub const USAGE_MESSAGES: &str = "secretaria_usage_messages_total";
 pub const USAGE_TOKENS: &str = "secretaria_usage_tokens_total";
 /// Turns and deliveries not ended, by company.
 pub const QUEUE_SIZE: &str = "secretaria_queue_size";
-/// Parked events waiting for a person.
+/// Dead letters waiting for a person.
 pub const DEAD_LETTER_QUEUE_SIZE: &str = "secretaria_dead_letter_queue_size";
 /// One unit of a processor's work, by processor.
 pub const TASK_LATENCY: &str = "secretaria_task_latency_seconds";
@@ -34,7 +34,6 @@ pub const TASK_LATENCY: &str = "secretaria_task_latency_seconds";
 pub const WHATICKET_LATENCY: &str = "secretaria_whaticket_latency_seconds";
 /// Sends that failed, by class.
 pub const WHATICKET_ERRORS: &str = "secretaria_whaticket_errors_total";
-/// Sends that succeeded.
 pub const WHATICKET_SUCCESS: &str = "secretaria_whaticket_send_success_total";
 /// Sends that will be tried again.
 pub const WHATICKET_RETRY: &str = "secretaria_whaticket_send_retry_total";
@@ -46,7 +45,6 @@ pub const ALERT_WEBHOOK_LATENCY: &str = "secretaria_alert_webhook_latency_second
 pub const ALERT_WEBHOOK_ERRORS: &str = "secretaria_alert_webhook_errors_total";
 /// Successes among all ended deliveries since start.
 pub const WHATICKET_RATIO: &str = "secretaria_whaticket_delivery_success_ratio";
-/// One model call.
 pub const LLM_LATENCY: &str = "secretaria_llm_latency_seconds";
 /// Model calls that failed, by class.
 pub const LLM_ERRORS: &str = "secretaria_llm_errors_total";
@@ -55,11 +53,11 @@ pub const LLM_ERROR_RATE: &str = "secretaria_llm_error_rate";
 /// Health checks that failed, by component.
 pub const HEALTHCHECK_FAILURES: &str = "secretaria_healthcheck_failures_total";
 /// Records taken in, by processor and outcome.
-pub const INTAKE_RECORDS: &str = "secretaria_intake_records_total";
-/// Records parked because they failed alone again and again; more than zero needs a person.
-pub const INTAKE_GIVEN_UP: &str = "secretaria_intake_given_up_total";
+pub const CONSUMER_RECORDS: &str = "secretaria_consumer_records_total";
+/// Records dead-lettered because they failed alone again and again; more than zero needs a person.
+pub const CONSUMER_GIVEN_UP: &str = "secretaria_consumer_given_up_total";
 /// Partitions a processor does not read because their log was made anew; more than zero needs a person.
-pub const INTAKE_STOPPED: &str = "secretaria_intake_stopped_partitions";
+pub const CONSUMER_STOPPED: &str = "secretaria_consumer_stopped_partitions";
 /// Records on the broker that a processor has not taken in.
 pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
 /// Rows of work a processor has under way.
@@ -113,7 +111,7 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(USAGE_MESSAGES, "messages booked by metering");
     describe_counter!(USAGE_TOKENS, "tokens booked by metering");
     describe_gauge!(QUEUE_SIZE, "turns and deliveries not ended, by company");
-    describe_gauge!(DEAD_LETTER_QUEUE_SIZE, "parked events waiting for a person");
+    describe_gauge!(DEAD_LETTER_QUEUE_SIZE, "dead-lettered events waiting for a person");
     describe_histogram!(TASK_LATENCY, "one unit of a processor's work");
     describe_histogram!(WHATICKET_LATENCY, "one send to the provider");
     describe_counter!(WHATICKET_ERRORS, "sends that failed, by class");
@@ -127,9 +125,12 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(LLM_ERRORS, "model calls that failed, by class");
     describe_gauge!(LLM_ERROR_RATE, "failures among all model calls since start");
     describe_counter!(HEALTHCHECK_FAILURES, "health checks that failed, by component");
-    describe_counter!(INTAKE_RECORDS, "records taken in, by processor and outcome");
-    describe_counter!(INTAKE_GIVEN_UP, "records parked because they failed alone again and again, by processor");
-    describe_gauge!(INTAKE_STOPPED, "partitions not read because their log was made anew, by processor");
+    describe_counter!(CONSUMER_RECORDS, "records taken in, by processor and outcome");
+    describe_counter!(
+        CONSUMER_GIVEN_UP,
+        "records dead-lettered because they failed alone again and again, by processor"
+    );
+    describe_gauge!(CONSUMER_STOPPED, "partitions not read because their log was made anew, by processor");
     describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
     describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
     describe_counter!(JOBS_ENDED, "attempts at jobs that ended, by queue and ending");

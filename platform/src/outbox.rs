@@ -7,27 +7,21 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Error;
 
-use crate::park;
+use crate::dead_letter;
 use crate::postgres::{self, Failure, Transaction};
 
 /// A record to be published once this transaction has committed.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Whose.
     pub company: CompanyId,
-    /// Where to.
     pub topic: Topic,
-    /// Its key.
     pub key: Vec<u8>,
     /// What follows the company in its key: an address, a conversation, nothing. Decides the partition.
     pub subject: String,
     /// How many partitions the company owns.
     pub spread: u16,
-    /// Its id.
     pub event: EventId,
-    /// Its headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its bytes.
     pub payload: Vec<u8>,
 }
 
@@ -78,7 +72,7 @@ pub async fn push(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), Error> 
     let subjects: Vec<&str> = entries.iter().map(|it| it.subject.as_str()).collect();
     let spreads: Vec<i16> = entries.iter().map(|it| i16::try_from(it.spread).unwrap_or(i16::MAX)).collect();
     let events: Vec<uuid::Uuid> = entries.iter().map(|it| it.event.0).collect();
-    let headers: Vec<Value> = entries.iter().map(|it| park::headers_as_json(&it.headers)).collect();
+    let headers: Vec<Value> = entries.iter().map(|it| dead_letter::headers_as_json(&it.headers)).collect();
     let payloads: Vec<&[u8]> = entries.iter().map(|it| it.payload.as_slice()).collect();
     postgres::execute(
         tx,

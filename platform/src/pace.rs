@@ -31,7 +31,6 @@ impl Pace {
         }
     }
 
-    /// A round begins.
     pub(crate) fn begin(&mut self) {
         self.began_at = Some(clock::instant());
     }

@@ -82,7 +82,6 @@ pub enum Failure {
     /// No connection could be had in time.
     #[error("no connection to postgres")]
     Pool(#[from] PoolError),
-    /// A statement failed.
     #[error("postgres refused a statement")]
     Statement(#[from] Error),
     /// A pool could not be made.
@@ -188,7 +187,6 @@ impl Db {
     }
 }
 
-/// A statement's parameters.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Runs a query whose plan the connection keeps.

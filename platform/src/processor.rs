@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::{ProcessorName, Topic};
 use tokio::task::JoinError;
 
-use crate::intake::{self, Intake};
+use crate::consumer::{self, Handler};
 use crate::postgres::{Db, Failure};
 use crate::queue::{self, Queue, Wake, Work, Worker};
 use crate::seal::Sealer;
@@ -21,7 +21,6 @@ pub struct Entry {
     pub name: ProcessorName,
     /// What it does, in one line.
     pub help: &'static str,
-    /// What it reads.
     pub topics: &'static [Topic],
     /// Its jobs, where it has slow work.
     pub queue: Option<Queue>,
@@ -60,9 +59,7 @@ impl Entry {
 /// What every processor needs.
 #[derive(Clone)]
 pub struct Context {
-    /// Postgres as `secretaria_service`.
     pub db: Db,
-    /// The broker.
     pub kafka: kafka::Config,
     /// Opens the companies' sealed secrets.
     pub sealer: Arc<Sealer>,
@@ -75,11 +72,10 @@ pub struct Context {
 pub enum Error {
     /// The consumer could not begin or go on.
     #[error("consumer could not go on")]
-    Consumer(#[from] intake::Error),
+    Consumer(#[from] consumer::Error),
     /// The worker ended without being asked to.
     #[error("worker ended by itself")]
     WorkerEnded,
-    /// A task panicked.
     #[error("task panicked")]
     Panicked(#[from] JoinError),
     /// The settings are refused where they are used; loading them has checked what can be checked before.
@@ -102,8 +98,8 @@ impl Context {
     ///
     /// # Errors
     /// If the consumer cannot start or go on.
-    pub async fn consume(self, intake: impl Intake, stop: Stop) -> Result<(), Error> {
-        Ok(intake::run(intake, self.db, &self.kafka, &self.instance, Wake::default(), stop).await?)
+    pub async fn consume(self, handler: impl Handler, stop: Stop) -> Result<(), Error> {
+        Ok(consumer::run(handler, self.db, &self.kafka, &self.instance, Wake::default(), stop).await?)
     }
 
     /// Consumes and works until stopped. If one of the two ends before it was asked to, so does the other.
@@ -112,7 +108,7 @@ impl Context {
     /// If the consumer cannot start or go on, or the worker has ended.
     pub async fn consume_and_work<W: Work>(
         self,
-        intake: impl Intake,
+        handler: impl Handler,
         work: W,
         config: queue::Config,
         stop: Stop,
@@ -121,7 +117,7 @@ impl Context {
         let (db, instance) = (self.db.clone(), self.instance.clone());
         let worker = Worker { work, db, config, instance, wake: wake.clone() };
         let mut working = task::spawn("worker", worker.run(stop.clone()));
-        let consuming = intake::run(intake, self.db, &self.kafka, &self.instance, wake, stop.clone());
+        let consuming = consumer::run(handler, self.db, &self.kafka, &self.instance, wake, stop.clone());
         tokio::pin!(consuming);
         tokio::select! {
             consumed = &mut consuming => {

@@ -11,15 +11,14 @@ use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Row, Statement};
 
+use crate::dead_letter;
 use crate::kafka::{Header, Outgoing, Producer};
 use crate::metric;
-use crate::park;
 use crate::postgres::{Client, Db, Failure};
 use crate::settings;
 use crate::task::Stop;
 use crate::telemetry::chain;
 
-/// Settings `outbox.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -86,7 +85,7 @@ async fn hold_lock_and_publish(
     config: &Config,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    // Taken out of the pool, so that the lock goes with the connection and never back into the pool.
+    // Handled out of the pool, so that the lock goes with the connection and never back into the pool.
     let client = deadpool_postgres::Object::take(db.get().await?);
     if !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
         return Ok(());
@@ -157,8 +156,11 @@ async fn publish_some(
                 counter!(metric::OUTBOX_PUBLISHED, "topic" => topic).increment(1);
             }
             Err(problem) if problem.is_final() => {
-                tracing::error!(error = chain(&problem), "outbox row cannot be published, now or later: it is shelved");
-                shelve(client, row, &chain(&problem)).await?;
+                tracing::error!(
+                    error = chain(&problem),
+                    "outbox row cannot be published, now or later: it is dead-lettered"
+                );
+                dead_letter(client, row, &chain(&problem)).await?;
             }
             Err(problem) => {
                 tracing::debug!(error = chain(&problem), "outbox row stays for the next round");
@@ -179,10 +181,10 @@ struct Round {
 }
 
 /// Takes a row that no broker will ever take out of the way of the others, and keeps it for a person. A crash between
-/// the two statements shelves it once more, which changes nothing.
-async fn shelve(client: &Client, row: &Row, detail: &str) -> Result<(), Failure> {
+/// the two statements adds it once more, which changes nothing.
+async fn dead_letter(client: &Client, row: &Row, detail: &str) -> Result<(), Failure> {
     let (company, id): (i64, i64) = (row.get("company_id"), row.get("outbox_id"));
-    park::shelve_unpublishable(client, company, id, detail).await?;
+    dead_letter::add_unpublishable(client, company, id, detail).await?;
     let sql = "delete from secretaria.outbox where company_id = $1 and outbox_id = $2";
     client.execute(sql, &[&company, &id]).await?;
     Ok(())
@@ -217,7 +219,7 @@ fn publish(
     let queued = topic.map(|topic| {
         let company = CompanyId(row.get("company_id"));
         let spread = u16::try_from(row.get::<_, i16>("spread")).unwrap_or(placement::DEFAULT_SPREAD);
-        let headers = park::headers_from_json(&row.get("headers"));
+        let headers = dead_letter::headers_from_json(&row.get("headers"));
         let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let outgoing = Outgoing {
             topic,

@@ -22,11 +22,8 @@ pub struct Sealer {
 /// The place a secret lives: part of what is authenticated.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    /// The table.
     pub table: &'static str,
-    /// The column.
     pub column: &'static str,
-    /// Whose row.
     pub company: CompanyId,
 }
 
@@ -36,18 +33,13 @@ pub enum Error {
     /// The key file cannot be read.
     #[error("key file {path} cannot be read; `secretaria migrate` makes one")]
     NoKey {
-        /// Which file.
         path: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The key file does not hold 64 hex digits.
     #[error("key file {path} must hold 64 hex digits")]
-    MalformedKey {
-        /// Which file.
-        path: String,
-    },
+    MalformedKey { path: String },
     /// The value was not sealed here, under this key, for this place.
     #[error("sealed value of {table}.{column}, company {company}, does not open: was it sealed with another kek.hex? see `keys.dir`", table = .0.table, column = .0.column, company = .0.company)]
     WrongPlaceOrKey(Place),

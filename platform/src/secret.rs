@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct SecretText(SecretString);
 
 impl SecretText {
-    /// The text.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -37,7 +37,6 @@ where
     ToItsEnd(Some(Box::pin(future)))
 }
 
-/// See [`to_its_end`].
 pub struct ToItsEnd<F>(Option<Pin<Box<F>>>)
 where
     F: Future<Output: Send> + Send + 'static;

@@ -12,13 +12,11 @@ use crate::json_line::JsonLine;
 use crate::lines::Lines;
 use crate::task::Stop;
 
-/// Settings `telemetry.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What is logged, in the filter syntax of `tracing-subscriber`.
     pub log: String,
-    /// How lines look.
     pub format: Format,
     /// Companies that have a metric label of their own; all others share `other`.
     pub labelled_companies: usize,
@@ -60,7 +58,6 @@ pub enum Error {
 /// What was set up. Dropping it writes out the last log lines.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// The metrics.
     pub recorder: PrometheusHandle,
     _lines: Lines,
 }

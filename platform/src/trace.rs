@@ -33,7 +33,6 @@ impl Traceparent {
         self.0.get(3..35).unwrap_or("")
     }
 
-    /// The header's value.
     pub fn as_str(&self) -> &str {
         &self.0
     }

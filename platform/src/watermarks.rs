@@ -25,7 +25,6 @@ struct End {
     end: i64,
 }
 
-/// Observes until stopped.
 pub async fn run(db: Db, config: Config, stop: Stop) {
     loop {
         match snapshot(&db, &config).await {
@@ -45,7 +44,6 @@ pub enum Error {
     /// The broker is away.
     #[error("broker does not say where its topics end")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    /// Postgres is away.
     #[error(transparent)]
     Postgres(#[from] Failure),
     /// The thread that asks died.
@@ -94,11 +92,11 @@ pub async fn snapshot(db: &Db, config: &Config) -> Result<(), Error> {
     for row in lags {
         gauge!(metric::CONSUMER_LAG, "processor" => row.get::<_, String>(0)).set(row.get::<_, i64>(1) as f64);
     }
-    let parked = client
-        .query_one("select count(*) from secretaria.dead_letters where state = 'parked'", &[])
+    let dead_lettered = client
+        .query_one("select count(*) from secretaria.dead_letters where state = 'waiting'", &[])
         .await
         .map_err(Failure::from)?;
-    gauge!(metric::DEAD_LETTER_QUEUE_SIZE).set(parked.get::<_, i64>(0) as f64);
+    gauge!(metric::DEAD_LETTER_QUEUE_SIZE).set(dead_lettered.get::<_, i64>(0) as f64);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ pub mod reply;
 pub mod delivery;
 pub mod metering;
 pub mod alerts;
-pub mod parked;
+pub mod dead_letters;
 pub mod conversations;
 mod ledger;
 #[cfg(test)]

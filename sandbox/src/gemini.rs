@@ -36,7 +36,6 @@ const KNOWN_FIELDS: [&str; 13] = [
     "model",
 ];
 
-/// `POST /v1beta/models/{model}:{verb}`.
 pub(crate) async fn generate(
     State(desk): State<Arc<Desk>>,
     ConnectInfo(line): ConnectInfo<Line>,

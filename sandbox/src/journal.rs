@@ -17,11 +17,8 @@ const CAPACITY: usize = 200_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Gemini's `generateContent`.
     Model,
-    /// Whaticket's `/api/messages/send`.
     Send,
-    /// Whaticket's `/auth/login`.
     Login,
     /// A receiver of webhooks.
     Webhook,
@@ -42,7 +39,6 @@ pub struct Entry {
     pub text: Option<String>,
     /// Bearer token or API key presented; for a login, the token issued.
     pub token: Option<String>,
-    /// Model called.
     pub model: Option<String>,
     /// HTTP status answered; none while waiting, and none for ever if no answer went out.
     pub status: Option<u16>,
@@ -50,7 +46,6 @@ pub struct Entry {
     pub fault: Option<&'static str>,
     /// Whether the effect took place: message sent, text generated, token issued, webhook verified and taken.
     pub performed: bool,
-    /// Value of `traceparent`.
     pub trace: Option<String>,
     /// Value of `x-secretaria-delivery`, or of a webhook's `webhook-id`.
     pub message_key: Option<String>,
@@ -62,9 +57,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
-    /// Surface.
     pub target: Option<Target>,
-    /// Whole number.
     pub number: Option<String>,
     /// Part of the text.
     pub text: Option<String>,
@@ -74,7 +67,6 @@ pub struct Filter {
     pub message_key: Option<String>,
     /// Only what took place, or only what did not.
     pub performed: Option<bool>,
-    /// Only later entries.
     pub after_seq: Option<u64>,
     /// At most this many, oldest first.
     pub limit: Option<usize>,
@@ -87,7 +79,6 @@ impl Filter {
         Self { target: Some(target), ..Self::default() }
     }
 
-    /// Messages really sent.
     #[must_use]
     pub fn sent() -> Self {
         Self { performed: Some(true), ..Self::of(Target::Send) }

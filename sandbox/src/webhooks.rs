@@ -68,7 +68,6 @@ impl Receivers {
     }
 }
 
-/// `POST /webhooks/{name}`.
 pub(crate) async fn receive(
     State(desk): State<Arc<Desk>>,
     ConnectInfo(line): ConnectInfo<Line>,

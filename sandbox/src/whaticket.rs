@@ -23,7 +23,6 @@ use crate::server::Line;
 /// Signs tokens that open nothing but this sandbox.
 const SIGNING_KEY: &[u8] = b"the sandbox guards nothing";
 
-/// `POST /api/messages/send`.
 pub(crate) async fn send(
     State(desk): State<Arc<Desk>>,
     ConnectInfo(line): ConnectInfo<Line>,
@@ -38,7 +37,6 @@ pub(crate) async fn send(
     exchange(&desk, &line, request, |request| judge_send(&desk.sessions, request, message.as_ref())).await
 }
 
-/// `POST /auth/login`.
 pub(crate) async fn login(
     State(desk): State<Arc<Desk>>,
     ConnectInfo(line): ConnectInfo<Line>,

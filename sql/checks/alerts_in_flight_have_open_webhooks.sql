@@ -1,7 +1,7 @@
 -- An alert in flight has a webhook that has not ended.
 select 'an alert in flight has a webhook that has not ended' as law,
   format('company %s event %s', m.company_id, m.event_id) as detail
-from secretaria.event_marks m
+from secretaria.event_outcomes m
 where m.processor = 'alerts'
   and m.state = 'in_flight'
   and not exists (

@@ -6,7 +6,7 @@ from (
   from secretaria.consumer_offsets o
   left join (
     select processor, topic, partition, sum(records)::bigint as records
-    from secretaria.intake_counts
+    from secretaria.consumer_counts
     group by processor, topic, partition
   ) c using (processor, topic, partition)
 ) passed

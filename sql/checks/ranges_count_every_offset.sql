@@ -1,6 +1,6 @@
 -- A range counts every offset it spans.
 select 'a range counts every offset it spans' as law,
   format('%s %s/%s: range %s to %s counts %s', processor, topic, partition, first_offset, last_offset,
-    done + ignored + parked) as detail
+    done + ignored + dead_lettered) as detail
 from secretaria.event_ranges
-where done + ignored + parked <> last_offset - first_offset + 1;
+where done + ignored + dead_lettered <> last_offset - first_offset + 1;

@@ -4,7 +4,7 @@ select 'a turn that spoke has one message, and it was handed on' as law,
   format('company %s turn %s: %s messages', t.company_id, t.turn_id, count(g.message_id)) as detail
 from secretaria.turns t
 left join secretaria.messages g on g.company_id = t.company_id and g.turn_id = t.turn_id and g.direction = 'out'
-left join secretaria.event_marks m
+left join secretaria.event_outcomes m
   on m.company_id = g.company_id and m.processor = 'delivery' and m.event_id = g.message_id
 left join secretaria.outbox o on o.company_id = g.company_id and o.event_id = g.message_id
 where t.state = 'ended' and t.outcome in ('replied', 'fallback')

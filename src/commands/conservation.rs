@@ -1,4 +1,4 @@
-//! `secretaria conservation` — accepted = done + ignored + parked + in flight, per company and processor, and the
+//! `secretaria conservation` — accepted = done + ignored + dead-lettered + in flight, per company and processor, and the
 //! laws: queries that return a row for everything that vanished or was doubled.
 
 use std::process::ExitCode;
@@ -21,19 +21,19 @@ macro_rules! laws {
 /// The laws, in the order of their names: a file each, with one query that returns a row for whatever breaks the law.
 /// Each holds between any two transactions, so they may be asked at any time and in any order.
 pub const LAWS: &[(&str, &str)] = &laws![
-    "alerts_end_as_marked",
+    "alerts_end_as_recorded",
     "alerts_in_flight_have_open_webhooks",
-    "deliveries_end_as_marked",
+    "deliveries_end_as_recorded",
     "deliveries_have_jobs",
     "deliveries_in_flight_are_open",
-    "fresh_records_have_marks",
+    "new_records_have_outcomes",
     "jobs_and_their_states_agree",
     "jobs_are_in_one_state",
     "lanes_have_one_head",
     "messages_done_have_ended_turns",
     "messages_in_flight_have_open_turns",
     "offsets_are_counted",
-    "parked_events_have_dead_letters",
+    "dead_lettered_events_have_dead_letters",
     "ranges_count_every_offset",
     "ranges_follow_one_another",
     "records_are_read_before_they_are_dropped",
@@ -65,7 +65,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     if !args.quiet {
         say(format_args!(
             "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because",
-            "company", "processor", "accepted", "done", "ignored", "parked", "in flight"
+            "company", "processor", "accepted", "done", "ignored", "dead-lettered", "in flight"
         ))?;
         let order: Vec<&str> = processors::ALL.iter().map(|it| it.name.as_str()).collect();
         for row in query(&client, TABLE, &[&order]).await? {
@@ -77,7 +77,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
                 number("accepted"),
                 number("done"),
                 number("ignored"),
-                number("parked"),
+                number("dead_lettered"),
                 number("in_flight"),
                 row.get::<_, &str>("reasons"),
             ))?;

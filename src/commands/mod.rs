@@ -8,7 +8,7 @@ pub mod token;
 pub mod company;
 pub mod hook;
 pub mod follow;
-pub mod parked;
+pub mod dead_letters;
 pub mod queue;
 pub mod conservation;
 pub mod quota;

@@ -8,8 +8,11 @@ use platform::{clock, heartbeat};
 
 use super::say;
 
-/// The migration that takes away the columns by which processors of earlier releases claim their work.
+/// The migration that makes jobs of what processors of earlier releases claimed by columns of their own rows.
 const MOVES_WORK: i32 = 20;
+
+/// The last migration that processors of earlier releases cannot work beside: it renames tables that they write.
+const RENAMES_TABLES: i32 = 21;
 
 /// A processor whose latest heartbeat is older has ended, or cannot reach Postgres.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -31,8 +34,8 @@ pub(super) async fn await_end(db: &Db, patience: Duration) -> anyhow::Result<()>
         }
         if began.elapsed() >= patience {
             bail!(
-                "nothing was changed: processors of an earlier release run, and migration {MOVES_WORK} takes away what \
-                 they work from: {}. Stop them and run `secretaria migrate` again, or let it wait for their end with \
+                "nothing was changed: processors of an earlier release run, and migrations up to {RENAMES_TABLES} take \
+                 away what they work from: {}. Stop them and run `secretaria migrate` again, or let it wait for their end with \
                  `--wait SECONDS`; a processor counts as stopped {} s after its last heartbeat. `ingest` and `api` may \
                  go on.",
                 alive.join(", "),
@@ -55,7 +58,7 @@ async fn are_in_the_way(db: &Db) -> Result<bool, Failure> {
         return Ok(false);
     }
     let version = query(&client, "select max(version)::integer from public.refinery_schema_history", &[]).await?;
-    Ok(version.first().and_then(|row| row.get::<_, Option<i32>>(0)).is_some_and(|it| it < MOVES_WORK))
+    Ok(version.first().and_then(|row| row.get::<_, Option<i32>>(0)).is_some_and(|it| it < RENAMES_TABLES))
 }
 
 /// Who gave a sign of life lately, as `processor/instance`.

@@ -5,7 +5,7 @@ use std::process::Command;
 use api::companies::Auth;
 use platform::postgres::Db;
 use platform::webhook::Secret;
-use processors::parked::{self, Run};
+use processors::dead_letters::{self, Run};
 use sandbox::{Entry, Fault, FaultRule, Filter, Receiver, Target};
 use secrecy::ExposeSecret;
 use secretaria::Settings;
@@ -35,7 +35,7 @@ async fn wants_to_be_told(app: &TestApp, company: &Producer, name: &str) {
 
 /// Waits until alerts has heard that a company began, which is before anybody wanted to be told.
 async fn is_past_its_beginning(app: &TestApp, company: &Producer) {
-    let sql = "select string_agg(reason, ' ') from event_marks where processor = 'alerts' and company_id = {}";
+    let sql = "select string_agg(reason, ' ') from event_outcomes where processor = 'alerts' and company_id = {}";
     app.comes_to(&sql.replace("{}", &company.company_id.to_string()), "no_webhook").await;
 }
 
@@ -89,7 +89,7 @@ async fn each_threshold_that_messages_pass_is_told_once_however_often_the_receiv
     let taken = app.sandbox.seen(&Filter::taken(), 2, PATIENCE).await.unwrap();
     assert_eq!(told(&taken), ["clinica clinica.test 100 5/5", "clinica clinica.test 80 4/5"]);
     app.comes_to(
-        "select string_agg(state || coalesce(reason, ''), ' ' order by taken_at) from event_marks
+        "select string_agg(state || coalesce(reason, ''), ' ' order by admitted_at) from event_outcomes
                   where processor = 'alerts' and company_id <> 1",
         "ignoredno_webhook done done",
     )
@@ -154,12 +154,12 @@ async fn a_receiver_that_says_gone_is_left_alone_until_somebody_replays() {
     assert_eq!(app.sandbox.count(&Filter::of(Target::Webhook)), 1, "it is not asked twice");
 
     let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "shelf").unwrap();
-    let everything = parked::Filter { limit: 100, ..parked::Filter::default() };
-    parked::replay(&db, &everything, "test", Run::Real).await.unwrap();
+    let everything = dead_letters::Filter { limit: 100, ..dead_letters::Filter::default() };
+    dead_letters::replay(&db, &everything, "test", Run::Real).await.unwrap();
     let taken = app.sandbox.seen(&Filter::taken(), 1, PATIENCE).await.unwrap();
     assert_eq!(told(&taken), ["clinica clinica.test 80 8/10"]);
     app.comes_to(
-        "select string_agg(state, ' ') from event_marks where processor = 'alerts' and reason is null",
+        "select string_agg(state, ' ') from event_outcomes where processor = 'alerts' and reason is null",
         "done",
     )
     .await;

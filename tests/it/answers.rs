@@ -56,8 +56,8 @@ async fn every_refusal_says_why() {
         "too large: 413 too_large",
     ];
     assert_eq!(heard, expected);
-    let marks = "select count(*)::text from event_marks where processor <> 'alerts'";
-    assert_eq!(app.one(marks).await, "0", "nothing refused went any further");
+    let outcomes = "select count(*)::text from event_outcomes where processor <> 'alerts'";
+    assert_eq!(app.one(outcomes).await, "0", "nothing refused went any further");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn a_repeat_is_accepted_with_the_same_id_and_answered_once() {
     assert_eq!([&resigned, &without_ninth_digit], [&first, &first]);
     app.settles().await;
     assert_eq!(app.sent_to("5511999990001").len() + app.sent_to("551199990001").len(), 1);
-    assert_eq!(app.one("select sum(duplicates)::text from intake_counts where processor = 'reply'").await, "2");
+    assert_eq!(app.one("select sum(duplicates)::text from consumer_counts where processor = 'reply'").await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn a_captured_hook_sent_again_under_other_keys_is_answered_once() {
     assert!(others.iter().all(|it| *it != first));
     app.settles().await;
     assert_eq!(app.sent_to(NUMBER).len(), 1);
-    let ended = "select concat_ws(' ', state, reason, count(*)) from event_marks where processor = 'reply'
+    let ended = "select concat_ws(' ', state, reason, count(*)) from event_outcomes where processor = 'reply'
                  group by state, reason order by state";
     assert_eq!(app.one(ended).await, "done 1\nignored duplicate 3");
 }
@@ -132,7 +132,8 @@ async fn what_needs_no_answer_is_accepted_and_ends_ignored_with_its_reason() {
     app.accept(&raw(jid, false, "U", json!({ "aKindOfNextYear": { "field": 1 } }))).await;
     app.settles().await;
     assert_eq!(
-        app.one("select reason from event_marks where processor = 'reply' and state = 'ignored' order by reason").await,
+        app.one("select reason from event_outcomes where processor = 'reply' and state = 'ignored' order by reason")
+            .await,
         "broadcast\ngroup\nown_echo\nreaction\nrevoked\nstub\nunsupported_kind"
     );
     assert_eq!(app.sent_to("5511999990001"), Vec::<String>::new());

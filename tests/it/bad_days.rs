@@ -144,7 +144,7 @@ async fn put(app: &TestApp, topic: Topic, company: i64, payload: &[u8], headers:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_nobody_can_read_is_parked_with_its_cause_and_the_partition_goes_on() {
+async fn a_record_nobody_can_read_is_dead_lettered_with_its_cause_and_the_partition_goes_on() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let company = clinic.company_id.to_string();

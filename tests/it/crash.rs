@@ -149,7 +149,7 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
     let many = (0..IN_FLIGHT).map(|n| companies[n % 2].text(&format!("55118{n:08}"), "M0", "oi")).collect();
     assert!(send_all(&app.url(), many).await.is_empty(), "all were accepted");
     app.comes_to("select count(*)::text from turns where state = 'answering'", &IN_FLIGHT.to_string()).await;
-    let in_flight = app.one("select count(*)::text from event_marks where state = 'in_flight'").await;
+    let in_flight = app.one("select count(*)::text from event_outcomes where state = 'in_flight'").await;
     assert_eq!(in_flight, IN_FLIGHT.to_string());
     life.kill().await;
 
@@ -189,14 +189,14 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
         waiting = send_all(&app.url(), waiting).await;
     }
     let all = (IN_FLIGHT as u32 + next).to_string();
-    app.comes_to("select count(distinct event_id)::text from event_marks where processor = 'reply'", &all).await;
+    app.comes_to("select count(distinct event_id)::text from event_outcomes where processor = 'reply'", &all).await;
     app.settles().await;
     check_the_books(&app, &all).await;
     check_the_provider(&app).await;
     life.kill().await;
 }
 
-/// Every message in one turn, every turn one outcome, all of it booked. The marks and sums were checked by `settles`.
+/// Every message in one turn, every turn one outcome, all of it booked. The outcomes and sums were checked by `settles`.
 async fn check_the_books(app: &TestApp, all: &str) {
     assert_eq!(app.one("select count(*)::text from messages where direction = 'in'").await, all, "each is stored once");
     assert_eq!(app.one("select count(*)::text from turns where outcome is null").await, "0");

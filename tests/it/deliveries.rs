@@ -65,7 +65,7 @@ async fn every_answer_of_the_provider_has_its_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_attempts_and_no_more_then_it_is_parked() {
+async fn six_attempts_and_no_more_then_it_is_dead_lettered() {
     let Some(app) = TestApp::start().await else { return };
     let heard = attempts_of(&app, ANA, vec![send(refusal(503, "x")).times(99)]).await;
     let words: Vec<&str> = heard.split(", ").map(|it| it.split(' ').next().unwrap()).collect();
@@ -80,8 +80,8 @@ async fn six_attempts_and_no_more_then_it_is_parked() {
             "FAILED_PERMANENT"
         ]
     );
-    assert_eq!(app.one("select concat(state, ' ', attempts) from dead_letters").await, "parked 6");
-    assert_eq!(app.one("select state from event_marks where processor = 'delivery'").await, "parked");
+    assert_eq!(app.one("select concat(state, ' ', attempts) from dead_letters").await, "waiting 6");
+    assert_eq!(app.one("select state from event_outcomes where processor = 'delivery'").await, "dead_lettered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,7 +68,7 @@ async fn what_was_reserved_is_given_back_and_what_was_used_counts_once() {
     assert_eq!(app.one("select string_agg(distinct state, ' ') from usage_reservations").await, "released");
     // metering was told the same facts and found them booked.
     assert_eq!(
-        app.one("select count(*)::text from event_marks where processor = 'metering' and state = 'done'").await,
+        app.one("select count(*)::text from event_outcomes where processor = 'metering' and state = 'done'").await,
         "6"
     );
 }

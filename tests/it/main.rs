@@ -10,7 +10,7 @@ mod river;
 mod turns;
 mod deliveries;
 mod bad_days;
-mod shelf;
+mod dead_letters;
 mod queues;
 mod names;
 mod upgrade;

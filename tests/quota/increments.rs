@@ -216,7 +216,7 @@ async fn an_alert_is_a_record_the_relay_can_publish() {
         (key, row.get::<_, &str>("placed_by"), row.get::<_, i16>("spread")),
         (c.to_string().into_bytes(), "", 2)
     );
-    let headers = platform::park::headers_from_json(&row.get("headers"));
+    let headers = platform::dead_letter::headers_from_json(&row.get("headers"));
     let event: uuid::Uuid = row.get("event_id");
     let micros = "1770724800000000";
     let expected = [

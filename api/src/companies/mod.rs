@@ -37,7 +37,6 @@ pub enum Error {
     /// A value makes no sense.
     #[error("{field}: {problem}")]
     Senseless {
-        /// Its name.
         field: &'static str,
         /// What is wrong and what would be right.
         problem: &'static str,
@@ -83,7 +82,6 @@ pub struct NewCompany {
     pub webhook_token: Option<SecretString>,
 }
 
-/// A Whaticket bridge.
 #[derive(Debug)]
 pub struct Channel {
     /// Its address, `http://` or `https://`.
@@ -97,11 +95,8 @@ pub struct Channel {
 pub enum Auth {
     /// By a fixed token.
     Token(SecretString),
-    /// By logging in.
     Login {
-        /// The account.
         email: String,
-        /// Its password.
         password: SecretString,
     },
 }
@@ -109,7 +104,6 @@ pub enum Auth {
 /// A company that is there now.
 #[derive(Debug)]
 pub struct Added {
-    /// Its id.
     pub company_id: CompanyId,
     /// What signs its hooks now.
     pub webhook_secret: SecretString,
@@ -118,13 +112,11 @@ pub struct Added {
 /// One line of [`list`]; holds nothing secret.
 #[derive(Debug, Serialize)]
 pub struct Listed {
-    /// Its id.
     pub company_id: CompanyId,
     /// How producers name it.
     pub domain: String,
     /// What people call it.
     pub name: String,
-    /// `active` or `suspended`.
     pub status: String,
     /// Where its days begin.
     pub time_zone: String,

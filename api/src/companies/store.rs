@@ -14,7 +14,6 @@ const WHATICKET: &str = "whaticket";
 
 /// A company's row, as far as its secret goes.
 pub(super) struct Known {
-    /// Its id.
     pub(super) company_id: CompanyId,
     sealed: Option<Vec<u8>>,
 }

@@ -32,7 +32,6 @@ pub struct ChangeWebhook {
 /// A company's webhook as it is now.
 #[derive(Debug)]
 pub struct Webhook {
-    /// The receiver.
     pub url: String,
     /// Whether anything is sent.
     pub enabled: bool,

@@ -8,7 +8,6 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use super::part::Part;
 use super::unsupported::UnsupportedKind;
 
-/// A message object.
 #[derive(Debug)]
 pub(super) enum Message {
     /// It says something we know how to read.
@@ -21,7 +20,6 @@ pub(super) enum Message {
     Unknown,
 }
 
-/// What was said.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) content: Content,

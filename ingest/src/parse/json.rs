@@ -14,15 +14,11 @@ pub(super) enum Json<'a, T = IgnoredAny> {
     /// Not there, or null.
     #[default]
     Missing,
-    /// A string.
     Text(Cow<'a, str>),
-    /// A number.
     Number(Number),
-    /// True or false.
     Truth(bool),
     /// An array; nothing we read is one.
     List,
-    /// An object.
     Object(T),
 }
 

@@ -51,7 +51,6 @@ pub(super) enum Part {
     SenderKeyDistributionMessage,
     /// Stands in for a message that is on the phone alone; what it stands for may follow under the same id.
     PlaceholderMessage,
-    /// Any other key.
     Unsupported(UnsupportedKind),
 }
 

@@ -53,10 +53,8 @@ pub fn traced(request: RequestBuilder, traceparent: Option<&str>) -> RequestBuil
     }
 }
 
-/// What was answered.
 #[derive(Debug)]
 pub struct Response {
-    /// The HTTP status.
     pub status: u16,
     /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,

@@ -29,7 +29,6 @@ use crate::secret::SecretText;
 use crate::task::{self, Stop};
 use crate::{metric, settings};
 
-/// Settings `http.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -77,9 +76,7 @@ impl Config {
     }
 }
 
-/// What answers requests.
 pub trait Answers: Clone + Send + Sync + 'static {
-    /// Answers one.
     fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
 }
 
@@ -138,7 +135,6 @@ struct Room {
 /// What connections have to know of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerState {
-    /// It has room.
     Open,
     /// A new connection waits for another to close.
     Full,

@@ -16,7 +16,6 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest the rest of an unread body is waited for after its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// The stream.
 pub(super) struct PatientStream {
     stream: TcpStream,
     /// Whether a body was left unread. Closing would then reset the connection, and the peer could lose the answer.

@@ -48,7 +48,6 @@ impl Timer for ConnectionTimer {
     }
 }
 
-/// One wait.
 struct Wait {
     timeout: Option<Timeout>,
     spare: Arc<Mutex<Option<Timeout>>>,

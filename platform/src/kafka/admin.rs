@@ -18,7 +18,6 @@ pub enum Error {
     /// The broker cannot be reached or refused.
     #[error("setting `kafka.bootstrap`: kafka at {bootstrap} does not answer or refuses")]
     Kafka {
-        /// Who was asked.
         bootstrap: String,
         /// What came of it.
         #[source]
@@ -26,16 +25,10 @@ pub enum Error {
     },
     /// One topic was refused.
     #[error("topic {topic} was refused: {code}")]
-    Refused {
-        /// Which.
-        topic: String,
-        /// The broker's word.
-        code: RDKafkaErrorCode,
-    },
+    Refused { topic: String, code: RDKafkaErrorCode },
     /// A topic exists with another number of partitions; changing it would move addresses to other partitions.
     #[error("topic {topic} has {found} partitions, setting `kafka.partitions` says {wanted}")]
     OtherPartitions {
-        /// Which.
         topic: String,
         /// How many it has.
         found: usize,

@@ -142,7 +142,6 @@ impl Serving {
 }
 
 impl Held {
-    /// Flushing comes last.
     fn partition(&self) -> i32 {
         match self {
             Held::Record { partition, .. } => *partition,

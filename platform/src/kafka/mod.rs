@@ -11,7 +11,7 @@ mod tests;
 
 pub use admin::{create_topics, watermarks};
 pub use producer::{Header, NotDurable, Outgoing, Producer};
-pub use reader::{Batch, Batches, Handback, Position, Reader, ReaderSetup};
+pub use reader::{Batch, Batches, Position, Reader, ReaderSetup, SeekRequest};
 pub use record::{Record, TopicPartition};
 
 use std::time::Duration;
@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
-/// Settings `kafka.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

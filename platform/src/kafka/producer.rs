@@ -22,13 +22,10 @@ pub type Header<'a> = (&'a str, &'a [u8]);
 /// One record to publish. Its key and value are handed over, never copied.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Where to.
     pub topic: Topic,
     /// On which partition; placement has decided.
     pub partition: i32,
-    /// Its key.
     pub key: Vec<u8>,
-    /// Its value.
     pub payload: Vec<u8>,
     /// Its headers, in order.
     pub headers: &'a [Header<'a>],

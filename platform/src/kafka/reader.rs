@@ -35,7 +35,6 @@ pub type Position = Option<i64>;
 /// How large a batch grows before it is handed over.
 #[derive(Debug, Clone, Copy)]
 pub struct Batches {
-    /// Most records.
     pub records: usize,
     /// Most bytes; the record that reaches it is the last.
     pub bytes: usize,
@@ -45,7 +44,6 @@ pub struct Batches {
 
 /// A consumer to be run.
 pub struct ReaderSetup<P> {
-    /// The consumer's settings.
     pub client: rdkafka::ClientConfig,
     /// The topics, each with its name on the broker.
     pub topics: Vec<(Topic, String)>,
@@ -58,14 +56,14 @@ pub struct ReaderSetup<P> {
 /// What the polling thread and the batches' owner share.
 pub struct Reader {
     batches: async_mpsc::Receiver<Batch>,
-    handbacks: mpsc::Sender<Handback>,
+    seek_requests: mpsc::Sender<SeekRequest>,
     shared: Arc<Shared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 /// A partition to be read again from an offset.
 #[derive(Debug, Clone, Copy)]
-pub struct Handback {
+pub struct SeekRequest {
     at: TopicPartition,
     to: i64,
     generation: u64,
@@ -108,12 +106,12 @@ impl Reader {
         let consumer: BaseConsumer<Rebalancing<P>> = setup.client.create_with_context(context)?;
         consumer.subscribe(&names.0.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())?;
         let (send, batches) = async_mpsc::channel(1);
-        let (handbacks, receive) = mpsc::channel();
+        let (seek_requests, receive) = mpsc::channel();
         let poller = Poller {
             consumer,
             names,
             shared: Arc::clone(&shared),
-            handbacks: receive,
+            seek_requests: receive,
             batches: send,
             limits: setup.batches,
             read: Vec::new(),
@@ -124,7 +122,7 @@ impl Reader {
             fatal: Fatal::No,
         };
         let thread = std::thread::spawn(move || poller.run());
-        Ok(Reader { batches, handbacks, shared, thread: Some(thread) })
+        Ok(Reader { batches, seek_requests, shared, thread: Some(thread) })
     }
 
     /// The next batch; `None` once stopped. Records that a seek has voided are left out.
@@ -154,7 +152,7 @@ impl Reader {
         let Some(known) = partitions.get_mut(&at) else { return };
         known.valid += 1;
         // The thread is gone only when stopping, and then nobody reads again.
-        let _ = self.handbacks.send(Handback { at, to, generation: known.valid });
+        let _ = self.seek_requests.send(SeekRequest { at, to, generation: known.valid });
     }
 
     /// Partitions this member holds.
@@ -197,7 +195,7 @@ where
     consumer: BaseConsumer<Rebalancing<P>>,
     names: Names,
     shared: Arc<Shared>,
-    handbacks: mpsc::Receiver<Handback>,
+    seek_requests: mpsc::Receiver<SeekRequest>,
     batches: async_mpsc::Sender<Batch>,
     limits: Batches,
     read: Batch,
@@ -206,7 +204,7 @@ where
     read_since: Option<Instant>,
     /// Since when they are a full batch that could not be handed over.
     full_since: Option<Instant>,
-    pending: Vec<Handback>,
+    pending: Vec<SeekRequest>,
     fatal: Fatal,
 }
 
@@ -223,7 +221,7 @@ where
 {
     fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
-            self.take_handbacks();
+            self.take_seek_requests();
             if self.waits_shortly() {
                 std::thread::sleep(LOOK);
             } else {
@@ -320,11 +318,11 @@ where
     }
 
     /// Seeks. One that fails is tried again at the next round; until it succeeds, what is read does not count.
-    fn take_handbacks(&mut self) {
-        self.pending.extend(self.handbacks.try_iter());
+    fn take_seek_requests(&mut self) {
+        self.pending.extend(self.seek_requests.try_iter());
         let mut left = Vec::new();
-        for handback in std::mem::take(&mut self.pending) {
-            let Handback { at, to, generation } = handback;
+        for request in std::mem::take(&mut self.pending) {
+            let SeekRequest { at, to, generation } = request;
             self.read.retain(|record| record.at() != at);
             self.read_bytes = self.read.iter().map(Record::size).sum();
             self.read_since = self.read_since.filter(|_| !self.read.is_empty());
@@ -341,7 +339,7 @@ where
                 }
                 Err(problem) => {
                     tracing::debug!(partition = %at, error = %problem, "seek failed, will be tried again");
-                    left.push(handback);
+                    left.push(request);
                 }
             }
         }

@@ -8,9 +8,7 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 /// A partition of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// The topic.
     pub topic: Topic,
-    /// The partition's number.
     pub partition: i32,
 }
 
@@ -23,15 +21,10 @@ impl fmt::Display for TopicPartition {
 /// A record as it lay on the topic.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Its topic.
     pub topic: Topic,
-    /// Its partition.
     pub partition: i32,
-    /// Its offset.
     pub offset: i64,
-    /// Its key's bytes.
     pub key: Option<Vec<u8>>,
-    /// Its value's bytes.
     pub payload: Option<Vec<u8>>,
     /// Its headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -55,7 +48,7 @@ impl Record {
         }
     }
 
-    /// A record that is no longer on its way in: kept beside its work, to be parked with it if need be.
+    /// A record that is no longer on its way in: kept beside its work, to become a dead letter with it if need be.
     pub fn kept(
         topic: Topic,
         partition: i32,

@@ -16,7 +16,6 @@ use crate::postgres::{Transaction, execute, query};
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is made.
     Made,
     /// The job is running: it cannot be rescheduled, and was asked to end if it was to be cancelled.
     Running,

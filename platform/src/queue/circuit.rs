@@ -30,7 +30,6 @@ pub enum Health {
     Unclear,
 }
 
-/// Settings `*.runner.circuit.*`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -51,7 +50,6 @@ impl Default for Config {
 /// Whether a call may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It may.
     Pass,
     /// It may not for this long.
     HeldBack(Duration),
@@ -202,7 +200,6 @@ pub(super) enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claimable {
     Freely,
-    /// One of them.
     AsProbe,
     /// Those that have been held back for as long as they may be.
     OnlyHeldTooLong {

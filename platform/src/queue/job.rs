@@ -10,7 +10,6 @@ use uuid::Uuid;
 /// A job to be enqueued.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Whose.
     pub company: CompanyId,
     /// Names it among the live jobs of its queue and company; enqueueing a live key changes nothing.
     pub key: Uuid,
@@ -37,20 +36,15 @@ impl NewJob {
 /// When a job may run, by the clock of Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// At once.
     Now,
-    /// After this long.
     After(Duration),
-    /// At this instant.
     At(Timestamp),
 }
 
 /// A lease: which job, and which claim of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
-    /// Whose.
     pub company: CompanyId,
-    /// The job.
     pub key: Uuid,
     /// The claim: a result counts only while this is the latest.
     pub fence: i64,
@@ -59,11 +53,8 @@ pub struct Lease {
 /// A job under a lease.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// The lease.
     pub lease: Lease,
-    /// Its lane.
     pub lane: Option<Uuid>,
-    /// Its priority.
     pub priority: i16,
     /// The instant from which this attempt could have been made.
     pub due_at: Timestamp,
@@ -78,7 +69,6 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Whose.
     pub fn company(&self) -> CompanyId {
         self.lease.company
     }

@@ -56,7 +56,6 @@ impl Queue {
         Queue(name)
     }
 
-    /// The name.
     pub fn name(self) -> &'static str {
         self.0
     }

@@ -10,14 +10,11 @@ use uuid::Uuid;
 use super::Queue;
 use crate::postgres::{Db, Failure, query};
 
-/// Whose numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All companies together.
     Together,
     /// A line per company that has jobs.
     EachCompany,
-    /// One company.
     Company(CompanyId),
 }
 
@@ -77,23 +74,17 @@ fn read_totals(row: &Row) -> Totals {
 /// A state of a job, by the name of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Due later.
     Scheduled,
-    /// May be claimed.
     Ready,
     /// Behind others of its lane.
     Waiting,
-    /// Under a lease.
     Running,
-    /// Given up.
     Dead,
 }
 
 impl State {
-    /// Every state.
     pub const ALL: [State; 5] = [State::Scheduled, State::Ready, State::Waiting, State::Running, State::Dead];
 
-    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Scheduled => "scheduled",
@@ -108,13 +99,9 @@ impl State {
 /// Which jobs; what is left out does not matter.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// Of this queue.
     pub queue: Option<Queue>,
-    /// Of this company.
     pub company: Option<CompanyId>,
-    /// With this key.
     pub key: Option<Uuid>,
-    /// In this state.
     pub state: Option<State>,
     /// At most so many.
     pub limit: u32,
@@ -123,17 +110,11 @@ pub struct Filter {
 /// A job as an operator sees it: not its body.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Its state.
     pub state: String,
-    /// Its queue.
     pub queue: String,
-    /// Whose.
     pub company: CompanyId,
-    /// Its key.
     pub key: Uuid,
-    /// Its lane.
     pub lane: Option<Uuid>,
-    /// Claims so far.
     pub attempts: i32,
     /// When it may run, or could have run; nothing for one given up.
     pub due_at: Option<Timestamp>,
@@ -146,9 +127,7 @@ pub struct Seen {
 /// A lease as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct SeenLease {
-    /// Which process.
     pub claimed_by: String,
-    /// Since when.
     pub claimed_at: Timestamp,
     /// Until when, unless it is renewed.
     pub until: Timestamp,
@@ -161,11 +140,8 @@ pub struct SeenLease {
 /// Why a job was given up.
 #[derive(Debug, Clone)]
 pub struct Death {
-    /// A stable word.
     pub cause: String,
-    /// A sentence.
     pub detail: String,
-    /// When.
     pub died_at: Timestamp,
 }
 

@@ -19,7 +19,6 @@ pub struct Steps<W: Work>(Arc<Shared<W>>);
 pub struct Started<W: Work> {
     /// The job as it was claimed.
     pub claimed: Claimed,
-    /// What was loaded.
     pub job: W::Job,
     /// The result, where it is known without a call.
     pub known: Option<W::Output>,
@@ -33,7 +32,6 @@ impl<W: Work> Steps<W> {
         Steps(Arc::new(Shared::from(worker)))
     }
 
-    /// The work.
     pub fn work(&self) -> &W {
         &self.0.work
     }

@@ -32,7 +32,6 @@ pub(super) struct Ended<'a> {
     pub(super) ending: Ending,
 }
 
-/// What enqueueing did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
     /// Jobs whose key was not live yet.

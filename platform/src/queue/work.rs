@@ -17,7 +17,6 @@ pub trait Work: Send + Sync + 'static {
     /// What a call brings.
     type Output: Send + Sync + 'static;
 
-    /// Whose jobs.
     const QUEUE: Queue;
 
     /// Whether jobs are claimed shortly before their slot is free. Not where [`Work::begin`] writes down that the call is made:
@@ -128,9 +127,7 @@ pub enum HoldLimit {
 pub struct Performed<'a, J, O> {
     /// The job as it was claimed.
     pub claimed: &'a Claimed,
-    /// What was loaded.
     pub job: &'a J,
-    /// The result.
     pub output: &'a O,
 }
 

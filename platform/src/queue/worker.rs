@@ -33,15 +33,11 @@ const POSTPONED: (Duration, i32) = (Duration::from_secs(30), 10);
 
 /// A processor's worker, to be run.
 pub struct Worker<W: Work> {
-    /// The work.
     pub work: W,
-    /// Postgres as `secretaria_service`.
     pub db: Db,
-    /// Settings.
     pub config: Config,
     /// This process's stable name.
     pub instance: String,
-    /// Wakes it.
     pub wake: Wake,
 }
 
@@ -73,10 +69,8 @@ pub(super) struct Finished<W: Work> {
     pub(super) _share: Share<W>,
 }
 
-/// A job's slot.
 pub(super) enum Slot<W: Work> {
-    /// It was free.
-    Taken(OwnedSemaphorePermit),
+    Handled(OwnedSemaphorePermit),
     /// The job was claimed ahead of it.
     Awaited(Waiting<W>),
 }
@@ -85,7 +79,7 @@ impl<W: Work> Slot<W> {
     /// Waits until it is free, for a while; nothing if it is not, or the worker stops.
     pub(super) async fn free(self, stop: &Stop) -> Option<OwnedSemaphorePermit> {
         let waiting = match self {
-            Slot::Taken(slot) => return Some(slot),
+            Slot::Handled(slot) => return Some(slot),
             Slot::Awaited(waiting) => waiting,
         };
         tokio::select! {
@@ -198,7 +192,7 @@ impl<W: Work> Shared<W> {
     /// A free slot, or the right to the next one.
     pub(super) fn take_slot(self: &Arc<Self>) -> Slot<W> {
         match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(slot) => Slot::Taken(slot),
+            Ok(slot) => Slot::Handled(slot),
             Err(_) => {
                 self.waiting_for_slot.fetch_add(1, Ordering::Relaxed);
                 Slot::Awaited(Waiting(Arc::clone(self)))

@@ -11,7 +11,7 @@ pub(crate) fn kafka(partitions: u16) -> Option<Config> {
         assert_ne!(std::env::var("SECRETARIA_TEST").as_deref(), Ok("all"), "SECRETARIA_TEST_KAFKA is missing");
         println!("left out: needs Kafka (make test)");
     }
-    let prefix = format!("intake_test_{}_{}.", std::process::id(), clock::now().as_microsecond());
+    let prefix = format!("consumer_test_{}_{}.", std::process::id(), clock::now().as_microsecond());
     // The shortest session that the broker allows.
     Some(Config { bootstrap: bootstrap?, prefix, partitions, session_timeout_ms: 6_000, ..Config::default() })
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::{EventId, Topic};
+use platform::dead_letter::headers_from_json;
 use platform::kafka::Record;
-use platform::park::headers_from_json;
 use platform::postgres::{Client, Config, Db};
 use platform::secret::SecretText;
 use platform::task;
@@ -18,7 +18,6 @@ use uuid::Uuid;
 /// What two runs that prepare a cluster at once wait for; the roles belong to all of its databases.
 const LOCK: &str = "select pg_advisory_lock(17432)";
 
-/// A migrated database.
 pub(crate) struct Database {
     admin_url: String,
     name: String,

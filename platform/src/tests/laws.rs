@@ -30,16 +30,16 @@ const SOUND: &str = "
     values
       (1, md5('alert')::uuid, 'company', 'usage_threshold', '{}', 'ended', 'delivered', 1, 3, 7),
       (1, md5('alert')::uuid, 'operator', 'usage_threshold', '{}', 'ended', 'delivered', 1, 3, 7);
-    insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
+    insert into event_outcomes (company_id, processor, event_id, topic, partition, record_offset, state)
     values
       (1, 'alerts', md5('alert')::uuid, 'alerts', 3, 7, 'done'),
       (1, 'reply', md5('in')::uuid, 'inbound.messages', 3, 7, 'done'),
       (1, 'delivery', md5('out')::uuid, 'outbound.messages', 3, 7, 'done');
-    insert into intake_counts (company_id, processor, topic, partition, records, fresh, duplicates)
+    insert into consumer_counts (company_id, processor, topic, partition, records, admitted, duplicates)
     values
       (1, 'reply', 'inbound.messages', 3, 2, 1, 1), (1, 'delivery', 'outbound.messages', 3, 1, 1, 0),
       (1, 'alerts', 'alerts', 3, 1, 1, 0), (1, 'archive', 'inbound.messages', 3, 2, 2, 0);
-    insert into event_ranges (processor, topic, partition, first_offset, last_offset, done, ignored, parked)
+    insert into event_ranges (processor, topic, partition, first_offset, last_offset, done, ignored, dead_lettered)
     values ('archive', 'inbound.messages', 3, 7, 7, 1, 0, 0), ('archive', 'inbound.messages', 3, 8, 8, 0, 1, 0);
     insert into consumer_offsets (processor, topic, partition, first_offset, next_offset)
     values
@@ -77,7 +77,7 @@ const SOUND_JOBS: &str = "
     from (values ('first', 'sending', 1), ('second', 'waiting', 2), ('third', 'waiting', 3)) as d (name, state, position);
     insert into webhook_deliveries (company_id, event_id, endpoint, kind, body, state, record_partition, record_offset)
     values (2, md5('told')::uuid, 'company', 'usage_threshold', '{}', 'waiting', 3, 7);
-    insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state)
+    insert into event_outcomes (company_id, processor, event_id, topic, partition, record_offset, state)
     values (2, 'alerts', md5('told')::uuid, 'alerts', 4, 7, 'in_flight');
     insert into jobs (company_id, queue, job_key, lane, due_at, body)
     select 2, queue, md5(name)::uuid, md5(lane)::uuid, '2026-03-15T12:00:00Z', '{}'
@@ -104,11 +104,11 @@ const CRIMES: &[(&str, &str)] = &[
         "update consumer_offsets set first_offset = 6 where processor = 'reply'",
         "every offset passed is a record counted",
     ),
-    ("delete from intake_counts where processor = 'delivery'", "every offset passed is a record counted"),
-    ("update intake_counts set records = 3 where processor = 'reply'", "every offset passed is a record counted"),
-    ("update intake_counts set fresh = 2 where processor = 'reply'", "every fresh record has a mark"),
-    ("delete from event_marks where processor = 'reply'", "every fresh record has a mark"),
-    ("delete from event_ranges where first_offset = 7", "every fresh record has a mark"),
+    ("delete from consumer_counts where processor = 'delivery'", "every offset passed is a record counted"),
+    ("update consumer_counts set records = 3 where processor = 'reply'", "every offset passed is a record counted"),
+    ("update consumer_counts set admitted = 2 where processor = 'reply'", "every admitted record has an outcome"),
+    ("delete from event_outcomes where processor = 'reply'", "every admitted record has an outcome"),
+    ("delete from event_ranges where first_offset = 7", "every admitted record has an outcome"),
     ("update event_ranges set last_offset = 8 where first_offset = 7", "a range counts every offset it spans"),
     ("update event_ranges set done = 2 where first_offset = 7", "a range counts every offset it spans"),
     ("delete from event_ranges where first_offset = 7", "ranges follow one another up to where reading stands"),
@@ -122,7 +122,7 @@ const CRIMES: &[(&str, &str)] = &[
         "nothing is dropped by the broker before it is read",
     ),
     (
-        "update event_marks set state = 'in_flight' where processor = 'reply'",
+        "update event_outcomes set state = 'in_flight' where processor = 'reply'",
         "a message in flight is in a turn that has not ended",
     ),
     ("delete from messages where direction = 'in'", "a message done is in a turn that has ended"),
@@ -132,38 +132,41 @@ const CRIMES: &[(&str, &str)] = &[
     ),
     ("delete from messages where direction = 'out'", "a turn that spoke has one message, and it was handed on"),
     (
-        "update event_marks set event_id = md5('other')::uuid where processor = 'delivery'",
+        "update event_outcomes set event_id = md5('other')::uuid where processor = 'delivery'",
         "a turn that spoke has one message, and it was handed on",
     ),
     (
-        "update event_marks set state = 'in_flight' where processor = 'delivery'",
+        "update event_outcomes set state = 'in_flight' where processor = 'delivery'",
         "a delivery in flight is a row that has not ended",
     ),
     (
         "update deliveries set outcome = 'failed_permanent' where company_id = 1",
-        "a delivery done was sent, one given up is parked",
+        "a delivery done was sent, one given up is a dead letter",
     ),
     (
-        "update event_marks set state = 'in_flight' where processor = 'alerts'",
+        "update event_outcomes set state = 'in_flight' where processor = 'alerts'",
         "an alert in flight has a webhook that has not ended",
     ),
-    ("delete from webhook_deliveries", "an alert done was delivered, one given up is parked"),
+    ("delete from webhook_deliveries", "an alert done was delivered, one given up is a dead letter"),
     (
         "update webhook_deliveries set outcome = 'failed_permanent', cause = 'gone' where endpoint = 'company' and company_id = 1",
-        "an alert done was delivered, one given up is parked",
+        "an alert done was delivered, one given up is a dead letter",
     ),
     (
         "update webhook_deliveries set outcome = 'withdrawn' where company_id = 1",
-        "an alert done was delivered, one given up is parked",
+        "an alert done was delivered, one given up is a dead letter",
     ),
     (
         "update webhook_deliveries set state = 'waiting', outcome = null where endpoint = 'operator'",
-        "an alert done was delivered, one given up is parked",
+        "an alert done was delivered, one given up is a dead letter",
     ),
-    ("delete from event_marks where processor = 'alerts'", "an alert done was delivered, one given up is parked"),
     (
-        "update deliveries set outcome = 'failed_permanent' where company_id = 1; update event_marks set state = 'parked' where processor = 'delivery'",
-        "whatever is parked is on the shelf",
+        "delete from event_outcomes where processor = 'alerts'",
+        "an alert done was delivered, one given up is a dead letter",
+    ),
+    (
+        "update deliveries set outcome = 'failed_permanent' where company_id = 1; update event_outcomes set state = 'dead_lettered' where processor = 'delivery'",
+        "a dead-lettered event has a dead letter",
     ),
     (
         "update delivery_attempts set result = 'SENT' where attempt = 1",

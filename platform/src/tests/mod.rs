@@ -2,10 +2,10 @@
 
 pub(crate) mod broker;
 pub(crate) mod database;
-mod intake;
+mod consumer;
 mod laws;
-mod marks;
+mod outcomes;
 mod outbox;
-mod park;
+mod dead_letter;
 mod postgres;
 mod relay;

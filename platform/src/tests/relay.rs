@@ -46,7 +46,7 @@ async fn published(config: &Config, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_no_broker_takes_goes_on_the_shelf_and_those_behind_it_go_out() {
+async fn a_row_that_no_broker_takes_becomes_a_dead_letter_and_those_behind_it_go_out() {
     in_a_database(async |database| {
         let broker = MockCluster::new(1).unwrap();
         broker.create_topic(TOPIC.as_str(), 1, 1).unwrap();
@@ -70,14 +70,14 @@ async fn a_row_that_no_broker_takes_goes_on_the_shelf_and_those_behind_it_go_out
         relay.await.unwrap();
 
         assert_eq!(database.rows("select outbox_id from outbox").await, [""; 0]);
-        let shelf =
+        let dead_letters =
             "select processor, cause, topic, partition, convert_from(key, 'utf8'), length(payload), headers, state
                      from dead_letters order by length(payload)";
         assert_eq!(
-            database.rows(shelf).await,
+            database.rows(dead_letters).await,
             [
-                r#"outbox | unpublishable | no.such.topic | -1 | 1/somebody | 5 | [["odd", "/wA="]] | parked"#,
-                r#"outbox | unpublishable | usage.events | -1 | 1/somebody | 2000000 | [["odd", "/wA="]] | parked"#,
+                r#"outbox | unpublishable | no.such.topic | -1 | 1/somebody | 5 | [["odd", "/wA="]] | waiting"#,
+                r#"outbox | unpublishable | usage.events | -1 | 1/somebody | 2000000 | [["odd", "/wA="]] | waiting"#,
             ]
         );
         let named = "select event_id from dead_letters where topic = 'usage.events'";

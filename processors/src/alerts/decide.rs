@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{IgnoreReason, Mark};
+use domain::{EventOutcome, IgnoreReason};
 use platform::attempt::{Outcome, Verdict};
 use platform::queue::Health;
 
@@ -12,7 +12,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3_600);
 /// The class of a call that was held back for as long as its retries last.
 pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
 
-/// Who is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Endpoint {
     /// The company the event is about.
@@ -86,14 +85,14 @@ impl Answer {
 
 /// How an event ended, from how each receiver's share of it did; nothing while one of them goes on.
 ///
-/// One that was given up parks the event, whatever the others said: a replay then calls that one alone.
-pub(super) fn whole(outcomes: &[Option<Outcome>]) -> Option<Mark> {
+/// One that was given up dead-letters the event, whatever the others said: a replay then calls that one alone.
+pub(super) fn whole(outcomes: &[Option<Outcome>]) -> Option<EventOutcome> {
     let ended: Vec<Outcome> = outcomes.iter().copied().collect::<Option<_>>()?;
     Some(if ended.contains(&Outcome::FailedPermanent) {
-        Mark::Parked
+        EventOutcome::DeadLettered
     } else if ended.contains(&Outcome::Done) {
-        Mark::Done
+        EventOutcome::Done
     } else {
-        Mark::Ignored(IgnoreReason::NoWebhook)
+        EventOutcome::Ignored(IgnoreReason::NoWebhook)
     })
 }

@@ -15,7 +15,7 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::SubscriptionCanceled => "subscription.canceled",
         Kind::SubscriptionResumed => "subscription.resumed",
         Kind::SubscriptionStatusChanged => "subscription.status_changed",
-        // The intake lets no other in.
+        // The consumer lets no other in.
         Kind::InboundMessage
         | Kind::OutboundMessage
         | Kind::Usage

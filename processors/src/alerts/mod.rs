@@ -20,10 +20,10 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use domain::{Alert, IgnoreReason, Kind, Mark, ProcessorName, Topic};
+use domain::{Alert, EventOutcome, IgnoreReason, Kind, ProcessorName, Topic};
+use platform::consumer::{Event, Handled, Handler};
 use platform::egress::Policy;
-use platform::intake::{Fresh, Intake, Taken};
-use platform::marks::Standing;
+use platform::outcomes::Admission;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue, Schedule};
@@ -43,12 +43,11 @@ pub const PROCESSOR: Entry = Entry {
 };
 
 /// Why no job is removed by hand, and what to do instead.
-const REMOVAL: &str = "an alert without its job is neither delivered nor parked. `secretaria company webhook --off` \
-     withdraws what waits for the company, and `secretaria parked drop` settles what was given up";
+const REMOVAL: &str = "an alert without its job is neither delivered nor a dead letter. `secretaria company webhook --off` \
+     withdraws what waits for the company, and `secretaria dead-letters drop` settles what was given up";
 
 const QUEUE: Queue = Queue::named("alerts");
 
-/// Settings `alerts.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -68,7 +67,6 @@ pub struct Config {
     pub timeout_ms: u64,
     /// Allows receivers on private addresses, and on this machine without TLS. For development.
     pub allow_private: bool,
-    /// The runner.
     pub runner: queue::Config,
 }
 
@@ -176,7 +174,7 @@ struct Consumer {
     operator: bool,
 }
 
-impl Intake for Consumer {
+impl Handler for Consumer {
     type Payload = Alert;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -184,13 +182,13 @@ impl Intake for Consumer {
     const KINDS: &'static [Kind] = Kind::ALERTS;
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         let companies: BTreeSet<_> = fresh.iter().map(|it| it.envelope.company_id).collect();
         let companies = store::companies(tx, &companies).await?;
-        let mut taken = Taken::default();
+        let mut handled = Handled::default();
         for it in fresh {
             let mut jobs = Vec::new();
-            if it.standing == Standing::Reopened {
+            if it.admission == Admission::Replayed {
                 jobs = store::reopen(tx, &it.envelope).await?;
             }
             if jobs.is_empty() {
@@ -200,10 +198,11 @@ impl Intake for Consumer {
                     jobs.push(store::open(tx, it, endpoint, &body).await?);
                 }
             }
-            let wanted = if jobs.is_empty() { Mark::Ignored(IgnoreReason::NoWebhook) } else { Mark::InFlight };
-            taken.marks.push(wanted);
-            taken.jobs.append(&mut jobs);
+            let wanted =
+                if jobs.is_empty() { EventOutcome::Ignored(IgnoreReason::NoWebhook) } else { EventOutcome::InFlight };
+            handled.outcomes.push(wanted);
+            handled.jobs.append(&mut jobs);
         }
-        Ok(taken)
+        Ok(handled)
     }
 }

@@ -1,12 +1,12 @@
 //! Effects on rows, inside one transaction: the end of an attempt, and with the last one of an event the event.
 
-use domain::Mark;
+use domain::EventOutcome;
 use metrics::counter;
 use platform::attempt::{self, Next, Outcome, Repeat, Verdict};
-use platform::park::{self, Cause};
+use platform::dead_letter::{self, Cause};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::{Ending, Performed, Schedule};
-use platform::{marks, metric};
+use platform::{metric, outcomes};
 
 use super::PROCESSOR;
 use super::decide::{self, Answer};
@@ -15,7 +15,6 @@ use super::store::{self, Share, WebhookCall};
 /// A call and what it came to.
 pub(super) type Attempt<'a> = Performed<'a, WebhookCall, Answer>;
 
-/// Ends an attempt.
 pub(super) async fn end(tx: &Transaction<'_>, ended: &Attempt<'_>, schedule: &Schedule) -> Result<Ending, Failure> {
     let (call, verdict) = (ended.job, &ended.output.verdict);
     let mut shares = store::hold(tx, call).await?;
@@ -35,11 +34,11 @@ pub(super) async fn end(tx: &Transaction<'_>, ended: &Attempt<'_>, schedule: &Sc
         (ours.outcome, ours.cause) = (Some(outcome), cause.map(str::to_owned));
     }
     let outcomes: Vec<Option<Outcome>> = shares.iter().map(|it| it.outcome).collect();
-    if let Some(mark) = decide::whole(&outcomes) {
-        if mark == Mark::Parked {
+    if let Some(outcome) = decide::whole(&outcomes) {
+        if outcome == EventOutcome::DeadLettered {
             give_up(tx, call, &shares).await?;
         }
-        marks::end(tx, PROCESSOR.name, &[(call.company, call.event, mark)]).await?;
+        outcomes::record(tx, PROCESSOR.name, &[(call.company, call.event, outcome)]).await?;
     }
     Ok(Ending::Done)
 }
@@ -55,7 +54,7 @@ async fn give_up(tx: &Transaction<'_>, call: &WebhookCall, shares: &[Share]) -> 
         detail: said.collect::<Vec<_>>().join("; "),
         attempts: failed.iter().map(|(share, _)| share.of_round).sum(),
     };
-    Ok(park::park_recorded(tx, PROCESSOR.name, store::RECORDS, (call.company, call.event), &cause).await?)
+    Ok(dead_letter::add_recorded(tx, PROCESSOR.name, store::RECORDS, (call.company, call.event), &cause).await?)
 }
 
 /// Counts an attempt whose end is committed.

@@ -23,7 +23,6 @@ pub(super) struct Receiver {
     pub(super) secrets: Vec<Secret>,
 }
 
-/// What is said.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
     /// The event's id: the same at every attempt.
@@ -34,7 +33,6 @@ pub(super) struct Call<'a> {
     pub(super) body: &'a str,
 }
 
-/// Calls receivers.
 pub(super) struct Sender(reqwest::Client);
 
 impl Sender {
@@ -46,7 +44,6 @@ impl Sender {
         Ok(Sender(egress::restricted_client(policy).timeout(timeout).user_agent(USER_AGENT).build()?))
     }
 
-    /// Makes one call.
     pub(super) async fn call(&self, receiver: &Receiver, call: Call<'_>) -> Answer {
         let at = call.at.as_second();
         let signatures = receiver.secrets.iter().map(|it| it.sign(call.id, at, call.body.as_bytes()));

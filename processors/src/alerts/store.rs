@@ -9,8 +9,8 @@ use domain::{Alert, CompanyId, Envelope, EventId, Topic};
 use jiff::Timestamp;
 use platform::attempt::{AttemptResult, Outcome};
 use platform::columns;
-use platform::intake::Fresh;
-use platform::park::{self, RecordTable};
+use platform::consumer::Event;
+use platform::dead_letter::{self, RecordTable};
 use platform::postgres::{GenericClient, Row, Transaction, execute, in_order, query};
 use platform::queue::{Claimed, NewJob};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ pub(super) async fn companies(
 /// What one receiver is to be told of an event.
 pub(super) async fn open(
     tx: &Transaction<'_>,
-    fresh: &Fresh<'_, Alert>,
+    fresh: &Event<'_, Alert>,
     endpoint: Endpoint,
     body: &str,
 ) -> Result<NewJob, Error> {
@@ -113,7 +113,7 @@ pub(super) async fn open(
             &record.partition,
             &record.offset,
             &record.key,
-            &park::headers_as_json(&record.headers),
+            &dead_letter::headers_as_json(&record.headers),
             &record.payload,
         ],
     )

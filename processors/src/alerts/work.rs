@@ -22,7 +22,6 @@ use super::sender::{self, Receiver, Sender};
 use super::store::{self, Webhook, WebhookCall};
 use super::{Config, QUEUE};
 
-/// Calls receivers.
 pub(super) struct Calling {
     sealer: Arc<Sealer>,
     sender: Sender,

@@ -16,9 +16,7 @@ use uuid::Uuid;
 /// What was found about a contact under an address that two people may share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whose contact.
     pub company: CompanyId,
-    /// The contact.
     pub contact: Uuid,
     /// What became of it.
     pub outcome: Outcome,

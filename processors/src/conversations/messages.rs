@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use domain::{CompanyId, ContactId, ConversationId, Envelope, EventId, InboundMessage, MessageId, TurnId, header};
 use jiff::Timestamp;
 use metrics::counter;
-use platform::intake::Fresh;
+use platform::consumer::Event;
 use platform::postgres::{Row, Transaction, execute, query};
 use platform::{columns, metric};
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(crate) struct Placed<'a> {
 /// for one that was stored before. The messages are stored with [`store`], once the caller has their turns.
 pub(crate) async fn receive<'a>(
     tx: &Transaction<'_>,
-    events: &[&'a Fresh<'_, InboundMessage>],
+    events: &[&'a Event<'_, InboundMessage>],
 ) -> Result<Vec<Option<Placed<'a>>>, Error> {
     let messages: Vec<(CompanyId, Cow<'a, InboundMessage>)> =
         events.iter().map(|it| (it.envelope.company_id, it.envelope.payload.in_present_form())).collect();

@@ -7,7 +7,6 @@ use platform::queue::Schedule;
 /// The attempts of a round, the latest included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    /// How many.
     pub(super) attempts: i32,
     /// How many before the latest may have arrived.
     pub(super) unknowns: i32,

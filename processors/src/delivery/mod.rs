@@ -17,8 +17,8 @@ pub mod whaticket;
 #[cfg(test)]
 mod tests;
 
-use domain::{Kind, Mark, OutboundMessage, ProcessorName, Topic};
-use platform::intake::{Fresh, Intake, Taken};
+use domain::{EventOutcome, Kind, OutboundMessage, ProcessorName, Topic};
+use platform::consumer::{Event, Handled, Handler};
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue, Schedule};
@@ -35,12 +35,11 @@ pub const PROCESSOR: Entry = Entry {
 };
 
 /// Why no job is removed by hand, and what to do instead.
-const REMOVAL: &str = "a message without its job is neither sent nor parked. One that cannot be sent is parked after \
-     its last attempt, and `secretaria parked drop` settles it. `secretaria queue pause` holds it until then";
+const REMOVAL: &str = "a message without its job is neither sent nor a dead letter. One that cannot be sent becomes one after \
+     its last attempt, and `secretaria dead-letters drop` settles it. `secretaria queue pause` holds it until then";
 
 const QUEUE: Queue = Queue::named("delivery");
 
-/// Settings `delivery.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -52,7 +51,6 @@ pub struct Config {
     pub jitter: f64,
     /// The longest one send may take, in milliseconds.
     pub timeout_ms: u64,
-    /// The runner.
     pub runner: queue::Config,
 }
 
@@ -112,7 +110,7 @@ pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Err
 /// Where messages come in.
 struct Consumer;
 
-impl Intake for Consumer {
+impl Handler for Consumer {
     type Payload = OutboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -120,11 +118,11 @@ impl Intake for Consumer {
     const KINDS: &'static [Kind] = &[Kind::OutboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         let mut jobs = Vec::with_capacity(fresh.len());
         for it in fresh {
             jobs.push(store::open(tx, it).await?);
         }
-        Ok(Taken { marks: vec![Mark::InFlight; fresh.len()], jobs })
+        Ok(Handled { outcomes: vec![EventOutcome::InFlight; fresh.len()], jobs })
     }
 }

@@ -1,14 +1,14 @@
 //! Effects on rows, inside one transaction: the ends of attempts.
 
-use domain::{Activity, DeliveryEnded, Envelope, EventId, Kind, Mark, SCHEMA, Topic};
+use domain::{Activity, DeliveryEnded, Envelope, EventId, EventOutcome, Kind, SCHEMA, Topic};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 use platform::attempt::{AttemptResult, Next, Outcome, Verdict};
+use platform::dead_letter::{self, Cause};
 use platform::outbox::{self, Entry};
-use platform::park::{self, Cause};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::{Ending, Performed, Schedule};
-use platform::{marks, metric};
+use platform::{metric, outcomes};
 
 use super::PROCESSOR;
 use super::decide::{self, Round};
@@ -36,24 +36,24 @@ pub(super) async fn end(
     let mut marked = Vec::new();
     let mut endings = Vec::with_capacity(attempts.len());
     for (it, (_, next)) in attempts.iter().zip(&decided) {
-        let mark = match next {
+        let outcome = match next {
             Next::Retry(wait) => {
                 endings.push(Ending::Retry(*wait));
                 continue;
             }
-            Next::End(Outcome::Done) => Mark::Done,
+            Next::End(Outcome::Done) => EventOutcome::Done,
             // Nothing withdraws a message so far.
             Next::End(Outcome::FailedPermanent | Outcome::Withdrawn) => {
                 give_up(tx, it).await?;
-                Mark::Parked
+                EventOutcome::DeadLettered
             }
         };
-        marked.push((it.job.company, it.job.delivery, mark));
+        marked.push((it.job.company, it.job.delivery, outcome));
         endings.push(Ending::Done);
     }
     let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
     outbox::push(tx, &events.collect::<Result<Vec<Entry>, Failure>>()?).await?;
-    marks::end(tx, PROCESSOR.name, &marked).await?;
+    outcomes::record(tx, PROCESSOR.name, &marked).await?;
     Ok(endings)
 }
 
@@ -85,7 +85,8 @@ async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Fail
         _ => format!("provider refused every attempt, lastly with {class}"),
     };
     let cause = Cause { class: class.into(), detail, attempts: delivery.of_round };
-    Ok(park::park_recorded(tx, PROCESSOR.name, store::RECORDS, (delivery.company, delivery.delivery), &cause).await?)
+    Ok(dead_letter::add_recorded(tx, PROCESSOR.name, store::RECORDS, (delivery.company, delivery.delivery), &cause)
+        .await?)
 }
 
 /// Counts an attempt whose end is committed.

@@ -3,9 +3,9 @@
 use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
 use platform::attempt::{AttemptResult, Next};
 use platform::columns;
-use platform::intake::Fresh;
-use platform::marks::Standing;
-use platform::park::{self, RecordTable};
+use platform::consumer::Event;
+use platform::dead_letter::{self, RecordTable};
+use platform::outcomes::Admission;
 use platform::postgres::{Failure, Row, Transaction, execute, in_order, place, query};
 use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
@@ -41,7 +41,6 @@ pub(super) struct Channel {
     pub(super) credentials: Credentials,
 }
 
-/// Sealed credentials.
 #[derive(Debug, Clone)]
 pub(super) enum Credentials {
     /// A token that does not change.
@@ -51,7 +50,7 @@ pub(super) enum Credentials {
 }
 
 /// A message to be delivered; one that comes back as a replay gets its whole schedule again.
-pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage>) -> Result<NewJob, Error> {
+pub(super) async fn open(tx: &Transaction<'_>, fresh: &Event<'_, OutboundMessage>) -> Result<NewJob, Error> {
     let message = &fresh.envelope.payload;
     let (company, event) = (fresh.envelope.company_id, fresh.envelope.event_id);
     let record = fresh.record;
@@ -61,7 +60,7 @@ pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage
         traceparent: traceparent.map(str::to_owned),
         ..NewJob::new(company, event.0)
     };
-    if fresh.standing == Standing::Reopened && reopen(tx, company, event).await? {
+    if fresh.admission == Admission::Replayed && reopen(tx, company, event).await? {
         return Ok(job);
     }
     execute(
@@ -83,7 +82,7 @@ pub(super) async fn open(tx: &Transaction<'_>, fresh: &Fresh<'_, OutboundMessage
             &record.partition,
             &record.offset,
             &record.key,
-            &park::headers_as_json(&record.headers),
+            &dead_letter::headers_as_json(&record.headers),
             &record.payload,
         ],
     )

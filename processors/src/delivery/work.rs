@@ -19,7 +19,6 @@ use super::store::{self, Channel, Delivery};
 use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, SendRequest};
 use super::{Config, QUEUE};
 
-/// Sends messages.
 pub(super) struct Sending {
     sealer: Arc<Sealer>,
     provider: whaticket::Client,

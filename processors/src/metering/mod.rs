@@ -2,18 +2,18 @@
 //!
 //! reads    `usage.events`, key company
 //! calls    the bulk functions of the quota heart, which keep the ledger, its sums and the counters
-//! repeats  safe: one mark per event, one ledger row per idempotency key, offsets in the same transaction
+//! repeats  safe: one outcome per event, one ledger row per idempotency key, offsets in the same transaction
 //!
-//! There is no slow work here: everything is the intake's one transaction per poll. What reply has booked already comes
+//! There is no slow work here: everything is the consumer's one transaction per poll. What reply has booked already comes
 //! under the same key and changes nothing.
 
 mod decide;
 #[cfg(test)]
 mod tests;
 
-use domain::{Fact, Kind, Mark, ProcessorName, Topic, UsageEvent};
+use domain::{EventOutcome, Fact, Kind, ProcessorName, Topic, UsageEvent};
 use metrics::counter;
-use platform::intake::{Fresh, Intake, Taken};
+use platform::consumer::{Event, Handled, Handler};
 use platform::metric;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error};
@@ -64,18 +64,18 @@ pub async fn run(context: Context, _: Config, stop: Stop) -> Result<(), Error> {
 
 struct Consumer;
 
-impl Intake for Consumer {
+impl Handler for Consumer {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
     const TOPICS: &'static [Topic] = &[Topic::UsageEvents];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         let lines: Vec<Line> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();
         ledger::book(tx, &lines).await?;
         lines.iter().for_each(count);
-        Ok(vec![Mark::Done; fresh.len()].into())
+        Ok(vec![EventOutcome::Done; fresh.len()].into())
     }
 }
 

@@ -4,7 +4,7 @@ use domain::{CompanyId, Envelope, EventId, Fact, Kind, SCHEMA, Topic, UsageEvent
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use platform::kafka::Record;
-use platform::marks::Standing;
+use platform::outcomes::Admission;
 use uuid::Uuid;
 
 use super::Consumer;
@@ -67,8 +67,8 @@ async fn a_fact_that_is_told_twice_is_booked_once() {
             room,
             &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), tokens("m", 100, 10, 4))],
         );
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Fresh; 2]);
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::New; 2]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(ledger(room).await.len(), 2, "the key of the first is spent");
         room.conserves().await;
     })
@@ -82,7 +82,7 @@ async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data()
         book(room, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
         let batch = records(room, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
         let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
-        assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
+        assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
         assert_eq!(ledger(room).await, ["message_out |  | 1 | 2026-03-15"]);
         room.conserves().await;
     })
@@ -166,7 +166,7 @@ async fn a_company_nobody_knows_is_booked_all_the_same() {
         let batch = records(room, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
         room.take_in(&Consumer, &batch).await.unwrap();
         assert_eq!(totals(room).await, ["message_out |  | 2026-03-15 | 1"]);
-        assert_eq!(room.rows("select processor, state from event_marks").await, ["metering | done"]);
+        assert_eq!(room.rows("select processor, state from event_outcomes").await, ["metering | done"]);
         room.conserves().await;
     })
     .await;
@@ -178,7 +178,7 @@ async fn a_negative_figure_is_refused_and_blames_the_data() {
         let clinic = room.company("clinica.test").await;
         let batch = records(room, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
         let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
-        assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
+        assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
     })
     .await;
 }

@@ -12,9 +12,7 @@ const MOST_CHARS: usize = 4_096;
 /// How a company stands, as far as answering goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompanyStatus {
-    /// Served.
     Active,
-    /// Not served.
     Suspended,
 }
 
@@ -23,7 +21,6 @@ pub(super) enum CompanyStatus {
 pub(super) enum Step {
     /// It joins a turn.
     Collect,
-    /// Nobody answers it.
     Ignore(IgnoreReason),
 }
 
@@ -32,7 +29,7 @@ pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus
     match (message.ignore, company) {
         (Some(reason), _) => Step::Ignore(reason),
         (None, Some(CompanyStatus::Suspended)) => Step::Ignore(IgnoreReason::CompanyInactive),
-        // An unknown company is refused by the tables themselves and ends on the shelf.
+        // An unknown company is refused by the tables themselves and becomes a dead letter.
         (None, Some(CompanyStatus::Active) | None) => Step::Collect,
     }
 }
@@ -40,7 +37,6 @@ pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus
 /// How a turn ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TurnEnd {
-    /// In one word.
     pub(super) outcome: Outcome,
     /// What is sent, if anything.
     pub(super) text: Option<String>,
@@ -59,7 +55,6 @@ pub(super) enum Outcome {
     Replied,
     /// A text of ours is sent instead, because of this class of failure or refusal.
     Fallback(&'static str),
-    /// Nothing is sent.
     Ignored(IgnoreReason),
 }
 

@@ -3,9 +3,9 @@
 //! reads    `inbound.messages`, key company/address
 //! writes   `outbound.messages`, `usage.events` and `activity.events`, through the outbox
 //! owns     table `turns`
-//! repeats  safe: one mark per event, one reply per turn, a result counts only while its claim holds
+//! repeats  safe: one outcome per event, one reply per turn, a result counts only while its claim holds
 //!
-//! The intake stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
+//! The consumer stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
 //! the turn with one model call, for which the company's plan must have tokens left. Failure ends in a polite fallback
 //! text, never in silence.
 
@@ -21,7 +21,7 @@ pub mod gemini;
 pub(crate) mod tests;
 
 use domain::{Kind, ProcessorName, Topic};
-use platform::intake::{Fresh, Intake, Taken};
+use platform::consumer::{Event, Handled, Handler};
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Entry, Error, Removal};
 use platform::queue::{self, Queue};
@@ -42,7 +42,6 @@ const REMOVAL: &str = "a turn without its job is never answered. It ends by itse
 
 const QUEUE: Queue = Queue::named("reply");
 
-/// Settings `reply.*`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -58,9 +57,7 @@ pub struct Config {
     pub fallback_text: String,
     /// What is said instead of an answer while the company is at the limit of its plan.
     pub limit_text: String,
-    /// The model.
     pub model: gemini::Config,
-    /// The runner.
     pub runner: queue::Config,
 }
 
@@ -137,7 +134,7 @@ struct Consumer {
     quiet: store::Quiet,
 }
 
-impl Intake for Consumer {
+impl Handler for Consumer {
     type Payload = domain::InboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -145,10 +142,10 @@ impl Intake for Consumer {
     const KINDS: &'static [Kind] = &[Kind::InboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, Self::Payload>]) -> Result<Taken, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         queue::prefer_indexes(tx).await?;
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
-        let step = |it: &Fresh<'_, Self::Payload>| {
+        let step = |it: &Event<'_, Self::Payload>| {
             decide::on_message(&it.envelope.payload, statuses.get(&it.envelope.company_id).copied())
         };
         let steps: Vec<decide::Step> = fresh.iter().map(step).collect();

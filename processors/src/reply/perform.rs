@@ -1,15 +1,15 @@
 //! Effects on rows, inside one transaction: taking a message in, ending turns.
 
 use domain::{
-    Activity, ContactId, Envelope, EventId, Fact, IgnoreReason, InboundMessage, Kind, Mark, MessageId, Purpose, SCHEMA,
-    Topic, TurnEnded, UsageEvent,
+    Activity, ContactId, Envelope, EventId, EventOutcome, Fact, IgnoreReason, InboundMessage, Kind, MessageId, Purpose,
+    SCHEMA, Topic, TurnEnded, UsageEvent,
 };
 use jiff::Timestamp;
 use metrics::counter;
-use platform::intake::{Fresh, Taken};
+use platform::consumer::{Event, Handled};
 use platform::outbox::{self, Entry};
 use platform::postgres::{Failure, Transaction};
-use platform::{marks, metric};
+use platform::{metric, outcomes};
 
 use super::context::Turn;
 use super::decide::{Outcome, Step, TurnEnd};
@@ -22,34 +22,34 @@ use crate::ledger::{self, Line};
 /// opened.
 pub(super) async fn take_in(
     tx: &Transaction<'_>,
-    fresh: &[Fresh<'_, InboundMessage>],
+    fresh: &[Event<'_, InboundMessage>],
     steps: &[Step],
     quiet: &store::Quiet,
-) -> Result<Taken, Failure> {
-    let collected: Vec<&Fresh<'_, InboundMessage>> =
+) -> Result<Handled, Failure> {
+    let collected: Vec<&Event<'_, InboundMessage>> =
         fresh.iter().zip(steps).filter(|(_, step)| **step == Step::Collect).map(|(it, _)| it).collect();
     let mut received = conversations::receive(tx, &collected).await?.into_iter();
     let mut placed = Vec::with_capacity(collected.len());
-    let mark = |step: &Step| match step {
-        Step::Ignore(reason) => Mark::Ignored(*reason),
+    let outcome = |step: &Step| match step {
+        Step::Ignore(reason) => EventOutcome::Ignored(*reason),
         Step::Collect => match received.next().flatten() {
-            None => Mark::Ignored(IgnoreReason::Repeated),
+            None => EventOutcome::Ignored(IgnoreReason::Repeated),
             Some(message) => {
                 placed.push(message);
-                Mark::InFlight
+                EventOutcome::InFlight
             }
         },
     };
-    let marks: Vec<Mark> = steps.iter().map(mark).collect();
+    let outcomes: Vec<EventOutcome> = steps.iter().map(outcome).collect();
     if placed.is_empty() {
-        return Ok(Taken::from(marks));
+        return Ok(Handled::from(outcomes));
     }
     let (turns, jobs) = store::turns(tx, &placed, quiet).await?;
     conversations::store(tx, &placed, &turns).await?;
-    Ok(Taken { marks, jobs })
+    Ok(Handled { outcomes, jobs })
 }
 
-/// Ends turns: each with our message, what is to be published, what it used, and the marks of everything it answered.
+/// Ends turns: each with our message, what is to be published, what it used, and the outcomes of everything it answered.
 pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], now: Timestamp) -> Result<(), Failure> {
     let replies: Vec<NewMessage<'_>> = turns.iter().filter_map(|(turn, end)| reply(turn, end)).collect();
     // Conversations are locked before turns, as where messages come in.
@@ -68,14 +68,14 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
             fact,
             occurred_at: now,
         }));
-        let mark = match end.outcome {
-            Outcome::Replied | Outcome::Fallback(_) => Mark::Done,
-            Outcome::Ignored(reason) => Mark::Ignored(reason),
+        let outcome = match end.outcome {
+            Outcome::Replied | Outcome::Fallback(_) => EventOutcome::Done,
+            Outcome::Ignored(reason) => EventOutcome::Ignored(reason),
         };
-        marked.extend(answered.iter().map(|it| (turn.company, EventId::from(it.message), mark)));
+        marked.extend(answered.iter().map(|it| (turn.company, EventId::from(it.message), outcome)));
     }
     outbox::push(tx, &entries).await?;
-    marks::end(tx, PROCESSOR.name, &marked).await?;
+    outcomes::record(tx, PROCESSOR.name, &marked).await?;
     // Last, because all turns of a company wait for its counters. Gives back what was reserved and books what was used,
     // under the keys of the events that metering will be told.
     let mut claims: Vec<_> = turns.iter().map(|(turn, _)| (turn.company, turn.turn, turn.claim)).collect();

@@ -16,7 +16,6 @@ const PERSONALITY_CHARS: usize = 8_000;
 /// Who said a text, in the model's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The contact.
     User,
     /// The company's side, by machine or by hand.
     Model,
@@ -42,13 +41,11 @@ impl Prompt {
 /// What a prompt is built from.
 #[derive(Debug, Clone)]
 pub(crate) struct Scene<'a> {
-    /// The company's name.
     pub(crate) company: &'a str,
     /// What the company wrote about itself and its assistant; may be empty.
     pub(crate) instructions: &'a str,
     /// The name the contact shows, untrusted.
     pub(crate) contact: Option<&'a str>,
-    /// Now.
     pub(crate) now: Timestamp,
     /// The company's IANA zone; UTC stands in for one nobody knows.
     pub(crate) time_zone: &'a str,

@@ -17,7 +17,6 @@ use super::{Config, QUEUE, gemini, perform};
 /// A turn claimed more often than this is one that no worker survives: it ends without another model call.
 const MOST_CLAIMS: i32 = 10;
 
-/// Answers turns.
 pub(super) struct Answering {
     model: gemini::Client,
     memory: u16,

@@ -1,6 +1,6 @@
 //! A room to show claims in: a Postgres of the test's own, and events as they come off a topic.
 //!
-//! Events are taken in as the intake does it (marks, the processor's work, how each stands now, in one transaction),
+//! Events are taken in as the consumer does it (outcomes, the processor's work, how each stands now, in one transaction),
 //! and what the outbox holds is handed on as a relay would, so whole ways can be walked without a broker.
 
 #[path = "../../../platform/src/tests/database.rs"]
@@ -14,10 +14,10 @@ use std::time::Duration;
 use domain::{Activity, CompanyId, Envelope, Kind, Topic, header};
 use futures_util::future::{Either, select};
 use jiff::Timestamp;
-use platform::intake::{Fresh, Intake};
+use platform::consumer::{Event, Handler};
 use platform::kafka::{self, Record};
-use platform::marks::{self, Replay, Seen, Standing};
 use platform::outbox::Entry;
+use platform::outcomes::{self, Admission, Incoming, Replay};
 use platform::postgres::{Db, Failure, Transaction};
 use platform::processor::Context;
 use platform::queue::{self, Steps, Wake, Work, Worker};
@@ -80,28 +80,31 @@ impl Room<'_> {
     }
 
     /// Takes records in, in one transaction.
-    pub(crate) async fn take_in<I: Intake>(&self, intake: &I, records: &[Record]) -> Result<Vec<Standing>, Failure> {
+    pub(crate) async fn take_in<I: Handler>(&self, handler: &I, records: &[Record]) -> Result<Vec<Admission>, Failure> {
         let mut client = self.service.get().await?;
         let tx = client.transaction().await?;
         let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KINDS).unwrap());
         let envelopes: Vec<Envelope<I::Payload>> = envelopes.collect();
-        let seen: Vec<Seen> = envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
-        let standings = marks::open(&tx, I::PROCESSOR, &seen).await?;
-        let all = envelopes.into_iter().zip(records).zip(&standings);
-        let fresh: Vec<Fresh<'_, I::Payload>> = all
-            .filter(|(_, standing)| **standing != Standing::Duplicate)
-            .map(|((envelope, record), &standing)| Fresh { envelope, record, standing })
+        let seen: Vec<Incoming> =
+            envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
+        let admissions = outcomes::admit(&tx, I::PROCESSOR, &seen).await?;
+        let all = envelopes.into_iter().zip(records).zip(&admissions);
+        let fresh: Vec<Event<'_, I::Payload>> = all
+            .filter(|(_, admission)| **admission != Admission::Duplicate)
+            .map(|((envelope, record), &admission)| Event { envelope, record, admission })
             .collect();
-        let taken = intake.take(&tx, &fresh).await?;
-        assert_eq!(taken.marks.len(), fresh.len(), "one word about each event");
-        let ended =
-            fresh.iter().zip(taken.marks).map(|(it, mark)| (it.envelope.company_id, it.envelope.event_id, mark));
-        marks::end(&tx, I::PROCESSOR, &ended.collect::<Vec<_>>()).await?;
+        let handled = handler.handle(&tx, &fresh).await?;
+        assert_eq!(handled.outcomes.len(), fresh.len(), "one word about each event");
+        let ended = fresh
+            .iter()
+            .zip(handled.outcomes)
+            .map(|(it, outcome)| (it.envelope.company_id, it.envelope.event_id, outcome));
+        outcomes::record(&tx, I::PROCESSOR, &ended.collect::<Vec<_>>()).await?;
         if let Some(queue) = I::QUEUE {
-            queue::enqueue(&tx, queue, &taken.jobs).await?;
+            queue::enqueue(&tx, queue, &handled.jobs).await?;
         }
         tx.commit().await?;
-        Ok(standings)
+        Ok(admissions)
     }
 
     /// What a processor needs; there is no broker.
@@ -207,8 +210,8 @@ pub(crate) fn sealer() -> Arc<Sealer> {
     Arc::clone(&SEALER)
 }
 
-fn seen<T>(envelope: &Envelope<T>, record: &Record) -> Seen {
+fn seen<T>(envelope: &Envelope<T>, record: &Record) -> Incoming {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
     let (company, event) = (envelope.company_id, envelope.event_id);
-    Seen { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
+    Incoming { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
 }

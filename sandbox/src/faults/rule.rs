@@ -24,7 +24,6 @@ pub enum Fault {
         /// A string goes out as it is (`text/html`, as from a proxy); any other JSON as `application/json`; absent, empty.
         #[serde(default)]
         body: Value,
-        /// Extra response headers.
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },
@@ -43,7 +42,6 @@ pub enum Fault {
     Truncated,
     /// Not performed and not answered; the connection closes after `ms`.
     Hang {
-        /// Milliseconds of silence.
         #[serde(default = "two_minutes")]
         ms: u64,
     },
@@ -90,7 +88,6 @@ pub struct Match {
     pub model: Option<String>,
 }
 
-/// One scripted fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
@@ -144,7 +141,6 @@ impl FaultRule {
         self
     }
 
-    /// Disturbs `times` requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;

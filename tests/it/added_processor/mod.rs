@@ -56,8 +56,8 @@ async fn the_recipe_gives_a_processor_that_runs() {
     .await;
     app.settles().await;
     // Two turns, and the two deliveries of their answers.
-    let marks = "select string_agg(state, ' ') from event_marks where processor = 'answer_times'";
-    app.comes_to(marks, "done done done done").await;
+    let outcomes = "select string_agg(state, ' ') from event_outcomes where processor = 'answer_times'";
+    app.comes_to(outcomes, "done done done done").await;
     app.comes_to("select count(*)::text from jobs", "0").await;
     life.kill().await;
 }

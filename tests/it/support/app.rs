@@ -80,7 +80,6 @@ impl TestApp {
         TestApp { settings, broker, database, sandbox, sql, running: None, accepted: Mutex::default() }
     }
 
-    /// Starts the river.
     pub(crate) async fn run(&mut self) {
         let running = serve::start(self.settings.clone(), serve::Roles::all(), None).await.unwrap();
         self.settings.http.listen = running.address();
@@ -104,7 +103,6 @@ impl TestApp {
         self
     }
 
-    /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.settings.http.listen)
     }
@@ -198,18 +196,18 @@ impl TestApp {
         let accepted: Vec<String> = self.accepted.lock().unwrap().iter().map(|id| format!("'{id}'")).collect();
         if !accepted.is_empty() {
             let came_in = format!(
-                "select count(*)::text from event_marks where processor = 'reply' and event_id in ({})",
+                "select count(*)::text from event_outcomes where processor = 'reply' and event_id in ({})",
                 accepted.join(", ")
             );
             self.comes_to(&came_in, &accepted.len().to_string()).await;
         }
         self.comes_to(
             "select concat(
-               (select count(*) from event_marks where state = 'in_flight'), ' in flight, ',
+               (select count(*) from event_outcomes where state = 'in_flight'), ' in flight, ',
                (select count(*) from outbox), ' in the outbox, ',
                (select count(*) from turns t
                 join messages g on g.company_id = t.company_id and g.turn_id = t.turn_id and g.direction = 'out'
-                left join event_marks m on m.company_id = g.company_id and m.processor = 'delivery'
+                left join event_outcomes m on m.company_id = g.company_id and m.processor = 'delivery'
                   and m.event_id = g.message_id
                 where m.event_id is null), ' not handed on, ',
                (select coalesce(sum(answered - booked), 0) from (

@@ -19,7 +19,6 @@ pub(crate) struct Hook {
     pub(crate) body: String,
 }
 
-/// What came back.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -74,7 +73,6 @@ impl Hook {
         self
     }
 
-    /// Sends it.
     pub(crate) async fn post(&self, base_url: &str) -> Answer {
         let mut request = reqwest::Client::new()
             .post(format!("{base_url}/webhook/whaticket"))

@@ -10,7 +10,6 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 /// A broker whose fate a test decides.
 pub(crate) struct MockCluster {
-    /// `host:port`.
     pub(crate) bootstrap: String,
     orders: Sender<Order>,
 }

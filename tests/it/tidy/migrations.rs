@@ -100,9 +100,23 @@ pub(super) struct Table {
     definition: String,
 }
 
-/// Every table the migrations create.
+/// The tables under the names that they have after the last migration.
 pub(super) fn tables() -> Vec<Table> {
-    migrations().flat_map(|it| tables_of(&it.text)).collect()
+    let mut tables: Vec<Table> = migrations().flat_map(|it| tables_of(&it.text)).collect();
+    for (old, new) in migrations().flat_map(|it| renames_of(&it.text)) {
+        tables.iter_mut().filter(|it| it.name == old).for_each(|it| it.name = new.clone());
+    }
+    tables
+}
+
+/// What `alter table … rename to …` renames.
+fn renames_of(text: &str) -> Vec<(String, String)> {
+    let code = code_of(text);
+    let renames = code.split("alter table secretaria.").skip(1).filter_map(|it| {
+        let (old, new) = it.split(';').next()?.split_once(" rename to ")?;
+        Some((old.to_owned(), new.trim().to_owned()))
+    });
+    renames.collect()
 }
 
 fn tables_of(text: &str) -> Vec<Table> {

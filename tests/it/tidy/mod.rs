@@ -55,7 +55,6 @@ impl File {
     }
 }
 
-/// Every file.
 fn files() -> impl Iterator<Item = &'static File> {
     FILES.iter()
 }

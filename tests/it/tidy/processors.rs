@@ -5,7 +5,6 @@
 
 use super::{File, nothing_in, rust};
 
-/// The list.
 const LIST: &str = "src/processors.rs";
 
 /// Crates that ship. Tests and the demonstration may name what they look at.

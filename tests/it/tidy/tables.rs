@@ -12,7 +12,7 @@ const SHARED: &[(&str, &[&str], &str)] = &[
         &["platform::outbox", "platform::relay", REFERENCE],
         "the functions announce what they decide; the relay deletes what the broker has",
     ),
-    ("dead_letters", &["platform::park", "processors::parked"], "one adds, the other settles"),
+    ("dead_letters", &["platform::dead_letter", "processors::dead_letters"], "one adds, the other settles"),
     ("turns", &["processors::reply", "processors::conversations"], "a divided contact takes its turns along"),
 ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use platform::kafka;
 use platform::postgres::Db;
-use processors::parked::{self, Run};
+use processors::dead_letters::{self, Run};
 use sandbox::Filter;
 use sandbox::Target;
 use secretaria::commands::conservation::LAWS;
@@ -175,9 +175,9 @@ fn pairs(lines: &[String]) -> BTreeMap<String, usize> {
     lines.iter().map(pair).collect()
 }
 
-/// Each event of the topic has a mark that says how it ended, and each turn that spoke said one thing.
+/// Each event of the topic has an outcome that says how it ended, and each turn that spoke said one thing.
 async fn each_event_has_one_outcome(app: &TestApp) {
-    let ended = "select event_id::text from event_marks where processor = 'reply' and state in ('done', 'ignored')";
+    let ended = "select event_id::text from event_outcomes where processor = 'reply' and state in ('done', 'ignored')";
     let ended = list(app, ended).await;
     let wanted: Vec<String> = leftovers::events_on("inbound.messages").iter().map(ToString::to_string).collect();
     assert_eq!(ended, wanted);
@@ -273,11 +273,13 @@ async fn each_webhook_was_told(app: &TestApp, told_before: &[String]) {
 
 /// What that release gave up can be sent by this one.
 async fn dead_letters_can_be_replayed(app: &TestApp) {
-    let parked = "select format('%s %s', processor, event_id) from dead_letters where state = 'parked'";
-    assert!(list(app, parked).await.len() >= 3, "two messages and an alert");
+    let waiting = "select format('%s %s', processor, event_id) from dead_letters where state = 'waiting'";
+    assert!(list(app, waiting).await.len() >= 3, "two messages and an alert");
     let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "test").unwrap();
-    parked::replay(&db, &parked::Filter { limit: 100, ..Default::default() }, "test", Run::Real).await.unwrap();
-    app.comes_to("select count(*)::text from event_marks where state in ('parked', 'in_flight')", "0").await;
+    dead_letters::replay(&db, &dead_letters::Filter { limit: 100, ..Default::default() }, "test", Run::Real)
+        .await
+        .unwrap();
+    app.comes_to("select count(*)::text from event_outcomes where state in ('dead_lettered', 'in_flight')", "0").await;
     app.settles().await;
     let given_up = "select (select count(*) from deliveries where outcome = 'failed_permanent')
                       + (select count(*) from webhook_deliveries where outcome = 'failed_permanent')";

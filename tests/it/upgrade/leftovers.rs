@@ -30,7 +30,6 @@ const OPERATOR_SECRET: &str = "whsec_b3BlcmF0b3Igb2YgdGhlIHVwZ3JhZGUgZml4dHVyZSE
 /// The topics of that release.
 const TOPICS: [&str; 5] = ["inbound.messages", "outbound.messages", "usage.events", "alerts", "dead.letters"];
 
-/// Its last migration.
 const RELEASED: i32 = 15;
 
 /// When the processes were killed is taken for now: what was due then is due, what was not is not.
@@ -68,7 +67,6 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 impl Left {
-    /// A header's text.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let (_, value) = self.headers.iter().find(|(it, _)| it == name)?;
         Some(String::from_utf8(bytes(value.as_deref()?)).unwrap())

@@ -14,9 +14,7 @@ mod tests;
 /// What is paused or resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The whole queue.
     Whole,
-    /// One company's jobs.
     Company(CompanyId),
 }
 
@@ -84,9 +82,7 @@ pub async fn cancel_one(db: &Db, queue: Queue, company: CompanyId, key: Uuid) ->
 /// Which jobs given up, of one queue; what is left out does not matter.
 #[derive(Debug, Clone)]
 pub struct DeadFilter {
-    /// Of this company.
     pub company: Option<CompanyId>,
-    /// With this key.
     pub key: Option<Uuid>,
     /// Given up for this cause.
     pub cause: Option<String>,
@@ -99,16 +95,13 @@ pub struct DeadFilter {
 pub enum Run {
     /// Only say what would be done.
     Dry,
-    /// Do it.
     Real,
 }
 
 /// A job given up, as an operator hears of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
-    /// Whose.
     pub company: CompanyId,
-    /// Its key.
     pub key: Uuid,
     /// Why it was given up.
     pub cause: String,

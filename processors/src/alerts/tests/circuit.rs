@@ -43,8 +43,8 @@ async fn a_receiver_that_does_not_answer_is_not_called_for_a_while_and_then_give
         assert_eq!(rows(room).await, ["company | ended | failed_permanent | circuit_open | 1"]);
         assert_eq!(attempts(room).await, ["company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error"]);
         assert_eq!(
-            shelf(room).await,
-            ["parked | circuit_open | the company's webhook was not taken in 1 attempts, lastly circuit_open | 1"]
+            dead_letters(room).await,
+            ["waiting | circuit_open | the company's webhook was not taken in 1 attempts, lastly circuit_open | 1"]
         );
         room.conserves().await;
     })

@@ -117,16 +117,16 @@ fn an_outcome_is_known_by_the_name_it_is_stored_under() {
 }
 
 #[test]
-fn an_event_ends_with_its_last_receiver_and_is_parked_for_the_one_that_was_given_up() {
+fn an_event_ends_with_its_last_receiver_and_is_dead_lettered_for_the_one_that_was_given_up() {
     use Outcome::{Done as Delivered, FailedPermanent, Withdrawn};
-    let no_webhook = Mark::Ignored(IgnoreReason::NoWebhook);
+    let no_webhook = EventOutcome::Ignored(IgnoreReason::NoWebhook);
     assert_eq!(whole(&[Some(Delivered), None]), None);
     assert_eq!(whole(&[Some(FailedPermanent), None]), None);
-    assert_eq!(whole(&[Some(Delivered)]), Some(Mark::Done));
-    assert_eq!(whole(&[Some(Delivered), Some(Delivered)]), Some(Mark::Done));
-    assert_eq!(whole(&[Some(Withdrawn), Some(Delivered)]), Some(Mark::Done));
-    assert_eq!(whole(&[Some(Delivered), Some(FailedPermanent)]), Some(Mark::Parked));
-    assert_eq!(whole(&[Some(FailedPermanent), Some(Withdrawn)]), Some(Mark::Parked));
+    assert_eq!(whole(&[Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(whole(&[Some(Delivered), Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(whole(&[Some(Withdrawn), Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(whole(&[Some(Delivered), Some(FailedPermanent)]), Some(EventOutcome::DeadLettered));
+    assert_eq!(whole(&[Some(FailedPermanent), Some(Withdrawn)]), Some(EventOutcome::DeadLettered));
     assert_eq!(whole(&[Some(Withdrawn), Some(Withdrawn)]), Some(no_webhook));
     assert_eq!(
         after(1, &Verdict::Withdrawn, &Schedule::of_seconds(&[]), 0.0),

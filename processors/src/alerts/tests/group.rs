@@ -14,7 +14,7 @@ async fn both_ends_at_the_same_time_are_one_end() {
         assert_eq!(started.len(), 8);
         let ends = started.iter().map(|it| steps.finish(it, &GONE));
         futures_util::future::try_join_all(ends).await.unwrap();
-        assert_eq!(marks(room).await, ["parked | - | 4"]);
+        assert_eq!(outcomes(room).await, ["dead_lettered | - | 4"]);
         assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
         room.conserves().await;
     })
@@ -36,8 +36,8 @@ async fn both_shares_of_an_event_may_end_in_one_group() {
         let verdicts: Vec<Answer> = all.iter().map(verdict).collect();
         let results: Vec<_> = all.iter().zip(&verdicts).collect();
         assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
-        assert_eq!(marks(room).await, ["done | - | 2", "parked | - | 1"]);
-        assert_eq!(shelf(room).await.len(), 1);
+        assert_eq!(outcomes(room).await, ["dead_lettered | - | 1", "done | - | 2"]);
+        assert_eq!(dead_letters(room).await.len(), 1);
         room.conserves().await;
     })
     .await;
@@ -67,7 +67,7 @@ async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once(
             let (one, other) = tokio::join!(steps.finish_all(&company), steps.finish_all(&operator));
             assert_eq!((one.unwrap().len(), other.unwrap().len()), (5, 5));
         }
-        assert_eq!(marks(room).await, ["parked | - | 50"]);
+        assert_eq!(outcomes(room).await, ["dead_lettered | - | 50"]);
         assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
         room.conserves().await;
     })

@@ -137,13 +137,13 @@ async fn attempts(room: &Room<'_>) -> Vec<String> {
     room.rows(sql).await
 }
 
-async fn marks(room: &Room<'_>) -> Vec<String> {
-    let sql = "select state, reason, count(*) from event_marks where processor = 'alerts' group by 1, 2 order by 1";
+async fn outcomes(room: &Room<'_>) -> Vec<String> {
+    let sql = "select state, reason, count(*) from event_outcomes where processor = 'alerts' group by 1, 2 order by 1";
     room.rows(sql).await
 }
 
-async fn shelf(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, cause, detail, attempts from dead_letters order by parked_at").await
+async fn dead_letters(room: &Room<'_>) -> Vec<String> {
+    room.rows("select state, cause, detail, attempts from dead_letters order by dead_lettered_at").await
 }
 
 const TAKEN: Answer = Answer { verdict: Verdict::Done, status: Some(204) };

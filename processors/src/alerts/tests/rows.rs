@@ -5,7 +5,7 @@ use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
 
 use super::*;
 use crate::alerts::decide::Endpoint;
-use crate::parked::{self, Filter, Run};
+use crate::dead_letters::{self, Filter, Run};
 use crate::tests::{in_a_room, sealer};
 
 #[tokio::test]
@@ -18,10 +18,10 @@ async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
         assert_eq!(room.rows(bodies).await, [message::body(&crossing(clinic, "a"), "clinica.test")]);
 
         room.take_in(&consumer(false), &[record(room, &crossing(salon, "b"))]).await.unwrap();
-        assert_eq!(marks(room).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
+        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
         room.run("update company_webhooks set enabled = false").await;
         room.take_in(&consumer(false), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
-        assert_eq!(marks(room).await, ["ignored | no_webhook | 2", "in_flight | - | 1"], "off is as good as none");
+        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 2", "in_flight | - | 1"], "off is as good as none");
         room.conserves().await;
     })
     .await;
@@ -47,7 +47,7 @@ async fn a_call_is_made_again_until_it_is_taken() {
             ]
         );
         assert_eq!(
-            (rows(room).await, marks(room).await),
+            (rows(room).await, outcomes(room).await),
             (vec!["company | ended | delivered | - | 3".into()], vec!["done | - | 1".into()])
         );
         assert_eq!(room.rows("select count(*) from webhook_deliveries where record_payload is null").await, ["1"]);
@@ -67,33 +67,33 @@ async fn an_event_has_ended_when_both_have_been_told() {
             [Endpoint::Company, Endpoint::Operator]
         );
         finish(&steps, &started[1], TAKEN).await;
-        assert_eq!(marks(room).await, ["in_flight | - | 1"]);
+        assert_eq!(outcomes(room).await, ["in_flight | - | 1"]);
         room.conserves().await;
         finish(&steps, &started[0], TAKEN).await;
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn one_that_was_given_up_is_parked_and_a_replay_calls_that_one_alone() {
+async fn one_that_was_given_up_is_dead_lettered_and_a_replay_calls_that_one_alone() {
     in_a_room(async |room| {
         let steps = steps(room);
         let clinic = told(room, true, &["a"]).await;
         let started = claim(&steps).await;
         assert_eq!(finish(&steps, &started[0], GONE).await, Some(Ending::Done));
-        assert_eq!(shelf(room).await, [""; 0], "the operator is still being told");
+        assert_eq!(dead_letters(room).await, [""; 0], "the operator is still being told");
         finish(&steps, &started[1], TAKEN).await;
         assert_eq!(
-            shelf(room).await,
-            ["parked | gone | the company's webhook was not taken in 1 attempts, lastly gone | 1"]
+            dead_letters(room).await,
+            ["waiting | gone | the company's webhook was not taken in 1 attempts, lastly gone | 1"]
         );
-        assert_eq!(marks(room).await, ["parked | - | 1"]);
+        assert_eq!(outcomes(room).await, ["dead_lettered | - | 1"]);
         room.conserves().await;
 
         let all = Filter { limit: 10, processor: Some(PROCESSOR.name), ..Filter::default() };
-        parked::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
+        dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
         let records = room.publish(Topic::Alerts).await;
         room.take_in(&consumer(true), &records).await.unwrap();
         let again = claim(&steps).await;
@@ -103,7 +103,7 @@ async fn one_that_was_given_up_is_parked_and_a_replay_calls_that_one_alone() {
         assert_eq!(call.body, started[0].job.body, "the same bytes under the same id");
         finish(&steps, &again[0], TAKEN).await;
         assert_eq!(rows(room).await, ["company | ended | delivered | - | 2", "operator | ended | delivered | - | 1"]);
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
     .await;
@@ -123,7 +123,7 @@ async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void()
         assert_eq!(finish(&steps, &slow, GONE).await, None, "while it is under way again");
         finish(&steps, &second, TAKEN).await;
         assert_eq!(finish(&steps, &slow, GONE).await, None, "and when it is over");
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
     .await;
@@ -176,7 +176,7 @@ async fn the_work_calls_both_receivers_as_they_are_at_that_moment() {
             assert_eq!(seen.len(), 1, "{name}");
             assert_eq!(seen[0].message_key, Some(id("a").to_string()));
         }
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
     .await;
@@ -216,7 +216,7 @@ async fn what_cannot_be_called_ends_by_its_reason() {
         let steps = steps_with(room, &Config::default());
         room.run("update company_webhooks set enabled = false").await;
         steps.run(10).await.unwrap();
-        assert_eq!(marks(room).await, ["ignored | no_webhook | 1"]);
+        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 1"]);
 
         room.run("update company_webhooks set enabled = true, url = 'https://10.0.0.1/'").await;
         room.take_in(&consumer(false), &[record(room, &crossing(clinic, "inward"))]).await.unwrap();

@@ -173,7 +173,7 @@ async fn a_message_that_was_taken_before_and_is_sent_again_is_answered_once() {
         hear(room, clinic, &[again]).await;
         // The landline's message had the id that this one would have had: it is another's all the same.
         hear(room, clinic, &[text(MOBILE, "oi")]).await;
-        let repeated = "select reason, count(*) from event_marks where state = 'ignored' group by reason";
+        let repeated = "select reason, count(*) from event_outcomes where state = 'ignored' group by reason";
         assert_eq!(room.rows(repeated).await, ["repeated | 1"]);
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | oi, ao fixo"), format!("{MOBILE} | {MOBILE} | sou o celular, oi")];

@@ -68,11 +68,11 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
         assert_eq!(
             room.rows("select state, cause, attempts, detail from dead_letters order by attempts").await,
             [
-                "parked | circuit_open | 0 | provider did not answer for as long as the retries last",
-                "parked | circuit_open | 1 | provider did not answer for as long as the retries last",
+                "waiting | circuit_open | 0 | provider did not answer for as long as the retries last",
+                "waiting | circuit_open | 1 | provider did not answer for as long as the retries last",
             ]
         );
-        assert_eq!(marks(room).await, ["in_flight | 1", "parked | 2"]);
+        assert_eq!(outcomes(room).await, ["dead_lettered | 2", "in_flight | 1"]);
         let attempts = |it: Envelope<Activity>| match it.payload {
             Activity::Delivery(it) => it.attempts,
             Activity::Turn(it) => panic!("{it:?}"),

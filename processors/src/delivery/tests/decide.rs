@@ -20,7 +20,7 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
         let next = match next {
             Next::End(Outcome::Done) => "over".to_owned(),
             Next::Retry(wait) => format!("again in {} s", wait.as_secs()),
-            Next::End(_) => "parked".to_owned(),
+            Next::End(_) => "dead letter".to_owned(),
         };
         lines.push(format!("{attempts} {}, {next}", result.name("SENT")));
         if !next.starts_with("again") {
@@ -44,7 +44,7 @@ fn there_is_one_attempt_and_five_retries_and_then_it_has_failed_for_good() {
         "3 FAILED_TEMPORARY, again in 45 s",
         "4 FAILED_TEMPORARY, again in 90 s",
         "5 FAILED_TEMPORARY, again in 90 s",
-        "6 FAILED_PERMANENT, parked",
+        "6 FAILED_PERMANENT, dead letter",
     ];
     assert_eq!(play([BUSY; 9]), schedule);
 }
@@ -69,30 +69,30 @@ fn a_provider_that_asks_for_a_longer_wait_gets_it_and_a_shorter_one_is_not_heede
 
 #[test]
 fn what_is_refused_for_good_is_not_tried_again() {
-    assert_eq!(play([FORBIDDEN]), ["1 FAILED_PERMANENT, parked"]);
-    assert_eq!(play([BUSY, FORBIDDEN]), ["1 FAILED_TEMPORARY, again in 5 s", "2 FAILED_PERMANENT, parked"]);
-    assert_eq!(play([SILENT, FORBIDDEN]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, parked"]);
+    assert_eq!(play([FORBIDDEN]), ["1 FAILED_PERMANENT, dead letter"]);
+    assert_eq!(play([BUSY, FORBIDDEN]), ["1 FAILED_TEMPORARY, again in 5 s", "2 FAILED_PERMANENT, dead letter"]);
+    assert_eq!(play([SILENT, FORBIDDEN]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, dead letter"]);
 }
 
 #[test]
 fn what_may_have_arrived_is_sent_once_more_and_no_further() {
     assert_eq!(play([SILENT, Verdict::Done]), ["1 UNKNOWN, again in 5 s", "2 SENT, over"]);
-    assert_eq!(play([SILENT, SILENT]), ["1 UNKNOWN, again in 5 s", "2 UNKNOWN, parked"]);
-    assert_eq!(play([SILENT, BUSY]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, parked"]);
+    assert_eq!(play([SILENT, SILENT]), ["1 UNKNOWN, again in 5 s", "2 UNKNOWN, dead letter"]);
+    assert_eq!(play([SILENT, BUSY]), ["1 UNKNOWN, again in 5 s", "2 FAILED_PERMANENT, dead letter"]);
     assert_eq!(
         play([BUSY, BUSY, SILENT, BUSY]),
         [
             "1 FAILED_TEMPORARY, again in 5 s",
             "2 FAILED_TEMPORARY, again in 15 s",
             "3 UNKNOWN, again in 45 s",
-            "4 FAILED_PERMANENT, parked",
+            "4 FAILED_PERMANENT, dead letter",
         ]
     );
 }
 
 #[test]
-fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_parked() {
-    assert_eq!(play([BUSY, BUSY, BUSY, BUSY, BUSY, SILENT]).last().unwrap(), "6 UNKNOWN, parked");
+fn a_last_attempt_whose_end_nobody_saw_is_unknown_and_a_dead_letter() {
+    assert_eq!(play([BUSY, BUSY, BUSY, BUSY, BUSY, SILENT]).last().unwrap(), "6 UNKNOWN, dead letter");
 }
 
 #[test]

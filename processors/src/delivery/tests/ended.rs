@@ -3,7 +3,7 @@
 use domain::{Activity, ContactId, DeliveryEnded};
 
 use super::*;
-use crate::parked::{self, Filter, Run};
+use crate::dead_letters::{self, Filter, Run};
 use crate::tests::in_a_room;
 
 /// The deliveries that ended since this was last asked, each with the id of its event.
@@ -81,7 +81,7 @@ async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted()
         let mut told = Vec::new();
         for round in 0..3 {
             if round > 0 {
-                parked::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
+                dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
                 room.take_in(&Consumer, &room.publish(Topic::OutboundMessages).await).await.unwrap();
             }
             // While its circuit is open it ends without an attempt.
@@ -110,7 +110,7 @@ async fn an_end_that_fails_midway_tells_nothing_and_may_be_tried_again() {
         let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
         let started = claim_one(&steps).await;
-        for (table, check) in [("outbox", "false"), ("event_marks", "state <> 'done'")] {
+        for (table, check) in [("outbox", "false"), ("event_outcomes", "state <> 'done'")] {
             room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
             steps.finish(&started, &Verdict::Done).await.unwrap_err();
             assert_eq!(deliveries(room).await, ["a1 | sending | - | 1 | 0"], "{table}");

@@ -4,7 +4,7 @@ mod circuit;
 mod decide;
 mod ended;
 mod order;
-mod shelf;
+mod dead_letters;
 
 use std::time::Duration;
 
@@ -114,6 +114,6 @@ async fn attempts(room: &Room<'_>) -> Vec<String> {
     room.rows("select attempt, of_round, result, class from delivery_attempts order by delivery_id, attempt").await
 }
 
-async fn marks(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, count(*) from event_marks where processor = 'delivery' group by 1 order by 1").await
+async fn outcomes(room: &Room<'_>) -> Vec<String> {
+    room.rows("select state, count(*) from event_outcomes where processor = 'delivery' group by 1 order by 1").await
 }

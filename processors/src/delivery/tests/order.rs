@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use platform::marks::Standing;
+use platform::outcomes::Admission;
 
 use super::*;
 use crate::tests::in_a_room;
@@ -78,7 +78,7 @@ async fn an_attempt_is_written_down_before_it_is_made() {
         finish(&steps, &started, Verdict::Done).await;
         assert_eq!(attempts(room).await, ["1 | 1 | SENT | -"]);
         assert_eq!(deliveries(room).await, ["a1 | ended | sent | 1 | 0"]);
-        assert_eq!(marks(room).await, ["done | 1"]);
+        assert_eq!(outcomes(room).await, ["done | 1"]);
         let kept = "select num_nonnulls(record_key, record_headers, record_payload) from deliveries";
         assert_eq!(room.rows(kept).await, ["0"], "its record is of no more use");
         room.conserves().await;
@@ -136,9 +136,9 @@ async fn an_event_that_comes_again_is_not_sent_again() {
         let clinic = room.company("clinica.test").await;
         let batch = [record(room, clinic, 1, 1, "a1"), record(room, clinic, 1, 1, "a1")];
         let steps = steps(room, &LATER);
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Fresh, Standing::Duplicate]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(due(&steps).await, [""; 0]);
     })
     .await;

@@ -24,11 +24,8 @@ const UNDATED_S: i64 = 600;
 /// Accounts kept; beyond it the ones nobody is using are forgotten, at the price of a login.
 const MAX_ACCOUNTS: usize = 10_000;
 
-/// An account's credentials.
 pub(crate) struct Credentials {
-    /// Who logs in.
     pub(crate) email: String,
-    /// With what.
     pub(crate) password: SecretString,
 }
 
@@ -107,7 +104,6 @@ fn is_rejected(token: &Token, rejected: Option<&Token>) -> bool {
     rejected.is_some_and(|rejected| rejected.secret.expose_secret() == token.secret.expose_secret())
 }
 
-/// `POST {base}/auth/login`.
 async fn log_in(http: &reqwest::Client, account: &Account, credentials: &Credentials) -> Result<Token, Verdict> {
     let body = serde_json::json!({
         "email": credentials.email,

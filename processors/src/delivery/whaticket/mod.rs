@@ -31,9 +31,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Below the five seconds after which Node closes an idle connection: a request must not meet a closing one.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// A company's Whaticket.
 pub(crate) struct Account {
-    /// Whose.
     pub(crate) company: CompanyId,
     /// Where its backend answers, without `/api`.
     pub(crate) base_url: String,
@@ -58,7 +56,6 @@ pub(crate) struct SendRequest<'a> {
     pub(crate) attempt: u32,
     /// Where to, as the provider reported it: digits, or an id with `@`.
     pub(crate) number: &'a str,
-    /// The text.
     pub(crate) body: &'a str,
     /// The trace it belongs to.
     pub(crate) traceparent: Option<&'a str>,
@@ -115,7 +112,6 @@ impl Client {
         self.logins.token(&self.http, account, credentials, rejected).await
     }
 
-    /// `POST {base}/api/messages/send`.
     async fn hand_over(
         &self,
         account: &Account,

@@ -29,7 +29,6 @@ pub(crate) struct Answer {
 /// How an answer's text ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// By itself.
     Whole,
     /// At the limit of tokens; cut back to the last sentence if one was complete.
     Truncated,
@@ -215,7 +214,6 @@ fn quota_of_the_day(error: &Value) -> bool {
         .any(|violation| violation["quotaId"].as_str().is_some_and(|id| id.contains("PerDay")))
 }
 
-/// `"36s"`, `"3.957525076s"`.
 fn retry_info(error: &Value) -> Option<Duration> {
     details(error, "google.rpc.RetryInfo").find_map(|info| queue::retry_info(info["retryDelay"].as_str()?))
 }

@@ -40,7 +40,6 @@ pub(crate) enum Failure {
     /// The provider will not take this call, however often it is made.
     #[error("the model's provider refuses the call with {status}")]
     Refused {
-        /// HTTP status.
         status: u16,
         /// What is wrong with it.
         refusal: Refusal,
@@ -48,18 +47,13 @@ pub(crate) enum Failure {
     /// The provider has trouble of its own.
     #[error("the model is unavailable: {status}")]
     Unavailable {
-        /// HTTP status.
         status: u16,
         /// The wait the provider asks for.
         after: Option<Duration>,
     },
     /// The answer is not one.
     #[error("the model's answer with status {status} cannot be read")]
-    Garbage {
-        /// HTTP status.
-        status: u16,
-    },
-    /// No answer came.
+    Garbage { status: u16 },
     #[error("the model did not answer")]
     Transport(#[source] TransportError),
     /// The deadline had passed before the first call.
@@ -74,14 +68,12 @@ pub(crate) enum Refusal {
     Key,
     /// There is no such model.
     Model,
-    /// The request itself.
     Request,
 }
 
 /// Whether and when the call is worth repeating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// It is not.
     No,
     /// After the wait the provider asked for.
     After(Duration),

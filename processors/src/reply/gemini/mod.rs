@@ -39,11 +39,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 pub struct Config {
     /// Where the API lives, without `/v1beta`.
     pub base_url: String,
-    /// The model's name.
     pub model: String,
-    /// The API key.
     pub api_key: SecretText,
-    /// One call's limit.
     pub timeout_ms: u64,
     /// 0 to 2; lower is more predictable.
     pub temperature: f32,

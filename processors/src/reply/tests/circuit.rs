@@ -84,7 +84,7 @@ async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_
         hear(room, clinic, &[text(MARIA, "tem alguém aí?")]).await;
         finish(&steps, &known, &end).await;
         assert_eq!(turns(room).await, ["ended | fallback | 0 | oi, tem alguém aí?, Já voltamos."]);
-        assert_eq!(marks(room).await, ["done | - | 2"]);
+        assert_eq!(outcomes(room).await, ["done | - | 2"]);
         room.conserves().await;
     })
     .await;

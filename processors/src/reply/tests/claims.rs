@@ -134,7 +134,7 @@ async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_be
         assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None);
         assert_eq!(turns(room).await, ["answering | - | 2 | oi"]);
         assert_eq!(room.rows("select * from outbox").await, [""; 0]);
-        assert_eq!(marks(room).await, ["in_flight | - | 1"]);
+        assert_eq!(outcomes(room).await, ["in_flight | - | 1"]);
 
         assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, Some(Ending::Done));
         assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None, "nor once it has ended");

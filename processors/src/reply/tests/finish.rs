@@ -27,7 +27,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         assert_eq!(finish(&steps, &turn, &answer("Temos às 14h.")).await, Some(Ending::Done));
 
         assert_eq!(turns(room).await, ["ended | replied | 1 | oi, tem horário?, Temos às 14h."]);
-        assert_eq!(marks(room).await, ["done | - | 2"]);
+        assert_eq!(outcomes(room).await, ["done | - | 2"]);
         let outbound = room.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 1);
         let payload = outbound[0].payload.as_deref().unwrap();
@@ -84,15 +84,15 @@ async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
         hear(room, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(room);
         let turn = claim_one(&steps).await;
-        // Each step in turn cannot be written: our message, what is published, and the marks, which come last.
+        // Each step in turn cannot be written: our message, what is published, and the outcomes, which come last.
         for (table, check) in
-            [("messages", "direction = 'in'"), ("outbox", "false"), ("event_marks", "state <> 'done'")]
+            [("messages", "direction = 'in'"), ("outbox", "false"), ("event_outcomes", "state <> 'done'")]
         {
             room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
             steps.finish(&turn, &answer("Olá!")).await.unwrap_err();
             assert_eq!(turns(room).await, ["answering | - | 1 | oi"], "{table}");
             assert_eq!(room.rows("select * from outbox").await, [""; 0], "{table}");
-            assert_eq!(marks(room).await, ["in_flight | - | 1"], "{table}");
+            assert_eq!(outcomes(room).await, ["in_flight | - | 1"], "{table}");
             assert_eq!(room.rows("select last_position from conversations").await, ["1"], "{table}");
             room.run(&format!("alter table {table} drop constraint broken")).await;
         }
@@ -136,7 +136,7 @@ async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
         assert_eq!(turns(room).await, ["ended | fallback | 1 | oi, Já voltamos."]);
         assert_eq!(room.rows("select reason from turns").await, ["quota_day"]);
         assert_eq!(room.waiting(Topic::UsageEvents).await.len(), 2, "a message in and one out, no tokens");
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
         room.conserves().await;
     })
     .await;
@@ -152,7 +152,7 @@ async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_a
         assert_eq!(steps(room).run(10).await.unwrap(), 1);
         assert_eq!(turns(room).await, ["ended | ignored | 0 | oi, tem horário?"]);
         assert_eq!(room.rows("select reason, reply_id from turns").await, ["company_inactive | -"]);
-        assert_eq!(marks(room).await, ["ignored | company_inactive | 2"]);
+        assert_eq!(outcomes(room).await, ["ignored | company_inactive | 2"]);
         let ended = ended(room).await;
         assert_eq!((ended.outcome.as_str(), ended.reason.as_deref()), ("ignored", Some("company_inactive")));
         assert_eq!((ended.messages_in, ended.model), (2, None));
@@ -171,7 +171,7 @@ async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answere
         let turn = claim_one(&steps).await;
         room.run("update companies set status = 'suspended'").await;
         assert_eq!(finish(&steps, &turn, &answer("Olá!")).await, Some(Ending::Done));
-        assert_eq!(marks(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(room).await, ["done | - | 1"]);
     })
     .await;
 }

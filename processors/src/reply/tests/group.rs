@@ -55,7 +55,7 @@ async fn turns_that_end_together_end_each_by_itself() {
                 ]
             );
         }
-        assert_eq!(marks(room).await, ["done | - | 8", "ignored | company_inactive | 2"]);
+        assert_eq!(outcomes(room).await, ["done | - | 8", "ignored | company_inactive | 2"]);
         // Whom each answer goes to, and from whose conversation.
         let outbound = room.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 6);

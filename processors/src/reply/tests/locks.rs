@@ -1,15 +1,15 @@
 //! Messages come in, turns are claimed and turns end at once, in one order of locks: conversations, then turns, each by
 //! their ids. Whoever came first is made to stand in the middle of its work, and the other may not close a circle.
 
-use platform::intake::{Fresh, Intake};
-use platform::marks::Standing;
+use platform::consumer::{Event, Handler};
+use platform::outcomes::Admission;
 use platform::postgres::Failure;
 
 use super::*;
 use crate::tests::in_a_room;
 
 /// Takes messages in, in one transaction, as far as the locks let it.
-async fn take(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> Result<(), Failure> {
+async fn handle_messages(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> Result<(), Failure> {
     room.take_in(&consumer(), &records(room, company, messages)).await.map(drop)
 }
 
@@ -37,7 +37,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
         let blocked = client.transaction().await.unwrap();
         blocked.query(&alias_of(low), &[]).await.unwrap();
         let more = [text(high, "e mais"), text(low, "e mais")];
-        let (_, ended) = room.cross(blocked, take(room, clinic, &more), steps.finish_all(&results)).await;
+        let (_, ended) = room.cross(blocked, handle_messages(room, clinic, &more), steps.finish_all(&results)).await;
         assert_eq!(ended, vec![Some(Ending::Done); 2]);
         room.conserves().await;
     })
@@ -59,7 +59,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
         let blocked = client.transaction().await.unwrap();
         blocked.query(&alias_of(low), &[]).await.unwrap();
         let more = [text(high, "e mais"), text(low, "e mais")];
-        let (_, claimed) = room.cross(blocked, take(room, clinic, &more), steps.claim(10)).await;
+        let (_, claimed) = room.cross(blocked, handle_messages(room, clinic, &more), steps.claim(10)).await;
         assert_eq!(claimed.len(), 2);
         room.conserves().await;
     })
@@ -84,7 +84,7 @@ async fn a_message_does_not_close_a_circle_with_turns_that_end_while_they_are_st
         let sql = format!("select send_to from conversations where conversation_id = '{}'", both[0].job.conversation);
         let of_first = room.rows(&sql).await.remove(0);
         let more = [text(&of_first, "tem alguém aí?")];
-        let (ended, ()) = room.cross(blocked, steps.finish_all(&results), take(room, clinic, &more)).await;
+        let (ended, ()) = room.cross(blocked, steps.finish_all(&results), handle_messages(room, clinic, &more)).await;
         assert_eq!(ended, vec![Some(Ending::Done); 2]);
         room.conserves().await;
     })
@@ -99,17 +99,17 @@ async fn one_batch_may_bring_several_messages_of_several_conversations_in_any_or
         let batch = records(room, clinic, &[one("a"), other("b"), one("c"), other("d"), one("e")]);
         let mut client = room.db().get().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        let fresh: Vec<Fresh<'_, InboundMessage>> = batch
+        let fresh: Vec<Event<'_, InboundMessage>> = batch
             .iter()
-            .map(|record| Fresh {
+            .map(|record| Event {
                 envelope: Envelope::read(record.payload.as_deref().unwrap(), Consumer::KINDS).unwrap(),
                 record,
-                standing: Standing::Fresh,
+                admission: Admission::New,
             })
             .collect();
-        let taken = consumer().take(&tx, &fresh).await.unwrap();
+        let handled = consumer().handle(&tx, &fresh).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!((taken.marks.len(), taken.jobs.len()), (5, 2), "one mark per message, one job per turn");
+        assert_eq!((handled.outcomes.len(), handled.jobs.len()), (5, 2), "one outcome per message, one job per turn");
         let mut turns = turns(room).await;
         turns.sort();
         assert_eq!(turns, ["collecting | - | 0 | a, c, e", "collecting | - | 0 | b, d"]);

@@ -1,7 +1,7 @@
 //! reply's claims: what is decided, what is taken in, who may answer, and what an answer leaves behind.
 
 mod decide;
-mod intake;
+mod handle;
 mod locks;
 mod claims;
 mod finish;
@@ -145,9 +145,11 @@ async fn turns(room: &Room<'_>) -> Vec<String> {
     room.rows(sql).await
 }
 
-async fn marks(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, reason, count(*) from event_marks where processor = 'reply' group by 1, 2 order by 1, 2")
-        .await
+async fn outcomes(room: &Room<'_>) -> Vec<String> {
+    room.rows(
+        "select state, reason, count(*) from event_outcomes where processor = 'reply' group by 1, 2 order by 1, 2",
+    )
+    .await
 }
 
 fn reply_of(turn: &Started<Answering>) -> EventId {

@@ -12,11 +12,9 @@ pub(super) fn lane_of(job: u128) -> u128 {
     if job == 4 { 8 } else { 7 }
 }
 
-/// One step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Step {
     Enqueue(u128),
-    /// An hour passes.
     Elapse,
     Promote,
     /// A worker claims at most so many jobs.

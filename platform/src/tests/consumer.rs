@@ -1,11 +1,11 @@
-//! An intake over two topics, on a real Kafka: a crash and a restart lose nothing and take nothing in twice, however it
+//! A consumer over two topics, on a real Kafka: a crash and a restart lose nothing and take nothing in twice, however it
 //! accounts for what it has read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domain::{Envelope, EventId, Kind, Mark, ProcessorName, SCHEMA, Topic, header};
-use platform::intake::{self, Accounting, Fresh, Intake, Taken};
+use domain::{Envelope, EventId, EventOutcome, Kind, ProcessorName, SCHEMA, Topic, header};
+use platform::consumer::{self, Accounting, Event, Handled, Handler};
 use platform::kafka::{self, Config, Outgoing, Producer};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::Wake;
@@ -22,7 +22,7 @@ const PARTITIONS: u16 = 2;
 /// Writes down each event it takes in, and ignores every seventh.
 struct Archive<const BY_RANGE: bool>;
 
-impl<const BY_RANGE: bool> Intake for Archive<BY_RANGE> {
+impl<const BY_RANGE: bool> Handler for Archive<BY_RANGE> {
     type Payload = u32;
 
     const PROCESSOR: ProcessorName = ProcessorName::named("metering");
@@ -34,15 +34,15 @@ impl<const BY_RANGE: bool> Intake for Archive<BY_RANGE> {
         kafka::Batches { records: 7, wait: Duration::from_millis(20), ..kafka.batches() }
     }
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, u32>]) -> Result<Taken, Failure> {
-        let mut marks = Vec::new();
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, u32>]) -> Result<Handled, Failure> {
+        let mut outcomes = Vec::new();
         for it in fresh {
             let (topic, number) = (it.record.topic.as_str(), i64::from(it.envelope.payload));
             tx.execute("insert into archived (topic, number) values ($1, $2)", &[&topic, &number]).await?;
-            let ignored = Mark::Ignored(domain::IgnoreReason::Group);
-            marks.push(if it.envelope.payload % 7 == 0 { ignored } else { Mark::Done });
+            let ignored = EventOutcome::Ignored(domain::IgnoreReason::Group);
+            outcomes.push(if it.envelope.payload % 7 == 0 { ignored } else { EventOutcome::Done });
         }
-        Ok(marks.into())
+        Ok(outcomes.into())
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Da
     let member = |stop: &Stop| {
         let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
         task::spawn("member", async move {
-            intake::run(Archive::<BY_RANGE>, db, &kafka, "one", Wake::default(), stop).await
+            consumer::run(Archive::<BY_RANGE>, db, &kafka, "one", Wake::default(), stop).await
         })
     };
     let until = async |count: usize| {
@@ -110,33 +110,34 @@ async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Da
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_intake_over_two_topics_survives_a_restart() {
+async fn a_consumer_over_two_topics_survives_a_restart() {
     let Some(kafka) = broker::kafka(PARTITIONS) else { return };
     in_a_database(async |database| {
         a_restart_loses_and_doubles_nothing::<false>(database, &kafka).await;
-        let sql = "select state, count(*) from event_marks group by state order by state";
-        assert_eq!(database.rows(sql).await, ["done | 168", "ignored | 28", "parked | 4"]);
+        let sql = "select state, count(*) from event_outcomes group by state order by state";
+        assert_eq!(database.rows(sql).await, ["dead_lettered | 4", "done | 168", "ignored | 28"]);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_intake_that_accounts_by_range_survives_a_restart_and_conservation_sees_what_is_amiss() {
+async fn a_consumer_that_accounts_by_range_survives_a_restart_and_conservation_sees_what_is_amiss() {
     let Some(kafka) = broker::kafka(PARTITIONS) else { return };
     in_a_database(async |database| {
         a_restart_loses_and_doubles_nothing::<true>(database, &kafka).await;
-        let sums = "select sum(done), sum(ignored), sum(parked), count(*) < 200 from event_ranges";
+        let sums = "select sum(done), sum(ignored), sum(dead_lettered), count(*) < 200 from event_ranges";
         assert_eq!(database.rows(sums).await, ["168 | 28 | 4 | t"]);
-        assert_eq!(database.rows("select from event_marks").await, [""; 0]);
+        assert_eq!(database.rows("select from event_outcomes").await, [""; 0]);
         let law = async || {
             let broken = database.broken_laws().await.into_iter();
             broken.filter_map(|it| Some(it.split_once(" | ")?.0.to_owned())).collect::<BTreeSet<_>>()
         };
         database.run("update event_ranges set done = done + 1 where partition = 0 and first_offset = 0").await;
-        let counts = ["a range counts every offset it spans", "every fresh record has a mark"].map(str::to_owned);
+        let counts =
+            ["a range counts every offset it spans", "every admitted record has an outcome"].map(str::to_owned);
         assert_eq!(law().await, counts.into());
         database.run("delete from event_ranges where partition = 0 and first_offset = 0").await;
-        let follows = ["every fresh record has a mark", "ranges follow one another up to where reading stands"];
+        let follows = ["every admitted record has an outcome", "ranges follow one another up to where reading stands"];
         assert_eq!(law().await, follows.map(str::to_owned).into());
     })
     .await;

@@ -1,7 +1,7 @@
-//! Parking: what cannot be handled goes on a shelf with its cause, and the rest goes on.
+//! Parking: what cannot be handled goes on a dead_letters with its cause, and the rest goes on.
 //!
-//! A parked event is a row first (`dead_letters`, with the original bytes and headers), then a record on
-//! `dead.letters` for whoever watches. This module alone adds rows; the `parked` room settles them.
+//! A dead_lettered event is a row first (`dead_letters`, with the original bytes and headers), then a record on
+//! `dead.letters` for whoever watches. This module alone adds rows; the `dead_lettered` room settles them.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,9 @@ use crate::kafka::Record;
 use crate::outbox;
 use crate::postgres::{self, Transaction};
 
-/// Why something is parked: a stable word to filter by, and a sentence for the person who looks.
+/// Why something is dead-lettered: a stable word to filter by, and a sentence for the person who looks.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// The word.
     pub class: Cow<'static, str>,
     /// The sentence. Holds no body, number or token.
     pub detail: String,
@@ -26,12 +25,11 @@ pub struct Cause {
     pub attempts: i32,
 }
 
-/// An event to be parked, with the record it came in.
+/// An event to become a dead letter, with the record it came in.
 #[derive(Debug, Clone)]
-pub struct Parcel<'a> {
+pub struct FailedEvent<'a> {
     /// Whose; [`CompanyId::NOBODY`] when the record does not say.
     pub company: CompanyId,
-    /// Which.
     pub event: EventId,
     /// The topic it lay on.
     pub topic: Topic,
@@ -39,33 +37,33 @@ pub struct Parcel<'a> {
     pub record: &'a Record,
 }
 
-/// Puts an event on the shelf, or back on it when a replay failed again.
+/// Puts an event on the dead_letters, or back on it when a replay failed again.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn park(
+pub async fn add(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    parcel: &Parcel<'_>,
+    failed: &FailedEvent<'_>,
     cause: &Cause,
 ) -> Result<(), Error> {
-    let record = parcel.record;
+    let record = failed.record;
     postgres::execute(
         tx,
         "insert into secretaria.dead_letters
            (company_id, processor, event_id, cause, detail, attempts, topic, partition, record_offset, key, headers, payload)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          on conflict (company_id, processor, event_id) do update
-         set state = 'parked', cause = excluded.cause, detail = excluded.detail,
-           attempts = dead_letters.attempts + excluded.attempts, parked_at = now(), settled_at = null, settled_by = null",
+         set state = 'waiting', cause = excluded.cause, detail = excluded.detail,
+           attempts = dead_letters.attempts + excluded.attempts, dead_lettered_at = now(), settled_at = null, settled_by = null",
         &[
-            &parcel.company.0,
+            &failed.company.0,
             &processor.as_str(),
-            &parcel.event.0,
+            &failed.event.0,
             &cause.class.as_ref(),
             &cause.detail,
             &cause.attempts,
-            &parcel.topic.as_str(),
+            &failed.topic.as_str(),
             &record.partition,
             &record.offset,
             &record.key,
@@ -74,13 +72,12 @@ pub async fn park(
         ],
     )
     .await?;
-    announce(tx, processor, parcel, cause).await
+    announce(tx, processor, failed, cause).await
 }
 
 /// A table whose rows keep the record they came in, in `record_*` columns, until they end well.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordTable {
-    /// The table.
     pub table: &'static str,
     /// Its column for the event's id.
     pub id: &'static str,
@@ -88,11 +85,11 @@ pub struct RecordTable {
     pub topic: Topic,
 }
 
-/// Parks an event of which a row has ended as `failed_permanent`, with the record kept there: the same in every such row.
+/// Dead-letters an event of which a row has ended as `failed_permanent`, with the record kept there: the same in every such row.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn park_recorded(
+pub async fn add_recorded(
     tx: &Transaction<'_>,
     processor: ProcessorName,
     records: RecordTable,
@@ -110,14 +107,14 @@ pub async fn park_recorded(
     let Some(row) = rows.first() else { return Ok(()) };
     let headers = headers_from_json(&row.get::<_, Option<Value>>(4).unwrap_or_default());
     let record = Record::kept(topic, row.get(0), row.get(1), row.get(2), row.get(3), headers);
-    park(tx, processor, &Parcel { company, event, topic, record: &record }, cause).await
+    add(tx, processor, &FailedEvent { company, event, topic, record: &record }, cause).await
 }
 
 /// Keeps an outbox row that cannot be published. It is not announced: the announcement would be an outbox row too.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub(crate) async fn shelve_unpublishable(
+pub(crate) async fn add_unpublishable(
     client: &tokio_postgres::Client,
     company: i64,
     outbox_id: i64,
@@ -141,23 +138,23 @@ pub(crate) async fn shelve_unpublishable(
 async fn announce(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    parcel: &Parcel<'_>,
+    failed: &FailedEvent<'_>,
     cause: &Cause,
 ) -> Result<(), Error> {
-    let record = parcel.record;
-    let origin = format!("{}/{}/{}", parcel.topic, record.partition, record.offset);
+    let record = failed.record;
+    let origin = format!("{}/{}/{}", failed.topic, record.partition, record.offset);
     let headers = with_history(&record.headers, &format!("{processor}: {}", cause.class), &origin, cause.attempts);
     let key = record.key.clone().unwrap_or_default();
     let subject = subject_of(&key);
     outbox::push(
         tx,
         &[outbox::Entry {
-            company: parcel.company,
+            company: failed.company,
             topic: Topic::DeadLetters,
             key,
             subject,
             spread: placement::DEFAULT_SPREAD,
-            event: parcel.event,
+            event: failed.event,
             headers,
             payload: record.payload.clone().unwrap_or_default(),
         }],

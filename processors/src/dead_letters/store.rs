@@ -1,22 +1,20 @@
-//! parked's SQL.
+//! The SQL of dead letters.
 
 use domain::{CompanyId, EventId, placement};
 use jiff::Timestamp;
-use platform::park;
+use platform::dead_letter;
 use platform::postgres::{Transaction, execute, query};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Filter;
 
-/// One parked event with the record it came in.
+/// An event that could not be handled, with the record it came in.
 #[derive(Debug, Clone)]
-pub struct Letter {
-    /// Whose.
+pub struct DeadLetter {
     pub company: CompanyId,
     /// Who could not handle it.
     pub processor: String,
-    /// Which.
     pub event: EventId,
     /// Why, in a word.
     pub cause: String,
@@ -24,39 +22,33 @@ pub struct Letter {
     pub detail: String,
     /// How often it was tried.
     pub attempts: i32,
-    /// Where it lay.
     pub topic: String,
-    /// Where it lay.
     pub partition: i32,
-    /// Where it lay.
     pub offset: i64,
-    /// Its key's bytes.
     pub key: Option<Vec<u8>>,
-    /// Its headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its bytes.
     pub payload: Option<Vec<u8>>,
     /// Since when it waits.
-    pub parked_at: Timestamp,
+    pub dead_lettered_at: Timestamp,
     /// How many partitions its company owns: it goes back to the one it came from.
     pub spread: u16,
 }
 
 /// What waits and fits, oldest first; locked, so that two people cannot settle one letter twice.
-pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<Letter>, Error> {
+pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<DeadLetter>, Error> {
     let rows = query(
         tx,
         "select d.company_id, d.processor, d.event_id, d.cause, d.detail, d.attempts, d.topic, d.partition,
-           d.record_offset, d.key, d.headers, d.payload, d.parked_at, c.placement_spread
+           d.record_offset, d.key, d.headers, d.payload, d.dead_lettered_at, c.placement_spread
          from secretaria.dead_letters d
          left join secretaria.companies c using (company_id)
-         where d.state = 'parked'
+         where d.state = 'waiting'
            and ($1::bigint is null or d.company_id = $1)
            and ($2::text is null or d.processor = $2)
            and ($3::text is null or d.cause = $3)
            and ($4::uuid is null or d.event_id = $4)
-           and ($5::timestamptz is null or d.parked_at >= $5)
-         order by d.parked_at, d.event_id
+           and ($5::timestamptz is null or d.dead_lettered_at >= $5)
+         order by d.dead_lettered_at, d.event_id
          limit $6
          for update of d skip locked",
         &[
@@ -72,8 +64,8 @@ pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec
     Ok(rows.iter().map(letter).collect())
 }
 
-fn letter(row: &Row) -> Letter {
-    Letter {
+fn letter(row: &Row) -> DeadLetter {
+    DeadLetter {
         company: CompanyId(row.get(0)),
         processor: row.get(1),
         event: EventId(row.get(2)),
@@ -84,9 +76,9 @@ fn letter(row: &Row) -> Letter {
         partition: row.get(7),
         offset: row.get(8),
         key: row.get(9),
-        headers: park::headers_from_json(&row.get(10)),
+        headers: dead_letter::headers_from_json(&row.get(10)),
         payload: row.get(11),
-        parked_at: row.get(12),
+        dead_lettered_at: row.get(12),
         spread: row
             .get::<_, Option<i16>>(13)
             .and_then(|it| u16::try_from(it).ok())
@@ -95,7 +87,7 @@ fn letter(row: &Row) -> Letter {
 }
 
 /// Writes down what became of letters.
-pub(super) async fn settle(tx: &Transaction<'_>, letters: &[Letter], state: &str, by: &str) -> Result<(), Error> {
+pub(super) async fn settle(tx: &Transaction<'_>, letters: &[DeadLetter], state: &str, by: &str) -> Result<(), Error> {
     let companies: Vec<i64> = letters.iter().map(|it| it.company.0).collect();
     let processors: Vec<&str> = letters.iter().map(|it| it.processor.as_str()).collect();
     let events: Vec<Uuid> = letters.iter().map(|it| it.event.0).collect();

@@ -1,18 +1,18 @@
 //! One signature is one event: a signed request that comes again as another event is ignored.
 //!
 //! `X-Idempotency-Key` is not signed, so a captured request can be sent again under other keys, each of which makes
-//! another event id. A request sent again as it was has the same id, and is a duplicate by its mark.
+//! another event id. A request sent again as it was has the same id, and is a duplicate by its outcome.
 //!
 //! This module alone writes `seen_signatures`.
 
 use std::collections::HashMap;
 
-use domain::{IgnoreReason, Mark, ProcessorName, header};
+use domain::{EventOutcome, IgnoreReason, ProcessorName, header};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::{Ended, Fresh};
+use super::{Ended, Event};
 use crate::kafka::Record;
 use crate::postgres::{self, Transaction};
 
@@ -29,15 +29,15 @@ const FORGOTTEN: usize = 1_000;
 pub(super) async fn take_out_repeats<'a, P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    fresh: &mut Vec<Fresh<'a, P>>,
+    fresh: &mut Vec<Event<'a, P>>,
 ) -> Result<Vec<Ended<'a>>, Error> {
-    let signed: Vec<(Vec<u8>, &Fresh<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
+    let signed: Vec<(Vec<u8>, &Event<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
     if signed.is_empty() {
         return Ok(Vec::new());
     }
     let first = remember(tx, processor, &signed).await?;
     forget(tx, processor, &signed).await?;
-    let is_first = |mac: &[u8], it: &Fresh<'_, P>| {
+    let is_first = |mac: &[u8], it: &Event<'_, P>| {
         first.get(&(it.envelope.company_id.0, mac.to_vec())) == Some(&it.envelope.event_id.0)
     };
     let repeats: Vec<Ended<'a>> = signed
@@ -47,7 +47,7 @@ pub(super) async fn take_out_repeats<'a, P>(
             company: it.envelope.company_id,
             event: it.envelope.event_id,
             record: it.record,
-            mark: Mark::Ignored(IgnoreReason::Duplicate),
+            outcome: EventOutcome::Ignored(IgnoreReason::Duplicate),
         })
         .collect();
     fresh.retain(|it| {
@@ -66,7 +66,7 @@ fn mac(record: &Record) -> Option<Vec<u8>> {
 async fn remember<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    signed: &[(Vec<u8>, &Fresh<'_, P>)],
+    signed: &[(Vec<u8>, &Event<'_, P>)],
 ) -> Result<HashMap<(i64, Vec<u8>), Uuid>, Error> {
     let companies: Vec<i64> = signed.iter().map(|(_, it)| it.envelope.company_id.0).collect();
     let macs: Vec<&[u8]> = signed.iter().map(|(mac, _)| mac.as_slice()).collect();
@@ -100,7 +100,7 @@ async fn remember<P>(
 async fn forget<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    signed: &[(Vec<u8>, &Fresh<'_, P>)],
+    signed: &[(Vec<u8>, &Event<'_, P>)],
 ) -> Result<(), Error> {
     let mut oldest = HashMap::<(&str, i32), Timestamp>::new();
     for (_, it) in signed {

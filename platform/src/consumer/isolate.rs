@@ -1,6 +1,6 @@
 //! A batch that failed because of one record: each record goes in by itself, and that one becomes a dead letter.
 //!
-//! At once, if Postgres refuses what is in it (SQLSTATE class 22, 23 or 54). Another failure may pass, so such a record is
+//! At once if Postgres refuses what is in it (SQLSTATE class 22, 23 or 54). Another failure may pass, so such a record is
 //! tried again, and becomes a dead letter when it has failed alone `kafka.record_attempts` times while others went in.
 //! What the server or its administrators explain never counts ([`Failure::may_blame_a_record`]).
 
@@ -10,12 +10,12 @@ use super::*;
 /// every record, and so in us.
 const IN_A_ROW: u32 = 10;
 
-impl<I: Intake> Station<I> {
+impl<I: Handler> Consumer<I> {
     pub(super) async fn isolate(&self, mut left: Batch) {
         let mut attempts = HashMap::new();
         let mut wait = Duration::from_millis(50);
         loop {
-            left = self.take_each(left, &mut attempts).await;
+            left = self.process_each(left, &mut attempts).await;
             if left.is_empty() {
                 return;
             }
@@ -31,13 +31,13 @@ impl<I: Intake> Station<I> {
             attempts.retain(|partition, _| !gone.contains(partition));
             if attempts.values().any(|it| *it >= self.attempts) {
                 // Its turn has passed without its becoming a dead letter. Other partitions go on before it comes again.
-                return self.start_over(&left, &HashMap::new());
+                return self.seek_to_committed(&left, &HashMap::new());
             }
         }
     }
 
     /// One try for each record, up to the first of its partition that fails. Returns what is left.
-    async fn take_each(&self, batch: Batch, attempts: &mut HashMap<TopicPartition, u32>) -> Batch {
+    async fn process_each(&self, batch: Batch, attempts: &mut HashMap<TopicPartition, u32>) -> Batch {
         let (mut failed, mut moved) = (HashSet::new(), HashSet::new());
         let mut left = Vec::new();
         let mut records = batch.into_iter();
@@ -50,17 +50,17 @@ impl<I: Intake> Station<I> {
                 left.push(record);
                 continue;
             }
-            match self.take_one(&record, attempts.entry(partition).or_default()).await {
+            match self.process_one(&record, attempts.entry(partition).or_default()).await {
                 Ok(()) => drop(attempts.remove(&partition)),
-                Err(Setback::Moved(to)) => {
-                    self.start_over(std::slice::from_ref(&record), &to);
+                Err(CommitError::OffsetsMoved(to)) => {
+                    self.seek_to_committed(std::slice::from_ref(&record), &to);
                     moved.insert(partition);
                     attempts.remove(&partition);
                 }
-                Err(Setback::Failed(failure)) => {
+                Err(CommitError::Postgres(failure)) => {
                     tracing::warn!(
                         processor = %I::PROCESSOR, %partition, offset = record.offset, error = chain(&failure),
-                        "record was not taken in, will be tried again"
+                        "record failed, will be retried"
                     );
                     failed.insert(partition);
                     left.push(record);
@@ -74,24 +74,24 @@ impl<I: Intake> Station<I> {
         left
     }
 
-    async fn take_one(&self, record: &Record, attempts: &mut u32) -> Result<(), Setback> {
+    async fn process_one(&self, record: &Record, attempts: &mut u32) -> Result<(), CommitError> {
         let mut alone = vec![record.clone()];
-        self.hold_back(&mut alone);
+        self.skip_below_committed(&mut alone);
         if alone.is_empty() {
             return Ok(());
         }
         let failure = match self.commit(&alone).await {
             Ok(()) => {
-                self.taken();
+                self.processed();
                 return Ok(());
             }
-            Err(Setback::Failed(failure)) => failure,
+            Err(CommitError::Postgres(failure)) => failure,
             Err(moved) => return Err(moved),
         };
         if failure.blames_the_data() {
-            tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is parked: postgres refuses it");
+            tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is dead-lettered: postgres refuses it");
             let cause = Cause { class: "refused_by_database".into(), detail: chain(&failure), attempts: 1 };
-            self.commit_parked(record, cause).await?;
+            self.commit_dead_letter(record, cause).await?;
             return Ok(());
         }
         if failure.may_blame_a_record() {
@@ -104,23 +104,23 @@ impl<I: Intake> Station<I> {
     }
 
     /// Makes a dead letter of a record that keeps failing.
-    async fn give_up(&self, record: &Record, failure: Failure, attempts: u32) -> Result<(), Setback> {
+    async fn give_up(&self, record: &Record, failure: Failure, attempts: u32) -> Result<(), CommitError> {
         let (partition, offset, error) = (record.at(), record.offset, chain(&failure));
-        if self.given_up_in_a_row.load(Ordering::Relaxed) >= IN_A_ROW {
+        if self.dead_lettered_in_a_row.load(Ordering::Relaxed) >= IN_A_ROW {
             tracing::error!(
                 processor = %I::PROCESSOR, %partition, offset, error,
-                "record keeps failing and is not parked: no other was taken in since the last {IN_A_ROW}"
+                "record keeps failing and is not dead-lettered: no other record succeeded since the last {IN_A_ROW}"
             );
             return Err(failure.into());
         }
         let attempts_made = i32::try_from(attempts).unwrap_or(i32::MAX);
         let cause = Cause { class: "keeps_failing".into(), detail: error.clone(), attempts: attempts_made };
-        self.commit_parked(record, cause).await?;
-        self.given_up_in_a_row.fetch_add(1, Ordering::Relaxed);
-        counter!(metric::INTAKE_GIVEN_UP, "processor" => I::PROCESSOR.as_str()).increment(1);
+        self.commit_dead_letter(record, cause).await?;
+        self.dead_lettered_in_a_row.fetch_add(1, Ordering::Relaxed);
+        counter!(metric::CONSUMER_GIVEN_UP, "processor" => I::PROCESSOR.as_str()).increment(1);
         tracing::error!(
             processor = %I::PROCESSOR, %partition, offset, attempts, error,
-            "record is parked: it failed alone again and again"
+            "record is dead-lettered: it failed alone {attempts} times"
         );
         Ok(())
     }
@@ -128,26 +128,26 @@ impl<I: Intake> Station<I> {
 
 #[cfg(test)]
 mod tests {
-    use crate::intake::Ordering;
-    use crate::intake::tests::{counts, elsewhere, marked, offsets, on, replayed, station, tokens, usage};
+    use crate::consumer::Ordering;
+    use crate::consumer::tests::{consumer, counts, elsewhere, marked, offsets, on, replayed, tokens, usage};
     use crate::tests::database::in_a_database;
 
     #[tokio::test]
-    async fn an_event_that_postgres_refuses_is_parked_and_takes_no_other_down() {
+    async fn an_event_that_postgres_refuses_is_dead_lettered_and_takes_no_other_down() {
         in_a_database(async |database| {
-            let station = station(database);
-            station.bring_in(vec![usage(10, 1), tokens(11, 2, "poison"), usage(12, 3)]).await;
-            assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
+            let consumer = consumer(database);
+            consumer.process_batch(vec![usage(10, 1), tokens(11, 2, "poison"), usage(12, 3)]).await;
+            assert_eq!(marked(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(counts(database).await, ["1 | 3 | 3 | 3 | 0 | 0"]);
             assert_eq!(offsets(database).await, ["3 | 10 | 13"]);
-            let shelf =
+            let dead_letters =
                 database.rows("select event_id, cause, encode(payload, 'escape') like '%poison%' from dead_letters");
-            assert_eq!(shelf.await, ["00000000-0000-0000-0000-000000000002 | refused_by_database | t"]);
+            assert_eq!(dead_letters.await, ["00000000-0000-0000-0000-000000000002 | refused_by_database | t"]);
 
-            // Refused once more when it comes back, it goes back on the shelf; a mere repeat of it changes nothing.
-            station.bring_in(vec![replayed(tokens(13, 2, "poison")), tokens(14, 2, "poison")]).await;
+            // Refused once more when it comes back, it becomes a dead letter again; a mere repeat of it changes nothing.
+            consumer.process_batch(vec![replayed(tokens(13, 2, "poison")), tokens(14, 2, "poison")]).await;
             assert_eq!(counts(database).await, ["1 | 3 | 5 | 3 | 1 | 1"]);
-            assert_eq!(marked(database).await, ["10 | done", "11 | parked", "12 | done"]);
+            assert_eq!(marked(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(database.rows("select attempts from dead_letters").await, ["2"]);
             database.conserves().await;
         })
@@ -157,15 +157,15 @@ mod tests {
     #[tokio::test]
     async fn once_a_record_is_given_up_so_is_the_rest_of_its_partition() {
         in_a_database(async |database| {
-            let station = station(database);
+            let consumer = consumer(database);
             let batch = vec![usage(10, 1), tokens(11, 2, "absent"), usage(12, 3), elsewhere(7, 4)];
             let leave = async {
-                while station.intake.failed.load(Ordering::Relaxed) < 6 {
+                while consumer.handler.failed.load(Ordering::Relaxed) < 6 {
                     tokio::task::yield_now().await;
                 }
-                station.reader.seek(on(3), 11);
+                consumer.reader.seek(on(3), 11);
             };
-            tokio::join!(station.isolate(batch), leave);
+            tokio::join!(consumer.isolate(batch), leave);
             assert_eq!(
                 offsets(database).await,
                 ["3 | 10 | 11", "4 | 7 | 8"],
@@ -180,10 +180,10 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_keeps_failing_alone_becomes_a_dead_letter_and_takes_no_other_down() {
         in_a_database(async |database| {
-            let station = station(database);
-            station.bring_in(vec![usage(10, 1), tokens(11, 2, "raises"), usage(12, 3), elsewhere(7, 4)]).await;
-            assert_eq!(station.intake.failed.load(Ordering::Relaxed), 4, "once with the others, three times alone");
-            assert_eq!(marked(database).await, ["7 | done", "10 | done", "11 | parked", "12 | done"]);
+            let consumer = consumer(database);
+            consumer.process_batch(vec![usage(10, 1), tokens(11, 2, "raises"), usage(12, 3), elsewhere(7, 4)]).await;
+            assert_eq!(consumer.handler.failed.load(Ordering::Relaxed), 4, "once with the others, three times alone");
+            assert_eq!(marked(database).await, ["7 | done", "10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(offsets(database).await, ["3 | 10 | 13", "4 | 7 | 8"]);
             assert_eq!(database.rows("select cause, attempts from dead_letters").await, ["keeps_failing | 3"]);
             database.conserves().await;
@@ -194,15 +194,18 @@ mod tests {
     #[tokio::test]
     async fn when_every_record_fails_the_topic_is_not_emptied() {
         in_a_database(async |database| {
-            let mut station = station(database);
-            station.attempts = 1;
+            let mut consumer = consumer(database);
+            consumer.attempts = 1;
             let failing = |offset: i64| tokens(offset, offset as u128, "raises");
-            station.bring_in((10..22).map(failing).collect()).await;
+            consumer.process_batch((10..22).map(failing).collect()).await;
             assert_eq!(offsets(database).await, ["3 | 10 | 20"]);
-            assert!(!station.reader.still_owns(&usage(20, 20)), "the rest is to be read again, after what others hold");
-            station.bring_in(vec![elsewhere(7, 1)]).await;
-            station.reader.own(&[on(3)]);
-            station.bring_in((20..22).map(failing).collect()).await;
+            assert!(
+                !consumer.reader.still_owns(&usage(20, 20)),
+                "the rest is to be read again, after what others hold"
+            );
+            consumer.process_batch(vec![elsewhere(7, 1)]).await;
+            consumer.reader.own(&[on(3)]);
+            consumer.process_batch((20..22).map(failing).collect()).await;
             assert_eq!(
                 offsets(database).await,
                 ["3 | 10 | 22", "4 | 7 | 8"],

@@ -1,15 +1,15 @@
-//! Marks: an event is handled once, however often it comes.
+//! Outcomes: an event is handled once, however often it comes.
 
-use domain::{CompanyId, EventId, IgnoreReason, Mark, ProcessorName, Topic};
-use platform::marks::{self, Replay, Seen, Standing};
+use domain::{CompanyId, EventId, EventOutcome, IgnoreReason, ProcessorName, Topic};
+use platform::outcomes::{self, Admission, Incoming, Replay};
 use uuid::Uuid;
 
 use super::database::{Database, in_a_database};
 
 const REPLY: ProcessorName = ProcessorName::named("reply");
 
-fn seen(company: i64, event: u128, replay: Replay) -> Seen {
-    Seen {
+fn seen(company: i64, event: u128, replay: Replay) -> Incoming {
+    Incoming {
         company: CompanyId(company),
         event: EventId(Uuid::from_u128(event)),
         topic: Topic::InboundMessages,
@@ -19,31 +19,31 @@ fn seen(company: i64, event: u128, replay: Replay) -> Seen {
     }
 }
 
-fn new(event: u128) -> Seen {
+fn new(event: u128) -> Incoming {
     seen(1, event, Replay::No)
 }
 
-fn replayed(event: u128) -> Seen {
+fn replayed(event: u128) -> Incoming {
     seen(1, event, Replay::Yes)
 }
 
-async fn open(database: &Database, processor: ProcessorName, events: &[Seen]) -> Vec<Standing> {
+async fn open(database: &Database, processor: ProcessorName, events: &[Incoming]) -> Vec<Admission> {
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    let standings = marks::open(&tx, processor, events).await.unwrap();
+    let admissions = outcomes::admit(&tx, processor, events).await.unwrap();
     tx.commit().await.unwrap();
-    standings
+    admissions
 }
 
-async fn end(database: &Database, event: u128, mark: Mark) {
+async fn end(database: &Database, event: u128, outcome: EventOutcome) {
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    marks::end(&tx, REPLY, &[(CompanyId(1), EventId(Uuid::from_u128(event)), mark)]).await.unwrap();
+    outcomes::record(&tx, REPLY, &[(CompanyId(1), EventId(Uuid::from_u128(event)), outcome)]).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn states(database: &Database) -> Vec<String> {
-    let sql = "select state, reason, ended_at is not null from event_marks order by event_id";
+    let sql = "select state, reason, ended_at is not null from event_outcomes order by event_id";
     database.rows(sql).await
 }
 
@@ -51,8 +51,8 @@ async fn states(database: &Database) -> Vec<String> {
 async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
     in_a_database(async |database| {
         let batch = [new(1), new(2), new(1)];
-        assert_eq!(open(database, REPLY, &batch).await, [Standing::Fresh, Standing::Fresh, Standing::Duplicate]);
-        assert_eq!(open(database, REPLY, &batch).await, [Standing::Duplicate; 3]);
+        assert_eq!(open(database, REPLY, &batch).await, [Admission::New, Admission::New, Admission::Duplicate]);
+        assert_eq!(open(database, REPLY, &batch).await, [Admission::Duplicate; 3]);
         assert_eq!(states(database).await, ["in_flight | - | f", "in_flight | - | f"]);
     })
     .await;
@@ -61,30 +61,30 @@ async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
 #[tokio::test]
 async fn what_one_processor_or_company_has_seen_is_new_to_another() {
     in_a_database(async |database| {
-        assert_eq!(open(database, REPLY, &[new(1)]).await, [Standing::Fresh]);
-        assert_eq!(open(database, ProcessorName::named("delivery"), &[new(1)]).await, [Standing::Fresh]);
-        assert_eq!(open(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Standing::Fresh]);
+        assert_eq!(open(database, REPLY, &[new(1)]).await, [Admission::New]);
+        assert_eq!(open(database, ProcessorName::named("delivery"), &[new(1)]).await, [Admission::New]);
+        assert_eq!(open(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Admission::New]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_replay_reopens_what_is_parked_and_nothing_else() {
+async fn a_replay_reopens_what_is_dead_lettered_and_nothing_else() {
     in_a_database(async |database| {
         open(database, REPLY, &[new(1), new(2), new(3), new(4)]).await;
-        end(database, 1, Mark::Parked).await;
-        end(database, 2, Mark::Done).await;
-        end(database, 3, Mark::Ignored(IgnoreReason::Group)).await;
-        assert_eq!(open(database, REPLY, &[new(1)]).await, [Standing::Duplicate], "a producer's repeat is no replay");
+        end(database, 1, EventOutcome::DeadLettered).await;
+        end(database, 2, EventOutcome::Done).await;
+        end(database, 3, EventOutcome::Ignored(IgnoreReason::Group)).await;
+        assert_eq!(open(database, REPLY, &[new(1)]).await, [Admission::Duplicate], "a producer's repeat is no replay");
 
         let replays = [replayed(1), replayed(2), replayed(3), replayed(4), replayed(1), replayed(5)];
         let expected = [
-            Standing::Reopened,
-            Standing::Duplicate,
-            Standing::Duplicate,
-            Standing::Duplicate,
-            Standing::Duplicate,
-            Standing::Fresh,
+            Admission::Replayed,
+            Admission::Duplicate,
+            Admission::Duplicate,
+            Admission::Duplicate,
+            Admission::Duplicate,
+            Admission::New,
         ];
         assert_eq!(open(database, REPLY, &replays).await, expected);
         let in_flight = "in_flight | - | f";
@@ -97,10 +97,10 @@ async fn a_replay_reopens_what_is_parked_and_nothing_else() {
 async fn an_event_has_one_end() {
     in_a_database(async |database| {
         open(database, REPLY, &[new(1)]).await;
-        end(database, 1, Mark::InFlight).await;
+        end(database, 1, EventOutcome::InFlight).await;
         assert_eq!(states(database).await, ["in_flight | - | f"]);
-        end(database, 1, Mark::Ignored(IgnoreReason::Stub)).await;
-        end(database, 1, Mark::Done).await;
+        end(database, 1, EventOutcome::Ignored(IgnoreReason::Stub)).await;
+        end(database, 1, EventOutcome::Done).await;
         assert_eq!(states(database).await, ["ignored | stub | t"]);
     })
     .await;
@@ -114,7 +114,7 @@ async fn of_two_batches_at_once_one_gets_the_event() {
             let (one, two) = tokio::join!(open(database, REPLY, &batch), open(database, REPLY, &batch));
             let mut both = [one[0], two[0]];
             both.sort_by_key(|it| *it as usize);
-            assert_eq!(both, [Standing::Fresh, Standing::Duplicate]);
+            assert_eq!(both, [Admission::New, Admission::Duplicate]);
         }
     })
     .await;

@@ -1,11 +1,11 @@
--- An alert done was delivered, one given up is parked.
-select 'an alert done was delivered, one given up is parked' as law,
-  format('company %s event %s: mark %s, outcomes %s', d.company_id, d.event_id, m.state, d.outcomes) as detail
+-- An alert done was delivered, one given up is a dead letter.
+select 'an alert done was delivered, one given up is a dead letter' as law,
+  format('company %s event %s: state %s, outcomes %s', d.company_id, d.event_id, m.state, d.outcomes) as detail
 from (
   select company_id, event_id, string_agg(coalesce(outcome, 'none'), ' ' order by endpoint) as outcomes,
     case
       when not bool_and(state = 'ended') then 'in_flight'
-      when bool_or(outcome = 'failed_permanent') then 'parked'
+      when bool_or(outcome = 'failed_permanent') then 'dead_lettered'
       when bool_or(outcome = 'delivered') then 'done'
       else 'ignored'
     end as due_state
@@ -13,7 +13,7 @@ from (
   group by company_id, event_id
 ) d
 full join (
-  select company_id, event_id, state from secretaria.event_marks where processor = 'alerts'
+  select company_id, event_id, state from secretaria.event_outcomes where processor = 'alerts'
 ) m using (company_id, event_id)
 where case
     when d.event_id is null then m.state = 'done'

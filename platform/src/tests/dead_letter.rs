@@ -1,8 +1,8 @@
-//! Parking: bytes and headers survive the shelf, and a record carries its history back.
+//! Parking: bytes and headers survive the dead_letters, and a record carries its history back.
 
 use domain::{CompanyId, EventId, ProcessorName, Topic, header};
+use platform::dead_letter::{self, Cause, FailedEvent, headers_as_json, headers_from_json, subject_of, with_history};
 use platform::kafka::Record;
-use platform::park::{self, Cause, Parcel, headers_as_json, headers_from_json, subject_of, with_history};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ fn headers() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
 
 proptest! {
     #[test]
-    fn headers_come_off_the_shelf_as_they_went_on_it(headers in headers()) {
+    fn headers_of_dead_letters_are_kept_as_they_were(headers in headers()) {
         // Through text, as a column holds them.
         let stored = headers_as_json(&headers).to_string();
         prop_assert_eq!(headers_from_json(&serde_json::from_str(&stored).unwrap()), headers);
@@ -76,11 +76,11 @@ fn record() -> Record {
 
 async fn park(database: &Database, record: &Record, class: &'static str, attempts: i32) {
     let event = EventId(Uuid::from_u128(1));
-    let parcel = Parcel { company: CompanyId(1), event, topic: Topic::InboundMessages, record };
+    let failed = FailedEvent { company: CompanyId(1), event, topic: Topic::InboundMessages, record };
     let cause = Cause { class: class.into(), detail: "why it was".to_owned(), attempts };
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    park::park(&tx, ProcessorName::named("reply"), &parcel, &cause).await.unwrap();
+    dead_letter::add(&tx, ProcessorName::named("reply"), &failed, &cause).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -88,12 +88,12 @@ async fn park(database: &Database, record: &Record, class: &'static str, attempt
 async fn a_parked_record_keeps_its_bytes_and_is_announced_with_its_history() {
     in_a_database(async |database| {
         park(database, &record(), "undecodable", 1).await;
-        let shelf = "select cause, detail, attempts, topic, partition, record_offset, convert_from(key, 'utf8'),
+        let dead_letters = "select cause, detail, attempts, topic, partition, record_offset, convert_from(key, 'utf8'),
                        encode(payload, 'hex'), state
                      from dead_letters";
         assert_eq!(
-            database.rows(shelf).await,
-            ["undecodable | why it was | 1 | inbound.messages | 3 | 7 | 1/551199990001 | 006e6f74206a736f6eff | parked"]
+            database.rows(dead_letters).await,
+            ["undecodable | why it was | 1 | inbound.messages | 3 | 7 | 1/551199990001 | 006e6f74206a736f6eff | waiting"]
         );
         let placed = database.rows("select placed_by, spread from outbox").await;
         assert_eq!(placed, ["551199990001 | 2"]);
@@ -109,13 +109,13 @@ async fn a_parked_record_keeps_its_bytes_and_is_announced_with_its_history() {
 }
 
 #[tokio::test]
-async fn what_fails_again_after_a_replay_is_back_on_the_shelf_with_all_its_attempts() {
+async fn what_fails_again_after_a_replay_is_dead_lettered_again_with_all_its_attempts() {
     in_a_database(async |database| {
         park(database, &record(), "timeout", 6).await;
         database.run("update dead_letters set state = 'replayed', settled_at = now(), settled_by = 'ana'").await;
         park(database, &record(), "forbidden", 1).await;
-        let shelf = "select state, cause, attempts, settled_at, settled_by from dead_letters";
-        assert_eq!(database.rows(shelf).await, ["parked | forbidden | 7 | - | -"]);
+        let dead_letters = "select state, cause, attempts, settled_at, settled_by from dead_letters";
+        assert_eq!(database.rows(dead_letters).await, ["waiting | forbidden | 7 | - | -"]);
         assert_eq!(database.waiting(Topic::DeadLetters).await.len(), 2);
     })
     .await;

@@ -1,8 +1,8 @@
 //! The shelf's claims: what is seen on it, what a replay puts back, and that a letter is settled once.
 
 use domain::header;
+use platform::dead_letter::{Cause, FailedEvent};
 use platform::kafka::Record;
-use platform::park::{Cause, Parcel};
 use uuid::Uuid;
 
 use super::*;
@@ -39,22 +39,22 @@ fn record(event: u128) -> Record {
 async fn park(room: &Room<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {
     let record = record(event);
     let topic = if processor == REPLY { Topic::InboundMessages } else { Topic::OutboundMessages };
-    let parcel = Parcel { company: CompanyId(company), event: id(event), topic, record: &record };
+    let failed = FailedEvent { company: CompanyId(company), event: id(event), topic, record: &record };
     let cause = Cause { class: class.into(), detail: "why".into(), attempts: 6 };
     let mut client = room.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    park::park(&tx, processor, &parcel, &cause).await.unwrap();
+    dead_letter::add(&tx, processor, &failed, &cause).await.unwrap();
     tx.commit().await.unwrap();
     room.publish(Topic::DeadLetters).await;
 }
 
-/// Four letters, each parked a day after the one before; the last one today.
+/// Four dead letters, each added a day after the one before; the last one today.
 async fn four(room: &Room<'_>) {
     park(room, 0, REPLY, 1, "undecodable").await;
     park(room, 1, REPLY, 2, "refused_by_database").await;
     park(room, 1, DELIVERY, 3, "busy").await;
     park(room, 2, DELIVERY, 4, "busy").await;
-    room.run("update dead_letters set parked_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
+    room.run("update dead_letters set dead_lettered_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
 }
 
 async fn listed(room: &Room<'_>, filter: Filter) -> Vec<u128> {
@@ -120,8 +120,8 @@ async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
         assert_eq!(back.header_text(header::ATTEMPT), Some("6"));
         assert_eq!(back.headers.iter().filter(|(name, _)| name == header::ATTEMPT).count(), 1);
 
-        let parked = "parked | - | f";
-        assert_eq!(states(room).await, [parked, "replayed | ana | t", parked, parked]);
+        let waiting = "waiting | - | f";
+        assert_eq!(states(room).await, [waiting, "replayed | ana | t", waiting, waiting]);
         assert_eq!(replay(room.db(), &one, "ana", Run::Real).await.unwrap().len(), 0, "it is settled");
     })
     .await;
@@ -151,8 +151,8 @@ async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() 
         let busy = Filter { cause: Some("busy".into()), ..all() };
         assert_eq!(drop(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 2);
         assert_eq!(room.rows("select * from outbox").await, [""; 0]);
-        let (parked, dropped) = ("parked | - | f", "dropped | ana | t");
-        assert_eq!(states(room).await, [parked, parked, dropped, dropped]);
+        let (waiting, dropped) = ("waiting | - | f", "dropped | ana | t");
+        assert_eq!(states(room).await, [waiting, waiting, dropped, dropped]);
         assert_eq!(listed(room, all()).await, [1, 2]);
         assert_eq!(replay(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 0);
     })

@@ -1,6 +1,6 @@
-//! `secretaria parked` — the dead-letter shelf.
+//! `secretaria dead-letters` — events that could not be handled: look, replay, drop.
 
-use ::processors::parked::{self, Letter, Run};
+use ::processors::dead_letters::{self, DeadLetter, Run};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
 use domain::{CompanyId, EventId};
@@ -10,16 +10,16 @@ use platform::postgres::Db;
 use super::{company_named, operator, say};
 use crate::Settings;
 
-/// The subcommands of `parked`.
+/// The subcommands of `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One line per parked event, oldest first.
+    /// One line per dead letter, oldest first.
     List(Filter),
     /// Whole events: cause, headers and bytes as they were.
     Show(Filter),
     /// Put events back on the topics they came from; each keeps its id.
     Replay(Change),
-    /// Take events off the shelf for good; the marks go on saying parked.
+    /// Give dead letters up for good; their events stay counted as dead-lettered.
     Drop(Change),
 }
 
@@ -38,7 +38,7 @@ pub struct Filter {
     /// One event, by its id.
     #[arg(long)]
     event: Option<uuid::Uuid>,
-    /// Parked at or after this instant, such as 2026-11-21T06:00:00Z.
+    /// DeadLettered at or after this instant, such as 2026-11-21T06:00:00Z.
     #[arg(long)]
     since: Option<Timestamp>,
     /// At most so many.
@@ -62,32 +62,32 @@ pub struct Change {
 /// If Postgres is away or a filter names something unknown; then nothing is changed.
 pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     let operator = operator(settings).await?;
-    let db = Db::new(&settings.postgres.service_url, &settings.postgres, "parked")?;
+    let db = Db::new(&settings.postgres.service_url, &settings.postgres, "dead letters")?;
     match command {
         Command::List(filter) => {
-            let letters = parked::list(&db, &read(&operator, &filter).await?).await?;
+            let letters = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
             for letter in &letters {
                 say(line(letter))?;
             }
-            say(format_args!("{} parked", letters.len()))?;
+            say(format_args!("{} dead letters", letters.len()))?;
         }
         Command::Show(filter) => {
-            let letters = parked::list(&db, &read(&operator, &filter).await?).await?;
+            let letters = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
             for letter in &letters {
                 show(letter)?;
             }
             if letters.is_empty() {
-                say("0 parked")?;
+                say("0 dead letters")?;
             }
         }
         Command::Replay(change) => {
             let filter = read(&operator, &change.filter).await?;
-            let letters = parked::replay(&db, &filter, "secretaria parked replay", meant(&change)).await?;
+            let letters = dead_letters::replay(&db, &filter, "secretaria dead-letters replay", meant(&change)).await?;
             report(&letters, &change, "replayed")?;
         }
         Command::Drop(change) => {
             let filter = read(&operator, &change.filter).await?;
-            let letters = parked::drop(&db, &filter, "secretaria parked drop", meant(&change)).await?;
+            let letters = dead_letters::drop(&db, &filter, "secretaria dead-letters drop", meant(&change)).await?;
             report(&letters, &change, "dropped")?;
         }
     }
@@ -98,7 +98,7 @@ fn meant(change: &Change) -> Run {
     if change.dry_run { Run::Dry } else { Run::Real }
 }
 
-async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> {
+async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<dead_letters::Filter> {
     let company = match filter.company.as_deref() {
         None => None,
         Some("0") => Some(CompanyId::NOBODY),
@@ -111,7 +111,7 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> 
             Some(named(name).with_context(|| format!("no processor `{name}`: reply, delivery, metering, alerts"))?)
         }
     };
-    Ok(parked::Filter {
+    Ok(dead_letters::Filter {
         company,
         processor,
         cause: filter.cause.clone(),
@@ -121,17 +121,18 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<parked::Filter> 
     })
 }
 
-fn line(letter: &Letter) -> String {
-    let Letter { company, processor, event, cause, detail, attempts, parked_at, .. } = letter;
+fn line(letter: &DeadLetter) -> String {
+    let DeadLetter { company, processor, event, cause, detail, attempts, dead_lettered_at, .. } = letter;
     let attempts = if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     // A detail may end with the cause, or be nothing else.
     let detail = detail.strip_suffix(&format!("({cause})")).unwrap_or(detail);
     let detail = if detail == cause { "" } else { detail };
-    let line = format!("{parked_at:.0}  company {company}  {processor}  {event}  {cause}  after {attempts}  {detail}");
+    let line =
+        format!("{dead_lettered_at:.0}  company {company}  {processor}  {event}  {cause}  after {attempts}  {detail}");
     line.trim_end().to_owned()
 }
 
-fn show(letter: &Letter) -> std::io::Result<()> {
+fn show(letter: &DeadLetter) -> std::io::Result<()> {
     say(line(letter))?;
     say(format_args!("  lay at   {}/{}/{}", letter.topic, letter.partition, letter.offset))?;
     say(format_args!("  key      {}", String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default())))?;
@@ -141,7 +142,7 @@ fn show(letter: &Letter) -> std::io::Result<()> {
     say(format_args!("  payload  {}\n", String::from_utf8_lossy(letter.payload.as_deref().unwrap_or_default())))
 }
 
-fn report(letters: &[Letter], change: &Change, done: &str) -> std::io::Result<()> {
+fn report(letters: &[DeadLetter], change: &Change, done: &str) -> std::io::Result<()> {
     for letter in letters {
         say(line(letter))?;
     }

@@ -1,9 +1,9 @@
-//! parked — the dead-letter shelf: look, replay, drop.
+//! dead letters — events that could not be handled: look, replay, drop.
 //!
-//! reads    table `dead_letters` (rows are added by whoever parks)
+//! reads    table `dead_letters` (`platform::dead_letter` adds the rows)
 //! writes   the origin's topic, through the outbox, with the original bytes and the event's own id
 //! owns     the settling of `dead_letters`
-//! repeats  safe: a row is settled once; a replayed event is taken in again only while its mark says parked
+//! repeats  safe: a row is settled once; a replayed event is handled again only while its outcome is `dead_lettered`
 
 mod store;
 #[cfg(test)]
@@ -11,24 +11,20 @@ mod tests;
 
 use domain::{CompanyId, EventId, ProcessorName, Topic, header};
 use jiff::Timestamp;
+use platform::dead_letter;
 use platform::outbox::{self, Entry};
-use platform::park;
 use platform::postgres::{Db, Failure};
 
-pub use store::Letter;
+pub use store::DeadLetter;
 
-/// Which letters.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Of one company; [`CompanyId::NOBODY`] for records that named none.
     pub company: Option<CompanyId>,
-    /// Of one processor.
     pub processor: Option<ProcessorName>,
-    /// With this cause.
     pub cause: Option<String>,
-    /// One event.
     pub event: Option<EventId>,
-    /// Parked at or after.
+    /// DeadLettered at or after.
     pub since: Option<Timestamp>,
     /// At most so many, oldest first.
     pub limit: u32,
@@ -37,17 +33,15 @@ pub struct Filter {
 /// Whether letters are settled or only looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
-    /// Nothing is changed.
     Dry,
-    /// They are settled.
     Real,
 }
 
-/// What waits on the shelf.
+/// What waits on the dead_letters.
 ///
 /// # Errors
 /// If Postgres is away.
-pub async fn list(db: &Db, filter: &Filter) -> Result<Vec<Letter>, Failure> {
+pub async fn list(db: &Db, filter: &Filter) -> Result<Vec<DeadLetter>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     Ok(store::waiting(&tx, filter).await?)
@@ -57,7 +51,7 @@ pub async fn list(db: &Db, filter: &Filter) -> Result<Vec<Letter>, Failure> {
 ///
 /// # Errors
 /// If Postgres is away; then none is.
-pub async fn replay(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<Letter>, Failure> {
+pub async fn replay(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<DeadLetter>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let letters = store::waiting(&tx, filter).await?;
@@ -70,11 +64,11 @@ pub async fn replay(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<
     Ok(letters)
 }
 
-/// Takes letters off the shelf for good; their marks go on saying parked. Returns which.
+/// Gives dead letters up for good; their events stay counted as dead-lettered. Returns which.
 ///
 /// # Errors
 /// If Postgres is away; then none is.
-pub async fn drop(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<Letter>, Failure> {
+pub async fn drop(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<DeadLetter>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
     let letters = store::waiting(&tx, filter).await?;
@@ -86,11 +80,11 @@ pub async fn drop(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<Le
 }
 
 /// The record as it lay there, and headers that say it is not there for the first time.
-fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
+fn back_on_its_topic(letter: &DeadLetter) -> Option<Entry> {
     let topic = Topic::named(&letter.topic)?;
     let origin = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
     let key = letter.key.clone().unwrap_or_default();
-    let mut headers = park::with_history(&letter.headers, &letter.cause, &origin, letter.attempts);
+    let mut headers = dead_letter::with_history(&letter.headers, &letter.cause, &origin, letter.attempts);
     if !headers.iter().any(|(name, _)| name == header::EVENT_ID) {
         // It was named after where it lay; elsewhere it must keep that name.
         headers.push((header::EVENT_ID.to_owned(), letter.event.to_string().into_bytes()));
@@ -98,7 +92,7 @@ fn back_on_its_topic(letter: &Letter) -> Option<Entry> {
     Some(Entry {
         company: letter.company,
         topic,
-        subject: park::subject_of(&key),
+        subject: dead_letter::subject_of(&key),
         key,
         spread: letter.spread,
         event: letter.event,

@@ -1,4 +1,4 @@
-//! The intake: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there
+//! The consumer: sorting records is pure; committing them is shown in a Postgres, with a broker that is never there
 //! except where two members meet.
 
 use domain::{CompanyId, EventId, Fact, SCHEMA, UsageEvent, header};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::kafka::{self, Config, Outgoing, Producer};
-use crate::marks::Replay;
+use crate::outcomes::Replay;
 use crate::task;
 use crate::tests::broker;
 use crate::tests::database::{Database, in_a_database};
@@ -58,40 +58,40 @@ pub(super) fn replayed(mut record: Record) -> Record {
     record
 }
 
-/// What sorting makes of one record: company, event, and the cause if it is unfit.
-fn sorted(record: &Record) -> (CompanyId, EventId, Option<String>) {
-    let sorted = sort::sort::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage]).remove(0);
-    let seen = sorted.seen();
-    let cause = match sorted {
-        Sorted::Fit { .. } => None,
-        Sorted::Unfit(unfit) => Some(format!("{}: {}", unfit.cause.class, unfit.cause.detail)),
+/// What sorting makes of one record: company, event, and the cause if it is invalid.
+fn decoded(record: &Record) -> (CompanyId, EventId, Option<String>) {
+    let decoded = decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage]).remove(0);
+    let seen = decoded.seen();
+    let cause = match decoded {
+        Decoded::Valid { .. } => None,
+        Decoded::Invalid(invalid) => Some(format!("{}: {}", invalid.cause.class, invalid.cause.detail)),
     };
     (seen.company, seen.event, cause)
 }
 
 #[test]
 fn a_record_of_ours_is_an_event() {
-    assert_eq!(sorted(&usage(7, 5)), (CompanyId(1), EventId(Uuid::from_u128(5)), None));
+    assert_eq!(decoded(&usage(7, 5)), (CompanyId(1), EventId(Uuid::from_u128(5)), None));
 }
 
 #[test]
 fn garbage_without_headers_is_nobodys_and_named_after_where_it_lay() {
     let poison = |offset| Record::kept(TOPIC, 3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
-    let (company, event, cause) = sorted(&poison(7));
+    let (company, event, cause) = decoded(&poison(7));
     assert_eq!((company, event), (CompanyId::NOBODY, EventId::of_position("usage.events", 3, 7)));
     let cause = cause.unwrap();
     assert_eq!(cause, "undecodable: record does not decode: line 1 column 15");
-    assert_ne!(sorted(&poison(8)).1, event);
+    assert_ne!(decoded(&poison(8)).1, event);
 }
 
 #[test]
 fn headers_say_whose_an_unreadable_record_is() {
-    let (company, event, cause) = sorted(&record(7, 5, ""));
+    let (company, event, cause) = decoded(&record(7, 5, ""));
     assert_eq!((company, event), (CompanyId(1), EventId(Uuid::from_u128(5))));
     assert_eq!(cause.as_deref(), Some("empty: record has no payload"));
     let mut tombstone = record(7, 5, "");
     tombstone.payload = None;
-    assert_eq!(sorted(&tombstone), (company, event, cause));
+    assert_eq!(decoded(&tombstone), (company, event, cause));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn headers_that_make_no_sense_are_not_believed() {
         let mut record = record(7, 5, "");
         record.headers =
             vec![(header::COMPANY.to_owned(), company.into()), (header::EVENT_ID.to_owned(), event.into())];
-        let (company, event, _) = sorted(&record);
+        let (company, event, _) = decoded(&record);
         (company, event)
     };
     let position = EventId::of_position("usage.events", 3, 7);
@@ -112,7 +112,7 @@ fn headers_that_make_no_sense_are_not_believed() {
 
 #[test]
 fn a_schema_of_the_future_and_a_kind_of_another_topic_say_so() {
-    let cause = |schema, kind| sorted(&record(7, 5, &envelope(5, schema, kind, "m"))).2.unwrap();
+    let cause = |schema, kind| decoded(&record(7, 5, &envelope(5, schema, kind, "m"))).2.unwrap();
     assert_eq!(cause(9, "usage"), "unknown_schema: unknown schema 9, this build reads 1");
     assert_eq!(cause(1, "inbound_message"), "wrong_kind: kind inbound_message where usage belongs");
 }
@@ -122,18 +122,18 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
     let mut odd = record(7, 5, "garbage");
     odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
     let batch = [usage(6, 4), odd, usage(8, 6)];
-    let sorted = sort::sort::<UsageEvent>(&batch, &[Kind::Usage]);
-    let offsets = sorted.iter().map(|it| it.seen().offset);
+    let decoded = decode::decode::<UsageEvent>(&batch, &[Kind::Usage]);
+    let offsets = decoded.iter().map(|it| it.seen().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), [6, 7, 8]);
-    let Sorted::Unfit(unfit) = &sorted[1] else { panic!("garbage is unfit") };
-    assert_eq!(unfit.record.headers, batch[1].headers);
-    assert_eq!(unfit.record.payload.as_deref(), Some(b"garbage".as_slice()));
-    assert_eq!(unfit.cause.attempts, 1);
+    let Decoded::Invalid(invalid) = &decoded[1] else { panic!("garbage is invalid") };
+    assert_eq!(invalid.record.headers, batch[1].headers);
+    assert_eq!(invalid.record.payload.as_deref(), Some(b"garbage".as_slice()));
+    assert_eq!(invalid.cause.attempts, 1);
 }
 
 #[test]
 fn only_a_record_that_says_so_is_a_replay() {
-    let replay = |record: &Record| sort::sort::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].seen();
+    let replay = |record: &Record| decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].seen();
     assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
     assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
     assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
@@ -147,14 +147,14 @@ pub(super) struct Till {
     pub(super) failed: AtomicU32,
 }
 
-impl Intake for Till {
+impl Handler for Till {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = ProcessorName::named("metering");
     const TOPICS: &'static [Topic] = &[TOPIC];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn take(&self, tx: &Transaction<'_>, fresh: &[Fresh<'_, UsageEvent>]) -> Result<Taken, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, UsageEvent>]) -> Result<Handled, Failure> {
         for it in fresh {
             let Fact::ModelTokens { model, .. } = &it.envelope.payload.fact else { panic!("tokens only") };
             let refused: Result<_, Error> = tx.execute("select 1 / ($1::text <> 'poison')::int", &[model]).await;
@@ -167,12 +167,12 @@ impl Intake for Till {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tx.execute(failing, &[]).await?;
         }
-        Ok(vec![Mark::Done; fresh.len()].into())
+        Ok(vec![EventOutcome::Done; fresh.len()].into())
     }
 }
 
-/// An intake that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
-pub(super) fn station(database: &Database) -> Station<Till> {
+/// A consumer that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
+pub(super) fn consumer(database: &Database) -> Consumer<Till> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(Till::PROCESSOR, "test"),
@@ -184,10 +184,10 @@ pub(super) fn station(database: &Database) -> Station<Till> {
     reader.own(&[on(3), on(4)]);
     let (db, positions) = (database.service.clone(), Positions::default());
     let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
-    let given_up_in_a_row = AtomicU32::new(0);
-    let intake = Till::default();
-    Station {
-        intake,
+    let dead_lettered_in_a_row = AtomicU32::new(0);
+    let handler = Till::default();
+    Consumer {
+        handler,
         db,
         wake: Wake::default(),
         reader,
@@ -195,19 +195,19 @@ pub(super) fn station(database: &Database) -> Station<Till> {
         stopped,
         gaps,
         attempts: 3,
-        given_up_in_a_row,
+        dead_lettered_in_a_row,
         stop,
     }
 }
 
 pub(super) async fn counts(database: &Database) -> Vec<String> {
-    let sql = "select company_id, partition, records, fresh, duplicates, reopened
-               from intake_counts order by company_id, partition";
+    let sql = "select company_id, partition, records, admitted, duplicates, replayed
+               from consumer_counts order by company_id, partition";
     database.rows(sql).await
 }
 
 pub(super) async fn marked(database: &Database) -> Vec<String> {
-    database.rows("select record_offset, state from event_marks order by record_offset").await
+    database.rows("select record_offset, state from event_outcomes order by record_offset").await
 }
 
 pub(super) async fn offsets(database: &Database) -> Vec<String> {
@@ -217,15 +217,15 @@ pub(super) async fn offsets(database: &Database) -> Vec<String> {
 #[tokio::test]
 async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
     in_a_database(async |database| {
-        let station = station(database);
+        let consumer = consumer(database);
         let nobodys = Record::kept(TOPIC, 4, 100, None, Some(b"poison".to_vec()), Vec::new());
         let batch = vec![usage(10, 1), usage(11, 1), record(12, 2, "garbage"), usage(13, 3), nobodys];
-        station.bring_in(batch).await;
+        consumer.process_batch(batch).await;
         assert_eq!(counts(database).await, ["0 | 4 | 1 | 1 | 0 | 0", "1 | 3 | 4 | 3 | 1 | 0"]);
-        assert_eq!(marked(database).await, ["10 | done", "12 | parked", "13 | done", "100 | parked"]);
+        assert_eq!(marked(database).await, ["10 | done", "12 | dead_lettered", "13 | done", "100 | dead_lettered"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 14", "4 | 100 | 101"]);
-        let shelf = database.rows("select company_id, cause, record_offset from dead_letters order by 1").await;
-        assert_eq!(shelf, ["0 | undecodable | 100", "1 | undecodable | 12"]);
+        let dead_letters = database.rows("select company_id, cause, record_offset from dead_letters order by 1").await;
+        assert_eq!(dead_letters, ["0 | undecodable | 100", "1 | undecodable | 12"]);
         database.conserves().await;
     })
     .await;
@@ -234,11 +234,11 @@ async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
 #[tokio::test]
 async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
     in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![record(10, 1, "garbage")]).await;
-        station.bring_in(vec![usage(11, 1)]).await;
-        assert_eq!(marked(database).await, ["10 | parked"], "a repeat does not reopen it");
-        station.bring_in(vec![replayed(usage(12, 1)), replayed(usage(13, 1))]).await;
+        let consumer = consumer(database);
+        consumer.process_batch(vec![record(10, 1, "garbage")]).await;
+        consumer.process_batch(vec![usage(11, 1)]).await;
+        assert_eq!(marked(database).await, ["10 | dead_lettered"], "a repeat does not reopen it");
+        consumer.process_batch(vec![replayed(usage(12, 1)), replayed(usage(13, 1))]).await;
         assert_eq!(marked(database).await, ["10 | done"]);
         assert_eq!(counts(database).await, ["1 | 3 | 4 | 1 | 2 | 1"]);
         database.conserves().await;
@@ -250,18 +250,18 @@ async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
 async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_again() {
     in_a_database(async |database| {
         let batch = vec![usage(10, 1), usage(11, 2)];
-        let first = station(database);
-        first.bring_in(batch.clone()).await;
-        let other = station(database);
-        other.bring_in(batch).await;
+        let first = consumer(database);
+        first.process_batch(batch.clone()).await;
+        let other = consumer(database);
+        other.process_batch(batch).await;
         assert_eq!(other.positions()[&on(3)], 12);
         other.reader.own(&[on(3)]);
-        other.bring_in(vec![usage(12, 3)]).await;
+        other.process_batch(vec![usage(12, 3)]).await;
         // Now the first one in turn has not heard of that.
-        first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
+        first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
         assert_eq!(first.positions()[&on(3)], 13);
         // What it still holds was read before it was told to read again.
-        first.bring_in(vec![usage(12, 3), usage(13, 4)]).await;
+        first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
         assert!(first.stopped.lock().unwrap().is_empty(), "repeats from an earlier stay are no new log");
         assert_eq!(counts(database).await, ["1 | 3 | 4 | 4 | 0 | 0"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 14"]);
@@ -273,11 +273,11 @@ async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_a
 #[tokio::test]
 async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
     in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![usage(10, 1), usage(11, 2)]).await;
-        station.bring_in(vec![usage(0, 3), elsewhere(7, 4)]).await;
-        station.bring_in(vec![usage(12, 5), elsewhere(8, 6)]).await;
-        assert_eq!(*station.stopped.lock().unwrap(), HashSet::from([on(3)]));
+        let consumer = consumer(database);
+        consumer.process_batch(vec![usage(10, 1), usage(11, 2)]).await;
+        consumer.process_batch(vec![usage(0, 3), elsewhere(7, 4)]).await;
+        consumer.process_batch(vec![usage(12, 5), elsewhere(8, 6)]).await;
+        assert_eq!(*consumer.stopped.lock().unwrap(), HashSet::from([on(3)]));
         assert_eq!(offsets(database).await, ["3 | 10 | 12", "4 | 7 | 9"]);
         database.conserves().await;
     })
@@ -287,12 +287,12 @@ async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
 #[tokio::test]
 async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed() {
     in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![usage(10, 1)]).await;
-        station.bring_in(vec![usage(12, 3)]).await;
+        let consumer = consumer(database);
+        consumer.process_batch(vec![usage(10, 1)]).await;
+        consumer.process_batch(vec![usage(12, 3)]).await;
         assert_eq!(offsets(database).await, ["3 | 10 | 11"], "the record between may have been lost on the way");
-        station.reader.own(&[on(3)]);
-        station.bring_in(vec![usage(12, 3)]).await;
+        consumer.reader.own(&[on(3)]);
+        consumer.process_batch(vec![usage(12, 3)]).await;
         assert_eq!(offsets(database).await, ["3 | 10 | 13"], "there is none");
         assert_eq!(marked(database).await, ["10 | done", "12 | done"]);
     })
@@ -303,8 +303,8 @@ async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed()
 async fn of_two_members_that_hold_the_same_batch_one_commits_it() {
     in_a_database(async |database| {
         let batch: Batch = (0..20).map(|it| usage(10 + it, it as u128)).collect();
-        let (one, two) = (station(database), station(database));
-        tokio::join!(one.bring_in(batch.clone()), two.bring_in(batch));
+        let (one, two) = (consumer(database), consumer(database));
+        tokio::join!(one.process_batch(batch.clone()), two.process_batch(batch));
         assert_eq!(counts(database).await, ["1 | 3 | 20 | 20 | 0 | 0"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 30"]);
         database.conserves().await;

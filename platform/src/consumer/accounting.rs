@@ -1,19 +1,19 @@
-//! What is written down of the events that were read: marks, or ranges of offsets. No other module writes `event_ranges`.
+//! What is written down of the events that were read: outcomes, or ranges of offsets. No other module writes `event_ranges`.
 
 use std::collections::BTreeMap;
 
-use domain::{CompanyId, EventId, Mark, ProcessorName};
+use domain::{CompanyId, EventId, EventOutcome, ProcessorName};
 use tokio_postgres::Error;
 
-use super::{Intake, Station, Unfit};
+use super::{Consumer, Handler, Invalid};
 use crate::kafka::{Record, TopicPartition};
-use crate::marks::{self, Standing};
+use crate::outcomes::{self, Admission};
 use crate::postgres::{self, Failure, Transaction};
 
-/// What an intake writes down of the events it has read, for conservation to read.
+/// What a consumer writes down of the events it has read, for conservation to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accounting {
-    /// A mark per event, which also tells repeats.
+    /// An outcome per event, which also tells repeats.
     ByEvent,
     /// A row per batch and partition, in `event_ranges`. Each offset is taken in once; a producer's repeats are fresh
     /// again, and no event may be left in flight.
@@ -25,21 +25,30 @@ pub(super) struct Ended<'a> {
     pub(super) company: CompanyId,
     pub(super) event: EventId,
     pub(super) record: &'a Record,
-    pub(super) mark: Mark,
+    pub(super) outcome: EventOutcome,
 }
 
 impl<'a> Ended<'a> {
-    pub(super) fn parked(unfit: &Unfit<'a>) -> Self {
-        Ended { company: unfit.company, event: unfit.event, record: unfit.record, mark: Mark::Parked }
+    pub(super) fn dead_lettered(invalid: &Invalid<'a>) -> Self {
+        Ended {
+            company: invalid.company,
+            event: invalid.event,
+            record: invalid.record,
+            outcome: EventOutcome::DeadLettered,
+        }
     }
 }
 
-impl<I: Intake> Station<I> {
+impl<I: Handler> Consumer<I> {
     /// Says of each event how it stands before it is handled.
-    pub(super) async fn open(&self, tx: &Transaction<'_>, seen: &[marks::Seen]) -> Result<Vec<Standing>, Failure> {
+    pub(super) async fn open(
+        &self,
+        tx: &Transaction<'_>,
+        seen: &[outcomes::Incoming],
+    ) -> Result<Vec<Admission>, Failure> {
         match I::ACCOUNTING {
-            Accounting::ByEvent => Ok(marks::open(tx, I::PROCESSOR, seen).await?),
-            Accounting::ByRange => Ok(vec![Standing::Fresh; seen.len()]),
+            Accounting::ByEvent => Ok(outcomes::admit(tx, I::PROCESSOR, seen).await?),
+            Accounting::ByRange => Ok(vec![Admission::New; seen.len()]),
         }
     }
 
@@ -47,8 +56,8 @@ impl<I: Intake> Station<I> {
     pub(super) async fn close(&self, tx: &Transaction<'_>, ended: &[Ended<'_>]) -> Result<(), Failure> {
         match I::ACCOUNTING {
             Accounting::ByEvent => {
-                let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.mark)).collect();
-                Ok(marks::end(tx, I::PROCESSOR, &ended).await?)
+                let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.outcome)).collect();
+                Ok(outcomes::record(tx, I::PROCESSOR, &ended).await?)
             }
             Accounting::ByRange => Ok(add_ranges(tx, I::PROCESSOR, ended).await?),
         }
@@ -60,7 +69,7 @@ struct Range {
     last: i64,
     done: i64,
     ignored: i64,
-    parked: i64,
+    dead_lettered: i64,
 }
 
 /// Adds a row per partition of a batch, whose events have all ended.
@@ -71,15 +80,15 @@ async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[End
     let mut ranges = BTreeMap::<TopicPartition, Range>::new();
     for it in ended {
         let offset = it.record.offset;
-        let empty = Range { first: offset, last: offset, done: 0, ignored: 0, parked: 0 };
+        let empty = Range { first: offset, last: offset, done: 0, ignored: 0, dead_lettered: 0 };
         let range = ranges.entry(it.record.at()).or_insert(empty);
         range.first = range.first.min(offset);
         range.last = range.last.max(offset);
-        match it.mark {
+        match it.outcome {
             // Nothing is left in flight by contract: what was taken in is done with this transaction.
-            Mark::Done | Mark::InFlight => range.done += 1,
-            Mark::Ignored(_) => range.ignored += 1,
-            Mark::Parked => range.parked += 1,
+            EventOutcome::Done | EventOutcome::InFlight => range.done += 1,
+            EventOutcome::Ignored(_) => range.ignored += 1,
+            EventOutcome::DeadLettered => range.dead_lettered += 1,
         }
     }
     let topics: Vec<&str> = ranges.keys().map(|it| it.topic.as_str()).collect();
@@ -88,10 +97,10 @@ async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[End
     postgres::execute(
         tx,
         "insert into secretaria.event_ranges
-           (processor, topic, partition, first_offset, last_offset, done, ignored, parked)
-         select $1, it.topic, it.partition, it.first_offset, it.last_offset, it.done, it.ignored, it.parked
+           (processor, topic, partition, first_offset, last_offset, done, ignored, dead_lettered)
+         select $1, it.topic, it.partition, it.first_offset, it.last_offset, it.done, it.ignored, it.dead_lettered
          from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-           as it (topic, partition, first_offset, last_offset, done, ignored, parked)",
+           as it (topic, partition, first_offset, last_offset, done, ignored, dead_lettered)",
         &[
             &processor.as_str(),
             &topics,
@@ -100,7 +109,7 @@ async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[End
             &of(|it| it.last),
             &of(|it| it.done),
             &of(|it| it.ignored),
-            &of(|it| it.parked),
+            &of(|it| it.dead_lettered),
         ],
     )
     .await?;

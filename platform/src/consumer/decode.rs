@@ -1,28 +1,23 @@
-//! Records into events, or into parcels for the shelf. Pure.
+//! Records into events, or into parcels for the dead_letters. Pure.
 
 use domain::{CompanyId, Envelope, EventId, Kind, Unreadable, header};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::dead_letter::Cause;
 use crate::kafka::Record;
-use crate::marks::{Replay, Seen};
-use crate::park::Cause;
+use crate::outcomes::{Incoming, Replay};
 
 /// A record that was looked at.
-pub(super) enum Sorted<'a, P> {
+pub(super) enum Decoded<'a, P> {
     /// It holds an event.
-    Fit {
-        /// The event.
-        envelope: Envelope<P>,
-        /// The record.
-        record: &'a Record,
-    },
+    Valid { envelope: Envelope<P>, record: &'a Record },
     /// It cannot be handled.
-    Unfit(Unfit<'a>),
+    Invalid(Invalid<'a>),
 }
 
-/// A record that is to be parked.
-pub(super) struct Unfit<'a> {
+/// A record that is to become a dead letter.
+pub(super) struct Invalid<'a> {
     pub(super) company: CompanyId,
     pub(super) event: EventId,
     pub(super) record: &'a Record,
@@ -30,26 +25,26 @@ pub(super) struct Unfit<'a> {
 }
 
 /// Looks at every record, in order.
-pub(super) fn sort<'a, P: DeserializeOwned>(batch: &'a [Record], kinds: &'static [Kind]) -> Vec<Sorted<'a, P>> {
+pub(super) fn decode<'a, P: DeserializeOwned>(batch: &'a [Record], kinds: &'static [Kind]) -> Vec<Decoded<'a, P>> {
     batch
         .iter()
         .map(|record| match Envelope::read(record.payload.as_deref().unwrap_or_default(), kinds) {
-            Ok(envelope) => Sorted::Fit { envelope, record },
-            Err(unreadable) => Sorted::Unfit(Unfit::unreadable(record, &unreadable)),
+            Ok(envelope) => Decoded::Valid { envelope, record },
+            Err(unreadable) => Decoded::Invalid(Invalid::unreadable(record, &unreadable)),
         })
         .collect()
 }
 
-impl<P> Sorted<'_, P> {
-    pub(super) fn seen(&self) -> Seen {
+impl<P> Decoded<'_, P> {
+    pub(super) fn seen(&self) -> Incoming {
         match self {
-            Sorted::Fit { envelope, record } => seen(envelope.company_id, envelope.event_id, record),
-            Sorted::Unfit(unfit) => unfit.seen(),
+            Decoded::Valid { envelope, record } => seen(envelope.company_id, envelope.event_id, record),
+            Decoded::Invalid(invalid) => invalid.seen(),
         }
     }
 }
 
-impl<'a> Unfit<'a> {
+impl<'a> Invalid<'a> {
     fn unreadable(record: &'a Record, unreadable: &Unreadable) -> Self {
         let detail = match unreadable {
             // Where it went wrong, never the bytes themselves.
@@ -63,7 +58,7 @@ impl<'a> Unfit<'a> {
     pub(super) fn refused(record: &'a Record, cause: Cause) -> Self {
         let company = record.header_text(header::COMPANY).and_then(|text| text.parse().ok());
         let event = record.header_text(header::EVENT_ID).and_then(|text| Uuid::parse_str(text).ok()).map(EventId);
-        Unfit {
+        Invalid {
             company: company.filter(|it: &CompanyId| it.0 > 0).unwrap_or(CompanyId::NOBODY),
             event: event
                 .unwrap_or_else(|| EventId::of_position(record.topic.as_str(), record.partition, record.offset)),
@@ -72,12 +67,12 @@ impl<'a> Unfit<'a> {
         }
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> Incoming {
         seen(self.company, self.event, self.record)
     }
 }
 
-fn seen(company: CompanyId, event: EventId, record: &Record) -> Seen {
+fn seen(company: CompanyId, event: EventId, record: &Record) -> Incoming {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
-    Seen { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
+    Incoming { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
 }

@@ -2,7 +2,7 @@
 
 use domain::header;
 
-use super::tests::{counts, marked, replayed, station, usage};
+use super::tests::{consumer, counts, marked, replayed, usage};
 use super::*;
 use crate::tests::database::{Database, in_a_database};
 
@@ -26,16 +26,16 @@ fn received_later(seconds: i64, mut record: Record) -> Record {
 }
 
 async fn reasons(database: &Database) -> Vec<String> {
-    database.rows("select record_offset, coalesce(reason, state) from event_marks order by record_offset").await
+    database.rows("select record_offset, coalesce(reason, state) from event_outcomes order by record_offset").await
 }
 
 #[tokio::test]
 async fn a_signature_is_taken_in_as_one_event_and_a_second_one_is_ignored() {
     in_a_database(async |database| {
-        let station = station(database);
+        let consumer = consumer(database);
         let batch = vec![signed(1, usage(10, 1)), signed(1, usage(11, 2)), signed(2, usage(12, 3)), usage(13, 4)];
-        station.bring_in(batch).await;
-        station.bring_in(vec![signed(2, usage(14, 5)), signed(1, usage(15, 6)), usage(16, 7)]).await;
+        consumer.process_batch(batch).await;
+        consumer.process_batch(vec![signed(2, usage(14, 5)), signed(1, usage(15, 6)), usage(16, 7)]).await;
         let expected =
             ["10 | done", "11 | duplicate", "12 | done", "13 | done", "14 | duplicate", "15 | duplicate", "16 | done"];
         assert_eq!(reasons(database).await, expected);
@@ -48,9 +48,9 @@ async fn a_signature_is_taken_in_as_one_event_and_a_second_one_is_ignored() {
 #[tokio::test]
 async fn the_same_request_again_is_a_duplicate_by_its_mark_as_ever() {
     in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![signed(1, usage(10, 1)), signed(1, usage(11, 1))]).await;
-        station.bring_in(vec![signed(1, usage(12, 1))]).await;
+        let consumer = consumer(database);
+        consumer.process_batch(vec![signed(1, usage(10, 1)), signed(1, usage(11, 1))]).await;
+        consumer.process_batch(vec![signed(1, usage(12, 1))]).await;
         assert_eq!(reasons(database).await, ["10 | done"]);
         assert_eq!(counts(database).await, ["1 | 3 | 3 | 1 | 2 | 0"]);
         database.conserves().await;
@@ -59,13 +59,13 @@ async fn the_same_request_again_is_a_duplicate_by_its_mark_as_ever() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_back_from_the_shelf_is_no_repeat_of_itself() {
+async fn an_event_that_is_replayed_is_no_repeat_of_itself() {
     in_a_database(async |database| {
-        let station = station(database);
+        let consumer = consumer(database);
         let mut garbage = signed(1, usage(10, 1));
         garbage.payload = Some(b"garbage".to_vec());
-        station.bring_in(vec![garbage]).await;
-        station.bring_in(vec![signed(1, replayed(usage(11, 1)))]).await;
+        consumer.process_batch(vec![garbage]).await;
+        consumer.process_batch(vec![signed(1, replayed(usage(11, 1)))]).await;
         assert_eq!(marked(database).await, ["10 | done"]);
         database.conserves().await;
     })
@@ -75,12 +75,12 @@ async fn an_event_that_comes_back_from_the_shelf_is_no_repeat_of_itself() {
 #[tokio::test]
 async fn of_two_processes_that_take_one_signature_in_at_once_one_has_it() {
     in_a_database(async |database| {
-        let (one, two) = (station(database), station(database));
+        let (one, two) = (consumer(database), consumer(database));
         let here: Batch = (0..20).map(|n| signed(n, usage(10 + i64::from(n), u128::from(n)))).collect();
         let there: Batch =
             (0..20).rev().map(|n| elsewhere(4, signed(n, usage(50 - i64::from(n), 100 + u128::from(n))))).collect();
-        tokio::join!(one.bring_in(here), two.bring_in(there));
-        let ended = "select coalesce(reason, state), count(*) from event_marks group by 1 order by 1";
+        tokio::join!(one.process_batch(here), two.process_batch(there));
+        let ended = "select coalesce(reason, state), count(*) from event_outcomes group by 1 order by 1";
         assert_eq!(database.rows(ended).await, ["done | 20", "duplicate | 20"]);
         database.conserves().await;
     })
@@ -90,12 +90,12 @@ async fn of_two_processes_that_take_one_signature_in_at_once_one_has_it() {
 #[tokio::test]
 async fn signatures_are_forgotten_by_the_age_of_what_is_read_in_their_partition() {
     in_a_database(async |database| {
-        let station = station(database);
-        station.bring_in(vec![signed(1, usage(10, 1)), elsewhere(4, signed(2, usage(10, 2)))]).await;
+        let consumer = consumer(database);
+        consumer.process_batch(vec![signed(1, usage(10, 1)), elsewhere(4, signed(2, usage(10, 2)))]).await;
         let remembered = "select partition, event_id from seen_signatures order by 1, 2";
-        station.bring_in(vec![received_later(1_200, signed(3, usage(11, 3)))]).await;
+        consumer.process_batch(vec![received_later(1_200, signed(3, usage(11, 3)))]).await;
         assert_eq!(database.rows(remembered).await.len(), 3, "twenty minutes later it could still come again");
-        station.bring_in(vec![received_later(1_201, signed(4, usage(12, 4)))]).await;
+        consumer.process_batch(vec![received_later(1_201, signed(4, usage(12, 4)))]).await;
         let id = |n: u32| format!("00000000-0000-0000-0000-{n:012}");
         let expected = [format!("3 | {}", id(3)), format!("3 | {}", id(4)), format!("4 | {}", id(2))];
         assert_eq!(database.rows(remembered).await, expected, "the other partition may be hours behind");

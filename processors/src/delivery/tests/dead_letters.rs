@@ -1,13 +1,13 @@
 //! Attempts whose end nobody saw, deliveries that are given up, and what a replay gives them.
 
-use platform::marks::Standing;
+use platform::outcomes::Admission;
 
 use super::*;
-use crate::parked::{self, Filter, Run};
+use crate::dead_letters::{self, Filter, Run};
 use crate::tests::in_a_room;
 
-async fn shelf(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, cause, attempts from dead_letters order by parked_at").await
+async fn dead_letters(room: &Room<'_>) -> Vec<String> {
+    room.rows("select state, cause, attempts from dead_letters order by dead_lettered_at").await
 }
 
 /// Claims what is due, and its lease runs out.
@@ -16,10 +16,10 @@ async fn vanish(steps: &Steps<Sending>) {
     assert_eq!(steps.reclaim().await.unwrap(), 1);
 }
 
-/// Puts everything parked back, and takes what the outbox then holds in again.
-async fn replay(room: &Room<'_>) -> Vec<Standing> {
+/// Puts everything dead_lettered back, and takes what the outbox then holds in again.
+async fn replay(room: &Room<'_>) -> Vec<Admission> {
     let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
-    parked::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
+    dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
     let records = room.publish(Topic::OutboundMessages).await;
     room.take_in(&Consumer, &records).await.unwrap()
 }
@@ -35,7 +35,7 @@ async fn fail(room: &Room<'_>, steps: &Steps<Sending>) {
 }
 
 #[tokio::test]
-async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_is_parked() {
+async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_is_dead_lettered() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let steps = steps(room, &AT_ONCE);
@@ -43,13 +43,13 @@ async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_
         vanish(&steps).await;
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(room).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
-        assert_eq!(marks(room).await, ["in_flight | 2"]);
+        assert_eq!(outcomes(room).await, ["in_flight | 2"]);
 
         vanish(&steps).await;
         assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(room).await[0], "a1 | ended | failed_permanent | 2 | 2");
-        assert_eq!(marks(room).await, ["in_flight | 1", "parked | 1"]);
-        assert_eq!(shelf(room).await, ["parked | lease_ran_out | 2"]);
+        assert_eq!(outcomes(room).await, ["dead_lettered | 1", "in_flight | 1"]);
+        assert_eq!(dead_letters(room).await, ["waiting | lease_ran_out | 2"]);
         assert_eq!(room.waiting(Topic::DeadLetters).await, [id("a1")]);
         assert_eq!(due(&steps).await, ["a2"]);
         room.conserves().await;
@@ -73,14 +73,14 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
 
         finish(&steps, &second, Verdict::Done).await;
         assert_eq!(finish(&steps, &slow, FORBIDDEN).await, None, "and when it is over");
-        assert_eq!((marks(room).await, shelf(room).await), (vec!["done | 1".to_owned()], vec![]));
+        assert_eq!((outcomes(room).await, dead_letters(room).await), (vec!["done | 1".to_owned()], vec![]));
         room.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_parked_with_the_record_it_came_in() {
+async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let steps = steps(room, &AT_ONCE);
@@ -91,7 +91,7 @@ async fn what_is_given_up_is_parked_with_the_record_it_came_in() {
         assert_eq!(attempts(room).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
         let all = Filter { limit: 10, ..Filter::default() };
-        let dead_letters = parked::list(room.db(), &all).await.unwrap();
+        let dead_letters = dead_letters::list(room.db(), &all).await.unwrap();
         let dead_letter = &dead_letters[0];
         assert_eq!(
             (dead_letter.company, dead_letter.event, dead_letter.cause.as_str()),
@@ -118,14 +118,14 @@ async fn a_replay_gives_the_whole_schedule_again() {
         let steps = steps(room, &AT_ONCE);
         hear(room, clinic, &[(1, 1, "a1")]).await;
         fail(room, &steps).await;
-        assert_eq!(shelf(room).await, ["parked | busy | 6"]);
+        assert_eq!(dead_letters(room).await, ["waiting | busy | 6"]);
 
-        assert_eq!(replay(room).await, [Standing::Reopened]);
-        assert_eq!((marks(room).await, shelf(room).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
+        assert_eq!(replay(room).await, [Admission::Replayed]);
+        assert_eq!((outcomes(room).await, dead_letters(room).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
         room.conserves().await;
         fail(room, &steps).await;
         assert_eq!(deliveries(room).await, ["a1 | ended | failed_permanent | 12 | 0"]);
-        assert_eq!(shelf(room).await, ["parked | busy | 12"]);
+        assert_eq!(dead_letters(room).await, ["waiting | busy | 12"]);
         let rounds = "select attempt || '/' || of_round || ' ' || result from delivery_attempts where attempt > 5 order by attempt";
         assert_eq!(
             room.rows(rounds).await,
@@ -140,10 +140,10 @@ async fn a_replay_gives_the_whole_schedule_again() {
             ]
         );
 
-        assert_eq!(replay(room).await, [Standing::Reopened]);
+        assert_eq!(replay(room).await, [Admission::Replayed]);
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        assert_eq!(marks(room).await, ["done | 1"]);
-        assert_eq!(replay(room).await, [], "what is no longer parked is not replayed");
+        assert_eq!(outcomes(room).await, ["done | 1"]);
+        assert_eq!(replay(room).await, [], "what is no longer dead_lettered is not replayed");
         room.conserves().await;
     })
     .await;

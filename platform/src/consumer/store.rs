@@ -1,4 +1,4 @@
-//! The intake's own tables: `consumer_offsets` and `intake_counts`. No other module writes them.
+//! The consumer's own tables: `consumer_offsets` and `consumer_counts`. No other module writes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::PoisonError;
@@ -10,14 +10,14 @@ use tokio_postgres::{Error, Row};
 use super::Positions;
 use crate::clock;
 use crate::kafka::{Record, TopicPartition};
-use crate::marks::{Seen, Standing};
+use crate::outcomes::{Admission, Incoming};
 use crate::postgres::{self, Db, GenericClient, Transaction};
 use crate::task::Stop;
 use crate::telemetry::chain;
 
 /// One partition's step: from where we believe it stands to where the batch ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Move {
+pub(super) struct OffsetStep {
     pub(super) at: TopicPartition,
     expected: Option<i64>,
     first: i64,
@@ -25,27 +25,27 @@ pub(super) struct Move {
 }
 
 /// The steps of a batch, one per partition.
-pub(super) fn moves(batch: &[Record], positions: &HashMap<TopicPartition, i64>) -> Vec<Move> {
-    let mut moves = BTreeMap::<TopicPartition, Move>::new();
+pub(super) fn steps(batch: &[Record], positions: &HashMap<TopicPartition, i64>) -> Vec<OffsetStep> {
+    let mut steps = BTreeMap::<TopicPartition, OffsetStep>::new();
     for record in batch {
         let next = record.offset + 1;
         let (at, expected) = (record.at(), positions.get(&record.at()).copied());
-        moves.entry(at).or_insert(Move { at, expected, first: record.offset, next }).next = next;
+        steps.entry(at).or_insert(OffsetStep { at, expected, first: record.offset, next }).next = next;
     }
-    moves.into_values().collect()
+    steps.into_values().collect()
 }
 
-/// Compare-and-set: moves each partition that stands where we believed, and returns where those stand now.
+/// Compare-and-set: steps each partition that stands where we believed, and returns where those stand now.
 pub(super) async fn move_offsets(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    moves: &[Move],
+    steps: &[OffsetStep],
 ) -> Result<HashMap<TopicPartition, i64>, Error> {
-    let topics: Vec<&str> = moves.iter().map(|it| it.at.topic.as_str()).collect();
-    let partitions: Vec<i32> = moves.iter().map(|it| it.at.partition).collect();
-    let expected: Vec<Option<i64>> = moves.iter().map(|it| it.expected).collect();
-    let first: Vec<i64> = moves.iter().map(|it| it.first).collect();
-    let next: Vec<i64> = moves.iter().map(|it| it.next).collect();
+    let topics: Vec<&str> = steps.iter().map(|it| it.at.topic.as_str()).collect();
+    let partitions: Vec<i32> = steps.iter().map(|it| it.at.partition).collect();
+    let expected: Vec<Option<i64>> = steps.iter().map(|it| it.expected).collect();
+    let first: Vec<i64> = steps.iter().map(|it| it.first).collect();
+    let next: Vec<i64> = steps.iter().map(|it| it.next).collect();
     let rows = postgres::query(
         tx,
         "with step as (
@@ -72,7 +72,6 @@ pub(super) async fn move_offsets(
     Ok(rows.iter().filter_map(position).collect())
 }
 
-/// Where partitions stand.
 pub(super) async fn load(
     client: &impl GenericClient,
     processor: ProcessorName,
@@ -101,36 +100,36 @@ fn position(row: &Row) -> Option<(TopicPartition, i64)> {
 pub(super) async fn count(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    seen: &[Seen],
-    standings: &[Standing],
+    seen: &[Incoming],
+    admissions: &[Admission],
 ) -> Result<(), Error> {
     let mut counts = BTreeMap::<(CompanyId, Topic, i32), [i64; 3]>::new();
-    for (seen, standing) in seen.iter().zip(standings) {
-        counts.entry((seen.company, seen.topic, seen.partition)).or_default()[*standing as usize] += 1;
+    for (seen, admission) in seen.iter().zip(admissions) {
+        counts.entry((seen.company, seen.topic, seen.partition)).or_default()[*admission as usize] += 1;
     }
     let companies: Vec<i64> = counts.keys().map(|(company, ..)| company.0).collect();
     let topics: Vec<&str> = counts.keys().map(|(_, topic, _)| topic.as_str()).collect();
     let partitions: Vec<i32> = counts.keys().map(|(.., partition)| *partition).collect();
-    let of = |standing: Standing| -> Vec<i64> { counts.values().map(|it| it[standing as usize]).collect() };
+    let of = |admission: Admission| -> Vec<i64> { counts.values().map(|it| it[admission as usize]).collect() };
     postgres::execute(
         tx,
-        "insert into secretaria.intake_counts as c
-           (company_id, processor, topic, partition, records, fresh, duplicates, reopened)
-         select it.company_id, $1, it.topic, it.partition, it.fresh + it.duplicates + it.reopened, it.fresh, it.duplicates,
-           it.reopened
+        "insert into secretaria.consumer_counts as c
+           (company_id, processor, topic, partition, records, admitted, duplicates, replayed)
+         select it.company_id, $1, it.topic, it.partition, it.admitted + it.duplicates + it.replayed, it.admitted, it.duplicates,
+           it.replayed
          from unnest($2::bigint[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
-           as it (company_id, topic, partition, fresh, duplicates, reopened)
+           as it (company_id, topic, partition, admitted, duplicates, replayed)
          on conflict (company_id, processor, topic, partition) do update
-         set records = c.records + excluded.records, fresh = c.fresh + excluded.fresh,
-           duplicates = c.duplicates + excluded.duplicates, reopened = c.reopened + excluded.reopened",
+         set records = c.records + excluded.records, admitted = c.admitted + excluded.admitted,
+           duplicates = c.duplicates + excluded.duplicates, replayed = c.replayed + excluded.replayed",
         &[
             &processor.as_str(),
             &companies,
             &topics,
             &partitions,
-            &of(Standing::Fresh),
-            &of(Standing::Duplicate),
-            &of(Standing::Reopened),
+            &of(Admission::New),
+            &of(Admission::Duplicate),
+            &of(Admission::Replayed),
         ],
     )
     .await?;

@@ -2,7 +2,7 @@
 
 use domain::{Address, IgnoreReason, InboundMessage};
 use futures_util::future::join_all;
-use platform::marks::Standing;
+use platform::outcomes::Admission;
 
 use super::*;
 use crate::tests::in_a_room;
@@ -32,7 +32,7 @@ async fn a_burst_of_three_messages_is_one_turn() {
         hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "queria marcar")]).await;
         hear(room, clinic, &[text(MARIA, "pode ser sexta?")]).await;
         assert_eq!(turns(room).await, ["collecting | - | 0 | oi, queria marcar, pode ser sexta?"]);
-        assert_eq!(marks(room).await, ["in_flight | - | 3"]);
+        assert_eq!(outcomes(room).await, ["in_flight | - | 3"]);
         room.conserves().await;
     })
     .await;
@@ -64,8 +64,8 @@ async fn an_event_that_comes_again_joins_nothing() {
     in_a_room(async |room| {
         let clinic = room.company("clinica.test").await;
         let batch = records(room, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
-        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Standing::Fresh, Standing::Duplicate]);
-        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Standing::Duplicate; 2]);
+        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
+        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(turns(room).await, ["collecting | - | 0 | oi"]);
     })
     .await;
@@ -82,7 +82,7 @@ async fn what_needs_no_answer_leaves_only_its_mark() {
         hear(room, clinic, &[group, echo]).await;
         hear(room, shop, &[text(MARIA, "abrem hoje?")]).await;
         assert_eq!(
-            marks(room).await,
+            outcomes(room).await,
             ["ignored | company_inactive | 1", "ignored | group | 1", "ignored | own_echo | 1"]
         );
         let left =
@@ -98,8 +98,8 @@ async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() 
     in_a_room(async |room| {
         let batch = records(room, CompanyId(404), &[text(MARIA, "oi")]);
         let refusal = room.take_in(&consumer(), &batch).await.unwrap_err();
-        assert!(refusal.blames_the_data(), "so the intake parks it: {refusal:?}");
-        assert_eq!(marks(room).await, [""; 0]);
+        assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
+        assert_eq!(outcomes(room).await, [""; 0]);
     })
     .await;
 }
@@ -206,7 +206,7 @@ async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
         let batches: Vec<_> = (0..40).map(|it| records(room, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
         let consumer = consumer();
         for taken in join_all(batches.iter().map(|batch| room.take_in(&consumer, batch))).await {
-            assert_eq!(taken.unwrap(), [Standing::Fresh]);
+            assert_eq!(taken.unwrap(), [Admission::New]);
         }
         let sql = "select count(*), count(distinct turn_id), min(position), max(position), count(distinct position)
                    from messages";

@@ -1,6 +1,6 @@
-//! How the handling of one event ended. A mark is also the proof that the event was seen: a second one is a repeat.
+//! How the handling of one event ended. An outcome is also the proof that the event was seen: a second one is a repeat.
 //!
-//! Conservation: accepted = done + ignored + parked + in flight, per company and processor.
+//! Conservation: accepted = done + ignored + dead-lettered + in flight, per company and processor.
 
 use std::fmt;
 
@@ -8,33 +8,33 @@ use serde::{Deserialize, Serialize};
 
 /// The four states of an event at a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum EventOutcome {
     /// Taken in; its work is a row somewhere.
     InFlight,
     /// Its work is done.
     Done,
     /// Nothing was to be done, for a reason.
     Ignored(IgnoreReason),
-    /// On the dead-letter shelf, waiting for a person.
-    Parked,
+    /// On the dead-letter dead_letters, waiting for a person.
+    DeadLettered,
 }
 
-impl Mark {
+impl EventOutcome {
     /// The state's name in the table.
     pub fn state(self) -> &'static str {
         match self {
-            Mark::InFlight => "in_flight",
-            Mark::Done => "done",
-            Mark::Ignored(_) => "ignored",
-            Mark::Parked => "parked",
+            EventOutcome::InFlight => "in_flight",
+            EventOutcome::Done => "done",
+            EventOutcome::Ignored(_) => "ignored",
+            EventOutcome::DeadLettered => "dead_lettered",
         }
     }
 
     /// The reason, where there is one.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Mark::Ignored(reason) => Some(reason.as_str()),
-            Mark::InFlight | Mark::Done | Mark::Parked => None,
+            EventOutcome::Ignored(reason) => Some(reason.as_str()),
+            EventOutcome::InFlight | EventOutcome::Done | EventOutcome::DeadLettered => None,
         }
     }
 }
@@ -47,7 +47,6 @@ pub enum IgnoreReason {
     Group,
     /// A status or a broadcast list.
     Broadcast,
-    /// A channel's newsletter.
     Newsletter,
     /// Our own message coming back, or a person of the company writing by hand.
     OwnEcho,
@@ -108,7 +107,6 @@ impl ProcessorName {
         ProcessorName(name)
     }
 
-    /// The name.
     pub const fn as_str(self) -> &'static str {
         self.0
     }

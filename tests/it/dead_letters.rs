@@ -1,7 +1,7 @@
-//! The dead-letter shelf: what is parked can be looked at, put back and dropped.
+//! The dead-letter dead_letters: what is dead-lettered can be looked at, put back and dropped.
 
 use platform::postgres::Db;
-use processors::parked::{self, Filter, Run};
+use processors::dead_letters::{self, Filter, Run};
 use sandbox::{Fault, FaultRule, Target};
 use serde_json::json;
 
@@ -30,38 +30,38 @@ fn everything() -> Filter {
 async fn a_replayed_delivery_keeps_its_id_and_is_sent() {
     let Some((app, db)) = parked_delivery().await else { return };
     let event = app.one("select event_id::text from dead_letters").await;
-    let shown = parked::replay(&db, &everything(), "test", Run::Dry).await.unwrap();
+    let shown = dead_letters::replay(&db, &everything(), "test", Run::Dry).await.unwrap();
     assert_eq!(shown.len(), 1);
-    assert_eq!(app.one("select state from dead_letters").await, "parked", "a dry run changes nothing");
-    parked::replay(&db, &everything(), "test", Run::Real).await.unwrap();
-    app.comes_to("select state from event_marks where processor = 'delivery'", "done").await;
+    assert_eq!(app.one("select state from dead_letters").await, "waiting", "a dry run changes nothing");
+    dead_letters::replay(&db, &everything(), "test", Run::Real).await.unwrap();
+    app.comes_to("select state from event_outcomes where processor = 'delivery'", "done").await;
     app.settles().await;
-    assert_eq!(app.one("select event_id::text from event_marks where processor = 'delivery'").await, event);
+    assert_eq!(app.one("select event_id::text from event_outcomes where processor = 'delivery'").await, event);
     assert_eq!(app.one("select concat(state, ' by ', settled_by) from dead_letters").await, "replayed by test");
     assert_eq!(
         app.one("select string_agg(result, ' ' order by attempt) from delivery_attempts").await,
         "FAILED_PERMANENT SENT"
     );
     assert_eq!(app.sent_to(ANA).len(), 1);
-    assert_eq!(app.one("select sum(reopened)::text from intake_counts where processor = 'delivery'").await, "1");
+    assert_eq!(app.one("select sum(replayed)::text from consumer_counts where processor = 'delivery'").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_is_replayed_once_however_many_ask() {
     let Some((app, db)) = parked_delivery().await else { return };
     let filter = everything();
-    let asked = (0..8).map(|_| parked::replay(&db, &filter, "test", Run::Real));
+    let asked = (0..8).map(|_| dead_letters::replay(&db, &filter, "test", Run::Real));
     let settled: usize = futures_util::future::join_all(asked).await.into_iter().map(|it| it.unwrap().len()).sum();
     assert_eq!(settled, 1);
-    app.comes_to("select state from event_marks where processor = 'delivery'", "done").await;
+    app.comes_to("select state from event_outcomes where processor = 'delivery'", "done").await;
     app.settles().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_letter_stays_counted_as_parked() {
+async fn a_dropped_letter_stays_counted_as_dead_lettered() {
     let Some((app, db)) = parked_delivery().await else { return };
-    parked::drop(&db, &everything(), "test", Run::Real).await.unwrap();
-    assert_eq!(parked::list(&db, &everything()).await.unwrap().len(), 0);
-    assert_eq!(app.one("select state from event_marks where processor = 'delivery'").await, "parked");
+    dead_letters::drop(&db, &everything(), "test", Run::Real).await.unwrap();
+    assert_eq!(dead_letters::list(&db, &everything()).await.unwrap().len(), 0);
+    assert_eq!(app.one("select state from event_outcomes where processor = 'delivery'").await, "dead_lettered");
     app.settles().await;
 }

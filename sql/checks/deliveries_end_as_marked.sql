@@ -1,8 +1,0 @@
--- A delivery done was sent, one given up is parked.
-select 'a delivery done was sent, one given up is parked' as law,
-  format('company %s delivery %s: mark %s, outcome %s', m.company_id, m.event_id, m.state, d.outcome) as detail
-from secretaria.event_marks m
-left join secretaria.deliveries d on d.company_id = m.company_id and d.delivery_id = m.event_id
-where m.processor = 'delivery'
-  and ((m.state = 'done') <> (d.outcome is not distinct from 'sent')
-       or (m.state = 'parked') <> (d.outcome is not distinct from 'failed_permanent') and d.delivery_id is not null);
