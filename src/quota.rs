@@ -1,7 +1,7 @@
 //! What a process with processors does for the quota functions: it says once which ones this database has, so that nobody
 //! measures the one and means the other, and gives back what reservations that ran out still hold.
 //!
-//! Whoever needs the room gives it back as well: nothing depends on this, but for those who only look.
+//! An increment that needs the headroom expires reservations too: only reads depend on this.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Whose functions an unqualified call finds, as this process's connections look for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decider {
+pub enum QuotaFunctions {
     /// The extension's, which this version of it has installed.
     Extension {
         /// As in `pg_extension`.
         version: String,
     },
     /// Those in PL/pgSQL.
-    Reference,
+    PlPgSql,
 }
 
 /// Asks the database.
 ///
 /// # Errors
 /// If Postgres is away.
-pub async fn decider(db: &Db) -> Result<Decider, Failure> {
+pub async fn functions(db: &Db) -> Result<QuotaFunctions, Failure> {
     // Installed is not enough: another schema may come first on the search path.
     let sql = "select e.extversion
         from pg_extension e
@@ -39,16 +39,16 @@ pub async fn decider(db: &Db) -> Result<Decider, Failure> {
           and d.classid = 'pg_proc'::regclass
           and d.objid = to_regproc('check_feature_access')";
     let rows = query(&db.get().await?, sql, &[]).await?;
-    Ok(rows.first().map_or(Decider::Reference, |row| Decider::Extension { version: row.get(0) }))
+    Ok(rows.first().map_or(QuotaFunctions::PlPgSql, |row| QuotaFunctions::Extension { version: row.get(0) }))
 }
 
-/// Keeps house until stopped; while Postgres is away it waits.
-pub async fn keep_house(db: Db, stop: Stop) {
+/// Logs once which functions answer, then gives back expired reservations until stopped; retries while Postgres is away.
+pub async fn expire_reservations(db: Db, stop: Stop) {
     let mut said = false;
     loop {
         let done = async {
             if !said {
-                say_who_decides(&decider(&db).await?);
+                log_functions(&functions(&db).await?);
                 said = true;
             }
             query(&db.get().await?, "select expire_reservations()", &[]).await.map_err(Failure::from)
@@ -67,9 +67,9 @@ pub async fn keep_house(db: Db, stop: Stop) {
     }
 }
 
-fn say_who_decides(decider: &Decider) {
-    match decider {
-        Decider::Extension { version } => tracing::info!(version, "quota functions are those of the extension"),
-        Decider::Reference => tracing::info!("quota functions are those of the reference, in PL/pgSQL"),
+fn log_functions(functions: &QuotaFunctions) {
+    match functions {
+        QuotaFunctions::Extension { version } => tracing::info!(version, "quota functions are those of the extension"),
+        QuotaFunctions::PlPgSql => tracing::info!("quota functions are those of the reference, in PL/pgSQL"),
     }
 }

@@ -19,7 +19,7 @@ use platform::request::{self, RequestIds};
 use platform::seal::{self, Sealer};
 use platform::task::{self, Stop};
 use platform::telemetry::chain;
-use platform::{http, processor, relay, telemetry, watermarks};
+use platform::{http, processor, relay, telemetry, topic_ends};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -164,26 +164,27 @@ pub async fn start(
     let address = listener.local_addr()?;
     let sealer = Arc::new(Sealer::from_file(&settings.keys.key_encryption_key())?);
     let db = Db::new(&settings.postgres.service_url, &settings.postgres, "service")?;
-    let mut house = House { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
+    let mut builder =
+        Builder { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
 
     if let Some(recorder) = metrics.clone() {
-        task::spawn("metrics", telemetry::keep_small(recorder, house.stops.work.clone()));
+        task::spawn("metrics", telemetry::keep_small(recorder, builder.stops.work.clone()));
     }
     let readiness = Readiness::default();
     let mut routes = Router::new();
-    let webhooks = if roles.includes(Role::Ingest) { Some(house.ingest(readiness.clone())?) } else { None };
+    let webhooks = if roles.includes(Role::Ingest) { Some(builder.ingest(readiness.clone())?) } else { None };
     if roles.includes(Role::Api) {
-        routes = routes.merge(house.api()?);
+        routes = routes.merge(builder.api()?);
     }
     let processors = roles.processors();
-    let relay = if processors.is_empty() { None } else { Some(house.processors(&processors)?) };
+    let relay = if processors.is_empty() { None } else { Some(builder.processors(&processors)?) };
     // Last, because it asks the producers of the others.
-    routes = routes.merge(house.health(&roles, readiness.clone(), metrics));
+    routes = routes.merge(builder.health(&roles, readiness.clone(), metrics));
     let routes = WebhooksFirst::new(webhooks, routes);
     let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
-    let drain_ms = house.settings.http.drain_ms;
-    let work_drain_ms = house.settings.work_drain_ms();
-    let (http_config, http_stop) = (house.settings.http.clone(), house.stops.http.clone());
+    let drain_ms = builder.settings.http.drain_ms;
+    let work_drain_ms = builder.settings.work_drain_ms();
+    let (http_config, http_stop) = (builder.settings.http.clone(), builder.stops.http.clone());
     let server = task::spawn("http", async move { http::serve(listener, routes, &http_config, http_stop).await });
     readiness.open();
     tracing::info!(%address, %roles, "serving");
@@ -193,15 +194,15 @@ pub async fn start(
         http_drain: Duration::from_millis(drain_ms + 500),
         work_drain: Duration::from_millis(work_drain_ms) + Duration::from_secs(5),
         server,
-        work: house.work,
+        work: builder.work,
         relay,
-        producers: house.producers,
-        stops: house.stops,
+        producers: builder.producers,
+        stops: builder.stops,
     })
 }
 
 /// What the roles are built from.
-struct House {
+struct Builder {
     settings: Settings,
     db: Db,
     sealer: Arc<Sealer>,
@@ -210,7 +211,7 @@ struct House {
     producers: Vec<Producer>,
 }
 
-impl House {
+impl Builder {
     fn health(
         &self,
         roles: &Roles,
@@ -230,7 +231,7 @@ impl House {
     }
 
     fn ingest(&mut self, readiness: Readiness) -> anyhow::Result<Webhooks> {
-        let producer = Producer::impatient(&self.settings.kafka, "ingest")?;
+        let producer = Producer::with_short_timeout(&self.settings.kafka, "ingest")?;
         self.producers.push(producer.clone());
         let companies = ingest::Companies::default();
         let changed =
@@ -253,7 +254,7 @@ impl House {
     }
 
     fn processors(&mut self, names: &[ProcessorName]) -> anyhow::Result<JoinHandle<()>> {
-        let producer = Producer::patient(&self.settings.kafka, "outbox")?;
+        let producer = Producer::with_retries(&self.settings.kafka, "outbox")?;
         self.producers.push(producer.clone());
         let context = processor::Context {
             db: self.db.clone(),
@@ -269,10 +270,10 @@ impl House {
                 broken.cancel();
             }
         }));
-        let house = quota::keep_house(self.db.clone(), self.stops.work.clone());
-        self.work.push(task::spawn("quota", house));
-        let watch = watermarks::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
-        self.work.push(task::spawn("watermarks", watch));
+        let quota = quota::expire_reservations(self.db.clone(), self.stops.work.clone());
+        self.work.push(task::spawn("quota", quota));
+        let watch = topic_ends::run(self.db.clone(), self.settings.kafka.clone(), self.stops.work.clone());
+        self.work.push(task::spawn("topic ends", watch));
         let (partitions, config) = (self.settings.kafka.partitions, self.settings.outbox.clone());
         let relay = relay::run(self.db.clone(), producer, partitions, config, self.stops.relay.clone());
         Ok(task::spawn("outbox relay", relay))

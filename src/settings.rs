@@ -128,7 +128,7 @@ impl Settings {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if instance.is_empty() || instance.len() > 100 || !instance.chars().all(plain) {
             let problem = "1 to 100 letters, digits, dots, dashes and underscores";
-            return Err(Error::senseless("process.instance", problem));
+            return Err(Error::invalid("process.instance", problem));
         }
         Ok(())
     }

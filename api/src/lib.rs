@@ -60,7 +60,7 @@ impl Config {
     /// Names the setting that makes no sense.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(60..=31_536_000).contains(&self.token_ttl_s) {
-            return Err(settings::Error::senseless("api.token_ttl_s", "must be between 60 and 31536000 (a year)"));
+            return Err(settings::Error::invalid("api.token_ttl_s", "must be between 60 and 31536000 (a year)"));
         }
         Ok(())
     }

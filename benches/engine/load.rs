@@ -46,7 +46,7 @@ impl Load {
         let config = kafka::Config { linger_ms: 2, ..config.clone() };
         Ok(Load {
             contacts: (0..companies.len() * each).map(contact).collect(),
-            producer: Producer::patient(&config, "bench")?,
+            producer: Producer::with_retries(&config, "bench")?,
             partitions: config.partitions,
             sent: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use platform::clock;
 use tokio_postgres::Client;
 
 /// How long a process may take to end.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 /// What a tick of `/proc/PID/stat` is; Linux shows the same on every machine.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -61,8 +61,8 @@ impl Process {
     }
 
     /// Waits until it ends by itself.
-    pub(crate) async fn ended(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
-        let deadline = clock::instant() + patience;
+    pub(crate) async fn ended(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
+        let deadline = clock::instant() + timeout;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -76,7 +76,7 @@ impl Process {
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill").args(["-s", "TERM", &self.pid().to_string()]).status()?;
         ensure!(asked.success(), "a process could not be asked to end");
-        let status = self.ended(PATIENCE).await?;
+        let status = self.ended(TIMEOUT).await?;
         // A JVM that was asked to end says so in its status.
         ensure!(status.success() || status.code() == Some(143), "ended with {status}: {}", self.log.display());
         Ok(())

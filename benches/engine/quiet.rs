@@ -25,7 +25,7 @@ pub(crate) const FLOOD: usize = 20_000;
 const USED: usize = 2_000;
 
 /// How long it may take until all is answered.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A site with two companies that share no partition, and their contacts.
 pub(crate) struct Bench {
@@ -85,7 +85,7 @@ impl Bench {
         }
         let alone_ms = watch.p99_ms()?;
         (0..self.of_flood.contacts()).for_each(|it| self.of_flood.write(it));
-        let (flooded, deadline) = (i64::try_from(self.of_flood.sent())?, clock::instant() + PATIENCE);
+        let (flooded, deadline) = (i64::try_from(self.of_flood.sent())?, clock::instant() + TIMEOUT);
         let mut watch = Watch::default();
         while self.turns_of(self.flooding).await? < flooded {
             process.must_run()?;
@@ -125,7 +125,7 @@ impl Bench {
     }
 
     async fn until(&self, company: CompanyId, turns: u64) -> anyhow::Result<()> {
-        let deadline = clock::instant() + PATIENCE;
+        let deadline = clock::instant() + TIMEOUT;
         while self.turns_of(company).await? < i64::try_from(turns)? {
             ensure!(clock::instant() < deadline, "a company's turns do not end");
             tokio::time::sleep(Duration::from_millis(50)).await;

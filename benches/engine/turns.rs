@@ -15,7 +15,7 @@ use crate::process::{Cpu, Process, Servers};
 use crate::site::Site;
 
 /// How long an engine may take to answer everything that is left.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -147,7 +147,7 @@ impl Bench {
     }
 
     async fn until_ended(&self, turns: i64, processes: &mut [Process]) -> anyhow::Result<()> {
-        let deadline = clock::instant() + PATIENCE;
+        let deadline = clock::instant() + TIMEOUT;
         while self.ended().await? < turns {
             processes.iter_mut().try_for_each(Process::must_run)?;
             ensure!(clock::instant() < deadline, "{} of {turns} turns have ended", self.ended().await?);
@@ -158,7 +158,7 @@ impl Bench {
 
     /// What the relay has published and not yet deleted would be published again by the next one.
     async fn until_published(&self, processes: &mut [Process]) -> anyhow::Result<()> {
-        let deadline = clock::instant() + PATIENCE;
+        let deadline = clock::instant() + TIMEOUT;
         while self.site.number("select count(*) from secretaria.outbox").await? > 0 {
             processes.iter_mut().try_for_each(Process::must_run)?;
             ensure!(clock::instant() < deadline, "the outbox is not published");

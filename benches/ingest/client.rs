@@ -18,7 +18,7 @@ use crate::hooks::Hooks;
 use crate::servers::Server;
 
 /// Longest a round may take: something hangs if it does.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Answers are short; a longer one is none we wait for.
 const ANSWER_BYTES: usize = 2_048;
 
@@ -110,7 +110,7 @@ fn work(address: SocketAddr, connections: usize, row: Row, ready: &Barrier) -> a
             }
             Ok(latencies_us)
         };
-        tokio::time::timeout(PATIENCE, all).await.context("the server does not answer any more")?
+        tokio::time::timeout(TIMEOUT, all).await.context("the server does not answer any more")?
     })
 }
 

@@ -8,7 +8,7 @@ use domain::Topic;
 use platform::kafka;
 use secretaria::Settings;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A topic that was made just now has partitions without a leader for a moment.
 const ATTEMPTS: u32 = 50;
 
@@ -29,7 +29,7 @@ impl EndOffsets {
             let mut asked = 0;
             loop {
                 asked += 1;
-                match kafka::watermarks(&client, &topic, partition, PATIENCE) {
+                match kafka::watermarks(&client, &topic, partition, TIMEOUT) {
                     Ok((_, end)) => return Ok(end),
                     Err(_) if asked < ATTEMPTS => thread::sleep(Duration::from_millis(100)),
                     Err(problem) => return Err(problem).with_context(|| format!("end of partition {partition}")),

@@ -17,7 +17,7 @@ use secretaria::Settings;
 use crate::hooks::Hooks;
 
 /// How long a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// What a tick of `/proc/PID/stat` is; Linux shows the same on every machine.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -80,7 +80,7 @@ impl Server {
 
     /// Sends hooks one by one until one is accepted: then the companies are known and the broker answers.
     pub(crate) fn until_it_accepts(&self, mut next: impl FnMut() -> Hooks) -> anyhow::Result<()> {
-        let deadline = clock::instant() + PATIENCE;
+        let deadline = clock::instant() + TIMEOUT;
         loop {
             let hook = next();
             let said = post(self.address, hook.get(0).unwrap_or_default());
@@ -123,7 +123,7 @@ impl Server {
     pub(crate) fn stop(mut self) -> anyhow::Result<Log> {
         let asked = Command::new("kill").args(["-s", "TERM", &self.process.id().to_string()]).status()?;
         ensure!(asked.success(), "the server could not be asked to end");
-        let deadline = clock::instant() + PATIENCE;
+        let deadline = clock::instant() + TIMEOUT;
         let ended = loop {
             if let Some(status) = self.process.try_wait()? {
                 break status;
@@ -170,8 +170,8 @@ fn dying_with_us(program: &OsStr) -> Command {
 
 /// One request on a connection of its own.
 fn post(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request)?;
     let mut answer = [0; 1_024];
     let length = stream.read(&mut answer)?;

@@ -53,11 +53,11 @@ pub struct Companies {
 struct Snapshot {
     /// `None`: its secret cannot be opened, so nobody can tell whether its hooks are good.
     by_domain: HashMap<String, Option<Arc<Company>>>,
-    stranger: Arc<Company>,
+    unknown: Arc<Company>,
 }
 
 impl Companies {
-    /// The company a hook names; a stranger, whom no signature fits, if it names none that we know. A company whose
+    /// The company a hook names; an unknown company, whom no signature fits, if it names none that we know. A company whose
     /// secret we cannot open is our fault, and its hooks are not to be thrown away as forged.
     pub(crate) fn named_by(&self, headers: &HeaderMap) -> Result<Arc<Company>, Unavailable> {
         let snapshot = self.snapshot.load();
@@ -69,16 +69,16 @@ impl Companies {
         };
         match known {
             Some(company) => company.clone().ok_or(Unavailable::DirectoryNotLoaded),
-            None => Ok(Arc::clone(&snapshot.stranger)),
+            None => Ok(Arc::clone(&snapshot.unknown)),
         }
     }
 
-    /// One company that signs with this secret, and strangers.
+    /// One company that signs with this secret, and unknown companies.
     #[cfg(test)]
     pub(crate) fn of_one(domain: &str, secrets: Secrets) -> Self {
-        let company = Company { id: CompanyId(7), secrets, ..stranger() };
+        let company = Company { id: CompanyId(7), secrets, ..unknown_company() };
         let by_domain = HashMap::from([(domain.to_owned(), Some(Arc::new(company)))]);
-        let snapshot = Snapshot { by_domain, stranger: Arc::new(stranger()) };
+        let snapshot = Snapshot { by_domain, unknown: Arc::new(unknown_company()) };
         Companies { snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)) }
     }
 
@@ -138,7 +138,7 @@ async fn load(source: &Source) -> Result<Snapshot, Failure> {
         });
         by_domain.insert(row.get::<_, String>(1), company.ok().map(Arc::new));
     }
-    Ok(Snapshot { by_domain, stranger: Arc::new(stranger()) })
+    Ok(Snapshot { by_domain, unknown: Arc::new(unknown_company()) })
 }
 
 fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
@@ -160,7 +160,7 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
 }
 
 /// Whom nobody knows: everything is checked, and nothing fits.
-fn stranger() -> Company {
+fn unknown_company() -> Company {
     Company {
         id: CompanyId::NOBODY,
         secrets: Secrets::decoy(),

@@ -44,13 +44,13 @@ impl Config {
     pub fn validate(&self) -> Result<(), settings::Error> {
         // Kafka's own limit for a record is one MiB by default; the envelope takes some of it.
         if !(1_024..=16_777_216).contains(&self.body_limit_bytes) {
-            return Err(settings::Error::senseless("ingest.body_limit_bytes", "must be between 1024 and 16777216"));
+            return Err(settings::Error::invalid("ingest.body_limit_bytes", "must be between 1024 and 16777216"));
         }
         if self.body_timeout_ms < 100 {
-            return Err(settings::Error::senseless("ingest.body_timeout_ms", "must be at least 100"));
+            return Err(settings::Error::invalid("ingest.body_timeout_ms", "must be at least 100"));
         }
         if !(1..=3_600).contains(&self.refresh_s) {
-            return Err(settings::Error::senseless("ingest.refresh_s", "must be between 1 and 3600"));
+            return Err(settings::Error::invalid("ingest.refresh_s", "must be between 1 and 3600"));
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ impl<'a> Claim<'a> {
         Ok(Claim { timestamp, signed_at, mac })
     }
 
-    /// Checks a hook against a company's secrets, or a stranger's against the decoy.
+    /// Checks a hook against a company's secrets, or an unknown company's against the decoy.
     ///
     /// # Errors
     /// `bad_signature`, if none of them made it. The previous one counts until it expires, whenever secrets were read.
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_told_what_a_forger_is_told() {
+    fn an_unknown_company_is_told_what_a_forger_is_told() {
         let signature = sign(b"decoy", NOW, BODY);
         assert_eq!(outcome(&Secrets::decoy(), &NOW.to_string(), &signature), "bad_signature");
         let one_secret = Secrets::new(b"s3cret", None);
@@ -331,7 +331,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_a_stranger_sends_panics_or_passes(
+        fn nothing_unsigned_panics_or_passes(
             timestamp in proptest::option::of(prop_oneof![
                 any::<i64>().prop_map(|it| it.to_string().into_bytes()),
                 (NOW - 400..NOW + 400).prop_map(|it| it.to_string().into_bytes()),

@@ -15,7 +15,7 @@ use crate::signature::Secrets;
 use crate::{Companies, Config, Ingest, WebhooksFirst};
 
 /// Only ever waited for by a test that fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Longer than any test: an answer that came was not brought about by it.
 const NEVER_MS: u64 = 600_000;
 
@@ -26,7 +26,7 @@ async fn start(body_timeout_ms: u64) -> SocketAddr {
     readiness.open();
     let ingest = Ingest {
         companies: Companies::of_one("clinica.test", Secrets::new(b"s3cret", None)),
-        producer: Producer::impatient(&kafka::Config::default(), "test").unwrap(),
+        producer: Producer::with_short_timeout(&kafka::Config::default(), "test").unwrap(),
         config: Config { body_timeout_ms, ..Config::default() },
         readiness,
     };
@@ -51,7 +51,7 @@ async fn answer(address: SocketAddr, headers: &[(&str, String)], length: usize) 
     }
     stream.write_all(format!("{head}\r\n{{").as_bytes()).await.unwrap();
     let mut heard = String::new();
-    let closed = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut heard)).await;
+    let closed = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut heard)).await;
     closed.expect("the connection is closed after an answer that did not wait for the body").unwrap();
     let status = heard.split(' ').nth(1).unwrap();
     let (_, reason) = heard.split_once("\"reason\":\"").unwrap();
@@ -98,7 +98,7 @@ async fn what_the_headers_alone_can_settle_does_not_wait_for_the_body() {
 }
 
 #[tokio::test]
-async fn a_forger_and_a_stranger_both_have_to_send_the_body() {
+async fn a_forger_and_an_unknown_company_both_have_to_send_the_body() {
     let address = start(100).await;
     let now = clock::now().as_second().to_string();
     for company in ["clinica.test", "nobody.test"] {

@@ -245,7 +245,7 @@ mod tests {
         // Its companies were never loaded, so every webhook is refused with 503.
         let webhooks = Webhooks::from(Ingest {
             companies: Companies::default(),
-            producer: Producer::impatient(&kafka::Config::default(), "test").unwrap(),
+            producer: Producer::with_short_timeout(&kafka::Config::default(), "test").unwrap(),
             config: crate::Config::default(),
             readiness,
         });

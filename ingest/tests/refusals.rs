@@ -25,7 +25,7 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
     // Its companies were never loaded, so every hook is refused.
     let ingest = Ingest {
         companies: Companies::default(),
-        producer: Producer::impatient(&kafka::Config::default(), "test").unwrap(),
+        producer: Producer::with_short_timeout(&kafka::Config::default(), "test").unwrap(),
         config: Config::default(),
         readiness,
     };

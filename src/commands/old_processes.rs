@@ -20,8 +20,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Waits until no processor of an earlier release runs, if a migration that is still to be applied requires that.
 ///
 /// # Errors
-/// If some still run after `patience`; names them and says what to do. If Postgres is away.
-pub(super) async fn await_end(db: &Db, patience: Duration) -> anyhow::Result<()> {
+/// If some still run after `timeout`; names them and says what to do. If Postgres is away.
+pub(super) async fn await_end(db: &Db, timeout: Duration) -> anyhow::Result<()> {
     if !are_in_the_way(db).await? {
         return Ok(());
     }
@@ -32,7 +32,7 @@ pub(super) async fn await_end(db: &Db, patience: Duration) -> anyhow::Result<()>
         if alive.is_empty() {
             return Ok(());
         }
-        if began.elapsed() >= patience {
+        if began.elapsed() >= timeout {
             bail!(
                 "nothing was changed: processors of an earlier release run, and migrations up to {RENAMES_TABLES} take \
                  away what they work from: {}. Stop them and run `secretaria migrate` again, or let it wait for their end with \
@@ -46,7 +46,7 @@ pub(super) async fn await_end(db: &Db, patience: Duration) -> anyhow::Result<()>
             say(format_args!("waiting for the end of {}", alive.join(", ")))?;
             is_told = true;
         }
-        tokio::time::sleep(heartbeat::EVERY.min(patience.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(heartbeat::EVERY.min(timeout.saturating_sub(began.elapsed()))).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lines on standard output. When nobody reads them any more, that ends a command, and is no failure.
+//! LogWriter on standard output. When nobody reads them any more, that ends a command, and is no failure.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};

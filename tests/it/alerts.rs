@@ -12,7 +12,7 @@ use secretaria::Settings;
 use serde_json::Value;
 
 use crate::crash::{BROKER, Life, free_address, on_real_kafka};
-use crate::support::PATIENCE;
+use crate::support::TIMEOUT;
 use crate::support::app::{TestApp, a_moment};
 use crate::support::hook::Producer;
 
@@ -86,7 +86,7 @@ async fn each_threshold_that_messages_pass_is_told_once_however_often_the_receiv
         app.accept(&clinic.text(ANA, &format!("A{n}"), "oi")).await;
         app.settles().await;
     }
-    let taken = app.sandbox.seen(&Filter::taken(), 2, PATIENCE).await.unwrap();
+    let taken = app.sandbox.seen(&Filter::taken(), 2, TIMEOUT).await.unwrap();
     assert_eq!(told(&taken), ["clinica clinica.test 100 5/5", "clinica clinica.test 80 4/5"]);
     app.comes_to(
         "select string_agg(state || coalesce(reason, ''), ' ' order by admitted_at) from event_outcomes
@@ -125,7 +125,7 @@ async fn the_operator_is_told_of_every_company_and_a_company_of_itself() {
     app.run().await;
     let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
     // The default company and these two have begun: the operator is told of that as well.
-    let begun = app.sandbox.seen(&Filter::taken().text("subscription.created"), 3, PATIENCE).await.unwrap();
+    let begun = app.sandbox.seen(&Filter::taken().text("subscription.created"), 3, TIMEOUT).await.unwrap();
     assert!(begun.iter().all(|it| it.number.as_deref() == Some("operator")));
     wants_to_be_told(&app, &clinic, "clinica").await;
     for company in [&clinic, &salon] {
@@ -133,7 +133,7 @@ async fn the_operator_is_told_of_every_company_and_a_company_of_itself() {
         uses_agents(&app, company, 8, "first").await;
     }
     let crossings = Filter::taken().text("usage.threshold_reached");
-    let taken = app.sandbox.seen(&crossings, 3, PATIENCE).await.unwrap();
+    let taken = app.sandbox.seen(&crossings, 3, TIMEOUT).await.unwrap();
     let expected = ["clinica clinica.test 80 8/10", "operator clinica.test 80 8/10", "operator salao.test 80 8/10"];
     assert_eq!(told(&taken), expected);
     app.settles().await;
@@ -156,7 +156,7 @@ async fn a_receiver_that_says_gone_is_left_alone_until_somebody_replays() {
     let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "shelf").unwrap();
     let everything = dead_letters::Filter { limit: 100, ..dead_letters::Filter::default() };
     dead_letters::replay(&db, &everything, "test", Run::Real).await.unwrap();
-    let taken = app.sandbox.seen(&Filter::taken(), 1, PATIENCE).await.unwrap();
+    let taken = app.sandbox.seen(&Filter::taken(), 1, TIMEOUT).await.unwrap();
     assert_eq!(told(&taken), ["clinica clinica.test 80 8/10"]);
     app.comes_to(
         "select string_agg(state, ' ') from event_outcomes where processor = 'alerts' and reason is null",
@@ -209,15 +209,15 @@ async fn a_process_killed_in_the_middle_of_a_call_makes_it_again_under_the_same_
     app.sandbox.fault(late).unwrap();
     let life = Life::begin(&app);
     life.ready(&app).await;
-    app.sandbox.seen(&Filter::taken().text("subscription.created"), 1, PATIENCE).await.unwrap();
+    app.sandbox.seen(&Filter::taken().text("subscription.created"), 1, TIMEOUT).await.unwrap();
     ten_agents(&app, &clinic).await;
     uses_agents(&app, &clinic, 8, "first").await;
     let crossings = Filter::taken().text("threshold_reached");
-    app.sandbox.seen(&crossings, 1, PATIENCE).await.unwrap();
+    app.sandbox.seen(&crossings, 1, TIMEOUT).await.unwrap();
     life.kill().await;
 
     let life = Life::begin(&app);
-    let taken = app.sandbox.seen(&crossings, 2, PATIENCE).await.unwrap();
+    let taken = app.sandbox.seen(&crossings, 2, TIMEOUT).await.unwrap();
     assert_eq!(taken[0].message_key, taken[1].message_key, "the same webhook-id");
     assert_eq!(taken[0].text, taken[1].text, "and the same bytes");
     app.settles().await;

@@ -31,7 +31,7 @@ fn latency(app: &TestApp, model_ms: u64, send_ms: u64) {
 async fn a_send_under_way_at_a_kill_is_unknown_and_is_made_once_more() {
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.delivery.timeout_ms = 60_000).await else { return };
-    // Longer than this test has patience: who settles it is the same instance, at its start.
+    // Longer than this test has timeout: who settles it is the same instance, at its start.
     app.settings.delivery.runner.lease_ms = 120_000;
     app.settings.http.listen = free_address();
     let clinic = app.add_company("clinica.test", Auth::Token("bridge-token".into())).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use platform::postgres::Db;
 use platform::task::Stop;
 use secretaria::Settings;
-use secretaria::quota::{Decider, decider, keep_house};
+use secretaria::quota::{QuotaFunctions, expire_reservations, functions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -66,7 +66,7 @@ async fn start(database: &Database) -> Vec<String> {
         }
         stop.cancel();
     };
-    let both = async { tokio::join!(keep_house(service(database), stop.clone()), heard) };
+    let both = async { tokio::join!(expire_reservations(service(database), stop.clone()), heard) };
     tokio::time::timeout(Duration::from_secs(60), both).await.expect("it says so at once");
     drop(listening);
     lines()
@@ -75,7 +75,7 @@ async fn start(database: &Database) -> Vec<String> {
 #[tokio::test]
 async fn without_the_extension_the_reference_decides_and_that_is_said() {
     let Some(database) = Database::create_plain().await else { return };
-    assert_eq!(decider(&service(&database)).await.unwrap(), Decider::Reference);
+    assert_eq!(functions(&service(&database)).await.unwrap(), QuotaFunctions::PlPgSql);
     assert_eq!(start(&database).await, ["quota functions are those of the reference, in PL/pgSQL"]);
 }
 
@@ -92,12 +92,12 @@ async fn with_the_extension_its_version_is_said() {
     let reversed = "alter role secretaria_service in database %I set search_path = secretaria_reference, secretaria";
     let name: String = client.query_one("select format($1, current_database())", &[&reversed]).await.unwrap().get(0);
     client.batch_execute(&name).await.unwrap();
-    assert_eq!(decider(&service(&database)).await.unwrap(), Decider::Reference);
+    assert_eq!(functions(&service(&database)).await.unwrap(), QuotaFunctions::PlPgSql);
 }
 
 #[tokio::test]
 async fn the_tests_ask_those_they_are_about() {
     let Some(database) = Database::create().await else { return };
-    let found = decider(&service(&database)).await.unwrap();
-    assert_eq!(found != Decider::Reference, asks_the_extension(), "{found:?}");
+    let found = functions(&service(&database)).await.unwrap();
+    assert_eq!(found != QuotaFunctions::PlPgSql, asks_the_extension(), "{found:?}");
 }

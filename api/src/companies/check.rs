@@ -18,12 +18,12 @@ pub(super) fn company(given: NewCompany) -> Result<NewCompany, Error> {
     let texts = [("assistant_prompt", &given.assistant_prompt), ("fallback_text", &given.fallback_text)];
     for (field, text) in texts {
         if text.as_ref().is_some_and(|it| it.len() > 65_536 || it.contains('\0')) {
-            return Err(senseless(field, "must be text of at most 64 KiB"));
+            return Err(invalid(field, "must be text of at most 64 KiB"));
         }
     }
     let unnamed = |it: &String| it.trim().is_empty() || it.chars().count() > 200 || it.chars().any(char::is_control);
     if given.name.as_ref().is_some_and(unnamed) {
-        return Err(senseless("name", "must have 1 to 200 characters"));
+        return Err(invalid("name", "must have 1 to 200 characters"));
     }
     Ok(NewCompany {
         domain: domain(&given.domain)?,
@@ -46,7 +46,7 @@ pub(super) fn domain(text: &str) -> Result<String, Error> {
     };
     match domain.len() <= 253 && domain.split('.').all(label_is_good) {
         true => Ok(domain),
-        false => Err(senseless("domain", "must be a host name: letters, digits and hyphens between dots")),
+        false => Err(invalid("domain", "must be a host name: letters, digits and hyphens between dots")),
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn domain(text: &str) -> Result<String, Error> {
 pub(super) fn new_domain(domain: &str) -> Result<&str, Error> {
     match reads_as_id(domain) {
         false => Ok(domain),
-        true => Err(senseless("domain", "must not be digits alone, which name a company by its id")),
+        true => Err(invalid("domain", "must not be digits alone, which name a company by its id")),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<Secret
     let text = secret.expose_secret();
     match (16..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(secret),
-        false => Err(senseless(field, "must have 16 to 512 visible ASCII characters, without spaces")),
+        false => Err(invalid(field, "must have 16 to 512 visible ASCII characters, without spaces")),
     }
 }
 
@@ -77,13 +77,13 @@ pub(super) fn webhook_url(text: &str, policy: Policy) -> Result<String, Error> {
     match policy.url(text.trim()).ok().filter(|it| it.as_str().len() <= 2_048 && it.fragment().is_none()) {
         // As it will be called, not as it was written: without tabs, and with its host in ASCII.
         Some(url) => Ok(url.into()),
-        None => Err(senseless("url", "must be https:// and a public host, without user, password or fragment")),
+        None => Err(invalid("url", "must be https:// and a public host, without user, password or fragment")),
     }
 }
 
 /// When a secret that is being rotated out stops counting.
 pub(super) fn end_of(now: Timestamp, keep: Duration) -> Result<Timestamp, Error> {
-    let too_long = || senseless("keep_previous_for", "must be at most 90 days");
+    let too_long = || invalid("keep_previous_for", "must be at most 90 days");
     if keep > Duration::from_secs(MOST_DAYS_KEPT * 86_400) {
         return Err(too_long());
     }
@@ -94,7 +94,7 @@ pub(super) fn end_of(now: Timestamp, keep: Duration) -> Result<Timestamp, Error>
 fn time_zone(name: &str) -> Result<String, Error> {
     let zone = TimeZone::get(name).ok();
     let name = zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned);
-    name.ok_or(senseless("time_zone", "must be an IANA time zone, such as America/Sao_Paulo"))
+    name.ok_or(invalid("time_zone", "must be an IANA time zone, such as America/Sao_Paulo"))
 }
 
 fn channel(given: Channel) -> Result<Channel, Error> {
@@ -106,26 +106,26 @@ fn channel(given: Channel) -> Result<Channel, Error> {
             && url.query().is_none()
     });
     if !plain || base_url.contains('#') {
-        return Err(senseless("base_url", "must be http:// or https:// and a host, without user, password or query"));
+        return Err(invalid("base_url", "must be http:// or https:// and a host, without user, password or query"));
     }
     let unfit = |secret: &SecretString| {
         let text = secret.expose_secret();
         text.is_empty() || text.len() > 4_096 || text.chars().any(char::is_control)
     };
     match &given.auth {
-        Auth::Token(token) if unfit(token) => Err(senseless("token", "must be 1 to 4096 visible characters")),
+        Auth::Token(token) if unfit(token) => Err(invalid("token", "must be 1 to 4096 visible characters")),
         Auth::Login { password, .. } if unfit(password) => {
-            Err(senseless("password", "must be 1 to 4096 visible characters"))
+            Err(invalid("password", "must be 1 to 4096 visible characters"))
         }
         Auth::Login { email, .. } if !email.contains('@') || email.chars().any(char::is_control) => {
-            Err(senseless("email", "must be an e-mail address"))
+            Err(invalid("email", "must be an e-mail address"))
         }
         Auth::Token(_) | Auth::Login { .. } => Ok(Channel { base_url, auth: given.auth }),
     }
 }
 
-fn senseless(field: &'static str, problem: &'static str) -> Error {
-    Error::Senseless { field, problem }
+fn invalid(field: &'static str, problem: &'static str) -> Error {
+    Error::Invalid { field, problem }
 }
 
 #[cfg(test)]

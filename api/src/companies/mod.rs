@@ -36,7 +36,7 @@ const PREVIOUS_SECRET: &str = "webhook_secret_previous_sealed";
 pub enum Error {
     /// A value makes no sense.
     #[error("{field}: {problem}")]
-    Senseless {
+    Invalid {
         field: &'static str,
         /// What is wrong and what would be right.
         problem: &'static str,

@@ -67,7 +67,7 @@ pub async fn change_webhook(
         (Some(row), _) => row,
         (None, Some(url)) => Row { url: url.clone(), enabled: true, secret: Vec::new(), previous: None },
         (None, None) => {
-            return Err(Error::Senseless { field: "url", problem: "must be given: the company has no webhook yet" });
+            return Err(Error::Invalid { field: "url", problem: "must be given: the company has no webhook yet" });
         }
     };
     row.enabled = url.is_some() || row.enabled && !change.off;

@@ -317,7 +317,7 @@ async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_rea
     let Some(kafka) = broker::kafka(1) else { return };
     in_a_database(async |database| {
         kafka::create_topics(&kafka).await.unwrap();
-        let producer = Producer::impatient(&kafka, "test").unwrap();
+        let producer = Producer::with_short_timeout(&kafka, "test").unwrap();
         let publish = |record: Record| {
             let headers: Vec<_> =
                 record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
@@ -329,16 +329,16 @@ async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_rea
             let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
             task::spawn("member", async move { run(Till::default(), db, &kafka, "one", Wake::default(), stop).await })
         };
-        let patience = Duration::from_secs(60);
+        let timeout = Duration::from_secs(60);
         let (never, stop) = (Stop::new(), Stop::new());
         let first = member(&never);
         publish(usage(0, 1)).await.unwrap();
-        tokio::time::timeout(patience, taken_in(1)).await.expect("the first takes in");
+        tokio::time::timeout(timeout, taken_in(1)).await.expect("the first takes in");
         let second = member(&stop);
-        let ended = tokio::time::timeout(patience, first).await.expect("the first hears of it").unwrap();
+        let ended = tokio::time::timeout(timeout, first).await.expect("the first hears of it").unwrap();
         assert!(matches!(ended, Err(super::Error::Ended { processor: Till::PROCESSOR })), "{ended:?}");
         publish(usage(1, 2)).await.unwrap();
-        tokio::time::timeout(patience, taken_in(2)).await.expect("the second takes in");
+        tokio::time::timeout(timeout, taken_in(2)).await.expect("the second takes in");
         stop.cancel();
         second.await.unwrap().unwrap();
         assert_eq!(marked(database).await, ["0 | done", "1 | done"]);

@@ -1,5 +1,6 @@
 //! Egress: HTTP requests to providers and to receivers that companies name, and which addresses may be reached.
 
+pub mod attempt;
 mod client;
 mod policy;
 

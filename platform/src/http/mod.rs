@@ -1,10 +1,13 @@
 //! The HTTP server: one listener, bound before anything else starts, that lets requests end before it does.
 //!
-//! HTTP/1.1 only. Every wait for a peer has a limit: for a request's headers, for room in its socket, for the rest of a
+//! HTTP/1.1 only. Every wait for a peer has a limit: for a request's headers, for space in its socket, for the rest of a
 //! body nobody reads. Open connections are counted; above `http.connections` a new one waits in the kernel's queue, and
-//! those that are kept alive without a request make room for it.
+//! those that are kept alive without a request are closed for it.
 
 mod connection;
+pub mod openapi;
+pub mod problem;
+pub mod request;
 mod stream;
 mod timer;
 #[cfg(test)]
@@ -48,7 +51,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8_080)),
-            // Below the 1024 descriptors that many systems give a process, with room for the broker and Postgres.
+            // Below the 1024 descriptors that many systems give a process, with descriptors left for the broker and Postgres.
             connections: 768,
             header_timeout_ms: 30_000,
             drain_ms: 10_000,
@@ -64,13 +67,13 @@ impl Config {
     /// Names the setting that makes no sense.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(1..=65_536).contains(&self.connections) {
-            return Err(settings::Error::senseless("http.connections", "must be between 1 and 65536"));
+            return Err(settings::Error::invalid("http.connections", "must be between 1 and 65536"));
         }
         if !(100..=600_000).contains(&self.header_timeout_ms) {
-            return Err(settings::Error::senseless("http.header_timeout_ms", "must be between 100 and 600000"));
+            return Err(settings::Error::invalid("http.header_timeout_ms", "must be between 100 and 600000"));
         }
         if self.drain_ms > 120_000 {
-            return Err(settings::Error::senseless("http.drain_ms", "must be at most 120000"));
+            return Err(settings::Error::invalid("http.drain_ms", "must be at most 120000"));
         }
         Ok(())
     }
@@ -91,13 +94,15 @@ impl Answers for Router {
 
 /// Serves until stopped; then accepts nothing new and lets requests end for `drain_ms`.
 pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Config, stop: Stop) {
-    let room =
-        Room { permits: Arc::new(Semaphore::new(config.connections)), state: watch::Sender::new(ServerState::Open) };
+    let limit = ConnectionLimit {
+        permits: Arc::new(Semaphore::new(config.connections)),
+        state: watch::Sender::new(ServerState::Open),
+    };
     let open = TaskTracker::new();
     loop {
         let accepted = async {
             let (stream, peer) = Listener::accept(&mut listener).await;
-            (stream, peer, room.permit().await)
+            (stream, peer, limit.permit().await)
         };
         let (stream, peer, permit) = tokio::select! {
             () = stop.cancelled() => break,
@@ -109,7 +114,7 @@ pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Con
             routes: routes.clone(),
             peer: Peer(peer),
             header_timeout: Duration::from_millis(config.header_timeout_ms),
-            state: room.state.subscribe(),
+            state: limit.state.subscribe(),
         };
         task::spawn_connection(open.track_future(async move {
             gauge!(metric::HTTP_CONNECTIONS).increment(1.0);
@@ -119,7 +124,7 @@ pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Con
         }));
     }
     drop(listener);
-    room.state.send_replace(ServerState::Stopped);
+    limit.state.send_replace(ServerState::Stopped);
     open.close();
     if tokio::time::timeout(Duration::from_millis(config.drain_ms), open.wait()).await.is_err() {
         tracing::warn!("stopped with requests under way");
@@ -127,7 +132,7 @@ pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Con
 }
 
 /// How many more connections may be open.
-struct Room {
+struct ConnectionLimit {
     permits: Arc<Semaphore>,
     state: watch::Sender<ServerState>,
 }
@@ -142,7 +147,7 @@ enum ServerState {
     Stopped,
 }
 
-impl Room {
+impl ConnectionLimit {
     /// Waits until one more may be open. `None` cannot occur: the semaphore is never closed.
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {

@@ -17,7 +17,7 @@ use super::{Config, serve};
 use crate::task::{Stop, spawn};
 
 /// Only ever waited for by a test that fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Server {
     address: SocketAddr,
@@ -63,7 +63,7 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+        tokio::time::timeout(TIMEOUT, reached).await.unwrap();
     }
 }
 
@@ -74,7 +74,7 @@ async fn ask(stream: &mut TcpStream, path: &str) {
 /// What comes until the server closes its side.
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("the server closes").unwrap();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut heard)).await.expect("the server closes").unwrap();
     String::from_utf8(heard).unwrap()
 }
 
@@ -82,7 +82,7 @@ async fn until_closed(stream: &mut TcpStream) -> String {
 async fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut heard = Vec::new();
     while !heard.ends_with(end.as_bytes()) {
-        let more = tokio::time::timeout(PATIENCE, stream.read_buf(&mut heard)).await.expect("the server answers");
+        let more = tokio::time::timeout(TIMEOUT, stream.read_buf(&mut heard)).await.expect("the server answers");
         assert_ne!(more.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&heard));
     }
     String::from_utf8(heard).unwrap()
@@ -145,7 +145,7 @@ async fn an_answer_that_did_not_wait_for_the_body_reaches_who_is_still_sending_i
     let body = vec![b'x'; 8 << 20]; // More than sockets hold: it is sent only if it is read.
     let head = format!("POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::timeout(PATIENCE, stream.write_all(&body)).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, stream.write_all(&body)).await.unwrap().unwrap();
     let heard = until_closed(&mut stream).await;
     assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno"), "{heard}");
     assert!(heard.contains("connection: close\r\n"), "{heard}");
@@ -185,9 +185,9 @@ async fn a_stop_lets_the_request_under_way_end_and_nothing_else() {
     server.stop.cancel();
     assert_eq!(until_closed(&mut idle).await, "");
     let refused = async { while TcpStream::connect(server.address).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, refused).await.expect("nothing new is accepted");
+    tokio::time::timeout(TIMEOUT, refused).await.expect("nothing new is accepted");
     assert!(!server.running.is_finished());
     server.go.add_permits(1);
     assert!(until_closed(&mut busy).await.ends_with("slow"));
-    tokio::time::timeout(PATIENCE, server.running).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, server.running).await.unwrap().unwrap();
 }

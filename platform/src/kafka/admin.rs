@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Config;
 
-const PATIENCE: Duration = Duration::from_secs(12);
+const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The topics could not be made as the settings want them.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
         })
         .collect();
     let mut created = Vec::new();
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
     for result in admin.create_topics(&wanted, &options).await.map_err(away)? {
         match result {
             Ok(topic) => created.push(topic),
@@ -60,7 +60,7 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
             Err((topic, code)) => return Err(Error::Refused { topic, code }),
         }
     }
-    let metadata = admin.inner().fetch_metadata(None, PATIENCE).map_err(away)?;
+    let metadata = admin.inner().fetch_metadata(None, TIMEOUT).map_err(away)?;
     for topic in metadata.topics() {
         let found = topic.partitions().len();
         if names.iter().any(|name| name == topic.name()) && found != usize::from(config.partitions) {
@@ -71,7 +71,7 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
     Ok(created)
 }
 
-/// The first and the next offset of one partition. Blocks the thread for up to `patience`.
+/// The first and the next offset of one partition. Blocks the thread for up to `timeout`.
 ///
 /// # Errors
 /// If the broker is away.
@@ -79,9 +79,9 @@ pub fn watermarks(
     client: &BaseConsumer,
     topic: &str,
     partition: i32,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(i64, i64), KafkaError> {
-    client.fetch_watermarks(topic, partition, patience)
+    client.fetch_watermarks(topic, partition, timeout)
 }
 
 impl Config {

@@ -39,9 +39,9 @@ pub(super) enum Held {
     /// A record to publish.
     Record { topic: Topic, partition: i32, key: Vec<u8>, payload: Vec<u8>, headers: OwnedHeaders, acknowledge: Waiting },
     /// Somebody who waits until everything before this has been confirmed or has failed.
-    Flush { patience: Duration, say: oneshot::Sender<Result<(), NotDurable>> },
+    Flush { timeout: Duration, say: oneshot::Sender<Result<(), NotDurable>> },
     /// A health check: asks the broker through the client that serves.
-    Ping { patience: Duration, say: oneshot::Sender<Result<(), NotDurable>> },
+    Ping { timeout: Duration, say: oneshot::Sender<Result<(), NotDurable>> },
 }
 
 /// Passes the broker's word on to whoever waits for it.
@@ -171,16 +171,16 @@ impl Held {
                     }));
                 }
             }
-            Held::Flush { patience, say } => {
+            Held::Flush { timeout, say } => {
                 let client = client.clone();
                 tokio::task::spawn_blocking(move || {
-                    let _ = say.send(client.flush(patience).map_err(NotDurable::Unconfirmed));
+                    let _ = say.send(client.flush(timeout).map_err(NotDurable::Unconfirmed));
                 });
             }
-            Held::Ping { patience, say } => {
+            Held::Ping { timeout, say } => {
                 let (client, topic) = (client.clone(), topics[0].clone());
                 tokio::task::spawn_blocking(move || {
-                    let answer = client.client().fetch_metadata(Some(&topic), patience);
+                    let answer = client.client().fetch_metadata(Some(&topic), timeout);
                     let _ = say.send(answer.map(drop).map_err(NotDurable::Unconfirmed));
                 });
             }

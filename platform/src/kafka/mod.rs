@@ -6,6 +6,7 @@ mod producer;
 mod reader;
 mod rebalance;
 mod record;
+pub mod topic_ends;
 #[cfg(test)]
 mod tests;
 
@@ -75,23 +76,23 @@ impl Config {
     /// Names the setting that makes no sense.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if self.bootstrap.trim().is_empty() {
-            return Err(settings::Error::senseless("kafka.bootstrap", "must name at least one host:port"));
+            return Err(settings::Error::invalid("kafka.bootstrap", "must name at least one host:port"));
         }
         if !(1..=1_024).contains(&self.partitions) {
-            return Err(settings::Error::senseless("kafka.partitions", "must be between 1 and 1024"));
+            return Err(settings::Error::invalid("kafka.partitions", "must be between 1 and 1024"));
         }
         if !(500..5_000).contains(&self.message_timeout_ms) {
             let problem = "must be from 500 to 4999, so that a 503 comes within five seconds";
-            return Err(settings::Error::senseless("kafka.message_timeout_ms", problem));
+            return Err(settings::Error::invalid("kafka.message_timeout_ms", problem));
         }
         if !(1..=10_000).contains(&self.poll_records) {
-            return Err(settings::Error::senseless("kafka.poll_records", "must be between 1 and 10000"));
+            return Err(settings::Error::invalid("kafka.poll_records", "must be between 1 and 10000"));
         }
         if !(65_536..=1 << 30).contains(&self.poll_bytes) {
-            return Err(settings::Error::senseless("kafka.poll_bytes", "must be between 65536 and 1073741824"));
+            return Err(settings::Error::invalid("kafka.poll_bytes", "must be between 65536 and 1073741824"));
         }
         if !(1..=1_000).contains(&self.record_attempts) {
-            return Err(settings::Error::senseless("kafka.record_attempts", "must be between 1 and 1000"));
+            return Err(settings::Error::invalid("kafka.record_attempts", "must be between 1 and 1000"));
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Producer {
     ///
     /// # Errors
     /// If librdkafka refuses the settings. The broker need not be there.
-    pub fn impatient(config: &Config, id: &str) -> Result<Self, KafkaError> {
+    pub fn with_short_timeout(config: &Config, id: &str) -> Result<Self, KafkaError> {
         Self::new(config, id, config.message_timeout_ms)
     }
 
@@ -79,7 +79,7 @@ impl Producer {
     ///
     /// # Errors
     /// If librdkafka refuses the settings. The broker need not be there.
-    pub fn patient(config: &Config, id: &str) -> Result<Self, KafkaError> {
+    pub fn with_retries(config: &Config, id: &str) -> Result<Self, KafkaError> {
         Self::new(config, id, 300_000)
     }
 
@@ -130,20 +130,20 @@ impl Producer {
     /// Whether the broker answers the client that records are published with, which is one without a fatal error.
     ///
     /// # Errors
-    /// If it does not within `patience`, or so many records wait that it cannot be asked.
-    pub async fn ping(&self, patience: Duration) -> Result<(), NotDurable> {
+    /// If it does not within `timeout`, or so many records wait that it cannot be asked.
+    pub async fn ping(&self, timeout: Duration) -> Result<(), NotDurable> {
         let (say, said) = oneshot::channel();
-        self.0.try_send(Held::Ping { patience, say }).map_err(refusal)?;
+        self.0.try_send(Held::Ping { timeout, say }).map_err(refusal)?;
         said.await.unwrap_or(Err(NotDurable::Closed))
     }
 
     /// Waits until everything handed over has been confirmed or has failed. Blocks the thread.
     ///
     /// # Errors
-    /// If that takes longer than `patience`; dropping the producer then loses what is left.
-    pub fn flush(&self, patience: Duration) -> Result<(), NotDurable> {
+    /// If that takes longer than `timeout`; dropping the producer then loses what is left.
+    pub fn flush(&self, timeout: Duration) -> Result<(), NotDurable> {
         let (say, said) = oneshot::channel();
-        self.0.blocking_send(Held::Flush { patience, say }).map_err(|_| NotDurable::Closed)?;
+        self.0.blocking_send(Held::Flush { timeout, say }).map_err(|_| NotDurable::Closed)?;
         said.blocking_recv().unwrap_or(Err(NotDurable::Closed))
     }
 }

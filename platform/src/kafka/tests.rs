@@ -81,7 +81,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<String>, Vec<Record>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..3).await;
     publish(&producer, 1, 0..2).await;
     let mut reader = read_from(&config, HashMap::from([(0, 1)]));
@@ -95,7 +95,7 @@ async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_handed_over_without_waiting_lie_in_that_order() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     let publish = |number: u32| producer.publish(numbered(0, number.to_string().as_bytes()));
     // More than are ever held back together.
     let published = join_all((0..2_000).map(publish).collect::<Vec<_>>()).await;
@@ -109,12 +109,12 @@ async fn records_handed_over_without_waiting_lie_in_that_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn flushing_waits_for_what_is_held_back() {
     let (broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     let first = producer.publish(numbered(0, b"1"));
-    let flush = |patience| {
+    let flush = |timeout| {
         let producer = producer.clone();
-        tokio::task::spawn_blocking(move || producer.flush(Duration::from_millis(patience)))
+        tokio::task::spawn_blocking(move || producer.flush(Duration::from_millis(timeout)))
     };
     flush(10_000).await.unwrap().unwrap();
     assert!(matches!(futures_util::FutureExt::now_or_never(first), Some(Ok(()))));
@@ -128,7 +128,7 @@ async fn flushing_waits_for_what_is_held_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_count() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..30).await;
     let mut reader = read_from(&config, HashMap::new());
     let (_, records) = take(&mut reader, 10).await;
@@ -144,7 +144,7 @@ async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_has_a_bound_in_bytes_and_so_has_what_waits_behind_it() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     let published = join_all((0..16).map(|number| producer.publish(numbered(number % 2, &[b'x'; 30_000]))));
     assert!(published.await.iter().all(Result::is_ok));
     let mut reader = read_from(&config, HashMap::new());
@@ -162,7 +162,7 @@ async fn a_batch_has_a_bound_in_bytes_and_so_has_what_waits_behind_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_may_wait_gathers_what_comes_meanwhile() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     // For so long that only a full batch can be why it is handed over.
     let batches = Batches { wait: Duration::from_secs(3_600), ..BATCHES };
     let mut reader = read_as("test", &config, HashMap::new(), batches);
@@ -190,7 +190,7 @@ async fn a_batch_that_may_wait_gathers_what_comes_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
     let (_broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..2).await;
     let mut reader = read_from(&config, HashMap::from([(0, 9)]));
     assert_eq!(take(&mut reader, 2).await.0, ["0/0 0", "0/1 1"]);
@@ -200,7 +200,7 @@ async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
     let (broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     broker.broker_down(1).unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(5), producer.publish(numbered(0, b"1"))).await;
@@ -212,7 +212,7 @@ async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_whose_sequence_the_broker_has_lost_is_replaced() {
     let (broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
     broker.request_errors(RDKafkaApiKey::Produce, &[lost]);
@@ -230,7 +230,7 @@ async fn a_producer_that_the_broker_refused_at_its_start_is_replaced() {
     let (broker, config) = mock_broker();
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     broker.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     // The broker refuses once.
     let publishes = async { while producer.publish(numbered(0, b"0")).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(30), publishes).await.expect("it is replaced");
@@ -239,7 +239,7 @@ async fn a_producer_that_the_broker_refused_at_its_start_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_is_asked_for_the_broker_that_it_publishes_to() {
     let (broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     producer.ping(Duration::from_secs(10)).await.unwrap();
     broker.broker_down(1).unwrap();
     assert!(producer.ping(Duration::from_millis(500)).await.is_err());
@@ -248,7 +248,7 @@ async fn a_producer_is_asked_for_the_broker_that_it_publishes_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_whose_place_in_the_group_is_taken_ends() {
     let (broker, config) = mock_broker();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
     let mut reader = read_from(&config, HashMap::new());
     take(&mut reader, 1).await;
@@ -271,7 +271,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 async fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() {
     let Some(config) = broker::kafka(2) else { return };
     create_topics(&config).await.unwrap();
-    let producer = Producer::impatient(&config, "test").unwrap();
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
     join_all((0..2).map(|partition| publish(&producer, partition, 0..100))).await;
     let mut first = read_as("first", &config, HashMap::new(), BATCHES);
     until("a full batch waits", || first.paused().len() == 2).await;

@@ -121,7 +121,7 @@ impl Config {
         } else {
             return Ok(());
         };
-        Err(settings::Error::senseless(section, problem))
+        Err(settings::Error::invalid(section, problem))
     }
 
     fn company_cap(&self) -> usize {

@@ -32,7 +32,7 @@ impl Schedule {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self, section: &str, longest_s: f64) -> Result<(), settings::Error> {
-        let invalid = |key: &str, problem: String| Err(settings::Error::senseless(format!("{section}.{key}"), problem));
+        let invalid = |key: &str, problem: String| Err(settings::Error::invalid(format!("{section}.{key}"), problem));
         if self.retry_after_s.len() > MOST_RETRIES
             || !self.retry_after_s.iter().all(|seconds| (0.0..=longest_s).contains(seconds))
         {

@@ -10,7 +10,7 @@ use platform::kafka::{self, Config, Outgoing, Producer};
 use platform::postgres::{Failure, Transaction};
 use platform::queue::Wake;
 use platform::task::{self, Stop};
-use platform::{clock, watermarks};
+use platform::{clock, topic_ends};
 use uuid::Uuid;
 
 use super::broker;
@@ -75,7 +75,7 @@ async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Da
     kafka::create_topics(kafka).await.unwrap();
     database.run("create table archived (topic text, number bigint)").await;
     database.run("grant insert on archived to secretaria_service").await;
-    let producer = Producer::impatient(kafka, "test").unwrap();
+    let producer = Producer::with_short_timeout(kafka, "test").unwrap();
     let publish_all = async |numbers: std::ops::Range<u32>| {
         for number in numbers {
             for topic in TOPICS {
@@ -105,7 +105,7 @@ async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Da
     second.await.unwrap().unwrap();
     let sql = "select topic, count(*), count(distinct number) from archived group by topic order by topic";
     assert_eq!(database.rows(sql).await, ["alerts | 98 | 98", "usage.events | 98 | 98"]);
-    watermarks::snapshot(&database.service, kafka).await.unwrap();
+    topic_ends::snapshot(&database.service, kafka).await.unwrap();
     database.conserves().await;
 }
 

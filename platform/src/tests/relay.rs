@@ -62,7 +62,8 @@ async fn a_row_that_no_broker_takes_becomes_a_dead_letter_and_those_behind_it_go
             .await;
         push(database, &[entry(6, "the last")]).await;
 
-        let (db, producer, stop) = (database.service.clone(), Producer::patient(&config, "test").unwrap(), Stop::new());
+        let (db, producer, stop) =
+            (database.service.clone(), Producer::with_retries(&config, "test").unwrap(), Stop::new());
         let relay = task::spawn("relay", relay::run(db, producer, 1, relay::Config::default(), stop.clone()));
         assert_eq!(published(&config, 4).await, ["before", "behind", "after that", "the last"]);
         // A round that has begun is brought to its end.
@@ -101,7 +102,8 @@ async fn of_a_burst_into_an_outbox_that_was_empty_a_minute_ago_each_row_is_delet
         push(database, &burst).await;
         database.run("select pg_stat_reset()").await;
 
-        let (db, producer, stop) = (database.service.clone(), Producer::patient(&config, "test").unwrap(), Stop::new());
+        let (db, producer, stop) =
+            (database.service.clone(), Producer::with_retries(&config, "test").unwrap(), Stop::new());
         let relay = task::spawn("relay", relay::run(db, producer, 1, relay::Config::default(), stop.clone()));
         published(&config, ROWS).await;
         stop.cancel();

@@ -96,7 +96,7 @@ impl Config {
         self.schedule().validate("alerts", 604_800.0)?;
         self.runner.validate("alerts.runner")?;
         if !(100..=60_000).contains(&self.timeout_ms) {
-            return Err(settings::Error::senseless("alerts.timeout_ms", "must be between 100 and 60000"));
+            return Err(settings::Error::invalid("alerts.timeout_ms", "must be between 100 and 60000"));
         }
         self.secrets().map(drop)?;
         if self.operator_webhook_url.is_empty() { Ok(()) } else { self.operator_address().map(drop) }
@@ -131,7 +131,7 @@ impl Config {
         }
         let (url, secrets) = (self.operator_address()?, self.secrets()?);
         if self.operator_webhook_secret.is_empty() {
-            return Err(settings::Error::senseless(SECRET, "required with `alerts.operator_webhook_url`"));
+            return Err(settings::Error::invalid(SECRET, "required with `alerts.operator_webhook_url`"));
         }
         Ok(Some(sender::Receiver { url, secrets }))
     }
@@ -140,7 +140,7 @@ impl Config {
         self.policy().url(&self.operator_webhook_url).map_err(|_| {
             let problem = "must be https:// and a public host, without user and password; \
                            with `alerts.allow_private` also http:// on this machine";
-            settings::Error::senseless("alerts.operator_webhook_url", problem)
+            settings::Error::invalid("alerts.operator_webhook_url", problem)
         })
     }
 
@@ -148,7 +148,7 @@ impl Config {
     fn secrets(&self) -> Result<Vec<Secret>, settings::Error> {
         let given = [(SECRET, &self.operator_webhook_secret), (PREVIOUS, &self.operator_webhook_secret_previous)];
         let read = |(key, text): (_, &SecretText)| {
-            Secret::parse(text.expose()).map_err(|problem| settings::Error::senseless(key, problem.to_string()))
+            Secret::parse(text.expose()).map_err(|problem| settings::Error::invalid(key, problem.to_string()))
         };
         given.into_iter().filter(|(_, text)| !text.is_empty()).map(read).collect()
     }

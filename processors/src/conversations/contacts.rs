@@ -20,14 +20,14 @@ pub(super) async fn find(
     let mut new_contacts = NewContacts::default();
     let mut contacts = Vec::with_capacity(messages.len());
     for ((company, message), names) in messages.iter().zip(&names) {
-        let contact = match known.standing(*company, message, names) {
-            Standing::Known(contact) => contact,
-            Standing::Unknown => {
+        let contact = match known.match_of(*company, message, names) {
+            ContactMatch::Known(contact) => contact,
+            ContactMatch::Unknown => {
                 let contact = ContactId::first_seen_as(*company, message.channel, &message.address);
                 new_contacts.add(*company, contact, message, names);
                 contact
             }
-            Standing::Unclear => {
+            ContactMatch::Unclear => {
                 // It may be about those that are yet to be made.
                 std::mem::take(&mut new_contacts).make(tx).await?;
                 self::contact(tx, *company, message).await?
@@ -50,7 +50,7 @@ struct Known {
     names: HashMap<(CompanyId, ContactId), Option<String>>,
 }
 
-enum Standing {
+enum ContactMatch {
     /// By all its aliases, as one contact, under the name that it has.
     Known(ContactId),
     /// By none of them.
@@ -91,18 +91,18 @@ impl Known {
         Ok(known)
     }
 
-    fn standing(&self, company: CompanyId, message: &InboundMessage, names: &[Address]) -> Standing {
+    fn match_of(&self, company: CompanyId, message: &InboundMessage, names: &[Address]) -> ContactMatch {
         let alias = |name: &Address| (company, message.channel.as_str(), name.clone());
         let mut found = names.iter().map(|name| self.contacts.get(&alias(name)).copied());
-        let Some(first) = found.next() else { return Standing::Unclear };
+        let Some(first) = found.next() else { return ContactMatch::Unclear };
         if found.any(|it| it != first) {
-            return Standing::Unclear;
+            return ContactMatch::Unclear;
         }
-        let Some(contact) = first else { return Standing::Unknown };
+        let Some(contact) = first else { return ContactMatch::Unknown };
         let name = self.names.get(&(company, contact)).and_then(Option::as_deref);
         match message.name.as_deref() {
-            Some(shown) if Some(shown) != name => Standing::Unclear,
-            _ => Standing::Known(contact),
+            Some(shown) if Some(shown) != name => ContactMatch::Unclear,
+            _ => ContactMatch::Known(contact),
         }
     }
 

@@ -6,7 +6,7 @@ use platform::kafka::Record;
 use uuid::Uuid;
 
 use super::*;
-use crate::tests::{Room, in_a_room};
+use crate::tests::{Fixture, with_fixture};
 
 const REPLY: ProcessorName = crate::reply::PROCESSOR.name;
 const DELIVERY: ProcessorName = crate::delivery::PROCESSOR.name;
@@ -36,81 +36,81 @@ fn record(event: u128) -> Record {
     )
 }
 
-async fn park(room: &Room<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {
+async fn park(fixture: &Fixture<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {
     let record = record(event);
     let topic = if processor == REPLY { Topic::InboundMessages } else { Topic::OutboundMessages };
     let failed = FailedEvent { company: CompanyId(company), event: id(event), topic, record: &record };
     let cause = Cause { class: class.into(), detail: "why".into(), attempts: 6 };
-    let mut client = room.db().get().await.unwrap();
+    let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     dead_letter::add(&tx, processor, &failed, &cause).await.unwrap();
     tx.commit().await.unwrap();
-    room.publish(Topic::DeadLetters).await;
+    fixture.publish(Topic::DeadLetters).await;
 }
 
 /// Four dead letters, each added a day after the one before; the last one today.
-async fn four(room: &Room<'_>) {
-    park(room, 0, REPLY, 1, "undecodable").await;
-    park(room, 1, REPLY, 2, "refused_by_database").await;
-    park(room, 1, DELIVERY, 3, "busy").await;
-    park(room, 2, DELIVERY, 4, "busy").await;
-    room.run("update dead_letters set dead_lettered_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
+async fn four(fixture: &Fixture<'_>) {
+    park(fixture, 0, REPLY, 1, "undecodable").await;
+    park(fixture, 1, REPLY, 2, "refused_by_database").await;
+    park(fixture, 1, DELIVERY, 3, "busy").await;
+    park(fixture, 2, DELIVERY, 4, "busy").await;
+    fixture.run("update dead_letters set dead_lettered_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
 }
 
-async fn listed(room: &Room<'_>, filter: Filter) -> Vec<u128> {
-    list(room.db(), &filter).await.unwrap().iter().map(|it| it.event.0.as_u128()).collect()
+async fn listed(fixture: &Fixture<'_>, filter: Filter) -> Vec<u128> {
+    list(fixture.db(), &filter).await.unwrap().iter().map(|it| it.event.0.as_u128()).collect()
 }
 
-async fn states(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, settled_by, settled_at is not null from dead_letters order by event_id").await
+async fn states(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select state, settled_by, settled_at is not null from dead_letters order by event_id").await
 }
 
 #[tokio::test]
 async fn letters_are_found_by_company_processor_cause_event_and_age_oldest_first() {
-    in_a_room(async |room| {
-        four(room).await;
+    with_fixture(async |fixture| {
+        four(fixture).await;
         let since = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(listed(room, all()).await, [1, 2, 3, 4]);
-        assert_eq!(listed(room, Filter { limit: 2, ..all() }).await, [1, 2]);
-        assert_eq!(listed(room, Filter { company: Some(CompanyId(1)), ..all() }).await, [2, 3]);
-        assert_eq!(listed(room, Filter { company: Some(CompanyId::NOBODY), ..all() }).await, [1]);
-        assert_eq!(listed(room, Filter { processor: Some(DELIVERY), ..all() }).await, [3, 4]);
-        assert_eq!(listed(room, Filter { cause: Some("busy".into()), ..all() }).await, [3, 4]);
-        assert_eq!(listed(room, Filter { event: Some(id(2)), ..all() }).await, [2]);
-        assert_eq!(listed(room, Filter { since: since("2026-03-13T00:00:00Z"), ..all() }).await, [3, 4]);
+        assert_eq!(listed(fixture, all()).await, [1, 2, 3, 4]);
+        assert_eq!(listed(fixture, Filter { limit: 2, ..all() }).await, [1, 2]);
+        assert_eq!(listed(fixture, Filter { company: Some(CompanyId(1)), ..all() }).await, [2, 3]);
+        assert_eq!(listed(fixture, Filter { company: Some(CompanyId::NOBODY), ..all() }).await, [1]);
+        assert_eq!(listed(fixture, Filter { processor: Some(DELIVERY), ..all() }).await, [3, 4]);
+        assert_eq!(listed(fixture, Filter { cause: Some("busy".into()), ..all() }).await, [3, 4]);
+        assert_eq!(listed(fixture, Filter { event: Some(id(2)), ..all() }).await, [2]);
+        assert_eq!(listed(fixture, Filter { since: since("2026-03-13T00:00:00Z"), ..all() }).await, [3, 4]);
         let narrow =
             Filter { company: Some(CompanyId(1)), processor: Some(REPLY), cause: Some("busy".into()), ..all() };
-        assert_eq!(listed(room, narrow).await, []);
-        assert_eq!(listed(room, Filter::default()).await, [], "no limit given is none asked for");
+        assert_eq!(listed(fixture, narrow).await, []);
+        assert_eq!(listed(fixture, Filter::default()).await, [], "no limit given is none asked for");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_dry_run_names_what_it_would_do_and_changes_nothing() {
-    in_a_room(async |room| {
-        four(room).await;
-        let before = states(room).await;
-        let replayed = replay(room.db(), &all(), "ana", Run::Dry).await.unwrap();
-        let dropped = drop(room.db(), &all(), "ana", Run::Dry).await.unwrap();
+    with_fixture(async |fixture| {
+        four(fixture).await;
+        let before = states(fixture).await;
+        let replayed = replay(fixture.db(), &all(), "ana", Run::Dry).await.unwrap();
+        let dropped = drop(fixture.db(), &all(), "ana", Run::Dry).await.unwrap();
         assert_eq!((replayed.len(), dropped.len()), (4, 4));
-        assert_eq!(states(room).await, before);
-        assert_eq!(room.rows("select * from outbox").await, [""; 0]);
-        assert_eq!(listed(room, all()).await, [1, 2, 3, 4], "nor is anything left locked");
+        assert_eq!(states(fixture).await, before);
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0]);
+        assert_eq!(listed(fixture, all()).await, [1, 2, 3, 4], "nor is anything left locked");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
-    in_a_room(async |room| {
-        four(room).await;
+    with_fixture(async |fixture| {
+        four(fixture).await;
         let one = Filter { event: Some(id(2)), ..all() };
-        assert_eq!(replay(room.db(), &one, "ana", Run::Real).await.unwrap().len(), 1);
+        assert_eq!(replay(fixture.db(), &one, "ana", Run::Real).await.unwrap().len(), 1);
         let placed = "select company_id, topic, placed_by, event_id from outbox";
-        assert_eq!(room.rows(placed).await, [format!("1 | inbound.messages | 551199990001 | {}", id(2))]);
+        assert_eq!(fixture.rows(placed).await, [format!("1 | inbound.messages | 551199990001 | {}", id(2))]);
 
-        let back = room.publish(Topic::InboundMessages).await.remove(0);
+        let back = fixture.publish(Topic::InboundMessages).await.remove(0);
         let lay = record(2);
         assert_eq!((&back.key, &back.payload), (&lay.key, &lay.payload));
         assert_eq!(back.header_text(header::EVENT_ID), Some(id(2).to_string().as_str()));
@@ -121,22 +121,22 @@ async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
         assert_eq!(back.headers.iter().filter(|(name, _)| name == header::ATTEMPT).count(), 1);
 
         let waiting = "waiting | - | f";
-        assert_eq!(states(room).await, [waiting, "replayed | ana | t", waiting, waiting]);
-        assert_eq!(replay(room.db(), &one, "ana", Run::Real).await.unwrap().len(), 0, "it is settled");
+        assert_eq!(states(fixture).await, [waiting, "replayed | ana | t", waiting, waiting]);
+        assert_eq!(replay(fixture.db(), &one, "ana", Run::Real).await.unwrap().len(), 0, "it is settled");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_goes_to_one_of_the_partitions_its_company_owns() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        room.run("update companies set placement_spread = 5").await;
-        park(room, clinic.0, REPLY, 1, "undecodable").await;
-        park(room, 0, REPLY, 2, "undecodable").await;
-        replay(room.db(), &all(), "ana", Run::Real).await.unwrap();
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        fixture.run("update companies set placement_spread = 5").await;
+        park(fixture, clinic.0, REPLY, 1, "undecodable").await;
+        park(fixture, 0, REPLY, 2, "undecodable").await;
+        replay(fixture.db(), &all(), "ana", Run::Real).await.unwrap();
         assert_eq!(
-            room.rows("select spread from outbox order by outbox_id").await,
+            fixture.rows("select spread from outbox order by outbox_id").await,
             ["5", "2"],
             "nobody's: the usual number"
         );
@@ -146,65 +146,65 @@ async fn a_replay_goes_to_one_of_the_partitions_its_company_owns() {
 
 #[tokio::test]
 async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() {
-    in_a_room(async |room| {
-        four(room).await;
+    with_fixture(async |fixture| {
+        four(fixture).await;
         let busy = Filter { cause: Some("busy".into()), ..all() };
-        assert_eq!(drop(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 2);
-        assert_eq!(room.rows("select * from outbox").await, [""; 0]);
+        assert_eq!(drop(fixture.db(), &busy, "ana", Run::Real).await.unwrap().len(), 2);
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0]);
         let (waiting, dropped) = ("waiting | - | f", "dropped | ana | t");
-        assert_eq!(states(room).await, [waiting, waiting, dropped, dropped]);
-        assert_eq!(listed(room, all()).await, [1, 2]);
-        assert_eq!(replay(room.db(), &busy, "ana", Run::Real).await.unwrap().len(), 0);
+        assert_eq!(states(fixture).await, [waiting, waiting, dropped, dropped]);
+        assert_eq!(listed(fixture, all()).await, [1, 2]);
+        assert_eq!(replay(fixture.db(), &busy, "ana", Run::Real).await.unwrap().len(), 0);
     })
     .await;
 }
 
 #[tokio::test]
 async fn two_people_at_once_settle_a_letter_once() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
         for event in 1..=30 {
-            park(room, 1, REPLY, event, "undecodable").await;
+            park(fixture, 1, REPLY, event, "undecodable").await;
         }
         let filter = all();
         let (ana, rui, eva) = tokio::join!(
-            replay(room.db(), &filter, "ana", Run::Real),
-            replay(room.db(), &filter, "rui", Run::Real),
-            drop(room.db(), &filter, "eva", Run::Real),
+            replay(fixture.db(), &filter, "ana", Run::Real),
+            replay(fixture.db(), &filter, "rui", Run::Real),
+            drop(fixture.db(), &filter, "eva", Run::Real),
         );
         let (replayed, dropped) = (ana.unwrap().len() + rui.unwrap().len(), eva.unwrap().len());
         assert_eq!(replayed + dropped, 30);
-        assert_eq!(room.waiting(Topic::InboundMessages).await.len(), replayed);
+        assert_eq!(fixture.waiting(Topic::InboundMessages).await.len(), replayed);
         let settled = "select count(*) filter (where state = 'replayed'), count(*) filter (where state = 'dropped')
                        from dead_letters";
-        assert_eq!(room.rows(settled).await, [format!("{replayed} | {dropped}")]);
+        assert_eq!(fixture.rows(settled).await, [format!("{replayed} | {dropped}")]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_letter_that_somebody_is_settling_is_nobody_elses() {
-    in_a_room(async |room| {
-        four(room).await;
-        let mut client = room.db().get().await.unwrap();
+    with_fixture(async |fixture| {
+        four(fixture).await;
+        let mut client = fixture.db().get().await.unwrap();
         let tx = client.transaction().await.unwrap();
         store::waiting(&tx, &Filter { processor: Some(DELIVERY), ..all() }).await.unwrap();
-        let replayed = replay(room.db(), &all(), "ana", Run::Real).await.unwrap();
+        let replayed = replay(fixture.db(), &all(), "ana", Run::Real).await.unwrap();
         assert_eq!(replayed.iter().map(|it| it.event.0.as_u128()).collect::<Vec<_>>(), [1, 2]);
         tx.rollback().await.unwrap();
-        assert_eq!(listed(room, all()).await, [3, 4], "who lets go leaves them as they were");
+        assert_eq!(listed(fixture, all()).await, [3, 4], "who lets go leaves them as they were");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_that_cannot_be_published_settles_nothing() {
-    in_a_room(async |room| {
-        four(room).await;
-        let before = states(room).await;
-        room.run("alter table outbox add constraint broken check (false) not valid").await;
-        replay(room.db(), &all(), "ana", Run::Real).await.unwrap_err();
-        assert_eq!(states(room).await, before);
+    with_fixture(async |fixture| {
+        four(fixture).await;
+        let before = states(fixture).await;
+        fixture.run("alter table outbox add constraint broken check (false) not valid").await;
+        replay(fixture.db(), &all(), "ana", Run::Real).await.unwrap_err();
+        assert_eq!(states(fixture).await, before);
     })
     .await;
 }

@@ -75,7 +75,7 @@ impl Config {
         self.schedule().validate("delivery", 86_400.0)?;
         self.runner.validate("delivery.runner")?;
         if !(100..=120_000).contains(&self.timeout_ms) {
-            return Err(settings::Error::senseless("delivery.timeout_ms", "must be between 100 and 120000"));
+            return Err(settings::Error::invalid("delivery.timeout_ms", "must be between 100 and 120000"));
         }
         Ok(())
     }

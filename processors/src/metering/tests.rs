@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Consumer;
 use super::decide::line;
 use crate::ledger::{self, Line};
-use crate::tests::{Room, in_a_room, noon};
+use crate::tests::{Fixture, noon, with_fixture};
 
 fn envelope(company: CompanyId, event: u128, at: Timestamp, fact: Fact) -> Envelope<UsageEvent> {
     Envelope {
@@ -28,84 +28,85 @@ fn tokens(model: &str, input: i64, output: i64, cached: i64) -> Fact {
     Fact::ModelTokens { model: model.into(), input, output, cached }
 }
 
-async fn book(room: &Room<'_>, lines: &[Line]) {
-    let mut client = room.db().get().await.unwrap();
+async fn book(fixture: &Fixture<'_>, lines: &[Line]) {
+    let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     ledger::book(&tx, lines).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-fn records(room: &Room<'_>, envelopes: &[Envelope<UsageEvent>]) -> Vec<Record> {
-    envelopes.iter().map(|it| room.record(Topic::UsageEvents, "", it)).collect()
+fn records(fixture: &Fixture<'_>, envelopes: &[Envelope<UsageEvent>]) -> Vec<Record> {
+    envelopes.iter().map(|it| fixture.record(Topic::UsageEvents, "", it)).collect()
 }
 
-async fn ledger(room: &Room<'_>) -> Vec<String> {
-    room.rows("select fact, model, amount, day from usage_events order by idempotency_key").await
+async fn ledger(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select fact, model, amount, day from usage_events order by idempotency_key").await
 }
 
-async fn totals(room: &Room<'_>) -> Vec<String> {
-    room.rows("select metric, model, day, amount from usage_totals order by company_id, metric, model, day").await
+async fn totals(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select metric, model, day, amount from usage_totals order by company_id, metric, model, day").await
 }
 
 #[tokio::test]
 async fn a_fact_that_is_told_twice_is_booked_once() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
         let told = line(&envelope(clinic, 1, noon(), tokens("m", 100, 10, 4)));
-        book(room, &[told.clone(), told.clone()]).await;
-        book(room, std::slice::from_ref(&told)).await;
-        book(room, &[]).await;
-        assert_eq!(ledger(room).await, ["model_tokens | m | 110 | 2026-03-15"]);
+        book(fixture, &[told.clone(), told.clone()]).await;
+        book(fixture, std::slice::from_ref(&told)).await;
+        book(fixture, &[]).await;
+        assert_eq!(ledger(fixture).await, ["model_tokens | m | 110 | 2026-03-15"]);
         let sums = [
             "tokens_cached | m | 2026-03-15 | 4",
             "tokens_in | m | 2026-03-15 | 100",
             "tokens_out | m | 2026-03-15 | 10",
         ];
-        assert_eq!(totals(room).await, sums);
+        assert_eq!(totals(fixture).await, sums);
 
         let batch = records(
-            room,
+            fixture,
             &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), tokens("m", 100, 10, 4))],
         );
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::New; 2]);
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
-        assert_eq!(ledger(room).await.len(), 2, "the key of the first is spent");
-        room.conserves().await;
+        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::New; 2]);
+        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(ledger(fixture).await.len(), 2, "the key of the first is spent");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        book(room, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
-        let batch = records(room, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
-        let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        book(fixture, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
+        let batch = records(fixture, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
+        let refusal = fixture.take_in(&Consumer, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
-        assert_eq!(ledger(room).await, ["message_out |  | 1 | 2026-03-15"]);
-        room.conserves().await;
+        assert_eq!(ledger(fixture).await, ["message_out |  | 1 | 2026-03-15"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_same_key_at_two_companies_is_two_facts() {
-    in_a_room(async |room| {
-        let (clinic, salon) = (room.company("clinica.test").await, room.company("salao.test").await);
+    with_fixture(async |fixture| {
+        let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         let told = |company| line(&envelope(company, 1, noon(), Fact::MessageOut));
-        book(room, &[told(clinic), told(salon)]).await;
-        assert_eq!(ledger(room).await.len(), 2);
-        room.conserves().await;
+        book(fixture, &[told(clinic), told(salon)]).await;
+        assert_eq!(ledger(fixture).await.len(), 2);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_sums_are_the_ledgers_however_it_was_written() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let companies =
+            [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         let fact = |it: u128| match it % 4 {
             0 => Fact::MessageIn,
             1 => Fact::MessageOut,
@@ -116,24 +117,24 @@ async fn the_sums_are_the_ledgers_however_it_was_written() {
             (0..400).map(|it| line(&envelope(companies[it as usize % 3], it, noon(), fact(it / 3)))).collect();
         // Twelve writers at once, in two directions, and each fact in two of them.
         let backwards: Vec<Line> = all.iter().rev().cloned().collect();
-        let writers = all.chunks(70).chain(backwards.chunks(70)).map(|lines| book(room, lines));
+        let writers = all.chunks(70).chain(backwards.chunks(70)).map(|lines| book(fixture, lines));
         join_all(writers).await;
         let sums = "select metric, model, sum(amount) from usage_totals group by 1, 2 order by 1, 2";
         let expected = ["message_in |  | 102", "message_out |  | 100", "tokens_in | m | 990", "tokens_out | m | 99"];
-        assert_eq!(room.rows(sums).await, expected);
-        assert_eq!(room.rows("select count(*) from usage_events").await, ["400"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows(sums).await, expected);
+        assert_eq!(fixture.rows("select count(*) from usage_events").await, ["400"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_day_is_that_of_the_company() {
-    in_a_room(async |room| {
-        let here = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let here = fixture.company("clinica.test").await;
         let (west, east) = (
-            room.company_in("acre.test", "America/Rio_Branco").await,
-            room.company_in("toquio.test", "Asia/Tokyo").await,
+            fixture.company_in("acre.test", "America/Rio_Branco").await,
+            fixture.company_in("toquio.test", "Asia/Tokyo").await,
         );
         // Half past eleven at night in São Paulo is the next day in UTC.
         let late: Timestamp = "2026-03-15T23:30:00-03:00".parse().unwrap();
@@ -144,40 +145,40 @@ async fn a_day_is_that_of_the_company() {
             .zip(1..)
             .map(|(&company, it)| line(&envelope(company, it, late, Fact::MessageIn)))
             .collect();
-        book(room, &lines).await;
-        let days = room.rows("select day from usage_events order by idempotency_key").await;
+        book(fixture, &lines).await;
+        let days = fixture.rows("select day from usage_events order by idempotency_key").await;
         assert_eq!(
             days,
             ["2026-03-15", "2026-03-15", "2026-03-16", "2026-03-16"],
             "and UTC's where no company is known"
         );
         let half_an_hour_later = "2026-03-16T00:00:00-03:00".parse().unwrap();
-        book(room, &[line(&envelope(here, 9, half_an_hour_later, Fact::MessageIn))]).await;
+        book(fixture, &[line(&envelope(here, 9, half_an_hour_later, Fact::MessageIn))]).await;
         let days = format!("select day, amount from usage_totals where company_id = {here} order by day");
-        assert_eq!(room.rows(&days).await, ["2026-03-15 | 1", "2026-03-16 | 1"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows(&days).await, ["2026-03-15 | 1", "2026-03-16 | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_company_nobody_knows_is_booked_all_the_same() {
-    in_a_room(async |room| {
-        let batch = records(room, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
-        room.take_in(&Consumer, &batch).await.unwrap();
-        assert_eq!(totals(room).await, ["message_out |  | 2026-03-15 | 1"]);
-        assert_eq!(room.rows("select processor, state from event_outcomes").await, ["metering | done"]);
-        room.conserves().await;
+    with_fixture(async |fixture| {
+        let batch = records(fixture, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
+        fixture.take_in(&Consumer, &batch).await.unwrap();
+        assert_eq!(totals(fixture).await, ["message_out |  | 2026-03-15 | 1"]);
+        assert_eq!(fixture.rows("select processor, state from event_outcomes").await, ["metering | done"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_negative_figure_is_refused_and_blames_the_data() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let batch = records(room, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
-        let refusal = room.take_in(&Consumer, &batch).await.unwrap_err();
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let batch = records(fixture, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
+        let refusal = fixture.take_in(&Consumer, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
     })
     .await;

@@ -87,19 +87,19 @@ impl Config {
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if self.quiet_cap_ms < self.quiet_ms {
-            return Err(settings::Error::senseless("reply.quiet_cap_ms", "must not be below reply.quiet_ms"));
+            return Err(settings::Error::invalid("reply.quiet_cap_ms", "must not be below reply.quiet_ms"));
         }
         if self.deadline_ms < 100 {
-            return Err(settings::Error::senseless("reply.deadline_ms", "must be at least 100"));
+            return Err(settings::Error::invalid("reply.deadline_ms", "must be at least 100"));
         }
         if self.fallback_text.trim().is_empty() {
-            return Err(settings::Error::senseless("reply.fallback_text", "must say something"));
+            return Err(settings::Error::invalid("reply.fallback_text", "must say something"));
         }
         if self.limit_text.trim().is_empty() {
-            return Err(settings::Error::senseless("reply.limit_text", "must say something"));
+            return Err(settings::Error::invalid("reply.limit_text", "must say something"));
         }
         if !(1..=100).contains(&self.memory_messages) {
-            return Err(settings::Error::senseless("reply.memory_messages", "must be between 1 and 100"));
+            return Err(settings::Error::invalid("reply.memory_messages", "must be between 1 and 100"));
         }
         // The model's key is asked for where this runs, and nowhere else.
         self.model.validate_shape()?;

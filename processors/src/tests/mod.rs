@@ -1,4 +1,4 @@
-//! A room to show claims in: a Postgres of the test's own, and events as they come off a topic.
+//! A fixture to show claims in: a Postgres of the test's own, and events as they come off a topic.
 //!
 //! Events are taken in as the consumer does it (outcomes, the processor's work, how each stands now, in one transaction),
 //! and what the outbox holds is handed on as a relay would, so whole ways can be walked without a broker.
@@ -27,17 +27,17 @@ use platform::task::{self, Stop};
 pub(crate) use database::{Database, in_a_database};
 
 /// A database and how far the tests' topics are written.
-pub(crate) struct Room<'a> {
+pub(crate) struct Fixture<'a> {
     database: &'a Database,
     offset: AtomicI64,
 }
 
-/// Runs a test in a room of its own, or says that it was left out.
-pub(crate) async fn in_a_room(test: impl AsyncFnOnce(&Room<'_>)) {
-    in_a_database(async |database| test(&Room { database, offset: AtomicI64::new(0) }).await).await;
+/// Runs a test in a fixture of its own, or says that it was left out.
+pub(crate) async fn with_fixture(test: impl AsyncFnOnce(&Fixture<'_>)) {
+    in_a_database(async |database| test(&Fixture { database, offset: AtomicI64::new(0) }).await).await;
 }
 
-impl Deref for Room<'_> {
+impl Deref for Fixture<'_> {
     type Target = Database;
 
     fn deref(&self) -> &Database {
@@ -50,7 +50,7 @@ pub(crate) fn noon() -> Timestamp {
     "2026-03-15T12:00:00Z".parse().unwrap()
 }
 
-impl Room<'_> {
+impl Fixture<'_> {
     pub(crate) fn db(&self) -> &Db {
         &self.service
     }

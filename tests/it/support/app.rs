@@ -93,7 +93,7 @@ impl TestApp {
 
     /// Waits until it says that it cannot go on by itself.
     pub(crate) async fn broke(&self) {
-        let broke = tokio::time::timeout(super::PATIENCE, self.running.as_ref().unwrap().broke());
+        let broke = tokio::time::timeout(super::TIMEOUT, self.running.as_ref().unwrap().broke());
         broke.await.expect("a process that cannot go on says so");
     }
 

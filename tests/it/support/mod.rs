@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a condition may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A variable of the test run.
 #[expect(clippy::disallowed_methods, reason = "tests are told by `make test` where the servers are")]
@@ -49,10 +49,10 @@ where
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, waiting).await {
+    match tokio::time::timeout(TIMEOUT, waiting).await {
         Ok(Ok(found)) => found,
         Ok(Err(_)) | Err(_) => {
-            panic!("not within {PATIENCE:?}: {claim}; last seen: {}", LAST.with_borrow(Clone::clone))
+            panic!("not within {TIMEOUT:?}: {claim}; last seen: {}", LAST.with_borrow(Clone::clone))
         }
     }
 }

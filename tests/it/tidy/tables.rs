@@ -7,12 +7,8 @@ use super::{File, files, nothing_in, rust};
 
 /// Tables that more than one room writes, and why. A room is a crate and the module below its root.
 const SHARED: &[(&str, &[&str], &str)] = &[
-    (
-        "outbox",
-        &["platform::outbox", "platform::relay", REFERENCE],
-        "the functions announce what they decide; the relay deletes what the broker has",
-    ),
-    ("dead_letters", &["platform::dead_letter", "processors::dead_letters"], "one adds, the other settles"),
+    ("outbox", &["platform::outbox", REFERENCE], "the functions announce what they decide"),
+    ("dead_letters", &["platform::consumer", "processors::dead_letters"], "one adds, the other settles"),
     ("turns", &["processors::reply", "processors::conversations"], "a divided contact takes its turns along"),
 ];
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::support::app::TestApp;
 use crate::support::database::Database;
-use crate::support::{PATIENCE, server, unique};
+use crate::support::{TIMEOUT, server, unique};
 
 const ROWS: &str = include_str!("../../../fixtures/upgrade/rows.dump");
 const RECORDS: &str = include_str!("../../../fixtures/upgrade/records.jsonl");
@@ -159,7 +159,7 @@ async fn publish(config: &kafka::Config) {
         if let Some(payload) = &payload {
             record = record.payload(payload);
         }
-        let placed = producer.send(record, PATIENCE).await.unwrap();
+        let placed = producer.send(record, TIMEOUT).await.unwrap();
         let offset = next.entry((left.topic, left.partition)).or_default();
         assert_eq!(placed.offset, *offset, "a record has the offset that it had");
         *offset += 1;

@@ -4,19 +4,19 @@ use platform::queue::CircuitConfig;
 
 use super::*;
 use crate::alerts::decide::Endpoint;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 #[tokio::test]
 async fn a_receiver_that_does_not_answer_is_not_called_for_a_while_and_then_given_up_without_a_call() {
-    in_a_room(async |room| {
+    with_fixture(async |fixture| {
         let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
         let runner = queue::Config { circuit, ..queue::Config::default() };
-        let patient = steps_with(room, &Config { runner, ..Config::default() });
-        let clinic = told(room, true, &["a", "b"]).await;
+        let patient = steps_with(fixture, &Config { runner, ..Config::default() });
+        let clinic = told(fixture, true, &["a", "b"]).await;
         let all = claim(&patient).await;
         let of_company = all.iter().find(|it| it.job.endpoint == Endpoint::Company).unwrap();
         finish(&patient, of_company, BUSY).await;
-        room.take_in(&consumer(true), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
+        fixture.take_in(&consumer(true), &[record(fixture, &crossing(clinic, "c"))]).await.unwrap();
         patient.make_due().await.unwrap();
         let due = claim(&patient).await;
         assert_eq!(
@@ -25,28 +25,28 @@ async fn a_receiver_that_does_not_answer_is_not_called_for_a_while_and_then_give
             "of the other circuit"
         );
         let called = "select count(*) from webhook_attempts where endpoint = 'company'";
-        assert_eq!(room.rows(called).await, ["2"], "those that were under way");
-        room.conserves().await;
+        assert_eq!(fixture.rows(called).await, ["2"], "those that were under way");
+        fixture.conserves().await;
     })
     .await;
 
-    in_a_room(async |room| {
+    with_fixture(async |fixture| {
         let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
         let runner = queue::Config { circuit, ..queue::Config::default() };
         // A schedule that takes no time is over as soon as the circuit is open.
-        let hasty = steps_with(room, &Config { runner, retry_after_s: AT_ONCE.to_vec(), ..Config::default() });
-        told(room, false, &["a"]).await;
+        let hasty = steps_with(fixture, &Config { runner, retry_after_s: AT_ONCE.to_vec(), ..Config::default() });
+        told(fixture, false, &["a"]).await;
         finish(&hasty, &claim(&hasty).await[0], BUSY).await;
         let held = claim(&hasty).await.remove(0);
         let verdict = held.known.unwrap();
         assert_eq!(finish(&hasty, &held, verdict).await, Some(Ending::Done));
-        assert_eq!(rows(room).await, ["company | ended | failed_permanent | circuit_open | 1"]);
-        assert_eq!(attempts(room).await, ["company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error"]);
+        assert_eq!(rows(fixture).await, ["company | ended | failed_permanent | circuit_open | 1"]);
+        assert_eq!(attempts(fixture).await, ["company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error"]);
         assert_eq!(
-            dead_letters(room).await,
+            dead_letters(fixture).await,
             ["waiting | circuit_open | the company's webhook was not taken in 1 attempts, lastly circuit_open | 1"]
         );
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }

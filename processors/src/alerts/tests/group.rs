@@ -2,30 +2,30 @@
 
 use super::*;
 use crate::alerts::decide::Endpoint;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 #[tokio::test]
 async fn both_ends_at_the_same_time_are_one_end() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        room.expect_a_crowd().await;
-        told(room, true, &["a", "b", "c", "d"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        fixture.expect_a_crowd().await;
+        told(fixture, true, &["a", "b", "c", "d"]).await;
         let started = claim(&steps).await;
         assert_eq!(started.len(), 8);
         let ends = started.iter().map(|it| steps.finish(it, &GONE));
         futures_util::future::try_join_all(ends).await.unwrap();
-        assert_eq!(outcomes(room).await, ["dead_lettered | - | 4"]);
-        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["dead_lettered | - | 4"]);
+        assert_eq!(fixture.waiting(Topic::DeadLetters).await.len(), 4, "each is announced once");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn both_shares_of_an_event_may_end_in_one_group() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, true, &["a", "b", "c"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, true, &["a", "b", "c"]).await;
         let mut all = claim(&steps).await;
         assert_eq!(all.len(), 6);
         all.reverse();
@@ -36,9 +36,9 @@ async fn both_shares_of_an_event_may_end_in_one_group() {
         let verdicts: Vec<Answer> = all.iter().map(verdict).collect();
         let results: Vec<_> = all.iter().zip(&verdicts).collect();
         assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
-        assert_eq!(outcomes(room).await, ["dead_lettered | - | 1", "done | - | 2"]);
-        assert_eq!(dead_letters(room).await.len(), 1);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["dead_lettered | - | 1", "done | - | 2"]);
+        assert_eq!(dead_letters(fixture).await.len(), 1);
+        fixture.conserves().await;
     })
     .await;
 }
@@ -46,17 +46,17 @@ async fn both_shares_of_an_event_may_end_in_one_group() {
 /// Groups that share events, in both orders of their shares: none waits in a circle.
 #[tokio::test]
 async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let steps = steps(fixture);
         for round in 0..10 {
             let words: Vec<String> = (0..5).map(|it| format!("{round}/{it}")).collect();
             if round == 0 {
-                told(room, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                told(fixture, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
             } else {
                 let records: Vec<Record> =
-                    words.iter().map(|word| record(room, &crossing(CompanyId(1), word))).collect();
-                room.take_in(&consumer(true), &records).await.unwrap();
+                    words.iter().map(|word| record(fixture, &crossing(CompanyId(1), word))).collect();
+                fixture.take_in(&consumer(true), &records).await.unwrap();
             }
             let all = claim(&steps).await;
             assert_eq!(all.len(), 10);
@@ -67,18 +67,18 @@ async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once(
             let (one, other) = tokio::join!(steps.finish_all(&company), steps.finish_all(&operator));
             assert_eq!((one.unwrap().len(), other.unwrap().len()), (5, 5));
         }
-        assert_eq!(outcomes(room).await, ["dead_lettered | - | 50"]);
-        assert_eq!(room.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["dead_lettered | - | 50"]);
+        assert_eq!(fixture.waiting(Topic::DeadLetters).await.len(), 50, "each is announced once");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn shares_that_are_claimed_do_not_close_a_circle_with_the_other_shares_of_their_events() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, true, &["a", "b"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, true, &["a", "b"]).await;
         let all = claim(&steps).await;
         let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint);
         // The operator's are due again, the later event's first.
@@ -86,22 +86,22 @@ async fn shares_that_are_claimed_do_not_close_a_circle_with_the_other_shares_of_
             finish(&steps, it, BUSY).await;
         }
         let company: Vec<_> = of(Endpoint::Company).map(|it| (it, &TAKEN)).collect();
-        let mut client = room.db().get().await.unwrap();
+        let mut client = fixture.db().get().await.unwrap();
         let blocked = client.transaction().await.unwrap();
         let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";
         blocked.query(sql, &[&company[1].0.job.event.0]).await.unwrap();
-        let (ended, claimed) = room.cross(blocked, steps.finish_all(&company), steps.claim(10)).await;
+        let (ended, claimed) = fixture.cross(blocked, steps.finish_all(&company), steps.claim(10)).await;
         assert_eq!((ended, claimed.len()), (vec![Some(Ending::Done); 2], 2));
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn shares_whose_workers_died_do_not_close_a_circle_with_the_other_shares_of_their_events() {
-    in_a_room(async |room| {
-        let (steps, gone) = (steps(room), steps_of(room, "gone"));
-        told(room, true, &["a", "b", "c"]).await;
+    with_fixture(async |fixture| {
+        let (steps, gone) = (steps(fixture), steps_of(fixture, "gone"));
+        told(fixture, true, &["a", "b", "c"]).await;
         let all = claim(&steps).await;
         for it in all.iter().filter(|it| it.job.endpoint == Endpoint::Operator) {
             finish(&steps, it, BUSY).await;
@@ -112,17 +112,18 @@ async fn shares_whose_workers_died_do_not_close_a_circle_with_the_other_shares_o
         for (it, age) in operator.iter().zip(["1 minute", "1 second", "1 hour"]) {
             let key = it.claimed.lease.key;
             let sql = format!("update jobs_running set lease_until = now() - interval '{age}' where job_key = '{key}'");
-            room.run(&sql).await;
+            fixture.run(&sql).await;
         }
         let company: Vec<_> =
             all.iter().filter(|it| it.job.endpoint == Endpoint::Company).map(|it| (it, &TAKEN)).collect();
-        let mut client = room.db().get().await.unwrap();
+        let mut client = fixture.db().get().await.unwrap();
         let blocked = client.transaction().await.unwrap();
         let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";
         blocked.query(sql, &[&company[1].0.job.event.0]).await.unwrap();
-        let (ended, reclaimed) = room.cross(blocked, steps.finish_all(&company), steps_of(room, "two").reclaim()).await;
+        let (ended, reclaimed) =
+            fixture.cross(blocked, steps.finish_all(&company), steps_of(fixture, "two").reclaim()).await;
         assert_eq!((ended, reclaimed), (vec![Some(Ending::Done); 3], 3));
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::decide::Answer;
 use super::work::Calling;
 use super::*;
-use crate::tests::{Room, noon, sealer};
+use crate::tests::{Fixture, noon, sealer};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -79,39 +79,39 @@ fn consumer(operator: bool) -> Consumer {
 }
 
 /// The steps of a worker of that instance, with a schedule that is due at once.
-fn steps_of(room: &Room<'_>, instance: &str) -> Steps<Calling> {
+fn steps_of(fixture: &Fixture<'_>, instance: &str) -> Steps<Calling> {
     let config = Config { retry_after_s: AT_ONCE.to_vec(), ..Config::default() };
-    room.steps_of(instance, Calling::new(&room.context(), &config, None).unwrap(), config.runner)
+    fixture.steps_of(instance, Calling::new(&fixture.context(), &config, None).unwrap(), config.runner)
 }
 
-fn steps(room: &Room<'_>) -> Steps<Calling> {
-    steps_of(room, "one")
+fn steps(fixture: &Fixture<'_>) -> Steps<Calling> {
+    steps_of(fixture, "one")
 }
 
 /// The steps of a worker with these settings and their operator.
-fn steps_with(room: &Room<'_>, config: &Config) -> Steps<Calling> {
-    let work = Calling::new(&room.context(), config, config.operator().unwrap()).unwrap();
-    room.steps(work, config.runner)
+fn steps_with(fixture: &Fixture<'_>, config: &Config) -> Steps<Calling> {
+    let work = Calling::new(&fixture.context(), config, config.operator().unwrap()).unwrap();
+    fixture.steps(work, config.runner)
 }
 
-fn record(room: &Room<'_>, envelope: &Envelope<Alert>) -> Record {
-    room.record(Topic::Alerts, "", envelope)
+fn record(fixture: &Fixture<'_>, envelope: &Envelope<Alert>) -> Record {
+    fixture.record(Topic::Alerts, "", envelope)
 }
 
 /// Gives a company a receiver, signed with [`SECRET`].
-async fn wants_to_be_told(room: &Room<'_>, company: CompanyId, url: &str) {
+async fn wants_to_be_told(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
     let place = Place { table: "company_webhooks", column: "secret_sealed", company };
     let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
     let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
-    room.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();
+    fixture.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();
 }
 
 /// A company that wants to be told, and what has come in about it.
-async fn told(room: &Room<'_>, operator: bool, words: &[&str]) -> CompanyId {
-    let clinic = room.company("clinica.test").await;
-    wants_to_be_told(room, clinic, "https://clinica.example/").await;
-    let records: Vec<Record> = words.iter().map(|word| record(room, &crossing(clinic, word))).collect();
-    room.take_in(&consumer(operator), &records).await.unwrap();
+async fn told(fixture: &Fixture<'_>, operator: bool, words: &[&str]) -> CompanyId {
+    let clinic = fixture.company("clinica.test").await;
+    wants_to_be_told(fixture, clinic, "https://clinica.example/").await;
+    let records: Vec<Record> = words.iter().map(|word| record(fixture, &crossing(clinic, word))).collect();
+    fixture.take_in(&consumer(operator), &records).await.unwrap();
     clinic
 }
 
@@ -126,24 +126,25 @@ async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, answer: impl
     steps.finish(started, &answer.into()).await.unwrap()
 }
 
-async fn rows(room: &Room<'_>) -> Vec<String> {
-    room.rows("select endpoint, state, outcome, cause, attempts from webhook_deliveries order by event_id, endpoint")
+async fn rows(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture
+        .rows("select endpoint, state, outcome, cause, attempts from webhook_deliveries order by event_id, endpoint")
         .await
 }
 
-async fn attempts(room: &Room<'_>) -> Vec<String> {
+async fn attempts(fixture: &Fixture<'_>) -> Vec<String> {
     let sql = "select endpoint, attempt, of_round, result, status, class from webhook_attempts
                order by event_id, endpoint, attempt";
-    room.rows(sql).await
+    fixture.rows(sql).await
 }
 
-async fn outcomes(room: &Room<'_>) -> Vec<String> {
+async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
     let sql = "select state, reason, count(*) from event_outcomes where processor = 'alerts' group by 1, 2 order by 1";
-    room.rows(sql).await
+    fixture.rows(sql).await
 }
 
-async fn dead_letters(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, cause, detail, attempts from dead_letters order by dead_lettered_at").await
+async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select state, cause, detail, attempts from dead_letters order by dead_lettered_at").await
 }
 
 const TAKEN: Answer = Answer { verdict: Verdict::Done, status: Some(204) };

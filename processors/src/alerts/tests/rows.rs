@@ -6,40 +6,44 @@ use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
 use super::*;
 use crate::alerts::decide::Endpoint;
 use crate::dead_letters::{self, Filter, Run};
-use crate::tests::{in_a_room, sealer};
+use crate::tests::{sealer, with_fixture};
 
 #[tokio::test]
 async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
-    in_a_room(async |room| {
-        let salon = room.company("salao.test").await;
-        let clinic = told(room, true, &["a", "a"]).await;
-        assert_eq!(rows(room).await, ["company | waiting | - | - | 0", "operator | waiting | - | - | 0"]);
+    with_fixture(async |fixture| {
+        let salon = fixture.company("salao.test").await;
+        let clinic = told(fixture, true, &["a", "a"]).await;
+        assert_eq!(rows(fixture).await, ["company | waiting | - | - | 0", "operator | waiting | - | - | 0"]);
         let bodies = "select distinct body from webhook_deliveries";
-        assert_eq!(room.rows(bodies).await, [message::body(&crossing(clinic, "a"), "clinica.test")]);
+        assert_eq!(fixture.rows(bodies).await, [message::body(&crossing(clinic, "a"), "clinica.test")]);
 
-        room.take_in(&consumer(false), &[record(room, &crossing(salon, "b"))]).await.unwrap();
-        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
-        room.run("update company_webhooks set enabled = false").await;
-        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "c"))]).await.unwrap();
-        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 2", "in_flight | - | 1"], "off is as good as none");
-        room.conserves().await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(salon, "b"))]).await.unwrap();
+        assert_eq!(outcomes(fixture).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
+        fixture.run("update company_webhooks set enabled = false").await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "c"))]).await.unwrap();
+        assert_eq!(
+            outcomes(fixture).await,
+            ["ignored | no_webhook | 2", "in_flight | - | 1"],
+            "off is as good as none"
+        );
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_call_is_made_again_until_it_is_taken() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, false, &["a"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, false, &["a"]).await;
         for answer in [BUSY, Verdict::unknown("timeout").into(), TAKEN] {
             let started = claim(&steps).await.remove(0);
             assert!(claim(&steps).await.is_empty(), "what is under way is not claimed again");
             finish(&steps, &started, answer).await;
-            room.conserves().await;
+            fixture.conserves().await;
         }
         assert_eq!(
-            attempts(room).await,
+            attempts(fixture).await,
             [
                 "company | 1 | 1 | FAILED_TEMPORARY | 500 | server_error",
                 "company | 2 | 2 | UNKNOWN | - | timeout",
@@ -47,10 +51,10 @@ async fn a_call_is_made_again_until_it_is_taken() {
             ]
         );
         assert_eq!(
-            (rows(room).await, outcomes(room).await),
+            (rows(fixture).await, outcomes(fixture).await),
             (vec!["company | ended | delivered | - | 3".into()], vec!["done | - | 1".into()])
         );
-        assert_eq!(room.rows("select count(*) from webhook_deliveries where record_payload is null").await, ["1"]);
+        assert_eq!(fixture.rows("select count(*) from webhook_deliveries where record_payload is null").await, ["1"]);
         assert!(claim(&steps).await.is_empty());
     })
     .await;
@@ -58,99 +62,102 @@ async fn a_call_is_made_again_until_it_is_taken() {
 
 #[tokio::test]
 async fn an_event_has_ended_when_both_have_been_told() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, true, &["a"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, true, &["a"]).await;
         let started = claim(&steps).await;
         assert_eq!(
             started.iter().map(|it| it.job.endpoint).collect::<Vec<_>>(),
             [Endpoint::Company, Endpoint::Operator]
         );
         finish(&steps, &started[1], TAKEN).await;
-        assert_eq!(outcomes(room).await, ["in_flight | - | 1"]);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["in_flight | - | 1"]);
+        fixture.conserves().await;
         finish(&steps, &started[0], TAKEN).await;
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn one_that_was_given_up_is_dead_lettered_and_a_replay_calls_that_one_alone() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        let clinic = told(room, true, &["a"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        let clinic = told(fixture, true, &["a"]).await;
         let started = claim(&steps).await;
         assert_eq!(finish(&steps, &started[0], GONE).await, Some(Ending::Done));
-        assert_eq!(dead_letters(room).await, [""; 0], "the operator is still being told");
+        assert_eq!(dead_letters(fixture).await, [""; 0], "the operator is still being told");
         finish(&steps, &started[1], TAKEN).await;
         assert_eq!(
-            dead_letters(room).await,
+            dead_letters(fixture).await,
             ["waiting | gone | the company's webhook was not taken in 1 attempts, lastly gone | 1"]
         );
-        assert_eq!(outcomes(room).await, ["dead_lettered | - | 1"]);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["dead_lettered | - | 1"]);
+        fixture.conserves().await;
 
         let all = Filter { limit: 10, processor: Some(PROCESSOR.name), ..Filter::default() };
-        dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
-        let records = room.publish(Topic::Alerts).await;
-        room.take_in(&consumer(true), &records).await.unwrap();
+        dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
+        let records = fixture.publish(Topic::Alerts).await;
+        fixture.take_in(&consumer(true), &records).await.unwrap();
         let again = claim(&steps).await;
         assert_eq!(again.len(), 1);
         let call = &again[0].job;
         assert_eq!((call.company, call.endpoint, call.of_round), (clinic, Endpoint::Company, 1));
         assert_eq!(call.body, started[0].job.body, "the same bytes under the same id");
         finish(&steps, &again[0], TAKEN).await;
-        assert_eq!(rows(room).await, ["company | ended | delivered | - | 2", "operator | ended | delivered | - | 1"]);
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
-        room.conserves().await;
+        assert_eq!(
+            rows(fixture).await,
+            ["company | ended | delivered | - | 2", "operator | ended | delivered | - | 1"]
+        );
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, false, &["a"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, false, &["a"]).await;
         let slow = claim(&steps).await.remove(0);
         assert_eq!(steps.reclaim().await.unwrap(), 1);
-        assert_eq!(attempts(room).await, ["company | 1 | 1 | UNKNOWN | - | lease_ran_out"]);
+        assert_eq!(attempts(fixture).await, ["company | 1 | 1 | UNKNOWN | - | lease_ran_out"]);
         assert_eq!(finish(&steps, &slow, TAKEN).await, None, "while it waits");
         let second = claim(&steps).await.remove(0);
         assert_eq!((second.job.event, &second.job.body), (slow.job.event, &slow.job.body));
         assert_eq!(finish(&steps, &slow, GONE).await, None, "while it is under way again");
         finish(&steps, &second, TAKEN).await;
         assert_eq!(finish(&steps, &slow, GONE).await, None, "and when it is over");
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_instance_that_starts_again_gives_its_own_calls_up_and_no_others() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, true, &["a"]).await;
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, true, &["a"]).await;
         assert_eq!(claim(&steps).await.len(), 2);
-        assert_eq!(steps_of(room, "two").reclaim().await.unwrap(), 0);
-        assert_eq!(rows(room).await, ["company | calling | - | - | 1", "operator | calling | - | - | 1"]);
+        assert_eq!(steps_of(fixture, "two").reclaim().await.unwrap(), 0);
+        assert_eq!(rows(fixture).await, ["company | calling | - | - | 1", "operator | calling | - | - | 1"]);
         assert_eq!(steps.reclaim().await.unwrap(), 2);
-        assert_eq!(rows(room).await, ["company | waiting | - | - | 1", "operator | waiting | - | - | 1"]);
+        assert_eq!(rows(fixture).await, ["company | waiting | - | - | 1", "operator | waiting | - | - | 1"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn companies_take_turns() {
-    in_a_room(async |room| {
-        let steps = steps(room);
-        told(room, false, &["a", "b", "c", "d"]).await;
-        let salon = room.company("salao.test").await;
-        wants_to_be_told(room, salon, "https://salao.example/").await;
-        room.take_in(&consumer(false), &[record(room, &crossing(salon, "e"))]).await.unwrap();
+    with_fixture(async |fixture| {
+        let steps = steps(fixture);
+        told(fixture, false, &["a", "b", "c", "d"]).await;
+        let salon = fixture.company("salao.test").await;
+        wants_to_be_told(fixture, salon, "https://salao.example/").await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(salon, "e"))]).await.unwrap();
         let two = steps.claim(2).await.unwrap();
         assert!(two.iter().any(|it| it.job.company == salon), "the second does not wait for all of the first's");
     })
@@ -159,80 +166,80 @@ async fn companies_take_turns() {
 
 #[tokio::test]
 async fn the_work_calls_both_receivers_as_they_are_at_that_moment() {
-    in_a_room(async |room| {
+    with_fixture(async |fixture| {
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
         for name in ["clinica", "operator"] {
             sandbox.receive(name, &Knows { secrets: vec![SECRET.into()] }).unwrap();
         }
-        told(room, true, &["a"]).await;
+        told(fixture, true, &["a"]).await;
         // What was true when it came in no longer is.
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
-        room.run(&format!("update company_webhooks set url = '{url}'")).await;
+        fixture.run(&format!("update company_webhooks set url = '{url}'")).await;
         let config = told_at(&format!("{}/webhooks/operator", sandbox.base_url()));
-        let steps = steps_with(room, &config);
+        let steps = steps_with(fixture, &config);
         steps.run(10).await.unwrap();
         for name in ["clinica", "operator"] {
             let seen = sandbox.log(&Seen::taken().number(name));
             assert_eq!(seen.len(), 1, "{name}");
             assert_eq!(seen[0].message_key, Some(id("a").to_string()));
         }
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
-    in_a_room(async |room| {
+    with_fixture(async |fixture| {
         const OLD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
         sandbox.receive("clinica", &Knows { secrets: vec![OLD.into()] }).unwrap();
-        let clinic = told(room, false, &["a"]).await;
+        let clinic = told(fixture, false, &["a"]).await;
         let place = Place { table: "company_webhooks", column: "previous_secret_sealed", company: clinic };
         let sealed = sealer().seal(place, OLD.as_bytes()).unwrap();
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
         let sql = "update company_webhooks set url = $1, previous_secret_sealed = $2,
                      previous_secret_until = now() + interval '1 hour'";
-        room.root.execute(sql, &[&url, &sealed]).await.unwrap();
+        fixture.root.execute(sql, &[&url, &sealed]).await.unwrap();
         let config = Config { allow_private: true, ..Config::default() };
-        let steps = steps_with(room, &config);
+        let steps = steps_with(fixture, &config);
         steps.run(10).await.unwrap();
         assert_eq!(sandbox.count(&Seen::taken()), 1, "who has not switched over yet is told all the same");
 
-        room.run("update company_webhooks set previous_secret_until = now() - interval '1 second'").await;
-        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "b"))]).await.unwrap();
+        fixture.run("update company_webhooks set previous_secret_until = now() - interval '1 second'").await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "b"))]).await.unwrap();
         steps.run(10).await.unwrap();
         assert_eq!(sandbox.count(&Seen::taken()), 1);
-        assert_eq!(room.rows("select status from webhook_attempts where result <> 'DELIVERED'").await, ["401"]);
+        assert_eq!(fixture.rows("select status from webhook_attempts where result <> 'DELIVERED'").await, ["401"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_called_ends_by_its_reason() {
-    in_a_room(async |room| {
-        let clinic = told(room, false, &["off"]).await;
-        let steps = steps_with(room, &Config::default());
-        room.run("update company_webhooks set enabled = false").await;
+    with_fixture(async |fixture| {
+        let clinic = told(fixture, false, &["off"]).await;
+        let steps = steps_with(fixture, &Config::default());
+        fixture.run("update company_webhooks set enabled = false").await;
         steps.run(10).await.unwrap();
-        assert_eq!(outcomes(room).await, ["ignored | no_webhook | 1"]);
+        assert_eq!(outcomes(fixture).await, ["ignored | no_webhook | 1"]);
 
-        room.run("update company_webhooks set enabled = true, url = 'https://10.0.0.1/'").await;
-        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "inward"))]).await.unwrap();
+        fixture.run("update company_webhooks set enabled = true, url = 'https://10.0.0.1/'").await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "inward"))]).await.unwrap();
         steps.run(10).await.unwrap();
-        assert_eq!(room.rows("select cause from dead_letters").await, ["forbidden_address"]);
+        assert_eq!(fixture.rows("select cause from dead_letters").await, ["forbidden_address"]);
 
-        room.run("update company_webhooks set url = 'https://clinica.example/', secret_sealed = 'x'").await;
-        room.take_in(&consumer(false), &[record(room, &crossing(clinic, "sealed"))]).await.unwrap();
+        fixture.run("update company_webhooks set url = 'https://clinica.example/', secret_sealed = 'x'").await;
+        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "sealed"))]).await.unwrap();
         steps.run(10).await.unwrap();
         let again = "select state, cause from webhook_deliveries where attempts = 1 and state = 'waiting'";
-        assert_eq!(room.rows(again).await, ["waiting | -"], "our own fault: it is tried again");
+        assert_eq!(fixture.rows(again).await, ["waiting | -"], "our own fault: it is tried again");
         assert_eq!(
-            room.rows("select class from webhook_attempts order by started_at desc limit 1").await,
+            fixture.rows("select class from webhook_attempts order by started_at desc limit 1").await,
             ["sealed_secret"]
         );
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }

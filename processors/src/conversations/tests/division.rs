@@ -7,22 +7,22 @@ use domain::{CompanyId, InboundMessage};
 
 use crate::conversations::division::{self, Finding, Outcome};
 use crate::reply::tests::{answer_due, hear, id, text};
-use crate::tests::{Room, in_a_room};
+use crate::tests::{Fixture, with_fixture};
 
 const LANDLINE: &str = "551133334444";
 const MOBILE: &str = "5511933334444";
 const LID: &str = "116900000000001@lid";
 
 /// A message of `phone` as it was taken in before: under the landline's address, to be answered at `phone`.
-async fn hear_before(room: &Room<'_>, company: CompanyId, phone: &str, body: &str) {
-    hear(room, company, &[text(LANDLINE, body)]).await;
-    room.run(&format!("update conversations set send_to = '{phone}'")).await;
+async fn hear_before(fixture: &Fixture<'_>, company: CompanyId, phone: &str, body: &str) {
+    hear(fixture, company, &[text(LANDLINE, body)]).await;
+    fixture.run(&format!("update conversations set send_to = '{phone}'")).await;
 }
 
 /// Answers the turn that is due, and hands the answer on.
-async fn reply_before(room: &Room<'_>, said: &str) {
-    assert_eq!(answer_due(room, said).await.len(), 1);
-    room.run(
+async fn reply_before(fixture: &Fixture<'_>, said: &str) {
+    assert_eq!(answer_due(fixture, said).await.len(), 1);
+    fixture.run(
         "insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
            state, outcome, ended_at, record_partition, record_offset)
          select m.company_id, m.message_id, m.conversation_id, m.position, c.channel, c.send_to, m.body, 'reply',
@@ -34,51 +34,52 @@ async fn reply_before(room: &Room<'_>, said: &str) {
     .await;
 }
 
-async fn divide(room: &Room<'_>) -> Vec<Outcome> {
-    division::run(room.db()).await.unwrap().into_iter().map(|it: Finding| it.outcome).collect()
+async fn divide(fixture: &Fixture<'_>) -> Vec<Outcome> {
+    division::run(fixture.db()).await.unwrap().into_iter().map(|it: Finding| it.outcome).collect()
 }
 
 /// Alias by alias: where its conversation answers, and what was said in it.
-async fn conversations(room: &Room<'_>) -> Vec<String> {
-    room.rows(
-        "select a.alias, c.send_to, string_agg(m.body, ', ' order by m.position)
+async fn conversations(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture
+        .rows(
+            "select a.alias, c.send_to, string_agg(m.body, ', ' order by m.position)
          from contact_aliases a
          left join conversations c using (company_id, contact_id)
          left join messages m using (company_id, conversation_id)
          group by a.alias, c.send_to order by a.alias",
-    )
-    .await
+        )
+        .await
 }
 
-async fn both_were_answered(room: &Room<'_>, first: &str, last: &str) -> CompanyId {
-    let clinic = room.company("clinica.test").await;
-    hear_before(room, clinic, first, "do primeiro").await;
-    reply_before(room, "ao primeiro").await;
-    hear_before(room, clinic, last, "do outro").await;
-    reply_before(room, "ao outro").await;
-    assert_eq!(conversations(room).await.len(), 1);
+async fn both_were_answered(fixture: &Fixture<'_>, first: &str, last: &str) -> CompanyId {
+    let clinic = fixture.company("clinica.test").await;
+    hear_before(fixture, clinic, first, "do primeiro").await;
+    reply_before(fixture, "ao primeiro").await;
+    hear_before(fixture, clinic, last, "do outro").await;
+    reply_before(fixture, "ao outro").await;
+    assert_eq!(conversations(fixture).await.len(), 1);
     clinic
 }
 
 #[tokio::test]
 async fn two_people_who_were_answered_get_a_conversation_each() {
     for (first, last) in [(LANDLINE, MOBILE), (MOBILE, LANDLINE)] {
-        in_a_room(async |room| {
-            let clinic = both_were_answered(room, first, last).await;
-            hear_before(room, clinic, last, "de quem?").await;
-            let done = divide(room).await;
+        with_fixture(async |fixture| {
+            let clinic = both_were_answered(fixture, first, last).await;
+            hear_before(fixture, clinic, last, "de quem?").await;
+            let done = divide(fixture).await;
             assert!(matches!(done[..], [Outcome::Divided { turns: 1, unproven: 1, .. }]), "{done:?}");
             let kept = format!("{last} | {last} | do outro, ao outro, de quem?");
             let moved = format!("{first} | {first} | do primeiro, ao primeiro");
             let mut expected = [kept, moved];
             expected.sort();
-            assert_eq!(conversations(room).await, expected);
-            assert_eq!(divide(room).await, [], "again: nothing is left to divide");
-            assert_eq!(conversations(room).await, expected);
+            assert_eq!(conversations(fixture).await, expected);
+            assert_eq!(divide(fixture).await, [], "again: nothing is left to divide");
+            assert_eq!(conversations(fixture).await, expected);
 
             // From here on each is answered where he wrote from, with what was said to him alone.
-            hear(room, clinic, &[text(first, "voltei")]).await;
-            let remembered = answer_due(room, "Olá!").await;
+            hear(fixture, clinic, &[text(first, "voltei")]).await;
+            let remembered = answer_due(fixture, "Olá!").await;
             assert_eq!(remembered.len(), 2);
             for said in remembered {
                 let others = if said.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
@@ -86,11 +87,11 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
             }
             let to = "select convert_from(payload, 'UTF8')::jsonb #>> '{payload,to}' from outbox
                       where topic = 'outbound.messages' order by outbox_id desc limit 2";
-            let mut to = room.rows(to).await;
+            let mut to = fixture.rows(to).await;
             to.sort();
             assert_eq!(to, [LANDLINE, MOBILE]);
-            assert_eq!(divide(room).await, []);
-            room.conserves().await;
+            assert_eq!(divide(fixture).await, []);
+            fixture.conserves().await;
         })
         .await;
     }
@@ -98,87 +99,87 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 
 #[tokio::test]
 async fn a_contact_that_is_a_mobile_alone_keeps_its_history_under_its_own_address() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear_before(room, clinic, MOBILE, "oi").await;
-        reply_before(room, "Olá!").await;
-        assert_eq!(divide(room).await, [Outcome::Mobile]);
-        assert_eq!(divide(room).await, []);
-        hear(room, clinic, &[text(MOBILE, "sou o celular"), text(LANDLINE, "sou o fixo")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear_before(fixture, clinic, MOBILE, "oi").await;
+        reply_before(fixture, "Olá!").await;
+        assert_eq!(divide(fixture).await, [Outcome::Mobile]);
+        assert_eq!(divide(fixture).await, []);
+        hear(fixture, clinic, &[text(MOBILE, "sou o celular"), text(LANDLINE, "sou o fixo")]).await;
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | sou o fixo"), format!("{MOBILE} | {MOBILE} | oi, Olá!, sou o celular")];
-        assert_eq!(conversations(room).await, expected);
-        assert_eq!(divide(room).await, []);
-        room.conserves().await;
+        assert_eq!(conversations(fixture).await, expected);
+        assert_eq!(divide(fixture).await, []);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_landline_alone_stays_and_what_nothing_proves_is_for_a_person_to_look_at() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear_before(room, clinic, LANDLINE, "oi").await;
-        reply_before(room, "Olá!").await;
-        assert_eq!(divide(room).await, []);
-        let before = conversations(room).await;
-        room.run(&format!("update conversations set send_to = '{LID}'; delete from deliveries")).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear_before(fixture, clinic, LANDLINE, "oi").await;
+        reply_before(fixture, "Olá!").await;
+        assert_eq!(divide(fixture).await, []);
+        let before = conversations(fixture).await;
+        fixture.run(&format!("update conversations set send_to = '{LID}'; delete from deliveries")).await;
         for _ in 0..2 {
-            assert_eq!(divide(room).await, [Outcome::Unproven], "each time, until somebody has looked");
+            assert_eq!(divide(fixture).await, [Outcome::Unproven], "each time, until somebody has looked");
         }
-        room.run(&format!("update conversations set send_to = '{LANDLINE}'")).await;
-        assert_eq!(conversations(room).await, before);
+        fixture.run(&format!("update conversations set send_to = '{LANDLINE}'")).await;
+        assert_eq!(conversations(fixture).await, before);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_mobile_that_has_a_contact_already_is_for_a_person_to_look_at() {
-    in_a_room(async |room| {
-        let clinic = both_were_answered(room, LANDLINE, MOBILE).await;
-        hear(room, clinic, &[text(MOBILE, "antes da divisão")]).await;
-        let before = conversations(room).await;
-        assert_eq!(divide(room).await, [Outcome::Unproven]);
-        assert_eq!(conversations(room).await, before);
+    with_fixture(async |fixture| {
+        let clinic = both_were_answered(fixture, LANDLINE, MOBILE).await;
+        hear(fixture, clinic, &[text(MOBILE, "antes da divisão")]).await;
+        let before = conversations(fixture).await;
+        assert_eq!(divide(fixture).await, [Outcome::Unproven]);
+        assert_eq!(conversations(fixture).await, before);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_record_of_a_release_before_is_the_message_of_the_mobile_that_wrote_it() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(LANDLINE, "sou o fixo")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(LANDLINE, "sou o fixo")]).await;
         let written_before = InboundMessage { reply_to: MOBILE.to_owned(), ..text(LANDLINE, "sou o celular") };
         assert_eq!(written_before.address.as_str(), LANDLINE);
-        hear(room, clinic, &[written_before]).await;
+        hear(fixture, clinic, &[written_before]).await;
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | sou o fixo"), format!("{MOBILE} | {MOBILE} | sou o celular")];
-        assert_eq!(conversations(room).await, expected);
+        assert_eq!(conversations(fixture).await, expected);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_message_that_was_taken_before_and_is_sent_again_is_answered_once() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear_before(room, clinic, LANDLINE, "oi").await;
-        reply_before(room, "ao fixo").await;
-        hear_before(room, clinic, MOBILE, "sou o celular").await;
-        assert!(matches!(divide(room).await[..], [Outcome::Divided { .. }]));
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear_before(fixture, clinic, LANDLINE, "oi").await;
+        reply_before(fixture, "ao fixo").await;
+        hear_before(fixture, clinic, MOBILE, "sou o celular").await;
+        assert!(matches!(divide(fixture).await[..], [Outcome::Divided { .. }]));
         let again = text(MOBILE, "sou o celular");
         assert_ne!(id(clinic, &again), id(clinic, &text(LANDLINE, "sou o celular")), "its id has changed");
-        hear(room, clinic, std::slice::from_ref(&again)).await;
-        hear(room, clinic, &[again]).await;
+        hear(fixture, clinic, std::slice::from_ref(&again)).await;
+        hear(fixture, clinic, &[again]).await;
         // The landline's message had the id that this one would have had: it is another's all the same.
-        hear(room, clinic, &[text(MOBILE, "oi")]).await;
+        hear(fixture, clinic, &[text(MOBILE, "oi")]).await;
         let repeated = "select reason, count(*) from event_outcomes where state = 'ignored' group by reason";
-        assert_eq!(room.rows(repeated).await, ["repeated | 1"]);
+        assert_eq!(fixture.rows(repeated).await, ["repeated | 1"]);
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | oi, ao fixo"), format!("{MOBILE} | {MOBILE} | sou o celular, oi")];
-        assert_eq!(conversations(room).await, expected);
-        room.conserves().await;
+        assert_eq!(conversations(fixture).await, expected);
+        fixture.conserves().await;
     })
     .await;
 }

@@ -8,7 +8,7 @@ use platform::outbox::Entry;
 
 use crate::conversations::{NewMessage, send};
 use crate::reply::tests::{JOAO, MARIA, hear, id, text};
-use crate::tests::{Room, in_a_room, noon};
+use crate::tests::{Fixture, noon, with_fixture};
 
 /// An answer to the contact whose first message this is.
 fn answer<'a>(company: CompanyId, first: &InboundMessage, text: &'a str) -> NewMessage<'a> {
@@ -26,16 +26,16 @@ fn answer<'a>(company: CompanyId, first: &InboundMessage, text: &'a str) -> NewM
     }
 }
 
-async fn sent(room: &Room<'_>, messages: &[NewMessage<'_>]) -> Vec<Option<Entry>> {
-    let mut client = room.db().get().await.unwrap();
+async fn sent(fixture: &Fixture<'_>, messages: &[NewMessage<'_>]) -> Vec<Option<Entry>> {
+    let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     let entries = send(&tx, messages, noon()).await.unwrap();
     tx.commit().await.unwrap();
     entries
 }
 
-async fn stored(room: &Room<'_>) -> Vec<String> {
-    room.rows(
+async fn stored(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows(
         "select c.send_to, c.last_position, string_agg(m.position || ' ' || m.direction || ' ' || m.body, ', ' order by m.position)
          from conversations c join messages m using (company_id, conversation_id)
          group by c.send_to, c.last_position order by c.send_to",
@@ -45,12 +45,12 @@ async fn stored(room: &Room<'_>) -> Vec<String> {
 
 #[tokio::test]
 async fn messages_of_ours_stand_at_the_ends_of_their_conversations_and_have_complete_records() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
         let (maria, joao) = (text(MARIA, "oi"), text(JOAO, "olá"));
-        hear(room, clinic, &[maria.clone(), joao.clone(), text(MARIA, "tem horário?")]).await;
+        hear(fixture, clinic, &[maria.clone(), joao.clone(), text(MARIA, "tem horário?")]).await;
         let messages = [answer(clinic, &joao, "Olá, João!"), answer(clinic, &maria, "Temos às 14h.")];
-        let entries = sent(room, &messages).await;
+        let entries = sent(fixture, &messages).await;
         let expected = [(JOAO, 2), (MARIA, 3)];
         for ((entry, message), (to, position)) in entries.iter().flatten().zip(&messages).zip(expected) {
             let envelope: Envelope<OutboundMessage> = Envelope::read(&entry.payload, &[Kind::OutboundMessage]).unwrap();
@@ -77,23 +77,23 @@ async fn messages_of_ours_stand_at_the_ends_of_their_conversations_and_have_comp
             format!("{MARIA} | 3 | 1 in oi, 2 in tem horário?, 3 out Temos às 14h."),
             format!("{JOAO} | 2 | 1 in olá, 2 out Olá, João!"),
         ];
-        assert_eq!(stored(room).await, both);
-        assert_eq!(room.rows("select * from outbox").await, [""; 0], "the caller adds them, among its own");
+        assert_eq!(stored(fixture).await, both);
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "the caller adds them, among its own");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_message_to_a_conversation_that_is_not_there_leaves_nothing_and_the_others_are_sent() {
-    in_a_room(async |room| {
-        let (clinic, salon) = (room.company("clinica.test").await, room.company("salao.test").await);
+    with_fixture(async |fixture| {
+        let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         let maria = text(MARIA, "oi");
-        hear(room, clinic, std::slice::from_ref(&maria)).await;
-        let entries = sent(room, &[answer(salon, &maria, "Olá!"), answer(clinic, &maria, "Oi!")]).await;
+        hear(fixture, clinic, std::slice::from_ref(&maria)).await;
+        let entries = sent(fixture, &[answer(salon, &maria, "Olá!"), answer(clinic, &maria, "Oi!")]).await;
         let companies: Vec<_> = entries.iter().map(|it| it.as_ref().map(|it| it.company)).collect();
         assert_eq!(companies, [None, Some(clinic)]);
-        assert_eq!(stored(room).await, [format!("{MARIA} | 2 | 1 in oi, 2 out Oi!")]);
-        assert!(sent(room, &[]).await.is_empty());
+        assert_eq!(stored(fixture).await, [format!("{MARIA} | 2 | 1 in oi, 2 out Oi!")]);
+        assert!(sent(fixture, &[]).await.is_empty());
     })
     .await;
 }

@@ -4,10 +4,10 @@ use platform::outcomes::Admission;
 
 use super::*;
 use crate::dead_letters::{self, Filter, Run};
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
-async fn dead_letters(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, cause, attempts from dead_letters order by dead_lettered_at").await
+async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select state, cause, attempts from dead_letters order by dead_lettered_at").await
 }
 
 /// Claims what is due, and its lease runs out.
@@ -17,81 +17,81 @@ async fn vanish(steps: &Steps<Sending>) {
 }
 
 /// Puts everything dead_lettered back, and takes what the outbox then holds in again.
-async fn replay(room: &Room<'_>) -> Vec<Admission> {
+async fn replay(fixture: &Fixture<'_>) -> Vec<Admission> {
     let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
-    dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
-    let records = room.publish(Topic::OutboundMessages).await;
-    room.take_in(&Consumer, &records).await.unwrap()
+    dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
+    let records = fixture.publish(Topic::OutboundMessages).await;
+    fixture.take_in(&Consumer, &records).await.unwrap()
 }
 
 /// Fails every attempt until it is given up.
-async fn fail(room: &Room<'_>, steps: &Steps<Sending>) {
+async fn fail(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
     for attempt in 1..=6 {
         let started = claim_one(steps).await;
         assert_eq!(started.job.of_round, attempt);
         finish(steps, &started, BUSY).await;
-        room.conserves().await;
+        fixture.conserves().await;
     }
 }
 
 #[tokio::test]
 async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_is_dead_lettered() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
         vanish(&steps).await;
-        assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
-        assert_eq!(deliveries(room).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
-        assert_eq!(outcomes(room).await, ["in_flight | 2"]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
+        assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
+        assert_eq!(outcomes(fixture).await, ["in_flight | 2"]);
 
         vanish(&steps).await;
-        assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
-        assert_eq!(deliveries(room).await[0], "a1 | ended | failed_permanent | 2 | 2");
-        assert_eq!(outcomes(room).await, ["dead_lettered | 1", "in_flight | 1"]);
-        assert_eq!(dead_letters(room).await, ["waiting | lease_ran_out | 2"]);
-        assert_eq!(room.waiting(Topic::DeadLetters).await, [id("a1")]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
+        assert_eq!(deliveries(fixture).await[0], "a1 | ended | failed_permanent | 2 | 2");
+        assert_eq!(outcomes(fixture).await, ["dead_lettered | 1", "in_flight | 1"]);
+        assert_eq!(dead_letters(fixture).await, ["waiting | lease_ran_out | 2"]);
+        assert_eq!(fixture.waiting(Topic::DeadLetters).await, [id("a1")]);
         assert_eq!(due(&steps).await, ["a2"]);
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         let slow = claim_one(&steps).await;
         steps.reclaim().await.unwrap();
         assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it waits");
         let second = claim_one(&steps).await;
         assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it is under way again");
-        assert_eq!(attempts(room).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | - | -"]);
-        assert_eq!(deliveries(room).await, ["a1 | sending | - | 2 | 1"]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | - | -"]);
+        assert_eq!(deliveries(fixture).await, ["a1 | sending | - | 2 | 1"]);
 
         finish(&steps, &second, Verdict::Done).await;
         assert_eq!(finish(&steps, &slow, FORBIDDEN).await, None, "and when it is over");
-        assert_eq!((outcomes(room).await, dead_letters(room).await), (vec!["done | 1".to_owned()], vec![]));
-        room.conserves().await;
+        assert_eq!((outcomes(fixture).await, dead_letters(fixture).await), (vec!["done | 1".to_owned()], vec![]));
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        let mut came = record(room, clinic, 1, 1, "a1");
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        let mut came = record(fixture, clinic, 1, 1, "a1");
         came.headers.push(("odd".into(), vec![0xff, 0, 0xfe]));
-        room.take_in(&Consumer, std::slice::from_ref(&came)).await.unwrap();
+        fixture.take_in(&Consumer, std::slice::from_ref(&came)).await.unwrap();
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
-        assert_eq!(attempts(room).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
         let all = Filter { limit: 10, ..Filter::default() };
-        let dead_letters = dead_letters::list(room.db(), &all).await.unwrap();
+        let dead_letters = dead_letters::list(fixture.db(), &all).await.unwrap();
         let dead_letter = &dead_letters[0];
         assert_eq!(
             (dead_letter.company, dead_letter.event, dead_letter.cause.as_str()),
@@ -106,29 +106,29 @@ async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
             ("outbound.messages", 0, came.offset)
         );
         assert_eq!(dead_letter.detail, "provider refuses it for good (forbidden)");
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_gives_the_whole_schedule_again() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
-        fail(room, &steps).await;
-        assert_eq!(dead_letters(room).await, ["waiting | busy | 6"]);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        fail(fixture, &steps).await;
+        assert_eq!(dead_letters(fixture).await, ["waiting | busy | 6"]);
 
-        assert_eq!(replay(room).await, [Admission::Replayed]);
-        assert_eq!((outcomes(room).await, dead_letters(room).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
-        room.conserves().await;
-        fail(room, &steps).await;
-        assert_eq!(deliveries(room).await, ["a1 | ended | failed_permanent | 12 | 0"]);
-        assert_eq!(dead_letters(room).await, ["waiting | busy | 12"]);
+        assert_eq!(replay(fixture).await, [Admission::Replayed]);
+        assert_eq!((outcomes(fixture).await, dead_letters(fixture).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
+        fixture.conserves().await;
+        fail(fixture, &steps).await;
+        assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 12 | 0"]);
+        assert_eq!(dead_letters(fixture).await, ["waiting | busy | 12"]);
         let rounds = "select attempt || '/' || of_round || ' ' || result from delivery_attempts where attempt > 5 order by attempt";
         assert_eq!(
-            room.rows(rounds).await,
+            fixture.rows(rounds).await,
             [
                 "6/6 FAILED_PERMANENT",
                 "7/1 FAILED_TEMPORARY",
@@ -140,46 +140,46 @@ async fn a_replay_gives_the_whole_schedule_again() {
             ]
         );
 
-        assert_eq!(replay(room).await, [Admission::Replayed]);
+        assert_eq!(replay(fixture).await, [Admission::Replayed]);
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        assert_eq!(outcomes(room).await, ["done | 1"]);
-        assert_eq!(replay(room).await, [], "what is no longer dead_lettered is not replayed");
-        room.conserves().await;
+        assert_eq!(outcomes(fixture).await, ["done | 1"]);
+        assert_eq!(replay(fixture).await, [], "what is no longer dead_lettered is not replayed");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_forgets_earlier_doubts() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         vanish(&steps).await;
         vanish(&steps).await;
-        replay(room).await;
+        replay(fixture).await;
         vanish(&steps).await;
         assert_eq!(
-            deliveries(room).await,
+            deliveries(fixture).await,
             ["a1 | waiting | - | 3 | 1"],
             "a person has decided that it may be sent again"
         );
         vanish(&steps).await;
-        assert_eq!(deliveries(room).await, ["a1 | ended | failed_permanent | 4 | 2"]);
-        room.conserves().await;
+        assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 4 | 2"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_replay_goes_out_before_what_was_written_after_it() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
-        replay(room).await;
-        hear(room, clinic, &[(1, 2, "a2")]).await;
+        replay(fixture).await;
+        hear(fixture, clinic, &[(1, 2, "a2")]).await;
         assert_eq!(due(&steps).await, ["a1"]);
     })
     .await;
@@ -187,17 +187,17 @@ async fn a_replay_goes_out_before_what_was_written_after_it() {
 
 #[tokio::test]
 async fn many_sweeps_at_once_settle_an_attempt_whose_lease_ran_out_once() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &LATER);
-        hear(room, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &LATER);
+        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
         assert_eq!(claim(&steps).await.len(), 3);
         let settled = futures_util::future::try_join_all((0..8).map(|_| steps.reclaim())).await.unwrap();
         assert_eq!(settled.iter().sum::<usize>(), 3);
         let waiting = ["a1 | waiting | - | 1 | 1", "b1 | waiting | - | 1 | 1", "c1 | waiting | - | 1 | 1"];
-        assert_eq!(deliveries(room).await, waiting);
-        room.conserves().await;
+        assert_eq!(deliveries(fixture).await, waiting);
+        fixture.conserves().await;
     })
     .await;
 }

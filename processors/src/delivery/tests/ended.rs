@@ -4,44 +4,45 @@ use domain::{Activity, ContactId, DeliveryEnded};
 
 use super::*;
 use crate::dead_letters::{self, Filter, Run};
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 /// The deliveries that ended since this was last asked, each with the id of its event.
-async fn ended(room: &Room<'_>) -> Vec<(EventId, DeliveryEnded)> {
+async fn ended(fixture: &Fixture<'_>) -> Vec<(EventId, DeliveryEnded)> {
     let delivery = |envelope: Envelope<Activity>| match envelope.payload {
         Activity::Delivery(delivery) => (envelope.event_id, delivery),
         Activity::Turn(turn) => panic!("{turn:?}"),
     };
-    room.activity().await.into_iter().map(delivery).collect()
+    fixture.activity().await.into_iter().map(delivery).collect()
 }
 
 #[tokio::test]
 async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_long_it_took() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        room.run("update companies set placement_spread = 5, placement_epoch = 7").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        fixture.run("update companies set placement_spread = 5, placement_epoch = 7").await;
         let contact = ContactId(Uuid::from_u128(77));
-        room.run(&format!(
-            "insert into contacts (company_id, contact_id, channel) values ({clinic}, '{contact}', 'whaticket');
+        fixture
+            .run(&format!(
+                "insert into contacts (company_id, contact_id, channel) values ({clinic}, '{contact}', 'whaticket');
              insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
              values ({clinic}, '{}', '{contact}', 'whaticket', 'somebody')",
-            Uuid::from_u128(1)
-        ))
-        .await;
-        hear(room, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
-        room.run("update deliveries set created_at = now() - interval '90 seconds'").await;
+                Uuid::from_u128(1)
+            ))
+            .await;
+        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
+        fixture.run("update deliveries set created_at = now() - interval '90 seconds'").await;
         let both = claim(&steps).await;
         finish(&steps, &both[0], BUSY).await;
-        assert_eq!(room.rows("select * from outbox").await, [""; 0], "one that goes on has not ended");
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "one that goes on has not ended");
         finish(&steps, &both[1], FORBIDDEN).await;
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
 
         let placed = "select topic, convert_from(key, 'utf8') = company_id::text, spread,
                         headers::text like '%' || replace(encode('7', 'base64'), '=', '') || '%'
                       from outbox where topic = 'activity.events'";
-        assert_eq!(room.rows(placed).await, ["activity.events | t | 5 | t"; 2]);
-        let ended = ended(room).await;
+        assert_eq!(fixture.rows(placed).await, ["activity.events | t | 5 | t"; 2]);
+        let ended = ended(fixture).await;
         let (given_up, sent) = (&ended[0].1, &ended[1].1);
         let told = |it: &DeliveryEnded| (it.delivery_id, it.conversation_id, it.contact_id, it.attempts);
         let conversation = |number| ConversationId(Uuid::from_u128(number));
@@ -49,19 +50,19 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
         assert_eq!(told(sent), (id("a1"), conversation(1), Some(contact), 2));
         assert_eq!((given_up.outcome.as_str(), sent.outcome.as_str()), ("failed_permanent", "sent"));
         assert!(ended.iter().all(|(_, it)| (90_000..150_000).contains(&it.took_ms)), "{ended:?}");
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn neither_text_nor_number_is_told() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "um segredo")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "um segredo")]).await;
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        let record = room.publish(Topic::ActivityEvents).await.remove(0);
+        let record = fixture.publish(Topic::ActivityEvents).await.remove(0);
         let told = String::from_utf8(record.payload.unwrap()).unwrap();
         for private in ["segredo", "5511999990001", "clinica.test"] {
             assert!(!told.contains(private), "{told}");
@@ -72,24 +73,24 @@ async fn neither_text_nor_number_is_told() {
 
 #[tokio::test]
 async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = sensitive(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = sensitive(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
         let all = Filter { limit: 10, ..Filter::default() };
         let mut told = Vec::new();
         for round in 0..3 {
             if round > 0 {
-                dead_letters::replay(room.db(), &all, "ana", Run::Real).await.unwrap();
-                room.take_in(&Consumer, &room.publish(Topic::OutboundMessages).await).await.unwrap();
+                dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
+                fixture.take_in(&Consumer, &fixture.publish(Topic::OutboundMessages).await).await.unwrap();
             }
             // While its circuit is open it ends without an attempt.
             let started = claim_one(&steps).await;
             let verdict = started.known.unwrap();
             assert_eq!(finish(&steps, &started, verdict).await, Some(Ending::Done));
             assert_eq!(finish(&steps, &started, verdict).await, None);
-            let ended = ended(room).await;
+            let ended = ended(fixture).await;
             assert_eq!(
                 ended.iter().map(|it| it.1.attempts).collect::<Vec<_>>(),
                 [i32::from(round == 0).unsigned_abs()]
@@ -105,22 +106,22 @@ async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted()
 
 #[tokio::test]
 async fn an_end_that_fails_midway_tells_nothing_and_may_be_tried_again() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &AT_ONCE);
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &AT_ONCE);
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         let started = claim_one(&steps).await;
         for (table, check) in [("outbox", "false"), ("event_outcomes", "state <> 'done'")] {
-            room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
+            fixture.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
             steps.finish(&started, &Verdict::Done).await.unwrap_err();
-            assert_eq!(deliveries(room).await, ["a1 | sending | - | 1 | 0"], "{table}");
-            assert_eq!(attempts(room).await, ["1 | 1 | - | -"], "{table}");
-            assert_eq!(room.rows("select * from outbox").await, [""; 0], "{table}");
-            room.run(&format!("alter table {table} drop constraint broken")).await;
+            assert_eq!(deliveries(fixture).await, ["a1 | sending | - | 1 | 0"], "{table}");
+            assert_eq!(attempts(fixture).await, ["1 | 1 | - | -"], "{table}");
+            assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "{table}");
+            fixture.run(&format!("alter table {table} drop constraint broken")).await;
         }
         assert_eq!(finish(&steps, &started, Verdict::Done).await, Some(Ending::Done));
-        assert_eq!(ended(room).await.len(), 1);
-        room.conserves().await;
+        assert_eq!(ended(fixture).await.len(), 1);
+        fixture.conserves().await;
     })
     .await;
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::work::Sending;
 use super::{Config, Consumer};
-use crate::tests::{Room, noon};
+use crate::tests::{Fixture, noon};
 
 /// Waits of a schedule that is due at once.
 const AT_ONCE: [f64; 5] = [0.0; 5];
@@ -32,21 +32,21 @@ const SILENT: Verdict = Verdict::Unknown { class: "timeout" };
 const UNREACHABLE: Verdict = Verdict::Temporary { class: "unreachable", retry_after: None };
 
 /// The steps of a worker with this schedule.
-fn steps(room: &Room<'_>, waits: &[f64]) -> Steps<Sending> {
-    steps_of(room, "one", waits)
+fn steps(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
+    steps_of(fixture, "one", waits)
 }
 
-fn steps_of(room: &Room<'_>, instance: &str, waits: &[f64]) -> Steps<Sending> {
+fn steps_of(fixture: &Fixture<'_>, instance: &str, waits: &[f64]) -> Steps<Sending> {
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
-    room.steps_of(instance, Sending::new(&room.context(), &config).unwrap(), config.runner)
+    fixture.steps_of(instance, Sending::new(&fixture.context(), &config).unwrap(), config.runner)
 }
 
 /// Steps whose circuits open with the first failure.
-fn sensitive(room: &Room<'_>, waits: &[f64]) -> Steps<Sending> {
+fn sensitive(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let runner = queue::Config { circuit, ..queue::Config::default() };
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
-    room.steps(Sending::new(&room.context(), &config).unwrap(), runner)
+    fixture.steps(Sending::new(&fixture.context(), &config).unwrap(), runner)
 }
 
 /// The id of a message, from its text.
@@ -54,7 +54,7 @@ fn id(body: &str) -> EventId {
     EventId(Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()))
 }
 
-fn record(room: &Room<'_>, company: CompanyId, conversation: u128, position: i64, body: &str) -> Record {
+fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, position: i64, body: &str) -> Record {
     let conversation_id = ConversationId(Uuid::from_u128(conversation));
     let payload = OutboundMessage {
         message_id: MessageId::from(id(body)),
@@ -74,13 +74,14 @@ fn record(room: &Room<'_>, company: CompanyId, conversation: u128, position: i64
         received_at: noon(),
         payload,
     };
-    room.record(Topic::OutboundMessages, &conversation_id.to_string(), &envelope)
+    fixture.record(Topic::OutboundMessages, &conversation_id.to_string(), &envelope)
 }
 
 /// Takes messages in, each with its conversation, its place in that, and its text.
-async fn hear(room: &Room<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
-    let records = messages.iter().map(|(conversation, place, body)| record(room, company, *conversation, *place, body));
-    room.take_in(&Consumer, &records.collect::<Vec<_>>()).await.unwrap();
+async fn hear(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
+    let records =
+        messages.iter().map(|(conversation, place, body)| record(fixture, company, *conversation, *place, body));
+    fixture.take_in(&Consumer, &records.collect::<Vec<_>>()).await.unwrap();
 }
 
 /// Claims what is due; ordered by text.
@@ -106,14 +107,14 @@ async fn finish(steps: &Steps<Sending>, started: &Started<Sending>, verdict: Ver
     steps.finish(started, &verdict).await.unwrap()
 }
 
-async fn deliveries(room: &Room<'_>) -> Vec<String> {
-    room.rows("select body, state, outcome, attempts, unknowns from deliveries order by body").await
+async fn deliveries(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select body, state, outcome, attempts, unknowns from deliveries order by body").await
 }
 
-async fn attempts(room: &Room<'_>) -> Vec<String> {
-    room.rows("select attempt, of_round, result, class from delivery_attempts order by delivery_id, attempt").await
+async fn attempts(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select attempt, of_round, result, class from delivery_attempts order by delivery_id, attempt").await
 }
 
-async fn outcomes(room: &Room<'_>) -> Vec<String> {
-    room.rows("select state, count(*) from event_outcomes where processor = 'delivery' group by 1 order by 1").await
+async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture.rows("select state, count(*) from event_outcomes where processor = 'delivery' group by 1 order by 1").await
 }

@@ -6,14 +6,14 @@ use futures_util::future::join_all;
 use platform::outcomes::Admission;
 
 use super::*;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 #[tokio::test]
 async fn only_the_head_of_a_conversation_is_sent() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room, &LATER);
-        hear(room, clinic, &[(1, 1, "a1"), (1, 2, "a2"), (2, 7, "b7"), (2, 9, "b9")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture, &LATER);
+        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2"), (2, 7, "b7"), (2, 9, "b9")]).await;
         let heads = claim(&steps).await;
         assert_eq!(
             heads.iter().map(|it| it.job.body.as_str()).collect::<Vec<_>>(),
@@ -26,76 +26,76 @@ async fn only_the_head_of_a_conversation_is_sent() {
         assert_eq!(due(&steps).await, ["b9"]);
         finish(&steps, &heads[0], FORBIDDEN).await;
         assert_eq!(due(&steps).await, ["a2"], "one that is given up holds nobody up");
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn while_a_head_waits_for_its_retry_the_next_ones_wait_behind_it() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
-        let steps = steps(room, &LATER);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        let steps = steps(fixture, &LATER);
         assert_eq!(finish(&steps, &claim_one(&steps).await, BUSY).await, Some(AFTER_AN_HOUR));
         assert_eq!(due(&steps).await, [""; 0]);
-        assert_eq!(deliveries(room).await, ["a1 | waiting | - | 1 | 0", "a2 | waiting | - | 0 | 0"]);
+        assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 1 | 0", "a2 | waiting | - | 0 | 0"]);
         steps.make_due().await.unwrap();
         assert_eq!(due(&steps).await, ["a1"]);
     })
     .await;
 
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
-        let steps = steps(room, &AT_ONCE);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        let steps = steps(fixture, &AT_ONCE);
         finish(&steps, &claim_one(&steps).await, BUSY).await;
         let again = claim_one(&steps).await;
         assert_eq!((again.job.body.as_str(), again.job.attempt, again.job.of_round), ("a1", 2, 2));
         finish(&steps, &again, Verdict::Done).await;
         assert_eq!(due(&steps).await, ["a2"]);
         assert_eq!(
-            room.rows("select attempt, result, class from delivery_attempts order by started_at").await,
+            fixture.rows("select attempt, result, class from delivery_attempts order by started_at").await,
             ["1 | FAILED_TEMPORARY | busy", "2 | SENT | -", "1 | - | -"]
         );
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_attempt_is_written_down_before_it_is_made() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[(1, 1, "a1")]).await;
-        assert_eq!(attempts(room).await, [""; 0]);
-        let steps = steps(room, &LATER);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        assert_eq!(attempts(fixture).await, [""; 0]);
+        let steps = steps(fixture, &LATER);
         let started = claim_one(&steps).await;
         let job = &started.job;
         assert_eq!((job.attempt, job.of_round, job.unknowns), (1, 1, 0));
         assert_eq!((job.to.as_str(), job.body.as_str()), ("5511999990001", "a1"));
-        assert_eq!(attempts(room).await, ["1 | 1 | - | -"]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | - | -"]);
         finish(&steps, &started, Verdict::Done).await;
-        assert_eq!(attempts(room).await, ["1 | 1 | SENT | -"]);
-        assert_eq!(deliveries(room).await, ["a1 | ended | sent | 1 | 0"]);
-        assert_eq!(outcomes(room).await, ["done | 1"]);
+        assert_eq!(attempts(fixture).await, ["1 | 1 | SENT | -"]);
+        assert_eq!(deliveries(fixture).await, ["a1 | ended | sent | 1 | 0"]);
+        assert_eq!(outcomes(fixture).await, ["done | 1"]);
         let kept = "select num_nonnulls(record_key, record_headers, record_payload) from deliveries";
-        assert_eq!(room.rows(kept).await, ["0"], "its record is of no more use");
-        room.conserves().await;
+        assert_eq!(fixture.rows(kept).await, ["0"], "its record is of no more use");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_flood_of_one_company_does_not_keep_another_waiting() {
-    in_a_room(async |room| {
-        let (loud, quiet) = (room.company("barulho.test").await, room.company("calma.test").await);
+    with_fixture(async |fixture| {
+        let (loud, quiet) = (fixture.company("barulho.test").await, fixture.company("calma.test").await);
         let bodies: Vec<String> = (0..50).map(|it| format!("a{it}")).collect();
         let flood: Vec<_> =
             bodies.iter().zip(1..).map(|(body, conversation)| (conversation, 1, body.as_str())).collect();
-        hear(room, loud, &flood).await;
-        hear(room, quiet, &[(99, 1, "b")]).await;
-        let two = steps(room, &LATER).claim(2).await.unwrap();
+        hear(fixture, loud, &flood).await;
+        hear(fixture, quiet, &[(99, 1, "b")]).await;
+        let two = steps(fixture, &LATER).claim(2).await.unwrap();
         assert_eq!(two.iter().map(|it| it.job.company).collect::<HashSet<_>>(), HashSet::from([loud, quiet]));
     })
     .await;
@@ -103,14 +103,14 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 
 #[tokio::test]
 async fn many_claimants_at_once_make_each_attempt_once_and_keep_the_order() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let clinic = fixture.company("clinica.test").await;
         let bodies: Vec<String> = (0..60).map(|it| format!("{:02}/{}", it % 20, it / 20)).collect();
         let messages: Vec<_> =
             bodies.iter().zip(0..).map(|(body, it)| (1 + it % 20, 1 + (it / 20) as i64, body.as_str())).collect();
-        hear(room, clinic, &messages).await;
-        let steps = steps(room, &LATER);
+        hear(fixture, clinic, &messages).await;
+        let steps = steps(fixture, &LATER);
         let mut sent = Vec::new();
         for _ in 0..40 {
             let claimed = join_all((0..6).map(|_| steps.claim(5))).await;
@@ -125,20 +125,20 @@ async fn many_claimants_at_once_make_each_attempt_once_and_keep_the_order() {
         let mut expected = bodies.clone();
         expected.sort();
         assert_eq!(sorted, expected);
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_event_that_comes_again_is_not_sent_again() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let batch = [record(room, clinic, 1, 1, "a1"), record(room, clinic, 1, 1, "a1")];
-        let steps = steps(room, &LATER);
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let batch = [record(fixture, clinic, 1, 1, "a1"), record(fixture, clinic, 1, 1, "a1")];
+        let steps = steps(fixture, &LATER);
+        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        assert_eq!(room.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(due(&steps).await, [""; 0]);
     })
     .await;
@@ -146,16 +146,17 @@ async fn an_event_that_comes_again_is_not_sent_again() {
 
 #[tokio::test]
 async fn an_instance_that_starts_again_gives_its_own_attempts_up_and_no_others() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let (one, two, three) = (steps(room, &LATER), steps_of(room, "two", &LATER), steps_of(room, "three", &LATER));
-        hear(room, clinic, &[(1, 1, "a1")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let (one, two, three) =
+            (steps(fixture, &LATER), steps_of(fixture, "two", &LATER), steps_of(fixture, "three", &LATER));
+        hear(fixture, clinic, &[(1, 1, "a1")]).await;
         claim_one(&one).await;
-        hear(room, clinic, &[(2, 1, "b1")]).await;
+        hear(fixture, clinic, &[(2, 1, "b1")]).await;
         claim_one(&two).await;
         assert_eq!(three.reclaim().await.unwrap(), 0);
         assert_eq!(one.reclaim().await.unwrap(), 1);
-        assert_eq!(deliveries(room).await, ["a1 | waiting | - | 1 | 1", "b1 | sending | - | 1 | 0"]);
+        assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 1 | 1", "b1 | sending | - | 1 | 0"]);
     })
     .await;
 }

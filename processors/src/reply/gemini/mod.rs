@@ -44,7 +44,7 @@ pub struct Config {
     pub timeout_ms: u64,
     /// 0 to 2; lower is more predictable.
     pub temperature: f32,
-    /// Tokens an answer may have. A thinking model's thoughts count too, hence the room.
+    /// Tokens an answer may have. A thinking model's thoughts count too, hence the fixture.
     pub max_output_tokens: u32,
     /// Tokens for thoughts: 0 turns them off where the model allows it; absent leaves it to the model.
     pub thinking_budget: Option<i32>,
@@ -82,7 +82,7 @@ impl Config {
         let key = self.api_key.expose();
         if key.is_empty() || HeaderValue::from_str(key).is_err() {
             let problem = "must hold the provider's key, on one line";
-            return Err(settings::Error::senseless("reply.model.api_key", problem));
+            return Err(settings::Error::invalid("reply.model.api_key", problem));
         }
         self.validate_shape()
     }
@@ -94,25 +94,25 @@ impl Config {
     pub fn validate_shape(&self) -> Result<(), settings::Error> {
         if egress::endpoint(&self.base_url, "").is_none() {
             let problem = "must be an http or https URL without a query";
-            return Err(settings::Error::senseless("reply.model.base_url", problem));
+            return Err(settings::Error::invalid("reply.model.base_url", problem));
         }
         if self.model.is_empty() || !self.model.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it)) {
-            return Err(settings::Error::senseless(
+            return Err(settings::Error::invalid(
                 "reply.model.model",
                 "must be a model's name, such as gemini-2.5-flash",
             ));
         }
         if self.timeout_ms == 0 {
-            return Err(settings::Error::senseless("reply.model.timeout_ms", "must be at least 1"));
+            return Err(settings::Error::invalid("reply.model.timeout_ms", "must be at least 1"));
         }
         if self.max_output_tokens == 0 {
-            return Err(settings::Error::senseless("reply.model.max_output_tokens", "must be at least 1"));
+            return Err(settings::Error::invalid("reply.model.max_output_tokens", "must be at least 1"));
         }
         if !(1..=10).contains(&self.attempts) {
-            return Err(settings::Error::senseless("reply.model.attempts", "must be between 1 and 10"));
+            return Err(settings::Error::invalid("reply.model.attempts", "must be between 1 and 10"));
         }
         if !(0.0..=2.0).contains(&self.temperature) {
-            return Err(settings::Error::senseless("reply.model.temperature", "must be between 0 and 2"));
+            return Err(settings::Error::invalid("reply.model.temperature", "must be between 0 and 2"));
         }
         Ok(())
     }

@@ -5,21 +5,24 @@ use platform::queue::CircuitConfig;
 
 use super::*;
 use crate::reply::decide;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Steps whose circuit opens with the first failure.
-fn sensitive(room: &Room<'_>) -> Steps<Answering> {
+fn sensitive(fixture: &Fixture<'_>) -> Steps<Answering> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
-    steps_with(room, Config { runner: queue::Config { circuit, ..queue::Config::default() }, deadline_ms, ..config() })
+    steps_with(
+        fixture,
+        Config { runner: queue::Config { circuit, ..queue::Config::default() }, deadline_ms, ..config() },
+    )
 }
 
 /// Ends a turn of one company by a failure of the model, which opens the circuit for all.
-async fn break_the_model(room: &Room<'_>, steps: &Steps<Answering>) {
-    let salon = room.company("salao.test").await;
-    hear(room, salon, &[text(JOAO, "olá")]).await;
+async fn break_the_model(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
+    let salon = fixture.company("salao.test").await;
+    hear(fixture, salon, &[text(JOAO, "olá")]).await;
     let failed = decide::on_answer(Err(gemini::Failure::Transport(TransportError::Timeout)), &[], "Já voltamos.");
     assert_eq!(failed.health, Health::Failing);
     finish(steps, &claim_one(steps).await, &failed).await;
@@ -27,85 +30,86 @@ async fn break_the_model(room: &Room<'_>, steps: &Steps<Answering>) {
 
 #[tokio::test]
 async fn while_the_model_does_not_answer_turns_wait_and_go_on_collecting() {
-    in_a_room(async |room| {
-        let steps = sensitive(room);
-        break_the_model(room, &steps).await;
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
+    with_fixture(async |fixture| {
+        let steps = sensitive(fixture);
+        break_the_model(fixture, &steps).await;
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
         for _ in 0..3 {
             assert_eq!(claim(&steps, 10).await.len(), 0);
-            assert_eq!(room.jobs("reply").await, ["scheduled | 0"], "held back, and that is no attempt");
+            assert_eq!(fixture.jobs("reply").await, ["scheduled | 0"], "held back, and that is no attempt");
             steps.make_due().await.unwrap();
         }
-        hear(room, clinic, &[text(MARIA, "tem alguém aí?")]).await;
-        let turns = turns(room).await;
+        hear(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
+        let turns = turns(fixture).await;
         assert!(turns.contains(&"collecting | - | 0 | oi, tem alguém aí?".to_owned()), "{turns:?}");
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_turn_that_is_held_back_until_its_deadline_says_the_fallback_text() {
-    in_a_room(async |room| {
-        let steps = sensitive(room);
-        break_the_model(room, &steps).await;
-        let clinic = room.company("clinica.test").await;
-        room.run(&format!("update companies set fallback_text = 'Já voltamos.' where company_id = {clinic}")).await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
+    with_fixture(async |fixture| {
+        let steps = sensitive(fixture);
+        break_the_model(fixture, &steps).await;
+        let clinic = fixture.company("clinica.test").await;
+        fixture.run(&format!("update companies set fallback_text = 'Já voltamos.' where company_id = {clinic}")).await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
         // It became due a deadline ago.
         let past = format!("due_at = due_at - interval '{} seconds'", DEADLINE.as_secs());
-        room.run(&format!("update jobs set {past}; update jobs_scheduled set {past}; update jobs_ready set {past}"))
+        fixture
+            .run(&format!("update jobs set {past}; update jobs_scheduled set {past}; update jobs_ready set {past}"))
             .await;
         let held = claim_one(&steps).await;
         let end = held.known.clone().unwrap();
         assert_eq!(finish(&steps, &held, &end).await, Some(Ending::Done));
         let of_clinic = format!("select outcome, reason, claims from turns where company_id = {clinic}");
-        assert_eq!(room.rows(&of_clinic).await, ["fallback | circuit_open | 0"]);
-        let turns = turns(room).await;
+        assert_eq!(fixture.rows(&of_clinic).await, ["fallback | circuit_open | 0"]);
+        let turns = turns(fixture).await;
         assert!(turns.contains(&"ended | fallback | 0 | oi, Já voltamos.".to_owned()), "{turns:?}");
-        assert_eq!(room.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
-        room.conserves().await;
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_it() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let end = decide::on_open_circuit("Já voltamos.");
-        room.run("update companies set status = 'suspended'").await;
+        fixture.run("update companies set status = 'suspended'").await;
         let known = claim_one(&steps).await;
         assert!(known.known.is_some(), "it is still collecting");
-        room.run("update companies set status = 'active'").await;
-        hear(room, clinic, &[text(MARIA, "tem alguém aí?")]).await;
+        fixture.run("update companies set status = 'active'").await;
+        hear(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
         finish(&steps, &known, &end).await;
-        assert_eq!(turns(room).await, ["ended | fallback | 0 | oi, tem alguém aí?, Já voltamos."]);
-        assert_eq!(outcomes(room).await, ["done | - | 2"]);
-        room.conserves().await;
+        assert_eq!(turns(fixture).await, ["ended | fallback | 0 | oi, tem alguém aí?, Já voltamos."]);
+        assert_eq!(outcomes(fixture).await, ["done | - | 2"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_worker_gives_a_turn_up_at_its_deadline_that_the_open_circuit_held_back() {
-    in_a_room(async |room| {
-        let clinic = allowance::company(room, allowance::PLENTY).await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
+    with_fixture(async |fixture| {
+        let clinic = allowance::company(fixture, allowance::PLENTY).await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let circuit = CircuitConfig { failures: 1, open_ms: 3_600_000, open_cap_ms: 3_600_000 };
         // One at a time: the second is ready while the first finds that nobody answers.
         let runner = queue::Config { circuit, company_cap: 1, ..queue::Config::default() };
         let config = Config { deadline_ms: 300, ..config() };
-        let work = Answering::new(&room.context(), &config).unwrap();
-        room.work_until(work, runner, "select count(*) = 2 from turns where state = 'ended'").await;
-        let ended = room.rows("select outcome, reason, claims from turns order by claims desc").await;
+        let work = Answering::new(&fixture.context(), &config).unwrap();
+        fixture.work_until(work, runner, "select count(*) = 2 from turns where state = 'ended'").await;
+        let ended = fixture.rows("select outcome, reason, claims from turns order by claims desc").await;
         assert_eq!(ended[1], "fallback | circuit_open | 0", "without another call: {ended:?}");
         assert!(ended[0].starts_with("fallback | ") && ended[0].ends_with(" | 1"), "{ended:?}");
-        assert_eq!(room.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
-        room.conserves().await;
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
+        fixture.conserves().await;
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 /// Lets the claims of turns run out, and claims one of them again.
 async fn claim_again(steps: &Steps<Answering>, turn: &Started<Answering>) -> Started<Answering> {
@@ -22,13 +22,13 @@ fn phone(number: usize) -> String {
 
 #[tokio::test]
 async fn a_message_in_the_middle_opens_the_next_turn_which_waits_for_the_first() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "quanto custa?")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "quanto custa?")]).await;
+        let steps = steps(fixture);
         let first = claim_one(&steps).await;
-        hear(room, clinic, &[text(MARIA, "e o horário?")]).await;
-        assert_eq!(turns(room).await, ["answering | - | 1 | quanto custa?", "collecting | - | 0 | e o horário?"]);
+        hear(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
+        assert_eq!(turns(fixture).await, ["answering | - | 1 | quanto custa?", "collecting | - | 0 | e o horário?"]);
         assert_eq!(claim(&steps, 10).await.len(), 0, "one turn of a conversation is answered at a time");
 
         assert_eq!(finish(&steps, &first, &answer("R$ 150.")).await, Some(Ending::Done));
@@ -36,25 +36,25 @@ async fn a_message_in_the_middle_opens_the_next_turn_which_waits_for_the_first()
         assert_ne!(second.job.turn, first.job.turn);
         assert_eq!(finish(&steps, &second, &answer("Das 8h às 18h.")).await, Some(Ending::Done));
         assert_eq!(
-            turns(room).await,
+            turns(fixture).await,
             ["ended | replied | 1 | quanto custa?, R$ 150.", "ended | replied | 1 | e o horário?, Das 8h às 18h."]
         );
-        assert_eq!(room.waiting(Topic::OutboundMessages).await, [reply_of(&first), reply_of(&second)]);
-        room.conserves().await;
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await, [reply_of(&first), reply_of(&second)]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_turn_knows_what_was_said_before_it_and_nothing_that_came_after() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room);
-        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "quanto custa?")]).await;
-        hear(room, clinic, &[text(JOAO, "olá")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture);
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "quanto custa?")]).await;
+        hear(fixture, clinic, &[text(JOAO, "olá")]).await;
         let both = claim(&steps, 10).await;
         assert_eq!(both.iter().map(memory).collect::<Vec<_>>(), [vec!["oi", "quanto custa?"], vec!["olá"]]);
-        hear(room, clinic, &[text(MARIA, "e o horário?")]).await;
+        hear(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
         let first = claim_again(&steps, &both[0]).await;
         assert_eq!(memory(&first), ["oi", "quanto custa?"], "the next turn's message is not seen");
 
@@ -71,14 +71,14 @@ async fn a_turn_knows_what_was_said_before_it_and_nothing_that_came_after() {
 
 #[tokio::test]
 async fn earlier_messages_are_remembered_up_to_a_number_and_a_turns_own_come_on_top() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps_with(room, Config { memory_messages: 2, ..config() });
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps_with(fixture, Config { memory_messages: 2, ..config() });
         for it in 0..4 {
-            hear(room, clinic, &[text(MARIA, &format!("pergunta {it}"))]).await;
+            hear(fixture, clinic, &[text(MARIA, &format!("pergunta {it}"))]).await;
             finish(&steps, &claim_one(&steps).await, &answer(&format!("resposta {it}"))).await;
         }
-        hear(room, clinic, &[text(MARIA, "a"), text(MARIA, "b"), text(MARIA, "c")]).await;
+        hear(fixture, clinic, &[text(MARIA, "a"), text(MARIA, "b"), text(MARIA, "c")]).await;
         assert_eq!(memory(&claim_one(&steps).await), ["pergunta 3", "> resposta 3", "a", "b", "c"]);
     })
     .await;
@@ -86,12 +86,12 @@ async fn earlier_messages_are_remembered_up_to_a_number_and_a_turns_own_come_on_
 
 #[tokio::test]
 async fn a_flood_of_one_company_does_not_keep_another_waiting() {
-    in_a_room(async |room| {
-        let (loud, quiet) = (room.company("barulho.test").await, room.company("calma.test").await);
+    with_fixture(async |fixture| {
+        let (loud, quiet) = (fixture.company("barulho.test").await, fixture.company("calma.test").await);
         let flood: Vec<_> = (0..50).map(|it| text(&phone(it), "oi")).collect();
-        hear(room, loud, &flood).await;
-        hear(room, quiet, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+        hear(fixture, loud, &flood).await;
+        hear(fixture, quiet, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let two: HashSet<_> = claim(&steps, 2).await.iter().map(|it| it.job.company).collect();
         assert_eq!(two, HashSet::from([loud, quiet]), "each has a place before one has two");
         let four = claim(&steps, 4).await;
@@ -102,13 +102,14 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 
 #[tokio::test]
 async fn many_claimants_at_once_get_each_turn_once() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let companies =
+            [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         for company in companies {
-            hear(room, company, &(0..20).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
+            hear(fixture, company, &(0..20).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
         }
-        let steps = steps(room);
+        let steps = steps(fixture);
         let mut claimed = Vec::new();
         // One that finds everything locked by others may go home with nothing, so it asks again, but not for ever.
         for _ in 0..20 {
@@ -117,43 +118,43 @@ async fn many_claimants_at_once_get_each_turn_once() {
         let distinct: HashSet<_> = claimed.iter().map(|it| it.job.turn).collect();
         assert_eq!((claimed.len(), distinct.len()), (60, 60));
         assert!(claimed.iter().all(|it| it.job.claim == 1));
-        assert_eq!(room.rows("select distinct state, claims from turns").await, ["answering | 1"]);
+        assert_eq!(fixture.rows("select distinct state, claims from turns").await, ["answering | 1"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_behind() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let slow = claim_one(&steps).await;
         let quick = claim_again(&steps, &slow).await;
 
         assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None);
-        assert_eq!(turns(room).await, ["answering | - | 2 | oi"]);
-        assert_eq!(room.rows("select * from outbox").await, [""; 0]);
-        assert_eq!(outcomes(room).await, ["in_flight | - | 1"]);
+        assert_eq!(turns(fixture).await, ["answering | - | 2 | oi"]);
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0]);
+        assert_eq!(outcomes(fixture).await, ["in_flight | - | 1"]);
 
         assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, Some(Ending::Done));
         assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None, "nor once it has ended");
         assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, None, "and nobody ends it twice");
-        assert_eq!(turns(room).await, ["ended | replied | 2 | oi, Olá!"]);
-        assert_eq!(room.waiting(Topic::OutboundMessages).await, [reply_of(&quick)]);
-        room.conserves().await;
+        assert_eq!(turns(fixture).await, ["ended | replied | 2 | oi, Olá!"]);
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await, [reply_of(&quick)]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_instance_that_starts_again_takes_back_its_own_claims_and_no_others() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let of = |instance| {
             let config = config();
-            room.steps_of(instance, Answering::new(&room.context(), &config).unwrap(), config.runner)
+            fixture.steps_of(instance, Answering::new(&fixture.context(), &config).unwrap(), config.runner)
         };
         let (one, two, three) = (of("one"), of("two"), of("three"));
         let mine = claim(&one, 1).await.remove(0);
@@ -168,10 +169,10 @@ async fn an_instance_that_starts_again_takes_back_its_own_claims_and_no_others()
 
 #[tokio::test]
 async fn of_what_is_due_and_what_was_abandoned_no_more_is_claimed_than_asked_for() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room);
-        hear(room, clinic, &(0..6).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture);
+        hear(fixture, clinic, &(0..6).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
         assert_eq!(claim(&steps, 3).await.len(), 3);
         assert_eq!(steps.reclaim().await.unwrap(), 3);
         assert_eq!(claim(&steps, 0).await.len(), 0);
@@ -184,21 +185,24 @@ async fn of_what_is_due_and_what_was_abandoned_no_more_is_claimed_than_asked_for
 
 #[tokio::test]
 async fn a_turn_that_no_worker_survives_ends_in_the_fallback_without_another_model_call() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let steps = steps(room);
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture);
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
         for _ in 0..10 {
             assert!(claim_one(&steps).await.known.is_none());
             steps.reclaim().await.unwrap();
         }
         assert_eq!(steps.run(10).await.unwrap(), 1);
-        assert_eq!(room.rows("select outcome, reason, claims from turns").await, ["fallback | too_many_claims | 10"]);
         assert_eq!(
-            room.rows("select body from messages where direction = 'out'").await,
+            fixture.rows("select outcome, reason, claims from turns").await,
+            ["fallback | too_many_claims | 10"]
+        );
+        assert_eq!(
+            fixture.rows("select body from messages where direction = 'out'").await,
             [Config::default().fallback_text.as_str()]
         );
-        room.conserves().await;
+        fixture.conserves().await;
     })
     .await;
 }

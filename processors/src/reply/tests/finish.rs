@@ -5,11 +5,11 @@ use platform::queue::{Performed, Work};
 
 use super::*;
 use crate::reply::decide;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 /// The one turn that ended since this was last asked.
-async fn ended(room: &Room<'_>) -> TurnEnded {
-    let mut activity = room.activity().await;
+async fn ended(fixture: &Fixture<'_>) -> TurnEnded {
+    let mut activity = fixture.activity().await;
     assert_eq!(activity.len(), 1);
     match activity.remove(0).payload {
         Activity::Turn(turn) => turn,
@@ -19,16 +19,16 @@ async fn ended(room: &Room<'_>) -> TurnEnded {
 
 #[tokio::test]
 async fn an_answer_is_a_message_its_publication_and_what_it_used() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         assert_eq!(finish(&steps, &turn, &answer("Temos às 14h.")).await, Some(Ending::Done));
 
-        assert_eq!(turns(room).await, ["ended | replied | 1 | oi, tem horário?, Temos às 14h."]);
-        assert_eq!(outcomes(room).await, ["done | - | 2"]);
-        let outbound = room.publish(Topic::OutboundMessages).await;
+        assert_eq!(turns(fixture).await, ["ended | replied | 1 | oi, tem horário?, Temos às 14h."]);
+        assert_eq!(outcomes(fixture).await, ["done | - | 2"]);
+        let outbound = fixture.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 1);
         let payload = outbound[0].payload.as_deref().unwrap();
         let said: Envelope<OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
@@ -37,7 +37,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         assert_eq!((position, to.as_str(), body.as_str()), (3, MARIA, "Temos às 14h."));
         assert_eq!(outbound[0].key, Some(format!("{clinic}/{}", turn.job.conversation).into_bytes()));
 
-        let used = room.publish(Topic::UsageEvents).await;
+        let used = fixture.publish(Topic::UsageEvents).await;
         let fact = |record: &Record| -> Fact {
             let envelope: Envelope<UsageEvent> =
                 Envelope::read(record.payload.as_deref().unwrap(), &[Kind::Usage]).unwrap();
@@ -46,18 +46,18 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
         let facts: Vec<Fact> = used.iter().map(fact).collect();
         assert_eq!(facts, [Fact::MessageIn, Fact::MessageIn, Fact::MessageOut, tokens]);
-        assert_eq!(room.activity().await.len(), 1);
-        assert_eq!(room.rows("select count(*) from outbox").await, ["0"], "and nothing else");
+        assert_eq!(fixture.activity().await.len(), 1);
+        assert_eq!(fixture.rows("select count(*) from outbox").await, ["0"], "and nothing else");
     })
     .await;
 }
 
 #[tokio::test]
 async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         let long = gemini::Answer {
             text: "🦷".repeat(5_000),
@@ -68,8 +68,8 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
         let ending = decide::on_answer(Ok(long), &[], "Já voltamos.");
         assert_eq!(finish(&steps, &turn, &ending).await, Some(Ending::Done));
         let cut = "🦷".repeat(4_096);
-        assert_eq!(room.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
-        let outbound = room.publish(Topic::OutboundMessages).await;
+        assert_eq!(fixture.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
+        let outbound = fixture.publish(Topic::OutboundMessages).await;
         let said: Envelope<OutboundMessage> =
             Envelope::read(outbound[0].payload.as_deref().unwrap(), &[Kind::OutboundMessage]).unwrap();
         assert!(said.payload.body == cut, "{} characters", said.payload.body.chars().count());
@@ -79,37 +79,37 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
 
 #[tokio::test]
 async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         // Each step in turn cannot be written: our message, what is published, and the outcomes, which come last.
         for (table, check) in
             [("messages", "direction = 'in'"), ("outbox", "false"), ("event_outcomes", "state <> 'done'")]
         {
-            room.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
+            fixture.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;
             steps.finish(&turn, &answer("Olá!")).await.unwrap_err();
-            assert_eq!(turns(room).await, ["answering | - | 1 | oi"], "{table}");
-            assert_eq!(room.rows("select * from outbox").await, [""; 0], "{table}");
-            assert_eq!(outcomes(room).await, ["in_flight | - | 1"], "{table}");
-            assert_eq!(room.rows("select last_position from conversations").await, ["1"], "{table}");
-            room.run(&format!("alter table {table} drop constraint broken")).await;
+            assert_eq!(turns(fixture).await, ["answering | - | 1 | oi"], "{table}");
+            assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "{table}");
+            assert_eq!(outcomes(fixture).await, ["in_flight | - | 1"], "{table}");
+            assert_eq!(fixture.rows("select last_position from conversations").await, ["1"], "{table}");
+            fixture.run(&format!("alter table {table} drop constraint broken")).await;
         }
         assert_eq!(finish(&steps, &turn, &answer("Olá!")).await, Some(Ending::Done));
-        assert_eq!(turns(room).await, ["ended | replied | 1 | oi, Olá!"]);
-        room.conserves().await;
+        assert_eq!(turns(fixture).await, ["ended | replied | 1 | oi, Olá!"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
         let oi = text(MARIA, "oi");
-        hear(room, clinic, std::slice::from_ref(&oi)).await;
-        let steps = steps(room);
+        hear(fixture, clinic, std::slice::from_ref(&oi)).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         let twice = TurnEnd { tokens: [answer("").tokens, answer("").tokens].concat(), ..answer("Olá!") };
         finish(&steps, &turn, &twice).await;
@@ -119,83 +119,83 @@ async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
             EventId::of_model_call(clinic, turn.job.turn, 1, 0),
             EventId::of_model_call(clinic, turn.job.turn, 1, 1),
         ];
-        assert_eq!(room.waiting(Topic::UsageEvents).await, expected);
+        assert_eq!(fixture.waiting(Topic::UsageEvents).await, expected);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         let fallback = decide::on_answer(Err(gemini::Failure::QuotaDay), &[], "Já voltamos.");
         assert_eq!(finish(&steps, &turn, &fallback).await, Some(Ending::Done));
-        assert_eq!(turns(room).await, ["ended | fallback | 1 | oi, Já voltamos."]);
-        assert_eq!(room.rows("select reason from turns").await, ["quota_day"]);
-        assert_eq!(room.waiting(Topic::UsageEvents).await.len(), 2, "a message in and one out, no tokens");
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
-        room.conserves().await;
+        assert_eq!(turns(fixture).await, ["ended | fallback | 1 | oi, Já voltamos."]);
+        assert_eq!(fixture.rows("select reason from turns").await, ["quota_day"]);
+        assert_eq!(fixture.waiting(Topic::UsageEvents).await.len(), 2, "a message in and one out, no tokens");
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_and_asks_no_model() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
-        room.run("update companies set status = 'suspended'").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        fixture.run("update companies set status = 'suspended'").await;
         // Nobody listens there: a call would end in the fallback.
-        assert_eq!(steps(room).run(10).await.unwrap(), 1);
-        assert_eq!(turns(room).await, ["ended | ignored | 0 | oi, tem horário?"]);
-        assert_eq!(room.rows("select reason, reply_id from turns").await, ["company_inactive | -"]);
-        assert_eq!(outcomes(room).await, ["ignored | company_inactive | 2"]);
-        let ended = ended(room).await;
+        assert_eq!(steps(fixture).run(10).await.unwrap(), 1);
+        assert_eq!(turns(fixture).await, ["ended | ignored | 0 | oi, tem horário?"]);
+        assert_eq!(fixture.rows("select reason, reply_id from turns").await, ["company_inactive | -"]);
+        assert_eq!(outcomes(fixture).await, ["ignored | company_inactive | 2"]);
+        let ended = ended(fixture).await;
         assert_eq!((ended.outcome.as_str(), ended.reason.as_deref()), ("ignored", Some("company_inactive")));
         assert_eq!((ended.messages_in, ended.model), (2, None));
-        assert_eq!(room.rows("select * from outbox").await, [""; 0], "nothing is sent and nothing billed");
-        room.conserves().await;
+        assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "nothing is sent and nothing billed");
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answered() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
-        room.run("update companies set status = 'suspended'").await;
+        fixture.run("update companies set status = 'suspended'").await;
         assert_eq!(finish(&steps, &turn, &answer("Olá!")).await, Some(Ending::Done));
-        assert_eq!(outcomes(room).await, ["done | - | 1"]);
+        assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_turn_that_ended_is_told_without_a_word_of_it() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        room.run("update companies set placement_spread = 5").await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
-        room.run("update messages set received_at = now() - position * interval '30 seconds'").await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        fixture.run("update companies set placement_spread = 5").await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        fixture.run("update messages set received_at = now() - position * interval '30 seconds'").await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         finish(&steps, &turn, &answer("Temos às 14h.")).await;
         let sql = "select spread, event_id from outbox where topic = 'activity.events'";
         let event = EventId::of_end(clinic, "turn_ended", turn.job.turn.0, 1);
-        assert_eq!(room.rows(sql).await, [format!("5 | {event}")]);
+        assert_eq!(fixture.rows(sql).await, [format!("5 | {event}")]);
         let sql = "select convert_from(payload, 'utf8') from outbox where topic = 'activity.events'";
-        let bytes = room.rows(sql).await.remove(0);
+        let bytes = fixture.rows(sql).await.remove(0);
         for private in ["oi", "horário", "14h", MARIA, "clinica.test"] {
             assert!(!bytes.contains(&format!("\"{private}")) && !bytes.contains(&format!(" {private}")), "{bytes}");
         }
 
-        let told = ended(room).await;
+        let told = ended(fixture).await;
         assert_eq!((told.turn_id, told.conversation_id), (turn.job.turn, turn.job.conversation));
         assert_eq!((told.contact_id.0, told.messages_in), (turn.job.contact, 2));
         assert_eq!((told.outcome.as_str(), told.reason.as_deref()), ("replied", None));
@@ -207,21 +207,21 @@ async fn a_turn_that_ended_is_told_without_a_word_of_it() {
 
 #[tokio::test]
 async fn an_answer_that_postgres_refuses_is_replaced_by_the_fallback_and_what_it_used_stays_used() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        room.run("update companies set fallback_text = 'Já voltamos.'").await;
-        hear(room, clinic, &[text(MARIA, "oi")]).await;
-        room.run("alter table messages add constraint broken check (body <> 'Olá!') not valid").await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        fixture.run("update companies set fallback_text = 'Já voltamos.'").await;
+        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        fixture.run("alter table messages add constraint broken check (body <> 'Olá!') not valid").await;
+        let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         let refusal = steps.finish(&turn, &answer("Olá!")).await.unwrap_err();
         assert!(refusal.blames_the_data());
         let refused = Performed { claimed: &turn.claimed, job: &turn.job, output: &answer("Olá!") };
         let instead = steps.work().refused(&refused, &refusal).unwrap();
         assert_eq!(finish(&steps, &turn, &instead).await, Some(Ending::Done));
-        assert_eq!(turns(room).await, ["ended | fallback | 1 | oi, Já voltamos."]);
-        assert_eq!(room.rows("select reason from turns").await, ["refused_by_database"]);
-        assert_eq!(room.rows("select amount from usage_events").await, ["110"]);
+        assert_eq!(turns(fixture).await, ["ended | fallback | 1 | oi, Já voltamos."]);
+        assert_eq!(fixture.rows("select reason from turns").await, ["refused_by_database"]);
+        assert_eq!(fixture.rows("select amount from usage_events").await, ["110"]);
     })
     .await;
 }

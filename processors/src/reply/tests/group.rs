@@ -6,20 +6,20 @@ use platform::egress::TransportError;
 
 use super::*;
 use crate::reply::decide;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 const PHONES: [&str; 4] = [MARIA, JOAO, "5511999990003", "5511999990004"];
 
 #[tokio::test]
 async fn turns_that_end_together_end_each_by_itself() {
-    in_a_room(async |room| {
-        let (clinic, salon) = (room.company("clinica.test").await, room.company("salao.test").await);
+    with_fixture(async |fixture| {
+        let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         for company in [salon, clinic] {
             let messages: Vec<_> = PHONES.iter().map(|phone| text(phone, &format!("{company} de {phone}"))).collect();
-            hear(room, company, &messages).await;
-            hear(room, company, &[text(MARIA, "e mais uma coisa")]).await;
+            hear(fixture, company, &messages).await;
+            hear(fixture, company, &[text(MARIA, "e mais uma coisa")]).await;
         }
-        let steps = steps(room);
+        let steps = steps(fixture);
         let mut group = claim(&steps, 10).await;
         assert_eq!(group.len(), 8);
         // Results come in any order.
@@ -46,7 +46,7 @@ async fn turns_that_end_together_end_each_by_itself() {
                  group by t.turn_id, t.outcome, t.reason order by min(m.body collate \"C\")"
             );
             assert_eq!(
-                room.rows(&said).await,
+                fixture.rows(&said).await,
                 [
                     format!("replied | - | {company} de {MARIA}, e mais uma coisa, à Maria"),
                     format!("fallback | timeout | {company} de {JOAO}, Já voltamos."),
@@ -55,9 +55,9 @@ async fn turns_that_end_together_end_each_by_itself() {
                 ]
             );
         }
-        assert_eq!(outcomes(room).await, ["done | - | 8", "ignored | company_inactive | 2"]);
+        assert_eq!(outcomes(fixture).await, ["done | - | 8", "ignored | company_inactive | 2"]);
         // Whom each answer goes to, and from whose conversation.
-        let outbound = room.publish(Topic::OutboundMessages).await;
+        let outbound = fixture.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 6);
         for record in outbound {
             let payload = record.payload.as_deref().unwrap();
@@ -67,22 +67,22 @@ async fn turns_that_end_together_end_each_by_itself() {
             assert_eq!(said.payload.position, if contact == 0 { 3 } else { 2 });
         }
         let mut told: Vec<String> =
-            room.activity().await.iter().map(|it| format!("{} {:?}", it.company_id, it.event_id)).collect();
+            fixture.activity().await.iter().map(|it| format!("{} {:?}", it.company_id, it.event_id)).collect();
         told.sort();
         told.dedup();
         assert_eq!(told.len(), 8);
-        assert_eq!(room.rows("select count(*), sum(amount) from usage_events").await, ["4 | 440"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows("select count(*), sum(amount) from usage_events").await, ["4 | 440"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &PHONES.map(|phone| text(phone, phone))).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &PHONES.map(|phone| text(phone, phone))).await;
+        let steps = steps(fixture);
         let mut group = claim(&steps, 1).await;
         steps.reclaim().await.unwrap();
         group.extend(claim(&steps, 10).await);
@@ -91,8 +91,8 @@ async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count
         let results: Vec<_> = group.iter().map(|it| (it, &end)).collect();
         let ended = steps.finish_all(&results).await.unwrap();
         assert_eq!(ended, [None, Some(Ending::Done), Some(Ending::Done), Some(Ending::Done), Some(Ending::Done)]);
-        assert_eq!(room.rows("select count(*) from messages where direction = 'out'").await, ["4"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows("select count(*) from messages where direction = 'out'").await, ["4"]);
+        fixture.conserves().await;
     })
     .await;
 }
@@ -100,13 +100,14 @@ async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count
 /// Two groups at once that hold the same companies, while their contacts go on writing: nobody waits in a circle.
 #[tokio::test]
 async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let steps = steps(room);
-        let companies = [room.company("a.test").await, room.company("b.test").await, room.company("c.test").await];
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let steps = steps(fixture);
+        let companies =
+            [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         for round in 0..10 {
             for company in companies {
-                hear(room, company, &PHONES.map(|phone| text(phone, &format!("{round}")))).await;
+                hear(fixture, company, &PHONES.map(|phone| text(phone, &format!("{round}")))).await;
             }
             let all = claim(&steps, 100).await;
             assert_eq!(all.len(), 12);
@@ -118,13 +119,13 @@ async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order
                 .iter()
                 .map(|&company| {
                     let backwards = PHONES.iter().rev();
-                    records(room, company, &backwards.map(|it| text(it, &format!("{round}b"))).collect::<Vec<_>>())
+                    records(fixture, company, &backwards.map(|it| text(it, &format!("{round}b"))).collect::<Vec<_>>())
                 })
                 .collect();
             let consumer = consumer();
             let (ended, came) = tokio::join!(
                 try_join_all([steps.finish_all(&evens), steps.finish_all(&odds)]),
-                try_join_all(more.iter().map(|batch| room.take_in(&consumer, batch)))
+                try_join_all(more.iter().map(|batch| fixture.take_in(&consumer, batch)))
             );
             assert!(ended.unwrap().into_iter().flatten().all(|it| it == Some(Ending::Done)));
             assert_eq!(came.unwrap().len(), 3);
@@ -132,9 +133,9 @@ async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order
             let results: Vec<_> = rest.iter().map(|it| (it, &end)).collect();
             steps.finish_all(&results).await.unwrap();
         }
-        assert_eq!(room.rows("select distinct state from turns").await, ["ended"]);
-        assert_eq!(room.rows("select count(*) from messages where direction = 'in'").await, ["240"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows("select distinct state from turns").await, ["ended"]);
+        assert_eq!(fixture.rows("select count(*) from messages where direction = 'in'").await, ["240"]);
+        fixture.conserves().await;
     })
     .await;
 }

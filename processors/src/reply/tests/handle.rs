@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use platform::outcomes::Admission;
 
 use super::*;
-use crate::tests::in_a_room;
+use crate::tests::with_fixture;
 
 /// A text from somebody the provider knows by a phone, an `@lid`, or both; the phone comes first where there is one.
 fn known_as(names: &[&str], body: &str) -> InboundMessage {
@@ -17,42 +17,49 @@ const PHONE: &str = "5511999990001@s.whatsapp.net";
 const OLD_PHONE: &str = "551199990001@s.whatsapp.net";
 const LID: &str = "116900000000001@lid";
 
-async fn people(room: &Room<'_>) -> Vec<String> {
-    room.rows(
-        "select count(distinct m.conversation_id), count(distinct a.contact_id), count(distinct a.alias)
+async fn people(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture
+        .rows(
+            "select count(distinct m.conversation_id), count(distinct a.contact_id), count(distinct a.alias)
          from contact_aliases a, messages m",
-    )
-    .await
+        )
+        .await
 }
 
 #[tokio::test]
 async fn a_burst_of_three_messages_is_one_turn() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "oi"), text(MARIA, "queria marcar")]).await;
-        hear(room, clinic, &[text(MARIA, "pode ser sexta?")]).await;
-        assert_eq!(turns(room).await, ["collecting | - | 0 | oi, queria marcar, pode ser sexta?"]);
-        assert_eq!(outcomes(room).await, ["in_flight | - | 3"]);
-        room.conserves().await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "queria marcar")]).await;
+        hear(fixture, clinic, &[text(MARIA, "pode ser sexta?")]).await;
+        assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi, queria marcar, pode ser sexta?"]);
+        assert_eq!(outcomes(fixture).await, ["in_flight | - | 3"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
         let due = "select extract(epoch from j.due_at - opened_at) between 60 and 119,
                      j.due_at = closes_at, extract(epoch from closes_at - opened_at)::int
                    from turns t
                    join jobs_scheduled j on j.job_key = t.turn_id";
-        let steps = steps(room);
-        room.take_in(&consumer_with(60_000, 120_000), &records(room, clinic, &[text(MARIA, "oi")])).await.unwrap();
-        assert_eq!(room.rows(due).await, ["t | f | 120"]);
+        let steps = steps(fixture);
+        fixture
+            .take_in(&consumer_with(60_000, 120_000), &records(fixture, clinic, &[text(MARIA, "oi")]))
+            .await
+            .unwrap();
+        assert_eq!(fixture.rows(due).await, ["t | f | 120"]);
         assert_eq!(claim(&steps, 10).await.len(), 0, "it may still be writing");
 
-        room.take_in(&consumer_with(500_000, 500_000), &records(room, clinic, &[text(MARIA, "queria")])).await.unwrap();
-        assert_eq!(room.rows(due).await, ["f | t | 120"], "the cap is the one it was opened with");
+        fixture
+            .take_in(&consumer_with(500_000, 500_000), &records(fixture, clinic, &[text(MARIA, "queria")]))
+            .await
+            .unwrap();
+        assert_eq!(fixture.rows(due).await, ["f | t | 120"], "the cap is the one it was opened with");
         steps.make_due().await.unwrap();
         assert_eq!(memory(&claim_one(&steps).await), ["oi", "queria"]);
     })
@@ -61,58 +68,58 @@ async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
 
 #[tokio::test]
 async fn an_event_that_comes_again_joins_nothing() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let batch = records(room, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
-        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
-        assert_eq!(room.take_in(&consumer(), &batch).await.unwrap(), [Admission::Duplicate; 2]);
-        assert_eq!(turns(room).await, ["collecting | - | 0 | oi"]);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let batch = records(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
+        assert_eq!(fixture.take_in(&consumer(), &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
+        assert_eq!(fixture.take_in(&consumer(), &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_needs_no_answer_leaves_only_its_mark() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        let shop = room.company("loja.test").await;
-        room.run("update companies set status = 'suspended' where domain = 'loja.test'").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let shop = fixture.company("loja.test").await;
+        fixture.run("update companies set status = 'suspended' where domain = 'loja.test'").await;
         let group = InboundMessage { ignore: Some(IgnoreReason::Group), ..text(MARIA, "oi, gente") };
         let echo = InboundMessage { ignore: Some(IgnoreReason::OwnEcho), ..text(MARIA, "já respondi") };
-        hear(room, clinic, &[group, echo]).await;
-        hear(room, shop, &[text(MARIA, "abrem hoje?")]).await;
+        hear(fixture, clinic, &[group, echo]).await;
+        hear(fixture, shop, &[text(MARIA, "abrem hoje?")]).await;
         assert_eq!(
-            outcomes(room).await,
+            outcomes(fixture).await,
             ["ignored | company_inactive | 1", "ignored | group | 1", "ignored | own_echo | 1"]
         );
         let left =
             "select (select count(*) from messages), (select count(*) from contacts), (select count(*) from turns)";
-        assert_eq!(room.rows(left).await, ["0 | 0 | 0"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows(left).await, ["0 | 0 | 0"]);
+        fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() {
-    in_a_room(async |room| {
-        let batch = records(room, CompanyId(404), &[text(MARIA, "oi")]);
-        let refusal = room.take_in(&consumer(), &batch).await.unwrap_err();
+    with_fixture(async |fixture| {
+        let batch = records(fixture, CompanyId(404), &[text(MARIA, "oi")]);
+        let refusal = fixture.take_in(&consumer(), &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
-        assert_eq!(outcomes(room).await, [""; 0]);
+        assert_eq!(outcomes(fixture).await, [""; 0]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_ninth_digit_does_not_make_another_contact() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[known_as(&[PHONE, LID], "oi"), known_as(&[OLD_PHONE], "tudo bem?")]).await;
-        hear(room, clinic, &[known_as(&[LID], "alô")]).await;
-        assert_eq!(people(room).await, ["1 | 1 | 2"]);
-        assert_eq!(turns(room).await, ["collecting | - | 0 | oi, tudo bem?, alô"]);
-        let send_to = room.rows("select send_to from conversations").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[known_as(&[PHONE, LID], "oi"), known_as(&[OLD_PHONE], "tudo bem?")]).await;
+        hear(fixture, clinic, &[known_as(&[LID], "alô")]).await;
+        assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
+        assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi, tudo bem?, alô"]);
+        let send_to = fixture.rows("select send_to from conversations").await;
         assert_eq!(send_to, [LID], "an answer goes to the form that was reported last");
     })
     .await;
@@ -120,34 +127,34 @@ async fn the_ninth_digit_does_not_make_another_contact() {
 
 #[tokio::test]
 async fn who_was_known_by_an_lid_alone_stays_the_same_contact_when_the_phone_shows() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[known_as(&[LID], "oi")]).await;
-        hear(room, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
-        hear(room, clinic, &[known_as(&[OLD_PHONE], "de novo")]).await;
-        assert_eq!(people(room).await, ["1 | 1 | 2"]);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[known_as(&[LID], "oi")]).await;
+        hear(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
+        hear(fixture, clinic, &[known_as(&[OLD_PHONE], "de novo")]).await;
+        assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn two_contacts_that_turn_out_to_be_one_go_on_as_the_one_known_by_phone() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[known_as(&[LID], "oi"), known_as(&[PHONE], "oi?")]).await;
-        assert_eq!(people(room).await, ["2 | 2 | 2"]);
-        hear(room, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
-        hear(room, clinic, &[known_as(&[LID], "sim")]).await;
-        assert_eq!(people(room).await, ["2 | 1 | 2"]);
-        assert_eq!(turns(room).await, ["collecting | - | 0 | oi", "collecting | - | 0 | oi?, sou eu, sim"]);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[known_as(&[LID], "oi"), known_as(&[PHONE], "oi?")]).await;
+        assert_eq!(people(fixture).await, ["2 | 2 | 2"]);
+        hear(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
+        hear(fixture, clinic, &[known_as(&[LID], "sim")]).await;
+        assert_eq!(people(fixture).await, ["2 | 1 | 2"]);
+        assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi", "collecting | - | 0 | oi?, sou eu, sim"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_batch() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
         let named = |name: &str, body| InboundMessage { name: Some(name.into()), ..text(JOAO, body) };
         let batch = [
             known_as(&[LID], "oi"),
@@ -157,62 +164,62 @@ async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_ba
             named("João", "bom dia"),
             named("João da Silva", "tudo bem?"),
         ];
-        hear(room, clinic, &batch).await;
-        assert_eq!(people(room).await, ["3 | 2 | 3"]);
-        assert_eq!(room.rows("select name from contacts where name is not null").await, ["João da Silva"]);
-        let turns = turns(room).await;
+        hear(fixture, clinic, &batch).await;
+        assert_eq!(people(fixture).await, ["3 | 2 | 3"]);
+        assert_eq!(fixture.rows("select name from contacts where name is not null").await, ["João da Silva"]);
+        let turns = turns(fixture).await;
         assert!(turns.contains(&"collecting | - | 0 | oi?, sou eu, sim".to_owned()), "{turns:?}");
-        hear(room, clinic, &[named("João", "até logo")]).await;
-        assert_eq!(room.rows("select name from contacts where name is not null").await, ["João"]);
+        hear(fixture, clinic, &[named("João", "até logo")]).await;
+        assert_eq!(fixture.rows("select name from contacts where name is not null").await, ["João"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_same_phone_at_two_companies_is_two_contacts() {
-    in_a_room(async |room| {
+    with_fixture(async |fixture| {
         for domain in ["clinica.test", "salao.test"] {
-            let company = room.company(domain).await;
-            hear(room, company, &[text(MARIA, "oi")]).await;
+            let company = fixture.company(domain).await;
+            hear(fixture, company, &[text(MARIA, "oi")]).await;
         }
         let sql = "select count(*), count(distinct contact_id), count(distinct alias) from contact_aliases";
-        assert_eq!(room.rows(sql).await, ["2 | 2 | 1"]);
+        assert_eq!(fixture.rows(sql).await, ["2 | 2 | 1"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn places_in_a_conversation_are_given_once_and_upwards() {
-    in_a_room(async |room| {
-        let clinic = room.company("clinica.test").await;
-        hear(room, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
-        let steps = steps(room);
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        hear(fixture, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
+        let steps = steps(fixture);
         for turn in claim(&steps, 10).await {
             finish(&steps, &turn, &answer("certo")).await;
         }
-        hear(room, clinic, &[text(MARIA, "três"), text(JOAO, "zwei")]).await;
+        hear(fixture, clinic, &[text(MARIA, "três"), text(JOAO, "zwei")]).await;
         let sql = "select string_agg(position || ' ' || body, ', ' order by position)
                    from messages group by conversation_id order by 1";
-        assert_eq!(room.rows(sql).await, ["1 eins, 2 certo, 3 zwei", "1 um, 2 dois, 3 certo, 4 três"]);
+        assert_eq!(fixture.rows(sql).await, ["1 eins, 2 certo, 3 zwei", "1 um, 2 dois, 3 certo, 4 três"]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
-    in_a_room(async |room| {
-        room.expect_a_crowd().await;
-        let clinic = room.company("clinica.test").await;
-        let batches: Vec<_> = (0..40).map(|it| records(room, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
+    with_fixture(async |fixture| {
+        fixture.expect_a_crowd().await;
+        let clinic = fixture.company("clinica.test").await;
+        let batches: Vec<_> = (0..40).map(|it| records(fixture, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
         let consumer = consumer();
-        for taken in join_all(batches.iter().map(|batch| room.take_in(&consumer, batch))).await {
+        for taken in join_all(batches.iter().map(|batch| fixture.take_in(&consumer, batch))).await {
             assert_eq!(taken.unwrap(), [Admission::New]);
         }
         let sql = "select count(*), count(distinct turn_id), min(position), max(position), count(distinct position)
                    from messages";
-        assert_eq!(room.rows(sql).await, ["40 | 1 | 1 | 40 | 40"]);
-        assert_eq!(room.rows("select state, count(*) from turns group by 1").await, ["collecting | 1"]);
-        room.conserves().await;
+        assert_eq!(fixture.rows(sql).await, ["40 | 1 | 1 | 40 | 40"]);
+        assert_eq!(fixture.rows("select state, count(*) from turns group by 1").await, ["collecting | 1"]);
+        fixture.conserves().await;
     })
     .await;
 }

@@ -21,7 +21,7 @@ use platform::queue::{self, Ending, Health, Started, Steps};
 use super::decide::{Outcome, TurnEnd};
 use super::work::Answering;
 use super::{Config, Consumer, gemini, store};
-use crate::tests::{Room, noon};
+use crate::tests::{Fixture, noon};
 
 pub(crate) const MARIA: &str = "5511999990001";
 pub(crate) const JOAO: &str = "5511999990002";
@@ -37,8 +37,8 @@ fn consumer_with(quiet_ms: u64, quiet_cap_ms: u64) -> Consumer {
 }
 
 /// The steps of a worker whose model is asked where nobody listens.
-fn steps(room: &Room<'_>) -> Steps<Answering> {
-    steps_with(room, config())
+fn steps(fixture: &Fixture<'_>) -> Steps<Answering> {
+    steps_with(fixture, config())
 }
 
 fn config() -> Config {
@@ -46,8 +46,8 @@ fn config() -> Config {
     Config { model, ..Config::default() }
 }
 
-fn steps_with(room: &Room<'_>, config: Config) -> Steps<Answering> {
-    room.steps(Answering::new(&room.context(), &config).unwrap(), config.runner)
+fn steps_with(fixture: &Fixture<'_>, config: Config) -> Steps<Answering> {
+    fixture.steps(Answering::new(&fixture.context(), &config).unwrap(), config.runner)
 }
 
 /// A text from a phone; the text also serves as the provider's id.
@@ -73,7 +73,7 @@ pub(crate) fn id(company: CompanyId, message: &InboundMessage) -> EventId {
     EventId::of_provider_message(company, message.channel, &message.address, message.author, provider_id)
 }
 
-fn records(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> Vec<Record> {
+fn records(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) -> Vec<Record> {
     let record = |message: &InboundMessage| {
         let envelope = Envelope {
             schema: SCHEMA,
@@ -84,14 +84,14 @@ fn records(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) -> 
             received_at: noon(),
             payload: message.clone(),
         };
-        room.record(Topic::InboundMessages, message.address.as_str(), &envelope)
+        fixture.record(Topic::InboundMessages, message.address.as_str(), &envelope)
     };
     messages.iter().map(record).collect()
 }
 
 /// Takes messages of one company in, in one batch.
-pub(crate) async fn hear(room: &Room<'_>, company: CompanyId, messages: &[InboundMessage]) {
-    room.take_in(&consumer(), &records(room, company, messages)).await.unwrap();
+pub(crate) async fn hear(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) {
+    fixture.take_in(&consumer(), &records(fixture, company, messages)).await.unwrap();
 }
 
 async fn claim(steps: &Steps<Answering>, most: usize) -> Vec<Started<Answering>> {
@@ -123,8 +123,8 @@ async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnE
 }
 
 /// Answers every turn that is due with the same text, and says what each remembered.
-pub(crate) async fn answer_due(room: &Room<'_>, said: &str) -> Vec<Vec<String>> {
-    let steps = steps(room);
+pub(crate) async fn answer_due(fixture: &Fixture<'_>, said: &str) -> Vec<Vec<String>> {
+    let steps = steps(fixture);
     let mut remembered = Vec::new();
     for turn in claim(&steps, 10).await {
         assert_eq!(finish(&steps, &turn, &answer(said)).await, Some(Ending::Done));
@@ -138,18 +138,19 @@ fn memory(turn: &Started<Answering>) -> Vec<String> {
     turn.job.memory.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
 }
 
-async fn turns(room: &Room<'_>) -> Vec<String> {
+async fn turns(fixture: &Fixture<'_>) -> Vec<String> {
     let sql = "select t.state, t.outcome, t.claims, string_agg(m.body, ', ' order by m.position)
                from turns t left join messages m using (company_id, turn_id)
                group by t.company_id, t.turn_id order by min(m.position), 4";
-    room.rows(sql).await
+    fixture.rows(sql).await
 }
 
-async fn outcomes(room: &Room<'_>) -> Vec<String> {
-    room.rows(
-        "select state, reason, count(*) from event_outcomes where processor = 'reply' group by 1, 2 order by 1, 2",
-    )
-    .await
+async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
+    fixture
+        .rows(
+            "select state, reason, count(*) from event_outcomes where processor = 'reply' group by 1, 2 order by 1, 2",
+        )
+        .await
 }
 
 fn reply_of(turn: &Started<Answering>) -> EventId {

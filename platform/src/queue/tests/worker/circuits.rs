@@ -21,7 +21,7 @@ async fn opened(database: &Database, script: &Script, config: Config) -> Running
 #[tokio::test]
 async fn jobs_of_an_open_circuit_are_held_back_unattempted_while_others_go_on() {
     in_a_scripted_database(async |database| {
-        let script = Script::with_circuits(HoldLimit::SinceDue(PATIENCE));
+        let script = Script::with_circuits(HoldLimit::SinceDue(TIMEOUT));
         let config = Config { circuit: circuit(60_000), sweep_ms: NEVER_MS, ..config() };
         let worker = opened(database, &script, config).await;
         let mine = [job(1, 3, "fail"), job(1, 4, "fail"), job(1, 5, "fail")];
@@ -43,7 +43,7 @@ async fn jobs_of_an_open_circuit_are_held_back_unattempted_while_others_go_on() 
 #[tokio::test]
 async fn a_probe_closes_the_circuit_and_everything_flows() {
     in_a_scripted_database(async |database| {
-        let script = Script::with_circuits(HoldLimit::SinceDue(PATIENCE));
+        let script = Script::with_circuits(HoldLimit::SinceDue(TIMEOUT));
         // Nothing but the circuit's own wait wakes the worker.
         let config = Config { circuit: circuit(500), sweep_ms: NEVER_MS, ..config() };
         let worker = opened(database, &script, config).await;
@@ -61,7 +61,7 @@ async fn a_probe_closes_the_circuit_and_everything_flows() {
 #[tokio::test]
 async fn while_a_provider_stays_down_it_is_asked_by_probes_alone() {
     in_a_scripted_database(async |database| {
-        let script = Script::with_circuits(HoldLimit::SinceDue(PATIENCE));
+        let script = Script::with_circuits(HoldLimit::SinceDue(TIMEOUT));
         let config = Config { circuit: circuit(100), ..config() };
         let worker = opened(database, &script, config).await;
         let more: Vec<NewJob> = (3..60).map(|it| job(1, it, "fail")).collect();
@@ -72,7 +72,7 @@ async fn while_a_provider_stays_down_it_is_asked_by_probes_alone() {
                 tokio::task::yield_now().await
             }
         };
-        tokio::time::timeout(PATIENCE, probed).await.unwrap();
+        tokio::time::timeout(TIMEOUT, probed).await.unwrap();
         worker.stop().await;
         assert!(script.most_running() <= 2, "{} at once", script.most_running());
         let attempts = "select sum(attempts) from attempted";

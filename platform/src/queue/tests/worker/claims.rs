@@ -55,7 +55,7 @@ async fn a_lane_of_jobs_that_are_gone_is_left_without_waiting_for_a_sweep() {
 #[tokio::test]
 async fn a_provider_gets_no_more_calls_at_once_than_its_cap() {
     in_a_scripted_database(async |database| {
-        let script = Script::with_circuits(crate::queue::HoldLimit::SinceDue(PATIENCE));
+        let script = Script::with_circuits(crate::queue::HoldLimit::SinceDue(TIMEOUT));
         enqueue(&database.service, &jobs(1, 0..6, "slow")).await;
         let worker = start(database, "one", Config { provider_cap: 1, sweep_ms: NEVER_MS, ..config() }, &script);
         until_empty(database).await;

@@ -16,7 +16,7 @@ use crate::task::{self, Stop};
 use crate::tests::database::{Database, in_a_database};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A look for the jobs of other processes that comes too late for any test: what runs was woken.
 const NEVER_MS: u64 = 60_000;
@@ -49,7 +49,7 @@ impl Running {
     /// Asks it to stop and waits until it has.
     async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.handle).await.unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, self.handle).await.unwrap().unwrap();
     }
 }
 
@@ -91,7 +91,7 @@ fn until(database: &Database, sql: &str, expected: i64) -> impl Future<Output = 
     let caller = std::panic::Location::caller();
     async move {
         let reached = async { while database.number(sql).await != expected {} };
-        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
+        if tokio::time::timeout(TIMEOUT, reached).await.is_err() {
             let seen = database.number(sql).await;
             panic!("{caller}: {seen} instead of {expected}: {sql}");
         }

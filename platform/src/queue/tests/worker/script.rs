@@ -113,7 +113,7 @@ impl Script {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+        tokio::time::timeout(TIMEOUT, reached).await.unwrap();
     }
 }
 

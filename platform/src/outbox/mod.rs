@@ -2,6 +2,8 @@
 //!
 //! This module and [`crate::relay`] alone write `outbox`.
 
+pub mod relay;
+
 use domain::{CompanyId, Envelope, EventId, Topic, header};
 use serde::Serialize;
 use serde_json::Value;

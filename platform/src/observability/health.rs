@@ -26,7 +26,7 @@ use crate::kafka::{self, Producer};
 use crate::postgres::Db;
 use crate::problem::{Problem, documented};
 use crate::secret::SecretText;
-use crate::{clock, heartbeat, metric, openapi, queue, task, watermarks};
+use crate::{clock, heartbeat, metric, openapi, queue, task, topic_ends};
 
 /// The window in which a dependency must answer.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -103,39 +103,39 @@ struct Watch {
     probes: Probes,
 }
 
-/// How long a verdict is good for.
+/// How long a result is good for.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What a probe of everything came to, and when.
 #[derive(Debug, Clone)]
-struct Verdict {
+struct ProbeResult {
     at: Instant,
     status: StatusCode,
     body: Health,
 }
 
-/// One probe at a time, its verdict shared by all who ask meanwhile and within a second after. A probe is a task of its own:
+/// One probe at a time, its result shared by all who ask meanwhile and within a second after. A probe is a task of its own:
 /// callers that hang up neither end it nor make others start one each.
 #[derive(Default)]
-struct Probes(Mutex<Option<watch::Receiver<Option<Verdict>>>>);
+struct Probes(Mutex<Option<watch::Receiver<Option<ProbeResult>>>>);
 
 impl Probes {
-    /// The verdict; `None` if the probe broke off.
-    async fn verdict<F>(&self, probe: impl FnOnce() -> F) -> Option<Verdict>
+    /// The result; `None` if the probe broke off.
+    async fn result<F>(&self, probe: impl FnOnce() -> F) -> Option<ProbeResult>
     where
         F: Future<Output = (StatusCode, Health)> + Send + 'static,
     {
         let mut latest = self.latest(probe);
-        latest.wait_for(Option::is_some).await.ok().and_then(|verdict| verdict.clone())
+        latest.wait_for(Option::is_some).await.ok().and_then(|result| result.clone())
     }
 
-    fn latest<F>(&self, probe: impl FnOnce() -> F) -> watch::Receiver<Option<Verdict>>
+    fn latest<F>(&self, probe: impl FnOnce() -> F) -> watch::Receiver<Option<ProbeResult>>
     where
         F: Future<Output = (StatusCode, Health)> + Send + 'static,
     {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |heard: &watch::Receiver<Option<Verdict>>| match &*heard.borrow() {
-            Some(verdict) => verdict.at.elapsed() < FRESH,
+        let good = |heard: &watch::Receiver<Option<ProbeResult>>| match &*heard.borrow() {
+            Some(result) => result.at.elapsed() < FRESH,
             None => heard.has_changed().is_ok(), // Under way, unless whoever would say it is gone.
         };
         if let Some(heard) = latest.as_ref().filter(|it| good(it)) {
@@ -145,7 +145,7 @@ impl Probes {
         let probe = probe();
         task::spawn("health", async move {
             let (status, body) = probe.await;
-            say.send_replace(Some(Verdict { at: clock::instant(), status, body }));
+            say.send_replace(Some(ProbeResult { at: clock::instant(), status, body }));
         });
         *latest = Some(heard.clone());
         heard
@@ -241,8 +241,8 @@ struct Dependency {
 )]
 async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
     let watched = watch.watched.clone();
-    match watch.probes.verdict(|| async move { examine(&watched).await }).await {
-        Some(Verdict { status, body, .. }) => (status, axum::Json(body)).into_response(),
+    match watch.probes.result(|| async move { examine(&watched).await }).await {
+        Some(ProbeResult { status, body, .. }) => (status, axum::Json(body)).into_response(),
         None => {
             let (status, body) = Health::of(false, BTreeMap::new());
             (status, axum::Json(body)).into_response()
@@ -278,7 +278,7 @@ async fn examine(watched: &Watched) -> (StatusCode, Health) {
 /// Whether the broker answers every producer of this process, or a client of its own where there is none.
 async fn broker_answers(watched: &Watched) -> bool {
     if watched.producers.is_empty() {
-        return watermarks::ping(&watched.kafka, WINDOW).await.is_ok();
+        return topic_ends::ping(&watched.kafka, WINDOW).await.is_ok();
     }
     let answers = futures_util::future::join_all(watched.producers.iter().map(|it| it.ping(WINDOW))).await;
     answers.iter().all(Result::is_ok)
@@ -355,28 +355,31 @@ mod tests {
             }
         };
         for _ in 0..100 {
-            assert!(probes.verdict(probe).now_or_never().is_none(), "nothing is known yet, and the caller hangs up");
+            assert!(probes.result(probe).now_or_never().is_none(), "nothing is known yet, and the caller hangs up");
             tokio::task::yield_now().await;
         }
         go.add_permits(1_000);
-        assert_eq!(probes.verdict(probe).await.map(|it| it.status), Some(StatusCode::OK));
+        assert_eq!(probes.result(probe).await.map(|it| it.status), Some(StatusCode::OK));
         assert_eq!(begun.load(Ordering::Relaxed), 1);
-        assert!(probes.verdict(probe).now_or_never().is_some(), "the next one is answered from it");
+        assert!(probes.result(probe).now_or_never().is_some(), "the next one is answered from it");
     }
 
     #[tokio::test]
     async fn a_verdict_that_is_old_or_never_came_is_asked_for_anew() {
         let probes = Probes::default();
-        let old =
-            Verdict { at: clock::instant() - FRESH, status: StatusCode::OK, body: Health::of(true, BTreeMap::new()).1 };
+        let old = ProbeResult {
+            at: clock::instant() - FRESH,
+            status: StatusCode::OK,
+            body: Health::of(true, BTreeMap::new()).1,
+        };
         let (say, heard) = watch::channel(Some(old));
         *probes.0.lock().unwrap() = Some(heard);
         let failing = || async { Health::of(false, BTreeMap::new()) };
-        assert_eq!(probes.verdict(failing).await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(probes.result(failing).await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
         drop(say);
         let (say, heard) = watch::channel(None);
         drop(say);
         *probes.0.lock().unwrap() = Some(heard);
-        assert!(probes.verdict(failing).await.is_some());
+        assert!(probes.result(failing).await.is_some());
     }
 }

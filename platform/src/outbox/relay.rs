@@ -35,10 +35,10 @@ impl Config {
     /// Names the setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(1..=10_000).contains(&self.poll_ms) {
-            return Err(settings::Error::senseless("outbox.poll_ms", "must be between 1 and 10000"));
+            return Err(settings::Error::invalid("outbox.poll_ms", "must be between 1 and 10000"));
         }
         if !(1..=10_000).contains(&self.batch_rows) {
-            return Err(settings::Error::senseless("outbox.batch_rows", "must be between 1 and 10000"));
+            return Err(settings::Error::invalid("outbox.batch_rows", "must be between 1 and 10000"));
         }
         Ok(())
     }

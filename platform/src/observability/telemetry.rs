@@ -8,8 +8,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use crate::json_line::JsonLine;
-use crate::lines::Lines;
+use super::json_line::JsonLine;
+use super::log_writer::LogWriter;
 use crate::task::Stop;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Telemetry {
     pub recorder: PrometheusHandle,
-    _lines: Lines,
+    _log: LogWriter,
 }
 
 /// Sets up logs to standard error and the metrics recorder; once per process.
@@ -67,8 +67,8 @@ pub struct Telemetry {
 /// # Errors
 /// If the filter is malformed, or telemetry was set up before.
 pub fn start(config: &Config) -> Result<Telemetry, Error> {
-    let written = Lines::to(std::io::stderr()).map_err(Error::Thread)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(written.gate());
+    let written = LogWriter::to(std::io::stderr()).map_err(Error::Thread)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(written.sink());
     match config.format {
         Format::Json => lines.event_format(JsonLine).try_init(),
         Format::Text => lines.compact().try_init(),
@@ -76,7 +76,7 @@ pub fn start(config: &Config) -> Result<Telemetry, Error> {
     .map_err(|_| Error::Twice)?;
     let recorder = recorder()?;
     crate::metric::describe(config.labelled_companies);
-    Ok(Telemetry { recorder, _lines: written })
+    Ok(Telemetry { recorder, _log: written })
 }
 
 /// Keeps what the recorder holds small until stopped: samples of histograms pile up otherwise.

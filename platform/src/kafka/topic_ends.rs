@@ -16,7 +16,7 @@ use crate::task::Stop;
 use crate::telemetry::chain;
 
 const EVERY: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 struct End {
     topic: Topic,
@@ -105,7 +105,7 @@ fn ask(config: &Config) -> Result<Vec<End>, rdkafka::error::KafkaError> {
     let mut ends = Vec::new();
     for topic in Topic::ALL {
         for partition in 0..i32::from(config.partitions) {
-            let (start, end) = watermarks(&client, &config.topic(topic), partition, PATIENCE)?;
+            let (start, end) = watermarks(&client, &config.topic(topic), partition, TIMEOUT)?;
             ends.push(End { topic, partition, start, end });
         }
     }
@@ -115,13 +115,13 @@ fn ask(config: &Config) -> Result<Vec<End>, rdkafka::error::KafkaError> {
 /// Whether the broker answers; blocks a thread of its own, not the runtime.
 ///
 /// # Errors
-/// If it does not answer within `patience`.
-pub async fn ping(config: &Config, patience: Duration) -> Result<(), Error> {
+/// If it does not answer within `timeout`.
+pub async fn ping(config: &Config, timeout: Duration) -> Result<(), Error> {
     let config = config.clone();
     let asked = tokio::task::spawn_blocking(move || {
         use rdkafka::consumer::Consumer;
         let client: BaseConsumer = config.observer()?;
-        client.fetch_metadata(Some(&config.topic(Topic::InboundMessages)), patience).map(drop)
+        client.fetch_metadata(Some(&config.topic(Topic::InboundMessages)), timeout).map(drop)
     });
     Ok(asked.await??)
 }

@@ -1,5 +1,7 @@
 //! Connections to Postgres: pooled, bounded in number and in waiting.
 
+pub mod migrate;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,10 +69,10 @@ impl Config {
         ] {
             // The parser's own message may quote the URL, password and all; ours does not.
             tokio_postgres::Config::from_str(url.expose())
-                .map_err(|_| settings::Error::senseless(key, "not a postgres:// URL"))?;
+                .map_err(|_| settings::Error::invalid(key, "not a postgres:// URL"))?;
         }
         if !(2..=1_000).contains(&self.pool_size) {
-            return Err(settings::Error::senseless("postgres.pool_size", "must be between 2 and 1000"));
+            return Err(settings::Error::invalid("postgres.pool_size", "must be between 2 and 1000"));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Settings: a TOML file, then the environment (`SECRETARIA__ROOM__KEY`); an unknown key is an error, not a typo kept.
+//! Settings: a TOML file, then the environment (`SECRETARIA__SECTION__KEY`); an unknown key is an error, not a typo kept.
 
 use std::path::Path;
 
 use config::ConfigError;
 use serde::de::DeserializeOwned;
 
-/// The prefix of every variable; rooms and keys follow, joined by two underscores.
+/// The prefix of every variable; sections and keys follow, joined by two underscores.
 pub const ENV_PREFIX: &str = "SECRETARIA";
 
 /// The settings could not be read; nothing has been started.
@@ -19,8 +19,8 @@ pub enum Error {
     },
     /// A value is understood and makes no sense.
     #[error("setting `{key}`: {problem}")]
-    Senseless {
-        /// The setting, as `room.key`.
+    Invalid {
+        /// The setting, as `section.key`.
         key: String,
         /// What is wrong and what would be right.
         problem: String,
@@ -29,8 +29,8 @@ pub enum Error {
 
 impl Error {
     /// A value that is understood and makes no sense.
-    pub fn senseless(key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Error::Senseless { key: key.into(), problem: problem.into() }
+    pub fn invalid(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Invalid { key: key.into(), problem: problem.into() }
     }
 }
 

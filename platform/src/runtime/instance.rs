@@ -68,8 +68,8 @@ mod tests {
             );
             assert!(try_hold(db, REPLY, "one").await.unwrap().is_none(), "being refused frees nothing");
 
-            let (there, patience) = (db.clone(), stop.clone());
-            let second = task::spawn("second", async move { hold(&there, REPLY, "one", &patience).await });
+            let (there, timeout) = (db.clone(), stop.clone());
+            let second = task::spawn("second", async move { hold(&there, REPLY, "one", &timeout).await });
             drop(first);
             assert!(second.await.unwrap().is_some());
         })
