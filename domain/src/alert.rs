@@ -28,8 +28,9 @@ pub struct Threshold {
     pub limit: i64,
     /// What was used just after, in the same unit.
     pub used: i64,
-    /// Raised whenever thresholds may be passed anew: with a new period and with another limit.
-    pub arming: i64,
+    /// Raised whenever thresholds may be passed again: by a new period and by another limit. `arming` before 0.3.0.
+    #[serde(alias = "arming")]
+    pub threshold_epoch: i64,
     /// When the period began; none if it has no beginning.
     #[serde(with = "some_micros")]
     pub period_start: Option<Timestamp>,

@@ -140,3 +140,50 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(PRODUCERS_REPLACED, "Kafka producers replaced because of a fatal error");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
 }
+
+/// Names that a metric had before 0.3.0, in pairs of the present one and the former one. Served for one version.
+const FORMER_NAMES: [(&str, &str); 3] = [
+    (CONSUMER_RECORDS, "secretaria_intake_records_total"),
+    (CONSUMER_GIVEN_UP, "secretaria_intake_given_up_total"),
+    (CONSUMER_STOPPED, "secretaria_intake_stopped_partitions"),
+];
+
+/// Prometheus text, and after it the same metrics under the names that they had in the version before.
+pub fn with_former_names(mut text: String) -> String {
+    let mut former = String::new();
+    for line in text.lines() {
+        let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
+        let known = FORMER_NAMES
+            .iter()
+            .find(|(present, _)| name.strip_prefix(present).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        if let Some((present, old)) = known {
+            let outcome = line.replace("outcome=\"dead_lettered\"", "outcome=\"parked\"");
+            former.push_str(&outcome.replacen(present, old, 1));
+            former.push('\n');
+        }
+        // A series of its own and no metric: it has its TYPE line already.
+        if line.starts_with(TASK_LATENCY) && line.contains("_consumer\"") {
+            former.push_str(&line.replace("_consumer\"", "_intake\""));
+            former.push('\n');
+        }
+    }
+    text.push_str(&former);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renamed_metrics_are_served_under_both_names() {
+        let text = "# TYPE secretaria_consumer_records_total counter\n\
+            secretaria_consumer_records_total{processor=\"reply\",outcome=\"dead_lettered\"} 2\n\
+            secretaria_consumer_lag{processor=\"reply\"} 0\n\
+            secretaria_task_latency_seconds_sum{task=\"reply_consumer\"} 0.5\n";
+        let former = "# TYPE secretaria_intake_records_total counter\n\
+            secretaria_intake_records_total{processor=\"reply\",outcome=\"parked\"} 2\n\
+            secretaria_task_latency_seconds_sum{task=\"reply_intake\"} 0.5\n";
+        assert_eq!(with_former_names(text.to_owned()), format!("{text}{former}"));
+    }
+}

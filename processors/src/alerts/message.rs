@@ -43,7 +43,9 @@ fn details(alert: &Alert) -> Map<String, Value> {
                 ("threshold_percent".to_owned(), json!(crossed.threshold)),
                 ("limit".to_owned(), json!(crossed.limit)),
                 ("used".to_owned(), json!(crossed.used)),
-                ("arming".to_owned(), json!(crossed.arming)),
+                ("threshold_epoch".to_owned(), json!(crossed.threshold_epoch)),
+                // Its name before 0.3.0, for one version.
+                ("arming".to_owned(), json!(crossed.threshold_epoch)),
                 ("period_start".to_owned(), json!(instant(crossed.period_start))),
                 ("period_end".to_owned(), json!(instant(crossed.period_end))),
             ])

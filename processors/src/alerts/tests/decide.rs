@@ -146,7 +146,7 @@ fn whoever_wants_to_be_told_is_told() {
 fn a_receiver_is_told_what_happened_when_and_to_whom() {
     assert_eq!(
         message::body(&crossing(CompanyId(7), "a"), "clinica.test"),
-        r#"{"data":{"arming":1,"company":"clinica.test","company_id":7,"feature":"agents","limit":10,"period_end":null,"period_start":"2026-03-01T03:00:00Z","threshold_percent":80,"used":8},"timestamp":"2026-03-15T12:00:00Z","type":"usage.threshold_reached"}"#
+        r#"{"data":{"arming":1,"company":"clinica.test","company_id":7,"feature":"agents","limit":10,"period_end":null,"period_start":"2026-03-01T03:00:00Z","threshold_epoch":1,"threshold_percent":80,"used":8},"timestamp":"2026-03-15T12:00:00Z","type":"usage.threshold_reached"}"#
     );
     assert_eq!(
         message::body(&step(CompanyId(7)), "clinica.test"),

@@ -39,7 +39,7 @@ fn crossing(company: CompanyId, word: &str) -> Envelope<Alert> {
         threshold: 80,
         limit: 10,
         used: 8,
-        arming: 1,
+        threshold_epoch: 1,
         period_start: Some("2026-03-01T03:00:00Z".parse().unwrap()),
         period_end: None,
     };
