@@ -73,7 +73,7 @@ final class Results {
         Statements(Connection connection) throws SQLException {
             this.connection = connection;
             mark = connection.prepareStatement("""
-                    insert into secretaria.event_marks
+                    insert into secretaria.event_outcomes
                       (company_id, processor, event_id, topic, partition, record_offset, state, ended_at)
                     select company_id, 'reply', event_id, 'inbound.messages', partition, record_offset, 'done', now()
                     from unnest(?::bigint[], ?::uuid[], ?::int[], ?::bigint[])
