@@ -348,7 +348,7 @@ async fn credits_that_were_spent_before_their_periods_were_written_down_are_the_
         .batch_execute(include_str!("../../sql/migrations/V0015__keep_what_periods_took_from_credits.sql"))
         .await
         .unwrap();
-    database.replace_reference().await;
+    database.replace_functions().await;
     assert_eq!((records(&client, &counter).await, records(&client, takings).await), before);
     assert_verifies(&client).await;
     assert_entitlements_verify(&client).await;

@@ -1,4 +1,4 @@
-//! The quota heart on a real Postgres: rights, usage and periods as the reference functions answer them.
+//! The quota heart on a real Postgres: rights, usage and periods as the SQL functions answer them.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 

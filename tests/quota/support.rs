@@ -5,14 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use secretaria::commands::{migrate, reference};
+use secretaria::commands::{functions, migrate};
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
-/// A database with migrations and reference functions.
+/// A database with migrations and functions.
 pub(crate) struct Database {
     name: String,
     admin_url: String,
@@ -38,16 +38,16 @@ impl Database {
         open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
     }
 
-    /// A fresh copy in which the reference decides, whatever this run is about.
+    /// A fresh copy in which PL/pgSQL decides, whatever this run is about.
     pub(crate) async fn create_plain() -> Option<Self> {
         let database = Self::create().await?;
         database.connect().await.batch_execute("drop extension if exists secretaria").await.unwrap();
         Some(database)
     }
 
-    /// Makes the reference functions of this build anew, as `secretaria migrate` does at its end.
-    pub(crate) async fn replace_reference(&self) {
-        reference::apply(&mut self.connect().await).await.unwrap();
+    /// Replaces the functions by those of this build, as `secretaria migrate` does at its end.
+    pub(crate) async fn replace_functions(&self) {
+        functions::apply(&mut self.connect().await).await.unwrap();
     }
 
     /// The address of it for a role.
@@ -101,7 +101,7 @@ async fn make_template(admin_url: String) -> String {
     let owner_url = url(&admin_url, "postgres", &name);
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();
     let mut owner = open(&owner_url).await;
-    reference::apply(&mut owner).await.unwrap();
+    functions::apply(&mut owner).await.unwrap();
     if asks_the_extension() {
         owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
     }
