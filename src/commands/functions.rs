@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = files![
     "80_lifecycle/plan_changes.sql",
     "80_lifecycle/subscriptions.sql",
     "90_reports/model_usage.sql",
+    "99_privileges.sql",
 ];
 
 /// Any number that other applications in the same database are unlikely to lock.

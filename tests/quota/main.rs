@@ -17,6 +17,7 @@ mod crowd;
 mod slots;
 mod crashes;
 mod lifecycle;
+mod privileges;
 mod roles;
 mod row_security;
 mod intrusions;

@@ -100,16 +100,3 @@ end
 $$;
 comment on function secretaria_reference._now() is
   'Stable; no locks. The instant of the statement, or a superuser''s secretaria.test_now; 22007 if malformed.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array['_may(bigint, text)', '_authorise(bigint, text)',
-    '_own_key(bigint, text)', '_now()']
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -114,16 +114,3 @@ schema of that name with views of the company''s rows; safe to repeat. Runs with
 manager with createrole who may create schemas here and is a member of secretaria_quota. Every role of the name speaks
 for the company, so one cluster holds one installation. 42501 for anybody else, 22004 for null, 42704 for an unknown
 company, 42710 for a role that can do more.';
-
-alter function secretaria_reference._register_company_role(bigint, name) owner to secretaria_quota;
-revoke all
-on function secretaria_reference._register_company_role(bigint, name),
-  secretaria_reference._create_company_view(name, name, bigint),
-  secretaria_reference.create_company_role(bigint)
-from public;
-grant execute
-on function secretaria_reference._register_company_role(bigint, name),
-  secretaria_reference._create_company_view(name, name, bigint),
-  secretaria_reference.create_company_role(bigint),
-  secretaria_reference._authorise(bigint, text)
-to secretaria_operator;

@@ -265,17 +265,8 @@ comment on function secretaria_reference._catalogue_edited() is
 
 do $$
 declare
-  internal text;
   edited text;
 begin
-  foreach internal in array array[
-    '_held_in(bigint, text, timestamptz)', '_store(bigint, timestamptz)', '_materialise(bigint, timestamptz)',
-    '_company_edited()', '_grant_edited()', '_catalogue_edited()'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
   foreach edited in array array['subscriptions', 'company_overrides', 'feature_flags', 'plan_features']
   loop
     execute format(
@@ -386,12 +377,3 @@ $$;
 comment on function secretaria_reference.verify_entitlements(bigint) is
   'Stable; no locks. Where a stored right differs from what its sources say now, field by field; all companies for null.
 Nothing is as it should be. 42501 for another company, and for all without the power over all.';
-
-alter function secretaria_reference._verify_entitlements(bigint) owner to secretaria_quota;
-revoke all
-on function secretaria_reference._verify_entitlements(bigint)
-from public;
-alter function secretaria_reference.verify_entitlements(bigint) owner to secretaria_quota;
-grant execute
-on function secretaria_reference.verify_entitlements(bigint)
-to public;

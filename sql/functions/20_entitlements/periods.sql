@@ -107,10 +107,3 @@ comment on function secretaria_reference.current_period(timestamptz, text, text,
   'Stable, since zones change their rules; no locks. The half-open period of a cadence (never, day, week, month, year)
 that an instant is in, counted from the anchor both ways on the wall clock of the zone (a full IANA name).
 22004 for nulls, 22023 for an unknown cadence or zone and for an infinite instant.';
-
-alter function secretaria_reference._instant(timestamp, text) owner to secretaria_quota;
-alter function secretaria_reference._boundary(timestamp, text, integer, text) owner to secretaria_quota;
-alter function secretaria_reference.current_period(timestamptz, text, text, timestamptz) owner to secretaria_quota;
-grant execute
-on function secretaria_reference.current_period(timestamptz, text, text, timestamptz)
-to public;

@@ -230,18 +230,3 @@ comment on function secretaria_reference._resolve(bigint, timestamptz) is
   'Stable; no locks. What a company may do at an instant, feature by feature, from the sources alone: the catalogue''s
 switch, its flag, its live subscription and what its status allows, its override, its plan, and credits on top.
 own_limit is the limit before credits: what is used beyond it is taken from grants.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_threshold_reached(bigint, bigint)', '_used_in(bigint, text, timestamptz)',
-    '_credits(bigint, text, bigint, timestamptz, timestamptz)', '_resolve(bigint, timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

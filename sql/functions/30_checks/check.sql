@@ -255,31 +255,3 @@ $$;
 comment on function secretaria_reference.has_feature(bigint, text) is
   'Stable; no locks. Whether at least one unit of a feature may be used now; false for another company''s, so that
 row-level policies can ask it. 22004 for nulls.';
-
-do $$
-declare
-  asked text;
-begin
-  foreach asked in array array[
-    'check_feature_access(bigint, text, bigint, timestamptz)', 'has_feature(bigint, text)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', asked);
-    execute format('grant execute on function secretaria_reference.%s to public', asked);
-  end loop;
-end
-$$;
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_check(bigint, text, bigint, timestamptz)', '_asks_plainly()', '_check_slowly(bigint, text, bigint, timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -129,18 +129,3 @@ comment on function secretaria_reference.require_feature() is
   'Volatile; no locks. Lets a row through only while its company may use a feature; 42501 with the reason otherwise.
 create trigger … before insert on reports for each row
 execute function require_feature(''analytics_export'', ''company_id'')';
-
-do $$
-declare
-  asked text;
-begin
-  foreach asked in array array[
-    'check_feature_access_many(bigint, text[])', 'entitlements(bigint)', 'get_static_entitlement(bigint, text)',
-    'require_feature()'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', asked);
-    execute format('grant execute on function secretaria_reference.%s to public', asked);
-  end loop;
-end
-$$;

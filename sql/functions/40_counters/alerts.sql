@@ -191,22 +191,3 @@ comment on function secretaria_reference._store_and_announce(bigint, timestamptz
   'Volatile; for _materialise, which holds the locks and has ended sharing, so that used is all of it. Stores what
 resolving says, and announces each threshold that a new limit puts below the use, unless this period''s alert for it has
 been announced for this limit or a greater one.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_micros(timestamptz)',
-    '_announce(bigint, text, jsonb)',
-    '_announce_threshold(secretaria.feature_usage, smallint, bigint)',
-    '_store_and_announce(bigint, timestamptz)',
-    '_crossed(bigint, text, bigint, bigint)',
-    '_fire(bigint, text, bigint, bigint)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -339,20 +339,3 @@ comment on function secretaria_reference._book(secretaria.usage_events, timestam
 counter, ledger line; what was counted is taken back and all is read again where the key was taken. on_exceed as in
 increment_feature_usage, or record: what happened is booked whether it was allowed or not. p_held units leave
 reserved.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_refusal(bigint, text, bigint, boolean, text, boolean, bigint, bigint, bigint)',
-    '_consume(bigint, text, bigint, bigint, timestamptz)',
-    '_count(secretaria.usage_events, timestamptz, text, bigint)',
-    '_book(secretaria.usage_events, timestamptz, text, bigint)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

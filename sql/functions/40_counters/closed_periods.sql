@@ -129,18 +129,3 @@ $$;
 comment on function secretaria_reference._book_closed(secretaria.usage_events, text, bigint) is
   'Volatile; locks the closed period''s row. Amends a period that is over: nothing is announced and no credit is taken.
 22003 for less than nothing, 40001 when its key is being booked.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_closed_period(bigint, text, timestamptz)',
-    '_book_closed(secretaria.usage_events, text, bigint)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

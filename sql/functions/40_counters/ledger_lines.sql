@@ -129,19 +129,3 @@ $$;
 comment on function secretaria_reference._refresh(bigint, text, timestamptz) is
   'Volatile; locks the company''s epoch row, then its rows. Resolves a company whose row is missing or out of date, and
 closes periods that are over. 42704 for an unknown company or feature.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_line(bigint, text, bigint, text, timestamptz, timestamptz)',
-    '_stored(secretaria.usage_events)',
-    '_refresh(bigint, text, timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -302,24 +302,3 @@ $$;
 comment on function secretaria_reference._count_in_slot(secretaria.usage_events, timestamptz, secretaria.feature_usage) is
   'Volatile; locks one slot of the counter (now and then its first row too), then the key''s ledger line. Counts what
 cannot cross anything, in the row of this session; done is false, and nothing is left, where that was not possible.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_used_in_slots(bigint, text)',
-    '_sharing()',
-    '_share(bigint, text)',
-    '_gather(bigint, text)',
-    '_end_sharing(bigint)',
-    '_room(secretaria.feature_usage)',
-    '_lend(bigint, text, smallint, bigint, timestamptz, timestamptz)',
-    '_count_in_slot(secretaria.usage_events, timestamptz, secretaria.feature_usage)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

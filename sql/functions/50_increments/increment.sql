@@ -310,30 +310,3 @@ comment on function secretaria_reference.increment_feature_usage_or_raise(
   bigint, text, bigint, text, timestamptz, text, jsonb) is
   'Volatile; as increment_feature_usage, but a refusal is 53400 and undoes the caller''s statement. Its detail is JSON:
 feature, limit, used, requested, resets_at.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_stays_plain(bigint, bigint, bigint, boolean, smallint)',
-    '_increment_plainly(bigint, text, bigint, text, jsonb, bigint, bigint, bigint, boolean, smallint, timestamptz,
-      timestamptz, boolean)',
-    '_increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'increment_feature_usage(bigint, text, bigint, text, timestamptz, text, jsonb)',
-    'increment_feature_usage_or_raise(bigint, text, bigint, text, timestamptz, text, jsonb)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

@@ -94,18 +94,3 @@ transaction ends. Books a model call, at the price of its day; who may manage re
 beyond the limit. Settles the reservation if it still holds. 22004 nulls, 22023 bad tokens, key, instant or reservation,
 42704 unknown, 42501 another company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried
 again.';
-
-do $$
-declare
-  callable text;
-begin
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'increment_ai_usage(bigint, text, bigint, bigint, bigint, text, timestamptz, uuid)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

@@ -205,20 +205,3 @@ comment on function secretaria_reference._answers_counted(
   bigint[], text[], timestamptz[], smallint[]) is
   'Stable; no locks. What became of each item (refused for a reason, booked now, booked before, or its key taken) and
 where that left its counter.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_refused_in_bulk(bigint, text, bigint, text, timestamptz, text, bigint, timestamptz, timestamptz)',
-    '_thresholds_between(bigint, bigint, bigint, smallint)',
-    '_answers_counted(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[],
-      bigint[], bigint[], text[], bigint[], text[], timestamptz[], smallint[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

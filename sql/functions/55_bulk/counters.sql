@@ -173,18 +173,3 @@ comment on function secretaria_reference._count_bulk(bigint[], text[], timestamp
   'Volatile; locks counters in key order, then those that lend. Adds booked amounts to the counters of the periods they
 were booked in, closed ones too, takes from credits and announces thresholds. Answers the running counters it added to:
 as they were left, how much was added, and the threshold that had fired before.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_count_late(bigint[], text[], timestamptz[], bigint[], bigint[], text[], timestamptz[])',
-    '_count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -245,30 +245,3 @@ comment on function secretaria_reference.increment_ai_usage_bulk(
 Records model calls (cached tokens are part of the input), one answer an item: ok, duplicate, key_conflict,
 invalid_argument, invalid_amount, invalid_time, overflow (above 10^14). Needs manage. 22004 a null array, 22023 unequal
 lengths, 40001 and 40P01 to be tried again.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_same_length(integer[])',
-    '_tokens_payload(text, bigint, bigint, bigint)',
-    '_price(bigint, bigint, bigint, bigint, bigint, bigint)',
-    '_sum_up(bigint[], text[], text[], date[], bigint[], bigint[], bigint[], bigint[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'record_message_facts_bulk(bigint[], text[], text[], timestamptz[])',
-    'increment_ai_usage_bulk(bigint[], text[], bigint[], bigint[], bigint[], text[], timestamptz[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

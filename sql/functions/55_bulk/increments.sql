@@ -246,29 +246,3 @@ comment on function secretaria_reference.increment_feature_usage_bulk(
 beyond the limit, one answer an item: ok, duplicate, feature_not_found, invalid_amount, invalid_argument, invalid_time,
 key_conflict, overflow (above 10^14). Needs manage. 22004 a null array, 22023 unequal lengths, 40001 and 40P01 to be
 tried again.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_lines_of_bulk(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[],
-      bigint[], timestamptz[], timestamptz[], text[])',
-    '_book_bulk(bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[],
-      bigint[], timestamptz[], timestamptz[], text[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- This asks for itself who calls it.
-  foreach callable in array array[
-    'increment_feature_usage_bulk(bigint[], text[], bigint[], text[], timestamptz[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

@@ -215,20 +215,3 @@ end
 $$;
 comment on function secretaria_reference._answers(bigint[], text[], text[], text[], integer[]) is
   'Stable; no locks. What became of each item: refused for a reason, booked now, booked before, or its key taken.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_prepare_bulk(bigint[], text[], timestamptz, boolean)',
-    '_record(bigint[], text[], text[], text[], bigint[], bigint[], bigint[], bigint[], text[], text[], timestamptz[],
-      text[], timestamptz)',
-    '_answers(bigint[], text[], text[], text[], integer[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-end
-$$;

@@ -232,28 +232,3 @@ while (at most 24 hours); reservation_id is null where there is no room. The sam
 it holds, and reservation_ended after that.
 22004 nulls, 22023 a bad amount, ttl or key, 42704 an unknown company or feature, 42501 another company, 23505 the key
 with another payload, 22003 an amount above 10^14, 40001 and 40P01 to be tried again.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_expire_held(bigint, text, timestamptz)',
-    '_reservable(bigint, text, bigint, timestamptz)',
-    '_hold(bigint, text, bigint, timestamptz, text, timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'reserve_feature_usage(bigint, text, bigint, interval, text)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

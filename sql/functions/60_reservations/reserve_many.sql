@@ -156,19 +156,3 @@ $$;
 comment on function secretaria_reference._release_many(bigint[], text[]) is
   'Volatile; locks reservations in the order of company and id, then the counters'' rows in the order of company and feature,
 until the transaction ends. Gives back what these keys hold; nothing where they hold nothing. 42501 for who may not manage.';
-
-do $$
-declare
-  internal text;
-begin
-  foreach internal in array array[
-    '_reserve_many(bigint[], text, bigint[], interval, text[])',
-    '_release_many(bigint[], text[])'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-    execute format('grant execute on function secretaria_reference.%s to secretaria_service', internal);
-  end loop;
-end
-$$;

@@ -248,30 +248,3 @@ $$;
 comment on function secretaria_reference.expire_reservations(integer) is
   'Volatile; locks up to a batch of expired reservations that nobody else has, then their counters in key order. Answers
 how many it ended; they expire without it too, for whoever needs the room. Needs manage. 22004, 22023.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_take(bigint, uuid)',
-    '_give_back(secretaria.usage_reservations)',
-    '_settle(secretaria.usage_reservations, secretaria.usage_events, timestamptz)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'commit_reservation(bigint, uuid, bigint, text)',
-    'release_reservation(bigint, uuid)',
-    'expire_reservations(integer)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

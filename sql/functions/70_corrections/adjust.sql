@@ -329,32 +329,3 @@ comment on function secretaria_reference.set_feature_usage(bigint, text, bigint,
   'Volatile; locks the counter''s row until the transaction ends. Books the difference to a count that is known (seats),
 whatever the limit. Needs manage. 22004 nulls, 22023 negative, 42704 an unknown company or feature, 40001 and 40P01 to
 be tried again.';
-
-do $$
-declare
-  callable text;
-  internal text;
-begin
-  foreach internal in array array[
-    '_audit(bigint, text, text, jsonb)',
-    '_current_start(bigint, text, timestamptz)',
-    '_restore_credits(bigint, text, bigint, bigint, timestamptz, timestamptz)',
-    '_amend(bigint, text, bigint, timestamptz, text, text, timestamptz)',
-    '_adjust(bigint, text, bigint, timestamptz, text, text)',
-    '_set(bigint, text, bigint, text)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', internal);
-    execute format('revoke all on function secretaria_reference.%s from public', internal);
-  end loop;
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'adjust_feature_usage(bigint, text, bigint, timestamptz, text, text)',
-    'set_feature_usage(bigint, text, bigint, text)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

@@ -101,19 +101,3 @@ $$;
 comment on function secretaria_reference.void_grant(bigint, uuid) is
   'Volatile; locks the grant and what materialising the company locks, until the transaction ends. Takes back what is
 left of it; false where that was done already. Needs manage. 22004, 42704 unknown, 40001 and 40P01 to be tried again.';
-
-do $$
-declare
-  callable text;
-begin
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'grant_credits(bigint, text, bigint, smallint, timestamptz, timestamptz, text)',
-    'void_grant(bigint, uuid)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

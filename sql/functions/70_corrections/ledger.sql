@@ -114,19 +114,3 @@ comment on function secretaria_reference.trim_usage_events(interval, integer) is
   'Volatile; one at a time, locks the lines it deletes. Deletes a batch of lines recorded longer ago than that, adding
 them to their openings in the same statement, and answers how many; call it until that is less than the batch. A key
 that is gone no longer protects. Needs manage. 22004 nulls, 22023 a batch that is not above zero.';
-
-do $$
-declare
-  callable text;
-begin
-  -- These ask for themselves who calls them.
-  foreach callable in array array[
-    'verify_usage(bigint)',
-    'trim_usage_events(interval, integer)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', callable);
-    execute format('grant execute on function secretaria_reference.%s to public', callable);
-  end loop;
-end
-$$;

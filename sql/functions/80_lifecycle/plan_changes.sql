@@ -194,23 +194,3 @@ $$;
 comment on function secretaria_reference._move_to_plan(bigint, uuid, bigint, timestamptz, timestamptz, jsonb) is
   'Volatile; locks the subscription''s row, then the company''s rights. Writes the plan, or the one it moves to; says
 nothing where nothing changed.';
-
-do $$
-declare
-  owned text;
-begin
-  foreach owned in array array[
-    '_change_lines(bigint, uuid, bigint, timestamptz)', 'preview_plan_change(bigint, uuid, bigint, timestamptz)',
-    'change_subscription_plan(bigint, uuid, bigint, text, text)',
-    '_move_to_plan(bigint, uuid, bigint, timestamptz, timestamptz, jsonb)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', owned);
-    if owned like '\_%' then
-      execute format('revoke all on function secretaria_reference.%s from public', owned);
-    else
-      execute format('grant execute on function secretaria_reference.%s to public', owned);
-    end if;
-  end loop;
-end
-$$;

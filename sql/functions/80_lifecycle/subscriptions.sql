@@ -334,24 +334,3 @@ comment on function secretaria_reference.set_subscription_status(bigint, uuid, t
 is as cancel_subscription at once; the same status again does nothing. 42501 without the power to manage, 22004 for
 nulls, 22023 for an unknown status, a trial that never was, or grace where there is none, 42704 for an unknown
 subscription, 55000 for one that is over.';
-
-do $$
-declare
-  owned text;
-begin
-  foreach owned in array array[
-    '_record_step(bigint, uuid, text, jsonb, timestamptz)', '_hold_subscription(bigint, uuid, timestamptz)',
-    '_hold_open_subscription(bigint, uuid, timestamptz)', '_require_published(bigint)',
-    'create_subscription(bigint, bigint, timestamptz, text, interval)', 'cancel_subscription(bigint, uuid, boolean)',
-    'resume_subscription(bigint, uuid)', 'set_subscription_status(bigint, uuid, text, interval)'
-  ]
-  loop
-    execute format('alter function secretaria_reference.%s owner to secretaria_quota', owned);
-    if owned like '\_%' then
-      execute format('revoke all on function secretaria_reference.%s from public', owned);
-    else
-      execute format('grant execute on function secretaria_reference.%s to public', owned);
-    end if;
-  end loop;
-end
-$$;
