@@ -15,6 +15,7 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files![
+    "00_dropped.sql",
     "10_callers/authorise.sql",
     "10_callers/company_roles.sql",
     "20_entitlements/materialise.sql",

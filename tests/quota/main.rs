@@ -1,4 +1,4 @@
-//! The quota heart on a real Postgres: rights, usage and periods as the SQL functions answer them.
+//! The quota functions on a real Postgres: rights, usage and periods as the SQL functions answer them.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,7 @@ mod reservations;
 mod many_reservations;
 mod corrections;
 mod crowd;
-mod slots;
+mod shards;
 mod crashes;
 mod lifecycle;
 mod privileges;

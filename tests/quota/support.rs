@@ -27,13 +27,13 @@ impl Database {
         let admin = open(&admin_url).await;
         admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
         set_path(&admin, &name).await;
-        // Tests that look at rows know how many there are; where counters are shared, a test says so.
+        // Tests that look at rows know how many there are; a test that is about shards says so.
         admin.batch_execute(&format!("alter database {name} set secretaria.slots = 'off'")).await.unwrap();
         Some(Database { name, admin_url })
     }
 
     /// What `secretaria.slots` says to every connection from now on.
-    pub(crate) async fn share(&self, slots: &str) {
+    pub(crate) async fn set_slots(&self, slots: &str) {
         let statement = format!("alter database {} set secretaria.slots = '{slots}'", self.name);
         open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
     }
@@ -61,7 +61,7 @@ impl Database {
         Database { name: make_template(admin_url.clone()).await, admin_url }
     }
 
-    /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.
+    /// A connection as the superuser: row-level security does not bind it, and its `secretaria.test_now` counts.
     pub(crate) async fn connect(&self) -> Client {
         self.connect_as("postgres").await
     }
@@ -103,10 +103,10 @@ async fn make_template(admin_url: String) -> String {
     let mut owner = open(&owner_url).await;
     functions::apply(&mut owner).await.unwrap();
     if asks_the_extension() {
-        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+        owner.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
     }
     drop(owner);
-    // A template that somebody is connected to cannot be copied.
+    // A template with a connection cannot be copied.
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
     admin.execute(kill, &[&name]).await.unwrap();
     name
@@ -155,14 +155,14 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// `postgres://somebody@host:port/any` for another role and database.
+/// `postgres://user@host:port/any` for another role and database.
 fn url(admin_url: &str, role: &str, database: &str) -> String {
     let host = admin_url.rsplit_once('/').unwrap().0.rsplit_once('@').unwrap().1;
     format!("postgres://{role}@{host}/{database}")
 }
 
-/// A connection, made again while there is none or it is cut off before it is of use: some tests cut off whom they
-/// find, or the whole server, which then recovers.
+/// A connection, made again while there is none or it is cut off before it is of use: some tests cut off any
+/// connection they find, or the whole server, which then recovers.
 async fn reach(url: &str) -> Client {
     for _ in 0..6_000 {
         let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await else {
@@ -260,7 +260,7 @@ pub(crate) async fn records(client: &Client, query: &str) -> Vec<String> {
 /// Whether this server has the extension; said aloud where it has not.
 pub(crate) async fn has_extension(client: &Client) -> bool {
     let select = "select exists (select from pg_available_extension_versions
-        where name = 'secretaria' and version = '0.2.0')";
+        where name = 'secretaria' and version = '0.3.0')";
     let found: bool = client.query_one(select, &[]).await.unwrap().get(0);
     if !found {
         eprintln!("left out: needs the extension (make install-extension)");

@@ -121,7 +121,7 @@ set used = 20
 where feature = 'ai_tokens' and company_id = 1;
 ";
 
-/// Asks the extension and the reference everything, and returns what they disagree about, a line each.
+/// Asks the extension and PL/pgSQL everything, and returns what they disagree about, a line each.
 pub(crate) fn disagreements(session: &mut Client) -> Vec<String> {
     let rows = session
         .simple_query(

@@ -1,4 +1,4 @@
--- Who is asking, and what time it is for him: every other function of the reference begins with these.
+-- Who is asking, and what time it is for the caller: every other function begins with these.
 -- They run with the rights, and on the pinned path, of the function that calls them.
 
 create or replace function secretaria_reference._may(p_company bigint, p_power text)
@@ -71,8 +71,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._own_key(bigint, text) is
-  'Stable; no locks. The key as it is stored: who may only use has a space of keys apart, so that he cannot take one
-that the river will book under.';
+  'Stable; no locks. The key as it is stored: the keys of callers who may only use are apart, so that they cannot take
+one that the processors will book under.';
 
 create or replace function secretaria_reference._now()
 returns timestamptz

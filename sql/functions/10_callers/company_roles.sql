@@ -1,4 +1,4 @@
--- A company's own login to the database: it reads its rows through views of its own, and calls what everybody may.
+-- A company's own login to the database: it reads its rows through views of its own, and calls what every role may.
 
 create or replace function secretaria_reference._register_company_role(p_company bigint, p_role name)
 returns void

@@ -99,7 +99,7 @@ begin
     end,
     arming = u.arming + case when u.period_start <> excluded.period_start
       or u.limit_value is distinct from excluded.limit_value then 1 else 0 end,
-    -- What the use stands above under the new limit is behind it: _store_and_announce says which of it is news.
+    -- Thresholds below the use count as announced under the new limit: _store_and_announce tells which are new.
     fired_threshold = case
       when u.period_start <> excluded.period_start then excluded.fired_threshold
       when u.limit_value is distinct from excluded.limit_value
@@ -125,7 +125,7 @@ as $$
 declare
   at timestamptz := coalesce(p_at, secretaria_reference._now());
 begin
-  -- One edit of a company after another: whoever comes second resolves in a statement that sees the first. Edits of the
+  -- One edit of a company after another: the second resolves in a statement that sees the first. Edits of the
   -- catalogue lock this table, so that they wait for those of companies, and those for them.
   insert into secretaria.entitlement_epochs as e (company_id, epoch)
   values (p_company, 1)
@@ -136,8 +136,8 @@ begin
   where u.company_id = p_company
   order by u.feature, u.slot
   for update;
-  perform secretaria_reference._end_sharing(p_company);
-  -- Who had to wait asks from before: time has gone on to where the rows are. A clock that was moved is believed.
+  perform secretaria_reference._remove_shards(p_company);
+  -- A caller that had to wait asks for an instant before the rows: use theirs. A clock that was moved is believed.
   if secretaria_reference._now() = statement_timestamp() then
     at := greatest(at, (
       select least(max(u.period_start), clock_timestamp())
@@ -166,7 +166,7 @@ begin
 end
 $$;
 comment on function secretaria_reference._materialise(bigint, timestamptz) is
-  'Volatile. Stores what resolving says now, and ends sharing. Locks, in this order: the company''s epoch, its rows by
+  'Volatile. Stores what resolving says now, and removes shards. Locks, in this order: the company''s epoch, its rows by
 feature. 40001 where another edit came first at REPEATABLE READ; 40P01 is as retryable.';
 
 create or replace function secretaria_reference._company_edited()
@@ -350,7 +350,7 @@ begin
         ('value', u.value::text, r.value::text),
         ('ceiling', (u.ceiling is null)::text, (r.soft or r.limit_value is null)::text)
     ) as f (field, stored, resolved)
-    -- A row that time has passed by is not believed: whoever asks resolves.
+    -- A row that is out of date is not believed: checks resolve again.
     where coalesce(at < u.valid_until and at >= u.period_start and at < u.period_end, true)
       and (r.feature is not null or u.reason <> 'feature_not_found')
       and f.stored is distinct from f.resolved

@@ -30,9 +30,9 @@ declare
   counted_from timestamptz;
 begin
   checked_at := coalesce(p_at, secretaria_reference._now());
-  -- The first slot decides; what the others have used counts.
+  -- The first row decides; what its shards have used counts.
   select u.allowed, u.reason, u.kind, u.limit_value,
-    u.used + case when u.slots = 0 then 0 else secretaria_reference._used_in_slots(p_company, p_feature) end,
+    u.used + case when u.slots = 0 then 0 else secretaria_reference._used_in_shards(p_company, p_feature) end,
     u.reserved, u.soft,
     u.period_start, u.period_end, u.source, u.valid_until, u.value
   into allowed, reason, feature_kind, limit_value, used, reserved, soft_limit,
@@ -82,7 +82,7 @@ $$;
 comment on function secretaria_reference._check(bigint, text, bigint, timestamptz) is
   'Stable; no locks. What check_feature_access answers once its caller is authorised, and what a static feature says.';
 
-create or replace function secretaria_reference._asks_plainly()
+create or replace function secretaria_reference._takes_fast_path()
 returns boolean
 language sql
 stable
@@ -92,11 +92,11 @@ as $$
       or secretaria.outer_role() in ('secretaria_service', 'secretaria_operator', 'secretaria_owner', 'secretaria_quota'))
     and coalesce(current_setting('secretaria.test_now', true), '') = ''
 $$;
-comment on function secretaria_reference._asks_plainly() is
+comment on function secretaria_reference._takes_fast_path() is
   'Stable; no locks. Whether the caller may ask for every company, and the clock is not moved: no more is to be looked
 up. The server''s is_superuser is that of the outer role. Small enough to be put in place of its call.';
 
-create or replace function secretaria_reference._check_slowly(
+create or replace function secretaria_reference._check_slow_path(
   p_company bigint,
   p_feature text,
   p_required bigint,
@@ -134,8 +134,9 @@ begin
   from secretaria_reference._check(p_company, p_feature, p_required, p_at) c;
 end
 $$;
-comment on function secretaria_reference._check_slowly(bigint, text, bigint, timestamptz) is
-  'Stable; no locks. What check_feature_access answers where one read is not enough: everything is looked at.
+comment on function secretaria_reference._check_slow_path(bigint, text, bigint, timestamptz) is
+  'Stable; no locks. What check_feature_access answers where one read is not enough: arguments, caller and sources are
+looked at.
 22004, 22023, 42501.';
 
 create or replace function secretaria_reference.check_feature_access(
@@ -202,12 +203,12 @@ begin
     and u.period_start <= coalesce(at, statement_timestamp())
     and u.period_end > coalesce(at, statement_timestamp())
     and required >= 0
-    and secretaria_reference._asks_plainly();
+    and secretaria_reference._takes_fast_path();
   if not found then
     select c.*
     into allowed, reason, feature_kind, limit_value, used, reserved, remaining, overage, soft_limit, period_start,
       period_end, source, checked_at
-    from secretaria_reference._check_slowly(company_id, feature, required, at) c;
+    from secretaria_reference._check_slow_path(company_id, feature, required, at) c;
   end if;
 end
 $$;
@@ -240,7 +241,7 @@ begin
     and u.valid_until > statement_timestamp()
     and u.period_start <= statement_timestamp()
     and u.period_end > statement_timestamp()
-    and secretaria_reference._asks_plainly();
+    and secretaria_reference._takes_fast_path();
   if found then
     return has;
   end if;

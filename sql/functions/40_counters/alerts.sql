@@ -1,4 +1,4 @@
--- An alert leaves through the outbox, in the transaction that crossed the threshold: once, whoever else crosses it too.
+-- An alert leaves through the outbox, in the transaction that crossed the threshold: once, also when several cross it.
 
 create or replace function secretaria_reference._micros(p_at timestamptz)
 returns bigint
@@ -17,7 +17,7 @@ language plpgsql
 as $$
 declare
   at_micros bigint := (extract(epoch from secretaria_reference._now()) * 1000000)::bigint;
-  -- Length-prefixed parts, as in every derived id of the river; SHA-256 and version 8, since SHA-1 is not built in.
+  -- Length-prefixed parts, as in every derived id; SHA-256 and version 8, since SHA-1 is not built in.
   digest bytea := substr(sha256(
     int4send(5) || 'alert'::bytea
     || int4send(8) || int8send(p_company)
@@ -80,7 +80,7 @@ as $$
 $$;
 comment on function secretaria_reference._crossed(bigint, text, bigint, bigint) is
   'Stable; the caller holds the counter''s row. The thresholds (80, 100) that use has just passed on its way up and that
-have not fired in this arming.';
+have not fired since limit and period last changed.';
 
 create or replace function secretaria_reference._announce_threshold(
   p_counter secretaria.feature_usage,
@@ -105,7 +105,7 @@ begin
 end
 $$;
 comment on function secretaria_reference._announce_threshold(secretaria.feature_usage, smallint, bigint) is
-  'Volatile; the caller holds the counter''s row. Announces that use stands at or above a threshold of the limit, and
+  'Volatile; the caller holds the counter''s row. Announces that use is at or above a threshold of the limit, and
 writes down that it did.';
 
 create or replace function secretaria_reference._fire(
@@ -139,7 +139,7 @@ end
 $$;
 comment on function secretaria_reference._fire(bigint, text, bigint, bigint) is
   'Volatile; the caller holds the counter''s row. Announces the thresholds (80, 100) that used has just passed on its
-way up, each once per arming, and answers them.';
+way up, each once until limit or period change, and answers them.';
 
 create or replace function secretaria_reference._store_and_announce(p_company bigint, p_at timestamptz)
 returns void
@@ -188,6 +188,6 @@ begin
 end
 $$;
 comment on function secretaria_reference._store_and_announce(bigint, timestamptz) is
-  'Volatile; for _materialise, which holds the locks and has ended sharing, so that used is all of it. Stores what
+  'Volatile; for _materialise, which holds the locks and has removed the shards, so that used is all of it. Stores what
 resolving says, and announces each threshold that a new limit puts below the use, unless this period''s alert for it has
 been announced for this limit or a greater one.';

@@ -27,7 +27,7 @@ as $$
 $$;
 comment on function secretaria_reference._refusal(
   bigint, text, bigint, boolean, text, boolean, bigint, bigint, bigint) is
-  'Immutable; no locks. Why an amount would not be booked on a counter that stands like this; null when it would.';
+  'Immutable; no locks. Why an amount would not be booked on a counter with these values; null when it would.';
 
 create or replace function secretaria_reference._consume(
   p_company bigint,
@@ -103,7 +103,7 @@ create or replace function secretaria_reference._count(
   out crossed smallint[]
 )
 language plpgsql
--- Planning anew for the one partition that is meant would cost more than looking at all of them.
+-- Planning each time for the one partition that is meant would cost more than looking at all of them.
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -159,7 +159,7 @@ begin
   select line.*
   on conflict do nothing;
   if not found then
-    -- Somebody else's by now, who had this row before us: the next read finds the line.
+    -- Another session, which had this row before us, booked this key: the next read finds its line.
     update secretaria.feature_usage u
     set used = u.used - booked,
       reserved = u.reserved + p_held,
@@ -222,7 +222,7 @@ declare
   counted record;
   refused text;
   done boolean;
-  sharing constant text := secretaria_reference._sharing();
+  sharding constant text := secretaria_reference._sharding();
 begin
   for attempt in 1..20
   loop
@@ -230,8 +230,8 @@ begin
     select u as counter, u.allowed, u.soft, u.limit_value, u.reserved, u.period_start, u.period_end, u.valid_until,
       u.kind, u.reason, u.slots, e.idempotency_key,
       u.used + case when u.slots = 0 then 0
-        else secretaria_reference._used_in_slots(u.company_id, u.feature) end as used,
-      -- Somebody has it who had not committed when this statement began.
+        else secretaria_reference._used_in_shards(u.company_id, u.feature) end as used,
+      -- Another session holds the row, or did when this statement began.
       u.xmax <> '0' and u.xmax::text::bigint
         >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295 as contended
     into seen
@@ -262,7 +262,7 @@ begin
     -- What belongs to another period than the running one amends that; it may be a later one, where a clock went back.
     if p_line.period_start <> seen.period_start or p_line.period_start is null and line.occurred_at < seen.period_start
     then
-      -- Who named no instant writes no past: the period ended while his call was on its way.
+      -- A caller who named no instant may not change the past: the period ended while the call was on its way.
       if p_line.period_start is null and p_on_exceed <> 'record' and line.occurred_at < p_now then
         perform secretaria_reference._authorise(line.company_id, 'manage');
       end if;
@@ -285,20 +285,20 @@ begin
     if refused is null then
       done := false;
       if seen.slots > 0 then
-        if sharing <> 'off' and p_on_exceed = 'reject' and p_held = 0 and line.amount > 0 then
-          counted := secretaria_reference._count_in_slot(line, p_now, seen.counter);
+        if sharding <> 'off' and p_on_exceed = 'reject' and p_held = 0 and line.amount > 0 then
+          counted := secretaria_reference._count_in_shard(line, p_now, seen.counter);
           done := counted.done;
         end if;
         if not done then
-          perform secretaria_reference._gather(line.company_id, line.feature);
+          perform secretaria_reference._merge_shards(line.company_id, line.feature);
         end if;
       end if;
       if not done then
         counted := secretaria_reference._count(line, p_now, p_on_exceed, p_held);
         continue when not counted.done;
-        -- Not at the first meeting: rows that are seldom written at once are better off without.
-        if seen.slots = 0 and (sharing = 'on' or sharing = 'auto' and seen.contended and random() < 0.1) then
-          perform secretaria_reference._share(line.company_id, line.feature);
+        -- Only now and then: counters that are seldom written at once are faster without shards.
+        if seen.slots = 0 and (sharding = 'on' or sharding = 'auto' and seen.contended and random() < 0.1) then
+          perform secretaria_reference._add_shards(line.company_id, line.feature);
         end if;
       end if;
     elsif p_line.amount < 0 and refused = 'below_zero' then

@@ -17,7 +17,7 @@ begin
   order by p.period_start desc
   limit 1;
   if found_start is null then
-    -- Nobody had used it then. The period ends where the next one that is known begins, if an anchor has moved.
+    -- It was not used then. The period ends where the next one that is known begins, if an anchor has moved.
     insert into secretaria.feature_usage_periods (company_id, feature, period_start, period_end, limit_value, used)
     select u.company_id, u.feature, w.period_start, least(w.period_end, u.period_start), u.limit_value, 0
     from secretaria.feature_usage u
@@ -39,7 +39,7 @@ end
 $$;
 comment on function secretaria_reference._closed_period(bigint, text, timestamptz) is
   'Volatile; may lock the row it answers. The start of the closed period an instant is in; one is opened and closed
-where nobody had used the feature then.';
+where the feature was not used then.';
 
 create or replace function secretaria_reference._book_closed(
   p_line secretaria.usage_events,
@@ -116,7 +116,7 @@ begin
   select line.*
   on conflict do nothing;
   if not found then
-    raise exception 'idempotency key "%" is being booked by somebody else', line.idempotency_key
+    raise exception 'idempotency key "%" is being booked by another transaction', line.idempotency_key
       using errcode = 'serialization_failure', hint = 'try again';
   end if;
   update secretaria.feature_usage_periods p

@@ -108,7 +108,7 @@ end
 $$;
 comment on function secretaria_reference._stored(secretaria.usage_events) is
   'Stable; no locks. What was answered when this key was booked (used is null where it came in bulk), with what is
-reserved now; nulls for an unknown key. 23505 when the key stands for another payload.';
+reserved now; nulls for an unknown key. 23505 when the key was booked with another payload.';
 
 create or replace function secretaria_reference._refresh(p_company bigint, p_feature text, p_now timestamptz)
 returns void

@@ -1,8 +1,11 @@
--- A counter that many write at once lends its room to further rows, one for each of a few writers, so that a commit
--- waits for the disk and not for the others. Only what cannot matter is lent: the sum of all rows never passes the
--- limit, and no threshold is crossed by it. Near either, one row counts again.
+-- A counter that many sessions write at once is sharded: sixteen further rows of secretaria.feature_usage, its shards,
+-- are numbered from 1 in the column slot, and each session counts in one of them. So a commit waits for the disk and
+-- not for other writers. The first row, slot 0, gives parts of its headroom to the shards, at most up to its limit and
+-- its next threshold: their sum never passes either. The column lent of the first row says how much it has given away,
+-- the limit_value of a shard how much it got. Near a limit or a threshold the shards are merged, and one row counts
+-- again. The columns keep these names: the extension reads them, and companies have views of them.
 
-create or replace function secretaria_reference._used_in_slots(p_company bigint, p_feature text)
+create or replace function secretaria_reference._used_in_shards(p_company bigint, p_feature text)
 returns bigint
 language sql
 stable
@@ -14,10 +17,10 @@ as $$
     and s.feature = p_feature
     and s.slot > 0
 $$;
-comment on function secretaria_reference._used_in_slots(bigint, text) is
-  'Stable; no locks. What the further rows have used since they were last gathered in.';
+comment on function secretaria_reference._used_in_shards(bigint, text) is
+  'Stable; no locks. What the shards have used since they were last merged.';
 
-create or replace function secretaria_reference._sharing()
+create or replace function secretaria_reference._sharding()
 returns text
 language sql
 stable
@@ -25,19 +28,19 @@ parallel safe
 as $$
   select coalesce(nullif(current_setting('secretaria.slots', true), ''), 'auto')
 $$;
-comment on function secretaria_reference._sharing() is
-  'Stable; no locks. The setting secretaria.slots: auto shares a counter once its writers meet, on at its first
-increment, off never. What it says changes how long a write takes, never an answer.';
+comment on function secretaria_reference._sharding() is
+  'Stable; no locks. The setting secretaria.slots: auto adds shards to a counter once two sessions write it
+at once, on at its first increment, off never. It changes how long a write takes, never an answer.';
 
-create or replace function secretaria_reference._share(p_company bigint, p_feature text)
+create or replace function secretaria_reference._add_shards(p_company bigint, p_feature text)
 returns void
 language plpgsql
 as $$
 declare
-  rows constant smallint := 16;
+  shards constant smallint := 16;
 begin
   update secretaria.feature_usage u
-  set slots = rows
+  set slots = shards
   where u.company_id = p_company
     and u.feature = p_feature
     and u.slot = 0
@@ -54,11 +57,11 @@ begin
     insert into secretaria.feature_usage
       (company_id, feature, slot, limit_value, ceiling, fired_threshold, period_start, period_end, valid_until, allowed,
         soft, kind, reason, source)
-    -- Thresholds are the first row's business.
+    -- Only the first row announces thresholds.
     select u.company_id, u.feature, n, 0, 0, 100, u.period_start, u.period_end, u.valid_until, true, false, u.kind,
       u.reason, u.source
     from secretaria.feature_usage u
-    cross join generate_series(1, rows) n
+    cross join generate_series(1, shards) n
     where u.company_id = p_company
       and u.feature = p_feature
       and u.slot = 0
@@ -66,26 +69,26 @@ begin
   end if;
 end
 $$;
-comment on function secretaria_reference._share(bigint, text) is
-  'Volatile; locks the counter''s first row. Gives a counter further rows, with nothing lent to them yet. Credits are
-taken in their order at each increment, so a feature with grants keeps its one row.';
+comment on function secretaria_reference._add_shards(bigint, text) is
+  'Volatile; locks the counter''s first row. Adds shards to a counter, without headroom yet. Credits are taken
+in their order at each increment, so a feature with grants keeps its one row.';
 
-create or replace function secretaria_reference._gather(p_company bigint, p_feature text)
+create or replace function secretaria_reference._merge_shards(p_company bigint, p_feature text)
 returns void
 language plpgsql
 as $$
 declare
-  lent_out bigint;
-  used_there bigint;
+  given_away bigint;
+  used_in_shards bigint;
 begin
   select u.lent
-  into lent_out
+  into given_away
   from secretaria.feature_usage u
   where u.company_id = p_company
     and u.feature = p_feature
     and u.slot = 0
   for update;
-  if lent_out = 0 then
+  if given_away = 0 then
     return;
   end if;
   perform
@@ -95,9 +98,9 @@ begin
     and u.slot > 0
   order by u.slot
   for update;
-  used_there := secretaria_reference._used_in_slots(p_company, p_feature);
+  used_in_shards := secretaria_reference._used_in_shards(p_company, p_feature);
   update secretaria.feature_usage u
-  set used = u.used + used_there,
+  set used = u.used + used_in_shards,
     lent = 0
   where u.company_id = p_company
     and u.feature = p_feature
@@ -112,11 +115,12 @@ begin
     and u.limit_value is distinct from 0;
 end
 $$;
-comment on function secretaria_reference._gather(bigint, text) is
-  'Volatile; locks the counter''s first row, then, where something is lent, the others in the order of slots. Takes it all
-back: the first row then says how much is used. 40001 at REPEATABLE READ where another counted meanwhile.';
+comment on function secretaria_reference._merge_shards(bigint, text) is
+  'Volatile; locks the counter''s first row, then, where shards have headroom, those in the order of their numbers.
+Moves what they used and what they were given to the first row. 40001 at REPEATABLE READ where another session counted
+meanwhile.';
 
-create or replace function secretaria_reference._end_sharing(p_company bigint)
+create or replace function secretaria_reference._remove_shards(p_company bigint)
 returns void
 language plpgsql
 as $$
@@ -141,11 +145,11 @@ begin
     and u.slot = 0;
 end
 $$;
-comment on function secretaria_reference._end_sharing(bigint) is
-  'Volatile; the caller holds all rows of the company. Takes everything back and the further rows away: what they were
-lent is about to change.';
+comment on function secretaria_reference._remove_shards(bigint) is
+  'Volatile; the caller holds all rows of the company. Merges and deletes its shards, because its limits are about to
+change.';
 
-create or replace function secretaria_reference._room(p_counter secretaria.feature_usage)
+create or replace function secretaria_reference._headroom(p_counter secretaria.feature_usage)
 returns bigint
 language sql
 immutable
@@ -162,14 +166,14 @@ as $$
     end
   ) - p_counter.lent
 $$;
-comment on function secretaria_reference._room(secretaria.feature_usage) is
-  'Immutable; no locks. How much the counter could count, beside what is lent, without reaching its limit or its next
-threshold; null: any amount.';
+comment on function secretaria_reference._headroom(secretaria.feature_usage) is
+  'Immutable; no locks. How much the counter could count, beside what its shards were given, before it reaches its
+limit or its next threshold; null: any amount.';
 
-create or replace function secretaria_reference._lend(
+create or replace function secretaria_reference._rebalance(
   p_company bigint,
   p_feature text,
-  p_slot smallint,
+  p_shard smallint,
   p_amount bigint,
   p_period timestamptz,
   p_now timestamptz
@@ -179,8 +183,8 @@ language plpgsql
 as $$
 declare
   counter secretaria.feature_usage;
-  mine secretaria.feature_usage;
-  share bigint;
+  shard secretaria.feature_usage;
+  part bigint;
 begin
   select u.*
   into counter
@@ -189,49 +193,49 @@ begin
     and u.feature = p_feature
     and u.slot = 0
   for update;
-  if counter.slots < p_slot or counter.period_start <> p_period or counter.valid_until <= p_now
+  if counter.slots < p_shard or counter.period_start <> p_period or counter.valid_until <= p_now
     or not counter.allowed or counter.lent is null and counter.limit_value is not null and not counter.soft
   then
     return false;
   end if;
   select u.*
-  into strict mine
+  into strict shard
   from secretaria.feature_usage u
   where u.company_id = p_company
     and u.feature = p_feature
-    and u.slot = p_slot
+    and u.slot = p_shard
   for update;
-  -- Its own use becomes the counter's, and what it did not use goes back first.
-  counter.used := counter.used + mine.used;
-  counter.lent := counter.lent - mine.limit_value;
-  share := secretaria_reference._room(counter) / (2 * counter.slots);
-  if share < 8 * p_amount then
+  -- First the shard's use moves to the counter, and what it did not use goes back.
+  counter.used := counter.used + shard.used;
+  counter.lent := counter.lent - shard.limit_value;
+  part := secretaria_reference._headroom(counter) / (2 * counter.slots);
+  if part < 8 * p_amount then
     return false;
   end if;
   update secretaria.feature_usage u
   set used = counter.used,
-    lent = counter.lent + share
+    lent = counter.lent + part
   where u.company_id = p_company
     and u.feature = p_feature
     and u.slot = 0;
   update secretaria.feature_usage u
   set used = 0,
-    limit_value = share,
-    ceiling = share,
+    limit_value = part,
+    ceiling = part,
     period_start = counter.period_start,
     period_end = counter.period_end,
     valid_until = counter.valid_until
   where u.company_id = p_company
     and u.feature = p_feature
-    and u.slot = p_slot;
+    and u.slot = p_shard;
   return true;
 end
 $$;
-comment on function secretaria_reference._lend(bigint, text, smallint, bigint, timestamptz, timestamptz) is
-  'Volatile; locks the counter''s first row, then the slot''s. Lends a slot its part of the room that is left, half of
-which stays; false, and nothing is changed, where that would not do for a few such amounts.';
+comment on function secretaria_reference._rebalance(bigint, text, smallint, bigint, timestamptz, timestamptz) is
+  'Volatile; locks the counter''s first row, then the shard. Gives the shard its part of half of the headroom that is
+left; false, and nothing is changed, where that part is too small for eight such amounts.';
 
-create or replace function secretaria_reference._count_in_slot(
+create or replace function secretaria_reference._count_in_shard(
   p_line secretaria.usage_events,
   p_now timestamptz,
   p_counter secretaria.feature_usage,
@@ -248,7 +252,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  mine constant smallint := 1 + pg_backend_pid() % p_counter.slots;
+  shard constant smallint := 1 + pg_backend_pid() % p_counter.slots;
   line secretaria.usage_events := p_line;
 begin
   done := false;
@@ -258,18 +262,18 @@ begin
     set used = u.used + p_line.amount
     where u.company_id = p_line.company_id
       and u.feature = p_line.feature
-      and u.slot = mine
+      and u.slot = shard
       and u.period_start = p_line.period_start
       and u.valid_until > p_now
       and (u.limit_value is null or u.used + p_line.amount <= u.limit_value);
     exit when found;
-    if attempt = 2 or not secretaria_reference._lend(
-      p_line.company_id, p_line.feature, mine, p_line.amount, p_line.period_start, p_now)
+    if attempt = 2 or not secretaria_reference._rebalance(
+      p_line.company_id, p_line.feature, shard, p_line.amount, p_line.period_start, p_now)
     then
       return;
     end if;
   end loop;
-  -- What others have used since this statement began is not in it: the exact sum is the ledger's.
+  -- What others have used since this statement began is not included: the ledger has the exact sum.
   select sum(u.used)
   into used
   from secretaria.feature_usage u
@@ -283,12 +287,12 @@ begin
   select line.*
   on conflict do nothing;
   if not found then
-    -- Somebody else's by now: the next read finds it.
+    -- Another session booked this key meanwhile: the next read finds its line.
     update secretaria.feature_usage u
     set used = u.used - p_line.amount
     where u.company_id = p_line.company_id
       and u.feature = p_line.feature
-      and u.slot = mine;
+      and u.slot = shard;
     return;
   end if;
   done := true;
@@ -299,6 +303,7 @@ begin
   crossed := '{}';
 end
 $$;
-comment on function secretaria_reference._count_in_slot(secretaria.usage_events, timestamptz, secretaria.feature_usage) is
-  'Volatile; locks one slot of the counter (now and then its first row too), then the key''s ledger line. Counts what
-cannot cross anything, in the row of this session; done is false, and nothing is left, where that was not possible.';
+comment on function secretaria_reference._count_in_shard(secretaria.usage_events, timestamptz, secretaria.feature_usage) is
+  'Volatile; locks one shard of the counter (its first row too, when the shard needs headroom), then the key''s ledger
+line. Counts in the shard of this session, where no limit or threshold can be reached; done is false, and nothing is
+left, where that was not possible.';

@@ -1,6 +1,6 @@
 -- What was used is booked once, in a ledger and a counter, and a limit cannot be passed by racing for it.
 
-create or replace function secretaria_reference._stays_plain(
+create or replace function secretaria_reference._has_headroom(
   p_used bigint,
   p_reserved bigint,
   p_limit bigint,
@@ -16,10 +16,10 @@ as $$
     or (p_soft or p_used + p_reserved <= p_limit)
       and (p_fired >= 100 or p_used < case when p_fired >= 80 then p_limit else p_limit / 5 * 4 end)
 $$;
-comment on function secretaria_reference._stays_plain(bigint, bigint, bigint, boolean, smallint) is
-  'Immutable; no locks. Whether a counter that stands like this is within its limit, and below the next threshold.';
+comment on function secretaria_reference._has_headroom(bigint, bigint, bigint, boolean, smallint) is
+  'Immutable; no locks. Whether a counter with these values is within its limit, and below the next threshold.';
 
-create or replace function secretaria_reference._increment_fully(
+create or replace function secretaria_reference._increment_slow_path(
   company_id bigint,
   feature text,
   amount bigint,
@@ -73,11 +73,11 @@ begin
   from secretaria_reference._book(line, at, on_exceed, 0) b;
 end
 $$;
-comment on function secretaria_reference._increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb) is
-  'Volatile; what increment_feature_usage does where a call is not plain: whoever asks, whatever for, and near a limit.
-With rights of its own, for the extension, which calls it when _increment_plainly has counted nothing.';
+comment on function secretaria_reference._increment_slow_path(bigint, text, bigint, text, timestamptz, text, jsonb) is
+  'Volatile; what increment_feature_usage does where the fast path counts nothing: any caller, any arguments, and near a
+limit. It has its own rights because the extension calls it too, after _increment_fast_path.';
 
-create or replace function secretaria_reference._increment_plainly(
+create or replace function secretaria_reference._increment_fast_path(
   p_company bigint,
   p_feature text,
   p_amount bigint,
@@ -87,7 +87,7 @@ create or replace function secretaria_reference._increment_plainly(
   p_reserved bigint,
   p_limit bigint,
   p_soft boolean,
-  p_slot smallint,
+  p_shard smallint,
   p_start timestamptz,
   p_end timestamptz,
   p_contended boolean,
@@ -108,7 +108,7 @@ create or replace function secretaria_reference._increment_plainly(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- One plan for all: planning anew would cost more than the statements do.
+-- One plan for all: planning each time would cost more than the statements do.
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -117,12 +117,12 @@ begin
   set used = u.used + p_amount
   where u.company_id = p_company
     and u.feature = p_feature
-    and u.slot = p_slot
+    and u.slot = p_shard
     and u.lent = 0
     and u.period_start = p_start
     and u.valid_until > statement_timestamp()
     and u.allowed
-    and secretaria_reference._stays_plain(u.used + p_amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
+    and secretaria_reference._has_headroom(u.used + p_amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
     and not exists (
       select
       from secretaria.usage_grants g
@@ -134,7 +134,7 @@ begin
   if not found then
     return;
   end if;
-  if p_slot > 0 then
+  if p_shard > 0 then
     used_after := p_used + p_amount;
     reserved := p_reserved;
     limit_value := p_limit;
@@ -150,25 +150,25 @@ begin
       where c.company_id = p_company
     ),
     sha256(convert_to(concat_ws('|', p_feature, p_amount, 'reject'), 'UTF8')),
-    _increment_plainly.used_after - p_amount, _increment_plainly.used_after, _increment_plainly.limit_value, '{}',
+    _increment_fast_path.used_after - p_amount, _increment_fast_path.used_after, _increment_fast_path.limit_value, '{}',
     p_start, p_end, p_properties)
   -- A key that is known is found here: to look first would lock every partition of the ledger.
   on conflict do nothing
   returning true,
-    case when p_soft and e.used_after + _increment_plainly.reserved > e.limit_value
+    case when p_soft and e.used_after + _increment_fast_path.reserved > e.limit_value
       then 'soft_limit_exceeded' else 'ok' end,
     false, e.used_before,
     case when e.limit_value is not null
-      then greatest(e.limit_value - e.used_after - _increment_plainly.reserved, 0) end,
+      then greatest(e.limit_value - e.used_after - _increment_fast_path.reserved, 0) end,
     coalesce(greatest(e.used_after - e.limit_value, 0), 0), e.thresholds, e.period_start, e.period_end,
     e.idempotency_key
   into accepted, reason, duplicate, used_before, remaining, overage, thresholds_crossed, period_start, period_end,
     event_id;
   if found then
     if p_contended then
-      -- Not at the first meeting: rows that are seldom written at once are better off without.
-      if random() < 0.1 and secretaria_reference._sharing() = 'auto' then
-        perform secretaria_reference._share(p_company, p_feature);
+      -- Only now and then: counters that are seldom written at once are faster without shards.
+      if random() < 0.1 and secretaria_reference._sharding() = 'auto' then
+        perform secretaria_reference._add_shards(p_company, p_feature);
       end if;
     end if;
     return;
@@ -177,14 +177,14 @@ begin
   set used = u.used - p_amount
   where u.company_id = p_company
     and u.feature = p_feature
-    and u.slot = p_slot;
+    and u.slot = p_shard;
 end
 $$;
-comment on function secretaria_reference._increment_plainly(
+comment on function secretaria_reference._increment_fast_path(
   bigint, text, bigint, text, jsonb, bigint, bigint, bigint, boolean, smallint, timestamptz, timestamptz, boolean) is
-  'Volatile; locks as increment_feature_usage does. Counts where nothing is near, given what the counter''s rows said a
-moment ago and which of them to write; accepted is null where the call is not plain after all, and nothing is counted.
-Its caller has seen to who asks, and that the arguments are plain.';
+  'Volatile; locks as increment_feature_usage does. Counts where no limit or threshold is near, given what the
+counter''s rows said a moment ago and which of them to write; accepted is null, and nothing is counted, where the row
+has changed. Its caller has checked who asks, and that the arguments need no further look.';
 
 create or replace function secretaria_reference.increment_feature_usage(
   company_id bigint,
@@ -215,12 +215,12 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  -- A service counts something now, far from the limit and from the next threshold. Else this finds nothing.
+  -- The fast path: a service counts something now, far from the limit and from the next threshold.
   select b.*
   into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
     thresholds_crossed, period_start, period_end, event_id
   from secretaria.feature_usage u
-  cross join lateral secretaria_reference._increment_plainly(
+  cross join lateral secretaria_reference._increment_fast_path(
     u.company_id, u.feature, increment_feature_usage.amount, increment_feature_usage.idempotency_key,
     increment_feature_usage.properties,
     u.used + case when u.slots = 0 then 0 else (
@@ -246,23 +246,23 @@ begin
     and on_exceed = 'reject'
     and occurred_at is null
     and coalesce(length(increment_feature_usage.idempotency_key) between 1 and 255, true)
-    and secretaria_reference._sharing() <> case when u.slots = 0 then 'on' else 'off' end
-    and secretaria_reference._asks_plainly();
+    and secretaria_reference._sharding() <> case when u.slots = 0 then 'on' else 'off' end
+    and secretaria_reference._takes_fast_path();
   if accepted then
     return;
   end if;
   select b.*
   into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,
     thresholds_crossed, period_start, period_end, event_id
-  from secretaria_reference._increment_fully(
+  from secretaria_reference._increment_slow_path(
     company_id, feature, amount, idempotency_key, occurred_at, on_exceed, properties) b;
 end
 $$;
 comment on function secretaria_reference.increment_feature_usage(
   bigint, text, bigint, text, timestamptz, text, jsonb) is
   'Volatile; locks the counter''s row, then the key''s ledger line, until the transaction ends: call it last. A refusal
-is an answer (accepted = false) and leaves nothing. Who may only use has keys of his own, which are stored and answered
-with own: before them. on_exceed: reject, cap (books what fits), allow (books all; needs
+is an answer (accepted = false) and leaves nothing. The keys of callers who may only use are apart: they are
+stored and answered with own: before them. on_exceed: reject, cap (books what fits), allow (books all; needs
 manage). 22004 nulls, 22023 a bad amount, on_exceed, key or instant, 42704 an unknown company or feature, 42501 another
 company, 23505 the key with another payload, 22003 overflow, 40001 and 40P01 to be tried again.';
 

@@ -67,7 +67,7 @@ begin
   line.tokens_cached := cached_tokens;
   line.payload_hash := sha256(convert_to(
     secretaria_reference._tokens_payload(model, input_tokens, output_tokens, cached_tokens), 'UTF8'));
-  -- The tokens are spent: a reservation that has ended meanwhile only means that no room is given back.
+  -- The tokens are spent: a reservation that has ended meanwhile only means that nothing is given back.
   if held.state = 'held' and held.expires_at > at then
     select s.*
     into accepted, reason, duplicate, used_before, used_after, reserved, limit_value, remaining, overage,

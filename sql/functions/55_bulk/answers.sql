@@ -27,7 +27,8 @@ as $$
 $$;
 comment on function secretaria_reference._refused_in_bulk(
   bigint, text, bigint, text, timestamptz, text, bigint, timestamptz, timestamptz) is
-  'Immutable; no locks. Why an item is not booked whatever happens; null otherwise. Bounds of its instant are inclusive.';
+  'Immutable; no locks. Why an item is not booked whatever happens; null otherwise. Bounds of its instant are
+inclusive.';
 
 create or replace function secretaria_reference._thresholds_between(
   p_before bigint,

@@ -1,4 +1,4 @@
--- The counters of a bulk call: all that run and lend nothing in one statement, the others one by one.
+-- The counters of a bulk call: all that run and whose shards have no headroom in one statement, the others one by one.
 
 create or replace function secretaria_reference._count_late(
   p_companies bigint[],
@@ -39,7 +39,7 @@ begin
     group by b.company, b.feature, b.period
     order by b.company, b.feature, b.period
   loop
-    perform secretaria_reference._gather(late.company, late.feature);
+    perform secretaria_reference._merge_shards(late.company, late.feature);
     update secretaria.feature_usage u
     set used = u.used + late.amount,
       ceiling = case when u.ceiling is not null then greatest(u.ceiling, u.used + late.amount + u.reserved) end
@@ -61,7 +61,7 @@ begin
       fired := fired || counter.fired_threshold;
       continue;
     end if;
-    -- The period is over, or was closed a moment ago by somebody else: the event is late and amends it.
+    -- The period is over, or another session closed it a moment ago: the event is late and amends it.
     insert into secretaria.feature_usage_periods as p
       (company_id, feature, period_start, period_end, limit_value, used)
     select u.company_id, u.feature, late.period, u.period_start, u.limit_value, late.amount
@@ -76,8 +76,9 @@ end
 $$;
 comment on function secretaria_reference._count_late(
   bigint[], text[], timestamptz[], bigint[], bigint[], text[], timestamptz[]) is
-  'Volatile; locks counters and closed periods in key order. Adds one by one what _count_bulk has passed by: to counters
-that lend, which are gathered in, and to periods that are over. Answers the running counters, as that does.';
+  'Volatile; locks counters and closed periods in key order. Adds one by one what _count_bulk has passed by: to
+counters whose shards have headroom, which are merged, and to periods that are over. Answers the running counters, as
+that does.';
 
 create or replace function secretaria_reference._count_bulk(
   p_companies bigint[],
@@ -170,6 +171,6 @@ begin
 end
 $$;
 comment on function secretaria_reference._count_bulk(bigint[], text[], timestamptz[], bigint[], timestamptz) is
-  'Volatile; locks counters in key order, then those that lend. Adds booked amounts to the counters of the periods they
-were booked in, closed ones too, takes from credits and announces thresholds. Answers the running counters it added to:
-as they were left, how much was added, and the threshold that had fired before.';
+  'Volatile; locks counters in key order, then those whose shards have headroom. Adds booked amounts to the counters
+of the periods they were booked in, closed ones too, takes from credits and announces thresholds. Answers the running
+counters it added to: as they were left, how much was added, and the threshold that had fired before.';

@@ -37,7 +37,7 @@ as $$
   select 'model_tokens|' || p_input || '|' || p_output || '|' || p_cached || '|' || p_model
 $$;
 comment on function secretaria_reference._tokens_payload(text, bigint, bigint, bigint) is
-  'Immutable; no locks. What a model call''s idempotency key stands for, whoever books it.';
+  'Immutable; no locks. The payload of a model call''s idempotency key, the same for every caller.';
 
 create or replace function secretaria_reference._price(
   p_read bigint,

@@ -149,8 +149,8 @@ $$;
 comment on function secretaria_reference._book_bulk(
   bigint[], text[], bigint[], text[], timestamptz[], timestamptz, bigint[], text[], text[], bigint[], bigint[],
   timestamptz[], timestamptz[], text[]) is
-  'Volatile; locks ledger lines in key order. Books what is not refused and not known yet. Answers what that comes to for
-each counter and period, and which keys it booked where it did not book all.';
+  'Volatile; locks ledger lines in key order. Books what is not refused and not known yet. Answers what that comes to
+for each counter and period, and which keys it booked where it did not book all.';
 
 create or replace function secretaria_reference.increment_feature_usage_bulk(
   company_ids bigint[],

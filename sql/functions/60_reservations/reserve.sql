@@ -1,4 +1,4 @@
--- Room for a call whose cost is known only afterwards: held before it, settled or given back after it, never forgotten.
+-- Headroom for a call whose cost is known only afterwards: held before it, settled or given back after it.
 
 create or replace function secretaria_reference._expire_held(p_company bigint, p_feature text, p_now timestamptz)
 returns bigint
@@ -46,8 +46,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._expire_held(bigint, text, timestamptz) is
-  'Volatile; locks expired reservations of one counter that nobody else has, then the counter. Answers how much room it
-made.';
+  'Volatile; locks expired reservations of one counter that no other session has locked, then the counter. Answers how
+much headroom it made.';
 
 create or replace function secretaria_reference._reservable(
   p_company bigint,
@@ -80,7 +80,7 @@ begin
     end if;
     if seen.lent is distinct from 0 then
       -- What is held stays in the first row, which has to know how much there is.
-      perform secretaria_reference._gather(p_company, p_feature);
+      perform secretaria_reference._merge_shards(p_company, p_feature);
       continue;
     end if;
     period_start := seen.period_start;
@@ -92,8 +92,8 @@ begin
 end
 $$;
 comment on function secretaria_reference._reservable(bigint, text, bigint, timestamptz) is
-  'Volatile; locks only where a row is out of date or expired reservations make room. Why an amount could not be held
-now, null when it could, and for which period.';
+  'Volatile; locks only where a row is out of date or expired reservations give headroom back. Why an amount could not
+be held now, null when it could, and for which period.';
 
 create or replace function secretaria_reference._hold(
   p_company bigint,
@@ -228,7 +228,7 @@ end
 $$;
 comment on function secretaria_reference.reserve_feature_usage(bigint, text, bigint, interval, text) is
   'Volatile; locks the key''s reservation, then the counter''s row, until the transaction ends. Holds an amount for a
-while (at most 24 hours); reservation_id is null where there is no room. The same key answers the same reservation while
-it holds, and reservation_ended after that.
-22004 nulls, 22023 a bad amount, ttl or key, 42704 an unknown company or feature, 42501 another company, 23505 the key
-with another payload, 22003 an amount above 10^14, 40001 and 40P01 to be tried again.';
+while (at most 24 hours); reservation_id is null where there is no headroom. The same key answers the same reservation
+while it holds, and reservation_ended after that. 22004 nulls, 22023 a bad amount, ttl or key, 42704 an unknown
+company or feature, 42501 another company, 23505 the key with another payload, 22003 an amount above 10^14, 40001 and
+40P01 to be tried again.';

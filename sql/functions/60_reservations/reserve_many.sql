@@ -1,5 +1,5 @@
--- The reservations of many calls at once, for the river's own: each counter is locked and written once, however many of its
--- reservations there are. One by one, a company with many calls under way makes them wait for each other.
+-- The reservations of many calls at once, for the processors: each counter is locked and written once, however many of
+-- its reservations there are. One by one, a company with many calls under way makes them wait for each other.
 
 create or replace function secretaria_reference._reserve_many(
   p_companies bigint[],
@@ -34,7 +34,7 @@ begin
     select a.ord::integer, a.company, a.amount, a.key
     from unnest(p_companies, p_amounts, p_keys) with ordinality a (company, amount, key, ord)
   ), roomy as materialized (
-    -- Counters with room for all that is asked of them; nothing of theirs is lent or out of date.
+    -- Counters with headroom for all that is asked of them, none of it in shards, and not out of date.
     select u.company_id, u.period_start
     from (
       select a.company, sum(a.amount)::bigint as amount
@@ -99,10 +99,10 @@ begin
 end
 $$;
 comment on function secretaria_reference._reserve_many(bigint[], text, bigint[], interval, text[]) is
-  'Volatile; locks the counters'' rows in the order of companies, then the keys'' reservations, until the transaction ends.
-What reserve_feature_usage says to each, in no order, but for soft_limit_exceeded: where there is room the reason is ok.
-Keys are the caller''s alone: two transactions that use one key at once may end in 40P01. 42501 for who may not manage,
-else as that.';
+  'Volatile; locks the counters'' rows in the order of companies, then the keys'' reservations, until the transaction
+ends. What reserve_feature_usage says to each, in no order, but for soft_limit_exceeded: where there is headroom the
+reason is ok. Keys are the caller''s alone: two transactions that use one key at once may end in 40P01. 42501 for who
+may not manage, else as that.';
 
 create or replace function secretaria_reference._release_many(p_companies bigint[], p_keys text[])
 returns void
@@ -154,5 +154,6 @@ begin
 end
 $$;
 comment on function secretaria_reference._release_many(bigint[], text[]) is
-  'Volatile; locks reservations in the order of company and id, then the counters'' rows in the order of company and feature,
-until the transaction ends. Gives back what these keys hold; nothing where they hold nothing. 42501 for who may not manage.';
+  'Volatile; locks reservations in the order of company and id, then the counters'' rows in the order of company and
+feature, until the transaction ends. Gives back what these keys hold; nothing where they hold nothing. 42501 for who
+may not manage.';

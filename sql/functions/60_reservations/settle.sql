@@ -63,7 +63,7 @@ as $$
 #variable_conflict use_column
 declare
   line secretaria.usage_events := p_line;
-  -- Who may manage reports what has happened; anybody else asks.
+  -- A caller who may manage reports what has happened; any other asks.
   on_exceed text := case when secretaria_reference._may(p_line.company_id, 'manage') then 'record' else 'reject' end;
 begin
   line.period_start := p_held.period_start;
@@ -246,5 +246,5 @@ begin
 end
 $$;
 comment on function secretaria_reference.expire_reservations(integer) is
-  'Volatile; locks up to a batch of expired reservations that nobody else has, then their counters in key order. Answers
-how many it ended; they expire without it too, for whoever needs the room. Needs manage. 22004, 22023.';
+  'Volatile; locks up to a batch of expired reservations that no other session has locked, then their counters in key
+order. Answers how many it ended; they also expire when a call needs their headroom. Needs manage. 22004, 22023.';

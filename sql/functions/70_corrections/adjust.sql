@@ -282,7 +282,7 @@ begin
     raise exception 'value % is negative', p_value using errcode = 'invalid_parameter_value';
   end if;
   start := secretaria_reference._current_start(p_company, p_feature, at);
-  perform secretaria_reference._gather(p_company, p_feature);
+  perform secretaria_reference._merge_shards(p_company, p_feature);
   select u.used, u.period_start
   into now_used, start
   from secretaria.feature_usage u

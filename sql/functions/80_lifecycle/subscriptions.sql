@@ -144,7 +144,7 @@ begin
   end if;
   trial_end := ((at at time zone zone) + create_subscription.trial) at time zone zone;
 
-  -- What is over makes room; what is not makes the index refuse a second one.
+  -- A subscription that is over is ended here; one that is not makes the index refuse a second one.
   for over in
     select s.subscription_id, s.status, s.cancel_at
     from secretaria.subscriptions s

@@ -1,4 +1,4 @@
-//! Counters that lend their room to further rows answer as one row does, and never pass what one row would not.
+//! Counters with shards answer as one row does, and never pass a limit that one row would not.
 
 use futures_util::future::join_all;
 use tokio_postgres::Client;
@@ -15,7 +15,7 @@ async fn rows(client: &Client, company: i64) -> i64 {
     client.query_one(count, &[&company]).await.unwrap().get(0)
 }
 
-async fn lent(client: &Client, company: i64) -> Option<i64> {
+async fn given_to_shards(client: &Client, company: i64) -> Option<i64> {
     let sum = "select lent from secretaria.feature_usage
         where company_id = $1 and feature = 'whatsapp_messages' and slot = 0";
     client.query_one(sum, &[&company]).await.unwrap().get(0)
@@ -68,64 +68,63 @@ fn call(seed: u64, step: u64, company: i64) -> String {
     }
 }
 
-/// The same calls on two databases, one of which shares its counters from the first increment on.
-async fn shared_and_not(seed: u64, features: &str, steps: u64) {
+/// The same calls on two databases, one of which shards its counters from the first increment on.
+async fn sharded_and_not(seed: u64, features: &str, steps: u64) {
     let (Some(one), Some(many)) = (Database::create().await, Database::create().await) else { return };
-    many.share("on").await;
+    many.set_slots("on").await;
     let (one, many) = (one.connect().await, many.connect().await);
     let mut companies = Vec::new();
     for client in [&one, &many] {
         at(client, FIRST).await;
         let c = company(client).await;
-        subscribe(client, c, plan(client, "shared", features).await).await;
+        subscribe(client, c, plan(client, "sharded", features).await).await;
         companies.push(c);
     }
     assert_eq!(companies[0], companies[1]);
-    let mut lends = false;
+    let mut has_given = false;
     for step in 0..steps {
         if step == steps * 3 / 4 {
             at(&one, SECOND).await;
             at(&many, SECOND).await;
         }
         let call = call(seed, step, companies[0]);
-        let (alone, shared) = (records(&one, &call).await, records(&many, &call).await);
-        assert_eq!(alone, shared, "seed {seed}, step {step}: {call}");
-        lends |= lent(&many, companies[1]).await != Some(0);
+        let (alone, sharded) = (records(&one, &call).await, records(&many, &call).await);
+        assert_eq!(alone, sharded, "seed {seed}, step {step}: {call}");
+        has_given |= given_to_shards(&many, companies[1]).await != Some(0);
     }
-    assert!(lends, "nothing was ever lent, so nothing was shown");
+    assert!(has_given, "no shard ever got headroom, so nothing was shown");
     assert_eq!(alerts(&one, companies[0]).await, alerts(&many, companies[1]).await);
     assert_verifies(&one).await;
     assert_verifies(&many).await;
 }
 
 #[tokio::test]
-async fn a_hard_limit_shared_answers_as_one_row() {
+async fn a_hard_limit_with_shards_answers_as_one_row() {
     for seed in 1..=3 {
-        shared_and_not(seed, "('whatsapp_messages', 1200, false, null), ('agents', 3, false, null)", 400).await;
+        sharded_and_not(seed, "('whatsapp_messages', 1200, false, null), ('agents', 3, false, null)", 400).await;
     }
 }
 
 #[tokio::test]
-async fn a_soft_limit_shared_answers_as_one_row() {
-    shared_and_not(4, "('whatsapp_messages', 1200, true, null), ('agents', 3, false, null)", 500).await;
+async fn a_soft_limit_with_shards_answers_as_one_row() {
+    sharded_and_not(4, "('whatsapp_messages', 1200, true, null), ('agents', 3, false, null)", 500).await;
 }
 
 #[tokio::test]
-async fn no_limit_shared_answers_as_one_row() {
-    shared_and_not(5, "('whatsapp_messages', null, false, null), ('agents', 3, false, null)", 200).await;
+async fn no_limit_with_shards_answers_as_one_row() {
+    sharded_and_not(5, "('whatsapp_messages', null, false, null), ('agents', 3, false, null)", 200).await;
 }
 
-/// How often a call of `increment_feature_usage` went past its plain case, as far as this session has counted.
-async fn looked_at_fully(client: &Client) -> i64 {
-    let calls =
-        "select coalesce(sum(calls), 0)::bigint from pg_stat_xact_user_functions where funcname = '_increment_fully'";
+/// How often a call of `increment_feature_usage` took its slow path, as far as this session has counted.
+async fn slow_paths(client: &Client) -> i64 {
+    let calls = "select coalesce(sum(calls), 0)::bigint from pg_stat_xact_user_functions where funcname = '_increment_slow_path'";
     client.query_one(calls, &[]).await.unwrap().get(0)
 }
 
-/// The same calls on two databases, one of which never takes the plain case, since its clock was set.
+/// The same calls on two databases, one of which never takes the fast path, since its clock was set.
 async fn plain_and_full(slots: &str) {
     let (Some(plain), Some(full)) = (Database::create().await, Database::create().await) else { return };
-    plain.share(slots).await;
+    plain.set_slots(slots).await;
     let (plain, full) = (plain.connect().await, full.connect().await);
     let now: String = full.query_one("select now()::text", &[]).await.unwrap().get(0);
     at(&full, &now).await;
@@ -146,16 +145,16 @@ async fn plain_and_full(slots: &str) {
         }
         assert_eq!(companies[0], companies[1]);
         for (client, times) in [(&plain, 0), (&full, 2)] {
-            // The first makes the further rows, the second is lent to: from then on what is plain is plain.
+            // The first adds the shards, the second gives one headroom: from then on plain calls take the fast path.
             for key in ["first", "second"] {
                 increment(client, &format!("{}, 'whatsapp_messages', 1, '{key}'", companies[0])).await;
             }
             client.batch_execute("begin; set local track_functions = 'pl'").await.unwrap();
-            let before = looked_at_fully(client).await;
+            let before = slow_paths(client).await;
             for key in ["third", "fourth"] {
                 increment(client, &format!("{}, 'whatsapp_messages', 1, '{key}'", companies[0])).await;
             }
-            assert_eq!(looked_at_fully(client).await - before, times);
+            assert_eq!(slow_paths(client).await - before, times);
             client.batch_execute("commit").await.unwrap();
         }
         for step in 0..250 {
@@ -175,12 +174,12 @@ async fn plain_and_full(slots: &str) {
 }
 
 #[tokio::test]
-async fn a_plain_call_answers_as_one_that_is_looked_at_from_all_sides() {
+async fn the_fast_path_answers_as_the_slow_path() {
     plain_and_full("off").await;
 }
 
 #[tokio::test]
-async fn a_plain_call_on_a_shared_counter_does_too() {
+async fn the_fast_path_on_a_counter_with_shards_does_too() {
     plain_and_full("on").await;
 }
 
@@ -207,7 +206,7 @@ async fn spend(database: &Database, level: &str, company: i64, who: usize, calls
 
 async fn a_crowd_gets_the_limit(level: &str, limit: usize) {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, limit as i64).await;
     let crowd = join_all((0..16).map(|who| spend(&database, level, c, who, limit / 14))).await;
@@ -219,19 +218,19 @@ async fn a_crowd_gets_the_limit(level: &str, limit: usize) {
 }
 
 #[tokio::test]
-async fn a_crowd_gets_exactly_a_shared_limit_at_read_committed() {
+async fn a_crowd_gets_exactly_a_limit_with_shards_at_read_committed() {
     a_crowd_gets_the_limit("read committed", 1_400).await;
 }
 
 #[tokio::test]
-async fn a_crowd_gets_exactly_a_shared_limit_at_repeatable_read() {
+async fn a_crowd_gets_exactly_a_limit_with_shards_at_repeatable_read() {
     a_crowd_gets_the_limit("repeatable read", 700).await;
 }
 
 #[tokio::test]
-async fn writers_who_meet_are_given_rows_of_their_own() {
+async fn a_counter_that_several_sessions_write_at_once_gets_shards() {
     let Some(database) = Database::create().await else { return };
-    database.share("auto").await;
+    database.set_slots("auto").await;
     let client = database.connect().await;
     let c = limited(&client, 1_000_000).await;
     spend(&database, "read committed", c, 99, 50).await;
@@ -244,14 +243,14 @@ async fn writers_who_meet_are_given_rows_of_their_own() {
     }
     assert_eq!(rows(&client, c).await, 17);
     join_all((0..8).map(|who| spend(&database, "read committed", c, 9_000 + who, 5))).await;
-    assert!(lent(&client, c).await > Some(0));
+    assert!(given_to_shards(&client, c).await > Some(0));
     assert_verifies(&client).await;
 }
 
 #[tokio::test]
-async fn a_bulk_call_on_a_counter_that_lends_raises_its_alerts() {
+async fn a_bulk_call_on_a_counter_with_shards_raises_its_alerts() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, 100_000).await;
     for (step, (amount, thresholds, raised)) in [
@@ -265,7 +264,7 @@ async fn a_bulk_call_on_a_counter_that_lends_raises_its_alerts() {
             increment(&client, &format!("{c}, 'whatsapp_messages', 79000")).await;
         }
         increment(&client, &format!("{c}, 'whatsapp_messages', 1")).await;
-        assert!(lent(&client, c).await > Some(0), "it does not lend, so nothing is shown");
+        assert!(given_to_shards(&client, c).await > Some(0), "no shard has headroom, so nothing is shown");
         let call = format!(
             "select reason, thresholds_crossed from increment_feature_usage_bulk(
               array[{c}], array['whatsapp_messages'], array[{amount}], array['bulk {step}'], array[null]::timestamptz[])"
@@ -279,7 +278,7 @@ async fn a_bulk_call_on_a_counter_that_lends_raises_its_alerts() {
 #[tokio::test]
 async fn a_companys_own_view_shows_a_counter_once() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, 10_000).await;
     for key in ["a", "b"] {
@@ -295,17 +294,17 @@ async fn a_companys_own_view_shows_a_counter_once() {
 }
 
 #[tokio::test]
-async fn an_edit_takes_everything_back() {
+async fn an_edit_removes_the_shards() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, 10_000).await;
     for key in ["a", "b", "c"] {
         increment(&client, &format!("{c}, 'whatsapp_messages', 10, '{key}'")).await;
     }
-    assert_eq!((rows(&client, c).await, lent(&client, c).await > Some(0)), (17, true));
+    assert_eq!((rows(&client, c).await, given_to_shards(&client, c).await > Some(0)), (17, true));
     limit(&client, c, "whatsapp_messages", 35).await;
-    assert_eq!((rows(&client, c).await, lent(&client, c).await), (1, Some(0)));
+    assert_eq!((rows(&client, c).await, given_to_shards(&client, c).await), (1, Some(0)));
     let after = increment(&client, &format!("{c}, 'whatsapp_messages', 6, 'd'")).await;
     assert_eq!(after, "(f,usage_limit_reached,f,30,30,5,0,{})");
     assert_verifies(&client).await;
@@ -314,7 +313,7 @@ async fn an_edit_takes_everything_back() {
 #[tokio::test]
 async fn a_feature_with_credits_keeps_its_one_row() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, 10_000).await;
     let grant = "select grant_credits($1, 'whatsapp_messages', 100, idempotency_key => 'gift')";
@@ -324,17 +323,17 @@ async fn a_feature_with_credits_keeps_its_one_row() {
 }
 
 #[tokio::test]
-async fn what_is_rolled_back_was_not_lent() {
+async fn what_is_rolled_back_was_not_given_to_a_shard() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = limited(&client, 10_000).await;
     increment(&client, &format!("{c}, 'whatsapp_messages', 1, 'first'")).await;
     client.batch_execute("begin; savepoint s").await.unwrap();
     increment(&client, &format!("{c}, 'whatsapp_messages', 5, 'second'")).await;
-    assert!(lent(&client, c).await > Some(0));
+    assert!(given_to_shards(&client, c).await > Some(0));
     client.batch_execute("rollback to s; commit").await.unwrap();
-    assert_eq!(lent(&client, c).await, Some(0));
+    assert_eq!(given_to_shards(&client, c).await, Some(0));
     let check = format!("select used from check_feature_access({c}, 'whatsapp_messages')");
     assert_eq!(record(&client, &check).await, "(1)");
     assert_verifies(&client).await;

@@ -1,7 +1,7 @@
 //! Asking the PL/pgSQL function of the same name, with the same arguments.
 //!
-//! Called straight, not by SQL: whoever may call the extension's function need not be able to name the reference,
-//! which authorises its caller itself.
+//! Called straight, not by SQL: a role that may call the extension's function need not have the schema on its path. The
+//! PL/pgSQL function authorises its caller itself.
 
 use std::ffi::CStr;
 
@@ -33,7 +33,7 @@ pub(crate) unsafe fn call(
     memory: pg_sys::MemoryContext,
     arguments: &[pg_sys::NullableDatum],
 ) -> pg_sys::NullableDatum {
-    // SAFETY: the call has room for all its arguments, and `pg_guard_ffi_boundary` turns an error of the function into
+    // SAFETY: the call has space for all its arguments, and `pg_guard_ffi_boundary` turns an error of the function into
     // a panic before it passes this frame.
     unsafe {
         if (*prepared).fn_oid == pg_sys::InvalidOid {

@@ -1,4 +1,4 @@
-//! Counters that are spread over several rows are answered as the reference answers them.
+//! Counters with shards are answered as PL/pgSQL answers them.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use support::{agree, database};
 
 #[test]
-fn what_further_rows_have_used_counts() {
+fn what_shards_have_used_counts() {
     let Some(database) = database() else { return };
     let (mut reader, mut writer, mut open) = (database.session(), database.session(), database.session());
     writer.batch_execute("set secretaria.slots = 'on'").expect("set");
@@ -20,9 +20,12 @@ fn what_further_rows_have_used_counts() {
         agree(&mut reader);
         agree(&mut open);
     }
-    let lent = "select lent from secretaria.feature_usage
+    let given = "select lent from secretaria.feature_usage
         where company_id = 2 and feature = 'whatsapp_messages' and slot = 0";
-    assert!(writer.query_one(lent, &[]).expect("there").get::<_, i64>(0) > 0, "nothing was lent, so nothing was shown");
+    assert!(
+        writer.query_one(given, &[]).expect("there").get::<_, i64>(0) > 0,
+        "no shard got headroom, so nothing was shown"
+    );
     writer.batch_execute("begin").expect("begin");
     let set = "select accepted from secretaria_reference.set_feature_usage(2, 'whatsapp_messages', 7, 'test')";
     writer.query_one(set, &[]).expect("set");
