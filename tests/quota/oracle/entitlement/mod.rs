@@ -7,7 +7,7 @@ mod sources;
 
 use jiff::Timestamp;
 
-pub use self::sources::{
+pub(crate) use self::sources::{
     CatalogueEntry, CatalogueStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Policy, Sources, Standing,
     StatusAccess, Subscription, Terms, Unsubscribed,
 };
@@ -15,12 +15,10 @@ use super::period::{Calendar, OutOfRange, Period};
 
 /// Why, in the words of `feature_usage.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Allowed.
+pub(crate) enum Reason {
     Ok,
     /// Switched off, for all or for the company.
     FeatureDisabled,
-    /// Nothing was bought.
     NoSubscription,
     /// What was bought is suspended, canceled, or past its grace.
     SubscriptionInactive,
@@ -32,7 +30,7 @@ pub enum Reason {
 
 impl Reason {
     /// The word in rows and answers.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Reason::Ok => "ok",
             Reason::FeatureDisabled => "feature_disabled",
@@ -46,22 +44,20 @@ impl Reason {
 
 /// Who decided, in the words of `feature_usage.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// The catalogue: off for all, or kept by all.
     Catalogue,
-    /// The company's switch.
     Flag,
     /// The state of the subscription, or that there is none.
     Subscription,
     /// An exception for the company.
     Override,
-    /// The plan.
     Plan,
 }
 
 impl Source {
     /// The word in rows and answers.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Source::Catalogue => "catalogue",
             Source::Flag => "flag",
@@ -74,33 +70,30 @@ impl Source {
 
 /// Whether, and how much.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// On these terms, credits included.
     Allowed(Terms),
-    /// Not at all.
     Refused,
 }
 
 /// What holds for one company and feature.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Whether, and how much.
-    pub answer: Answer,
-    /// Why.
-    pub reason: Reason,
-    /// Who decided.
-    pub source: Source,
+    pub(crate) answer: Answer,
+    pub(crate) reason: Reason,
+    pub(crate) source: Source,
     /// What a count belongs to.
-    pub period: Period,
+    pub(crate) period: Period,
     /// The earliest instant at which something else may hold; none: until something is edited.
-    pub valid_until: Option<Timestamp>,
+    pub(crate) valid_until: Option<Timestamp>,
 }
 
 /// Resolves one feature of one company at an instant.
 ///
 /// # Errors
 /// [`OutOfRange`] if the period reaches beyond the calendar.
-pub fn resolve(sources: &Sources<'_>, at: Timestamp) -> Result<Decision, OutOfRange> {
+pub(crate) fn resolve(sources: &Sources<'_>, at: Timestamp) -> Result<Decision, OutOfRange> {
     let (mut answer, reason, source) = decide(sources, at);
     let mut grants: &[Grant] = &[]; // They matter only where they have a limit to raise.
     if let (Kind::Metered { .. }, Answer::Allowed(terms)) = (sources.feature.kind, &mut answer)

@@ -10,12 +10,11 @@ use jiff::{Span, Timestamp};
 
 /// How often a counter starts again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cadence {
+pub(crate) enum Cadence {
     /// Seats and the like: counted for good.
     Never,
     /// Every day at the anchor's wall time.
     Day,
-    /// Every seventh day.
     Week,
     /// Every month on the anchor's day, or on the last one of a shorter month.
     Month,
@@ -25,10 +24,10 @@ pub enum Cadence {
 
 impl Cadence {
     /// Every cadence, shortest last of all those that end.
-    pub const ALL: [Cadence; 5] = [Cadence::Never, Cadence::Year, Cadence::Month, Cadence::Week, Cadence::Day];
+    pub(crate) const ALL: [Cadence; 5] = [Cadence::Never, Cadence::Year, Cadence::Month, Cadence::Week, Cadence::Day];
 
     /// The name in `features_catalog.reset` and `plan_versions.billing_interval`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cadence::Never => "never",
             Cadence::Day => "day",
@@ -39,19 +38,18 @@ impl Cadence {
     }
 
     /// The cadence of that name.
-    pub fn named(name: &str) -> Option<Cadence> {
+    pub(crate) fn named(name: &str) -> Option<Cadence> {
         Cadence::ALL.into_iter().find(|cadence| cadence.as_str() == name)
     }
 }
 
 /// From when until when a count is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Period {
+pub(crate) enum Period {
     /// It never starts again: `['-infinity', 'infinity')` in SQL.
     Always,
     /// The start is in it, the end is the next one's.
     Between {
-        /// The first instant.
         start_at: Timestamp,
         /// The first instant that is no longer in it.
         end_at: Timestamp,
@@ -60,7 +58,7 @@ pub enum Period {
 
 impl Period {
     /// Whether `at` lies in it.
-    pub fn contains(&self, at: Timestamp) -> bool {
+    pub(crate) fn contains(&self, at: Timestamp) -> bool {
         match *self {
             Period::Always => true,
             Period::Between { start_at, end_at } => start_at <= at && at < end_at,
@@ -71,11 +69,11 @@ impl Period {
 /// A boundary lies outside what a [`Timestamp`] can say: the years −9999 to 9999.
 #[derive(Debug, thiserror::Error)]
 #[error("the period reaches beyond the calendar")]
-pub struct OutOfRange(#[from] jiff::Error);
+pub(crate) struct OutOfRange(#[from] jiff::Error);
 
 /// Where periods are counted from, and how.
 #[derive(Debug, Clone)]
-pub struct Calendar {
+pub(crate) struct Calendar {
     anchor: DateTime,
     zone: TimeZone,
     cadence: Cadence,
@@ -83,7 +81,7 @@ pub struct Calendar {
 
 impl Calendar {
     /// Periods of `cadence` on the wall time that `anchor_at` has in `zone`.
-    pub fn new(anchor_at: Timestamp, zone: TimeZone, cadence: Cadence) -> Self {
+    pub(crate) fn new(anchor_at: Timestamp, zone: TimeZone, cadence: Cadence) -> Self {
         Calendar { anchor: zone.to_datetime(anchor_at), zone, cadence }
     }
 
@@ -91,7 +89,7 @@ impl Calendar {
     ///
     /// # Errors
     /// [`OutOfRange`] if one of its ends lies beyond the calendar.
-    pub fn period_at(&self, at: Timestamp) -> Result<Period, OutOfRange> {
+    pub(crate) fn period_at(&self, at: Timestamp) -> Result<Period, OutOfRange> {
         let Some(mut n) = self.guess(at) else { return Ok(Period::Always) };
         // The guess is by wall date; a few steps at most put it right. Where a zone skipped a whole day two boundaries
         // are one instant, and the last of them begins the period.

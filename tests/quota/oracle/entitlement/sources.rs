@@ -5,16 +5,15 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::Reason;
-use crate::billing::Cadence;
+use crate::oracle::Cadence;
 
 /// What a feature is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Had or not had.
     Boolean,
     /// Had with a value.
     Static,
-    /// Counted.
     Metered {
         /// When the count starts again.
         reset: Cadence,
@@ -23,37 +22,33 @@ pub enum Kind {
 
 /// Whether a feature is sold at all. Archived ones are as if they had never been, and are not resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CatalogueStatus {
+pub(crate) enum CatalogueStatus {
     /// As the rest decides.
     Active,
-    /// Off for everybody.
     Disabled,
 }
 
 /// What a feature is to a company that pays for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsubscribed {
+pub(crate) enum Unsubscribed {
     /// It stays allowed (`always_on`).
     Keeps,
-    /// It is refused.
     Loses,
 }
 
 /// What the catalogue says of a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CatalogueEntry {
-    /// What it is.
-    pub kind: Kind,
+pub(crate) struct CatalogueEntry {
+    pub(crate) kind: Kind,
     /// Whether it is sold.
-    pub status: CatalogueStatus,
+    pub(crate) status: CatalogueStatus,
     /// What it is without a subscription.
-    pub unsubscribed: Unsubscribed,
+    pub(crate) unsubscribed: Unsubscribed,
 }
 
 /// A company's own switch for a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flag {
-    /// No row.
+pub(crate) enum Flag {
     Unset,
     /// On, as if there were none.
     On,
@@ -63,29 +58,23 @@ pub enum Flag {
 
 /// How much of a metered feature there is per period, in its smallest unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// As much as is wanted.
     Unlimited,
     /// What goes over is refused.
-    Hard {
-        /// Never negative.
-        units: i64,
-    },
+    Hard { units: i64 },
     /// What goes over is accepted and counted as overage.
-    Soft {
-        /// Never negative.
-        units: i64,
-    },
+    Soft { units: i64 },
 }
 
 impl Limit {
-    /// The same limit with more room; none stays none. Held at the largest amount there is.
-    pub fn raised(self, by_units: i64) -> Limit {
+    /// The same limit, raised; none stays none. Held at the largest amount there is.
+    pub(crate) fn raised(self, by_units: i64) -> Limit {
         self.stacked(Limit::Hard { units: by_units })
     }
 
     /// Both limits together: none if either is none, soft if either is soft.
-    pub fn stacked(self, other: Limit) -> Limit {
+    pub(crate) fn stacked(self, other: Limit) -> Limit {
         match (self, other) {
             (Limit::Unlimited, _) | (_, Limit::Unlimited) => Limit::Unlimited,
             (Limit::Hard { units }, Limit::Hard { units: more }) => Limit::Hard { units: units.saturating_add(more) },
@@ -99,68 +88,65 @@ impl Limit {
 
 /// What a plan or an override gives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// How much; [`Limit::Unlimited`] for what is not metered.
-    pub limit: Limit,
+    pub(crate) limit: Limit,
     /// What a static feature says.
-    pub value: Option<Value>,
+    pub(crate) value: Option<Value>,
 }
 
 /// Whether a subscription status gives anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatusAccess {
+pub(crate) enum StatusAccess {
     /// As long as it lasts.
     Allowed,
     /// Until the trial ends.
     UntilTrialEnds,
     /// Until the grace period ends.
     UntilGraceEnds,
-    /// Not at all.
     Refused,
 }
 
 /// What a subscription status means: a row of `subscription_policies`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// What it allows.
-    pub access: StatusAccess,
+pub(crate) struct Policy {
+    pub(crate) access: StatusAccess,
     /// What is said once it does not.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 /// A plan that a subscription moves to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NextPlan {
-    /// When.
-    pub change_at: Timestamp,
+pub(crate) struct NextPlan {
+    pub(crate) change_at: Timestamp,
     /// What that plan says of this feature; none if it lacks it.
-    pub terms: Option<Terms>,
+    pub(crate) terms: Option<Terms>,
 }
 
 /// A company's live subscription, seen from one feature.
 #[derive(Debug, Clone)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// What its status means.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// When the trial ends; without one it is over.
-    pub trial_ends_at: Option<Timestamp>,
+    pub(crate) trial_ends_at: Option<Timestamp>,
     /// When the grace period ends; without one there is none.
-    pub grace_until: Option<Timestamp>,
+    pub(crate) grace_until: Option<Timestamp>,
     /// When it is over for good.
-    pub cancel_at: Option<Timestamp>,
+    pub(crate) cancel_at: Option<Timestamp>,
     /// What periods are counted from.
-    pub anchor_at: Timestamp,
+    pub(crate) anchor_at: Timestamp,
     /// Whose wall time they follow.
-    pub zone: TimeZone,
+    pub(crate) zone: TimeZone,
     /// What its plan says of this feature; none if it lacks it.
-    pub terms: Option<Terms>,
+    pub(crate) terms: Option<Terms>,
     /// The plan it moves to.
-    pub next: Option<NextPlan>,
+    pub(crate) next: Option<NextPlan>,
 }
 
 /// How an override meets the plan.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The plan is not asked: these terms hold.
     Grant(Terms),
     /// The plan is not asked: the feature is refused.
@@ -171,17 +157,15 @@ pub enum Mode {
 
 /// What was changed for one company alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Override {
+pub(crate) struct Override {
     /// How it meets the plan.
-    pub mode: Mode,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
+    pub(crate) mode: Mode,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// Whether credits still count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// They do.
+pub(crate) enum Standing {
     Open,
     /// They were taken back.
     Voided,
@@ -189,32 +173,29 @@ pub enum Standing {
 
 /// Credits beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// How many there were.
-    pub amount_units: i64,
+    pub(crate) amount_units: i64,
     /// How many are gone.
-    pub consumed_units: i64,
+    pub(crate) consumed_units: i64,
     /// From when they can be used.
-    pub effective_at: Timestamp,
-    /// Until when.
-    pub expires_at: Option<Timestamp>,
+    pub(crate) effective_at: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
     /// Whether they still count.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
 }
 
 /// All that is asked about one company and feature.
 #[derive(Debug, Clone)]
-pub struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     /// What the catalogue says.
-    pub feature: CatalogueEntry,
-    /// The company's switch.
-    pub flag: Flag,
-    /// Its live subscription.
-    pub subscription: Option<&'a Subscription>,
+    pub(crate) feature: CatalogueEntry,
+    pub(crate) flag: Flag,
+    pub(crate) subscription: Option<&'a Subscription>,
     /// What was changed for it.
-    pub exception: Option<&'a Override>,
+    pub(crate) exception: Option<&'a Override>,
     /// Its credits for this feature.
-    pub grants: &'a [Grant],
+    pub(crate) grants: &'a [Grant],
     /// Credits that the current period has consumed already: they are in its count, so they stay in its limit.
-    pub credited_units: i64,
+    pub(crate) credited_units: i64,
 }

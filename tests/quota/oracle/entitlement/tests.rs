@@ -6,7 +6,7 @@ use proptest::sample::select;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::billing::Cadence;
+use crate::oracle::Cadence;
 
 const METERED: CatalogueEntry = CatalogueEntry {
     kind: Kind::Metered { reset: Cadence::Month },

@@ -4,19 +4,17 @@
 
 /// A part of a limit that is announced when usage reaches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Threshold {
-    /// Four fifths.
+pub(crate) enum Threshold {
     Eighty,
-    /// All of it.
     Hundred,
 }
 
 impl Threshold {
     /// Every threshold, lowest first.
-    pub const ALL: [Threshold; 2] = [Threshold::Eighty, Threshold::Hundred];
+    pub(crate) const ALL: [Threshold; 2] = [Threshold::Eighty, Threshold::Hundred];
 
     /// In per cent of the limit: what `feature_usage.fired_threshold` holds.
-    pub fn percent(self) -> i16 {
+    pub(crate) fn percent(self) -> i16 {
         match self {
             Threshold::Eighty => 80,
             Threshold::Hundred => 100,
@@ -31,7 +29,7 @@ impl Threshold {
 /// The thresholds that a move from `before_units` to `after_units` crosses, lowest first.
 ///
 /// None without a limit, at a limit of nothing, and downwards.
-pub fn crossed(limit_units: Option<i64>, before_units: i64, after_units: i64) -> Vec<Threshold> {
+pub(crate) fn crossed(limit_units: Option<i64>, before_units: i64, after_units: i64) -> Vec<Threshold> {
     let Some(limit) = limit_units.filter(|limit| *limit > 0) else { return Vec::new() };
     let crosses = |it: &Threshold| !it.is_reached(limit, before_units) && it.is_reached(limit, after_units);
     Threshold::ALL.into_iter().filter(crosses).collect()
@@ -39,7 +37,7 @@ pub fn crossed(limit_units: Option<i64>, before_units: i64, after_units: i64) ->
 
 /// Of the [`crossed`], those above the highest that was announced since the limit and the period last changed:
 /// a correction may lead down and up again over the same threshold.
-pub fn to_announce(
+pub(crate) fn to_announce(
     limit_units: Option<i64>,
     before_units: i64,
     after_units: i64,
@@ -51,7 +49,7 @@ pub fn to_announce(
 }
 
 /// The highest threshold at or above which usage stands: what counts as announced after a limit was lowered.
-pub fn already_reached(limit_units: Option<i64>, used_units: i64) -> Option<Threshold> {
+pub(crate) fn already_reached(limit_units: Option<i64>, used_units: i64) -> Option<Threshold> {
     let limit = limit_units.filter(|limit| *limit > 0)?;
     Threshold::ALL.into_iter().rfind(|it| it.is_reached(limit, used_units))
 }

@@ -7,40 +7,33 @@ use jiff::Timestamp;
 
 /// What a plan version costs per billing interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Price<'a> {
+pub(crate) struct Price<'a> {
     /// In the currency's minor unit (centavos); never negative.
-    pub price_minor: i64,
+    pub(crate) price_minor: i64,
     /// ISO 4217, as in `plan_versions.currency`.
-    pub currency: &'a str,
+    pub(crate) currency: &'a str,
 }
 
 /// The billing period a change falls in: `start_at <= change < end_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BillingPeriod {
-    /// The first instant.
-    pub start_at: Timestamp,
+pub(crate) struct BillingPeriod {
+    pub(crate) start_at: Timestamp,
     /// The first instant that is no longer in it.
-    pub end_at: Timestamp,
+    pub(crate) end_at: Timestamp,
 }
 
 /// One line of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Given back for the time the old plan is not used: zero or negative.
-    UnusedTime {
-        /// In minor units.
-        amount_minor: i64,
-    },
+    UnusedTime { amount_minor: i64 },
     /// Charged for the time the new plan will be used: zero or positive.
-    RemainingTime {
-        /// In minor units.
-        amount_minor: i64,
-    },
+    RemainingTime { amount_minor: i64 },
 }
 
 impl Line {
     /// Its name in `preview_plan_change`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Line::UnusedTime { .. } => "unused_time",
             Line::RemainingTime { .. } => "remaining_time",
@@ -48,7 +41,7 @@ impl Line {
     }
 
     /// In minor units: negative is given back.
-    pub fn amount_minor(self) -> i64 {
+    pub(crate) fn amount_minor(self) -> i64 {
         match self {
             Line::UnusedTime { amount_minor } | Line::RemainingTime { amount_minor } => amount_minor,
         }
@@ -57,20 +50,19 @@ impl Line {
 
 /// The lines of a change and what they come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proration {
+pub(crate) struct Proration {
     /// What is given back, then what is charged.
-    pub lines: [Line; 2],
+    pub(crate) lines: [Line; 2],
     /// The sum of the lines, in minor units.
-    pub total_minor: i64,
+    pub(crate) total_minor: i64,
 }
 
 /// Why a change cannot be weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The plans are priced in different currencies: SQLSTATE 22023.
     #[error("the plans are priced in different currencies")]
     CurrenciesDiffer,
-    /// A negative price.
     #[error("a price is never negative")]
     NegativePrice,
     /// The change does not lie in a billing period it is weighed over.
@@ -82,7 +74,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// [`Refusal`] for prices and periods that do not fit.
-pub fn prorate(
+pub(crate) fn prorate(
     from: (Price<'_>, BillingPeriod),
     to: (Price<'_>, BillingPeriod),
     at: Timestamp,
