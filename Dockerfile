@@ -29,7 +29,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM postgres:15-bookworm AS postgres
 COPY --from=extension /usr/lib/postgresql/15/lib/secretaria.so /usr/lib/postgresql/15/lib/
 COPY --from=extension /usr/share/postgresql/15/extension/secretaria* /usr/share/postgresql/15/extension/
-# Its second name: see pg_extension/sql/secretaria--0.2.0.sql. Made here, because a copy would be a second file.
+# Its second name: see pg_extension/sql/secretaria--0.3.0.sql. Made here, because a copy would be a second file.
 RUN ln -s secretaria.so /usr/lib/postgresql/15/lib/secretaria_bindings.so
 
 FROM debian:bookworm-slim AS base

@@ -58,8 +58,8 @@ fi
 # A new file under a new inode: a running server keeps the library it has loaded.
 "${as_owner[@]}" install -m 755 target/release/libsecretaria.so "$libraries/secretaria.so.new"
 "${as_owner[@]}" mv "$libraries/secretaria.so.new" "$libraries/secretaria.so"
-# The bindings' name for it, which sessions with a library of before them have not loaded yet: see secretaria--0.2.0.sql.
+# The name under which bindings are found by sessions that loaded a library without them: see secretaria--0.3.0.sql.
 "${as_owner[@]}" ln -sfn secretaria.so "$libraries/secretaria_bindings.so"
 "${as_owner[@]}" install -m 644 pg_extension/secretaria.control pg_extension/sql/secretaria--*.sql "$scripts/"
 echo "installed $libraries/secretaria.so; next, in the database: create extension secretaria, or: alter extension secretaria update"
-echo "policies and triggers that ask the reference go on doing so until: secretaria rebind"
+echo "policies and triggers that ask the PL/pgSQL functions go on doing so until: secretaria rebind"

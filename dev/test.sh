@@ -62,7 +62,7 @@ extension() {
     (
         export PGRX_PG_CONFIG_PATH=$config SECRETARIA_TEST=all
         export SECRETARIA_TEST_POSTGRES=postgres://postgres@127.0.0.1:$POSTGRES_PORT/postgres
-        # What the reference promises, asked of the extension; and the river over it.
+        # What PL/pgSQL promises, asked of the extension; and the pipeline over it.
         SECRETARIA_TEST_EXTENSION=all cargo test ${CI:+--locked} --test quota || exit
         SECRETARIA_TEST_EXTENSION=all SECRETARIA_TEST_KAFKA=127.0.0.1:$KAFKA_PORT \
             cargo test ${CI:+--locked} --test it limits || exit

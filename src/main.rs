@@ -60,7 +60,7 @@ enum Command {
     Conservation(conservation::Args),
     /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
     Quota(quota::Args),
-    /// Let policies and triggers that were made before the extension ask it, or the SQL functions again.
+    /// Let policies and triggers that were made before the extension ask it, or PL/pgSQL again.
     Rebind(rebind::Args),
 }
 

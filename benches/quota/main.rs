@@ -3,7 +3,7 @@
 //! All variants run in one process of Postgres, on the same rows, in turns; those of the checks change direction from
 //! round to round. Variants are compared within each round, and the medians of that are reported: a machine that is
 //! shared may be slower a minute later.
-//! *twin* is the PL/pgSQL reference, *waterfall* resolves plan, override and usage at each call, *noop* is a function
+//! *twin* is the PL/pgSQL function, *waterfall* resolves plan, override and usage at each call, *noop* is a function
 //! of the extension that returns a constant of the same type.
 //!
 //! Needs the stack of `dev/bench.sh` and its variables. Without the extension its variants are left out, and the line

@@ -50,7 +50,7 @@ pub(crate) const CHECKS: [Variant; 7] = [
 ];
 
 /// Seconds before a check is measured, for every ten thousand companies. The same for every variant: a machine that is
-/// shared may give less to whoever has been at it for longer.
+/// shared may give less to a process that has used it for longer.
 const WARMING: u32 = 5;
 
 /// Transactions per second of a statement on companies chosen by a Zipf law.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use platform::clock;
 use tokio_postgres::Client;
 
-/// Makes everything anew, without the triggers: the rows are written as they would be resolved. Says whether the
+/// Makes everything again, without the triggers: the rows are written as they would be resolved. Says whether the
 /// extension is installed in this database.
 pub(crate) async fn make(client: &Client, companies: u32) -> anyhow::Result<bool> {
     let sql = include_str!("rows.sql").replace(":companies", &companies.to_string());

@@ -1,7 +1,7 @@
 //! Increments: one by one with a commit each, on one counter and on many, and ten thousand in one call.
 //!
-//! *hot* is one counter of one company, whose room is shared among rows once its writers meet; *twin* is the PL/pgSQL
-//! reference on one row. *spread* is every counter alike. Bulk calls and the single ones they are compared with use
+//! *hot* is one counter of one company, which gets shards once its writers meet; *twin* is the PL/pgSQL
+//! function on one row. *spread* is every counter alike. Bulk calls and the single ones they are compared with use
 //! keys by the same law as the checks, on a ledger that holds lines already.
 
 use anyhow::Context;
@@ -35,7 +35,7 @@ pub(crate) async fn reset(client: &Client, companies: u32) -> anyhow::Result<()>
     Ok(client.batch_execute("checkpoint").await?)
 }
 
-/// One round of every variant. `schema` is whose functions are measured against the reference's.
+/// One round of every variant. `schema` is whose functions are measured against those in PL/pgSQL.
 pub(crate) async fn measure(
     client: &Client,
     url: &str,

@@ -1,4 +1,4 @@
-//! What a company should know, as the quota functions say it on `alerts` (`sql/reference/51_alerts.sql`).
+//! What a company should know, as the quota functions say it on `alerts` (`sql/functions/40_counters/alerts.sql`).
 //!
 //! The envelope's kind says which it is; here is what is known about it.
 

@@ -1,6 +1,6 @@
 //! What Secretaria talks about: companies, addresses, messages, usage, topics, and the pure rules over them.
 //!
-//! Knows nothing of tokio, SQL, Kafka or HTTP, so the processors and the Postgres extension can share it.
+//! Knows nothing of tokio, SQL, Kafka or HTTP, so every other crate can use it.
 //!
 //! In reading order:
 //! - [`CompanyId`] — the tenant; everything belongs to exactly one.
@@ -9,7 +9,6 @@
 //! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that travel.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
 //! - [`EventOutcome`] — how the handling of one event ended.
-//! - [`billing`] — what a company may do, until when, and what a change of plan costs.
 
 mod activity;
 mod company;
@@ -23,7 +22,6 @@ mod envelope;
 mod topic;
 pub mod placement;
 mod event_outcome;
-pub mod billing;
 
 pub use activity::{Activity, DeliveryEnded, TurnEnded};
 pub use address::{Address, Alias, Channel};

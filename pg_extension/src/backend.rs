@@ -42,13 +42,13 @@ static BACKEND: OneThread = OneThread(RefCell::new(Backend {
     mismatches: 0,
 }));
 
-/// Raised when a table's definition may have changed, by position of [`Table`]; whoever next opens that table lowers it.
+/// Raised when a table's definition may have changed, by position of [`Table`]; the next to open that table lowers it.
 static DEFINITION_CHANGED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 static ROLES_CHANGED: AtomicBool = AtomicBool::new(false);
 /// The tables whose definitions matter, by position of [`Table`].
 static WATCHED: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
 
-/// The state. Held only while nothing can call back into this library: never across the reference.
+/// The state. Held only while nothing can call back into this library: never across a call of PL/pgSQL.
 pub(crate) fn state() -> RefMut<'static, Backend> {
     BACKEND.0.borrow_mut()
 }

@@ -1,6 +1,6 @@
 //! Who asks, and for which companies: decided by who logged in (or by `set role`), never by the function's owner.
 //!
-//! The same rules as `secretaria_reference._may` has for reading; who may ask for all may count for all.
+//! The same rules as `secretaria_reference._may` has for reading; a role that may ask for every company may count for every company.
 
 use std::ffi::CStr;
 
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Own,
 }
 
-/// Whether the asking role may read of this company. None: leave it to the reference.
+/// Whether the asking role may read of this company. None: PL/pgSQL has to say.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -86,7 +86,7 @@ unsafe fn named_company<'a>() -> Option<&'a [u8]> {
     }
 }
 
-/// A plainly written number; every other spelling is the reference's to read or to refuse.
+/// A number in its usual form; PL/pgSQL reads or refuses every other spelling.
 fn number(setting: &[u8]) -> Option<i64> {
     setting.first().filter(|first| **first != b'+')?;
     std::str::from_utf8(setting).ok()?.parse().ok()

@@ -1,6 +1,6 @@
-//! The checks that SQL sees, one per name in `sql/secretaria--0.2.0.sql`.
+//! The checks that SQL sees, one per name in `sql/secretaria--0.3.0.sql`.
 //!
-//! None is strict: an argument that is null is an error, which the reference raises. None writes; all are stable and
+//! None is strict: an argument that is null is an error, which PL/pgSQL raises. None writes; all are stable and
 //! parallel safe.
 
 use pgrx::pg_sys;
@@ -12,7 +12,7 @@ use crate::caller;
 use crate::columns;
 use crate::decision::Reading;
 use crate::locations;
-use crate::reference;
+use crate::plpgsql;
 use crate::result;
 use crate::row::{Row, plain_text};
 use crate::settings;
@@ -64,7 +64,7 @@ unsafe fn has_feature(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
             return pg_sys::Datum::from(has);
         }
         let site = site(call);
-        hand_over(call, &reference::HAS, &raw mut (*site).has, (*site).memory)
+        hand_over(call, &plpgsql::HAS, &raw mut (*site).has, (*site).memory)
     }
 }
 
@@ -95,7 +95,7 @@ unsafe fn check_feature_access(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum 
             return datum;
         }
         let site = site(call);
-        hand_over(call, &reference::CHECK, &raw mut (*site).check, (*site).memory)
+        hand_over(call, &plpgsql::CHECK, &raw mut (*site).check, (*site).memory)
     }
 }
 
@@ -297,17 +297,17 @@ unsafe fn composite(columns: pg_sys::TupleDesc, values: &mut [pg_sys::Datum], nu
     }
 }
 
-/// Lets the reference answer, with the arguments as they are.
+/// Lets PL/pgSQL answer, with the arguments as they are.
 unsafe fn hand_over(
     call: pg_sys::FunctionCallInfo,
-    signature: &reference::Signature,
+    signature: &plpgsql::Signature,
     prepared: *mut pg_sys::FmgrInfo,
     memory: pg_sys::MemoryContext,
 ) -> pg_sys::Datum {
     // SAFETY: both functions are declared alike.
     unsafe {
         let arguments = (*call).args.as_slice(signature.arguments.len());
-        let answer = reference::call(signature, prepared, memory, arguments);
+        let answer = plpgsql::call(signature, prepared, memory, arguments);
         (*call).isnull = answer.isnull;
         answer.value
     }

@@ -43,7 +43,7 @@ pub(crate) unsafe fn of(call: pg_sys::FunctionCallInfo) -> pg_sys::TupleDesc {
     kept.function.store(function, Relaxed);
     kept.definitions.store(definitions, Relaxed);
     if !old.is_null() {
-        // SAFETY: ours, and nobody keeps it for longer than a call.
+        // SAFETY: ours, and no reference to it outlives a call.
         unsafe { pg_sys::FreeTupleDesc(old) };
     }
     columns

@@ -22,7 +22,6 @@ pub(crate) enum Verdict {
     UsageLimitReached,
 }
 
-/// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) allowed: bool,
@@ -45,8 +44,8 @@ impl Reading {
             (true, true, Some(limit)) => limit,
         };
         // In wider numbers, where the difference exists; the result lies between 0 and the limit.
-        let room = i128::from(limit) - i128::from(self.used) - i128::from(self.reserved);
-        let remaining = room.max(0) as i64;
+        let headroom = i128::from(limit) - i128::from(self.used) - i128::from(self.reserved);
+        let remaining = headroom.max(0) as i64;
         let overage = self.used.saturating_sub(limit).max(0);
         let verdict = match (required <= remaining, self.soft) {
             (true, _) => Verdict::AsStored,

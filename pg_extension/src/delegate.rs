@@ -2,10 +2,10 @@
 //!
 //! It calls the function of its own name and argument types in `secretaria_reference`, with the call it was given:
 //! arguments, collation, trigger and result set pass through untouched, so functions that return rows and triggers
-//! work too. What the reference has beside its body (`security definer`, `set search_path`) is the server's to
-//! apply, and so is what a missing privilege costs: whoever may not call the reference may not call it through here.
+//! work too. The server applies what that function has beside its body (`security definer`, `set search_path`) and
+//! checks privileges: a role that may not call it may not call it through here.
 //!
-//! An error of the reference does not stop here. pgrx's guard would catch it and raise another one of the same
+//! An error of that function does not stop here. pgrx's guard would catch it and raise another one of the same
 //! message, without the constraint, the table and any SQLSTATE it does not list; so the call is made without one, and
 //! the server's jump passes [`secretaria_delegate`] as it passes C. That is sound because nothing in that frame has to
 //! be dropped: see RFC 2945 on plain old frames.
@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::reference;
+use crate::plpgsql;
 use crate::versions;
 
 /// Counts the changes of functions and schemas that this backend has heard of.
@@ -27,14 +27,14 @@ static DEFINITIONS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Site {
     target: pg_sys::FmgrInfo,
     /// What an increment calls instead where it is plain, and then if that counted nothing; looked up when it first is.
-    pub(crate) plainly: pg_sys::FmgrInfo,
-    pub(crate) fully: pg_sys::FmgrInfo,
+    pub(crate) fast_path: pg_sys::FmgrInfo,
+    pub(crate) slow_path: pg_sys::FmgrInfo,
     function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
     /// [`DEFINITIONS`] when it was looked up.
     definitions: u32,
 }
 
-/// A call with room for as many arguments as a function may have.
+/// A call with space for as many arguments as a function may have.
 #[repr(C)]
 pub(crate) struct Frame {
     call: pg_sys::FunctionCallInfoBaseData,
@@ -51,8 +51,8 @@ extern "C" fn pg_finfo_secretaria_delegate() -> &'static pg_sys::Pg_finfo_record
 /// Not guarded, on purpose: nothing here may need to be dropped, and nothing may panic.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the server calls this with a call of `nargs` arguments, which `Frame` has room for; `Frame` lays them out
-    // as the server does. The caller's own call is left as it is, for whoever looks at it after an error.
+    // SAFETY: the server calls this with a call of `nargs` arguments, which `Frame` has space for; `Frame` lays them out
+    // as the server does. The caller's own call is left as it is, for code that looks at it after an error.
     unsafe {
         let site = site((*call).flinfo);
         pass_on(call, &raw mut (*site).target, (*site).function)
@@ -105,7 +105,7 @@ pub(crate) unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut 
         // Not in the old one's place, which a call under way may still use.
         let site = pg_sys::MemoryContextAllocZero((*own).fn_mcxt, size_of::<Site>()).cast::<Site>();
         let none = pg_sys::FmgrInfo::default;
-        site.write(Site { target, plainly: none(), fully: none(), function, definitions });
+        site.write(Site { target, fast_path: none(), slow_path: none(), function, definitions });
         (*own).fn_extra = site.cast();
         site
     }
@@ -113,7 +113,7 @@ pub(crate) unsafe extern "C-unwind" fn site(own: *mut pg_sys::FmgrInfo) -> *mut 
 
 /// The function of the same name and arguments in `secretaria_reference`, if it is declared alike and may be called.
 unsafe fn find(own: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: look-ups in the catalogue's caches, which the server makes anew when they change.
+    // SAFETY: look-ups in the catalogue's caches, which the server renews when they change.
     unsafe {
         let name = pg_sys::get_func_name(own);
         if name.is_null() {
@@ -123,7 +123,7 @@ unsafe fn find(own: pg_sys::Oid) -> pg_sys::Oid {
         let (mut types, mut count) = (std::ptr::null_mut(), 0);
         let result = pg_sys::get_func_signature(own, &mut types, &mut count);
         let types = if count == 0 { &[] } else { std::slice::from_raw_parts(types, count as usize) };
-        let found = reference::find(name, types);
+        let found = plpgsql::find(name, types);
         // A result read as another type would be a pointer to anywhere.
         if pg_sys::get_func_rettype(found) != result
             || pg_sys::get_func_retset(found) != pg_sys::get_func_retset(own)

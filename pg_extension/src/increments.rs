@@ -1,9 +1,9 @@
-//! `increment_feature_usage` where nothing is near: the counter is read past the executor, and the reference only writes.
+//! `increment_feature_usage` far from limits and thresholds: the counter is read past the executor, and PL/pgSQL writes.
 //!
-//! A third of what the reference does for a plain call is finding out that it is plain. Here that is one row from
-//! memory, or one and its further rows; then `secretaria_reference._increment_plainly` writes, with its own rights, and
-//! judges the row again as it does. Where it counted nothing, `_increment_fully` looks from all sides, as it would have in
-//! the reference. Any other call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no
+//! A third of what PL/pgSQL does for a plain call is finding out that it is plain. Here that is one row from
+//! memory, or one and its further rows; then `secretaria_reference._increment_fast_path` writes, with its own rights, and
+//! judges the row again as it does. Where it counted nothing, `_increment_slow_path` decides, as it would have in
+//! PL/pgSQL. Any other call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no
 //! guard.
 
 use std::mem::MaybeUninit;
@@ -16,18 +16,18 @@ use crate::bare;
 use crate::caller;
 use crate::calls::{argument, with_row};
 use crate::delegate::{self, Frame, Site};
-use crate::reference::{self, Signature};
+use crate::plpgsql::{self, Signature};
 use crate::row::{Row, plain_text};
 use crate::settings::{self, Slots};
 use crate::shape::usage;
 
-/// The most that one call may count. Like the lengths of keys, the reference's to enforce: beyond it no call is plain.
+/// The most that one call may count. PL/pgSQL enforces it, as it does the lengths of keys: beyond it no call is plain.
 const MOST: i64 = 100_000_000_000_000;
 /// A key's length, in characters.
 const KEY_LENGTHS: std::ops::RangeInclusive<i32> = 1..=255;
 
-static PLAINLY: Signature = Signature {
-    name: c"_increment_plainly",
+static FAST_PATH: Signature = Signature {
+    name: c"_increment_fast_path",
     arguments: &[
         pg_sys::INT8OID,
         pg_sys::TEXTOID,
@@ -45,8 +45,8 @@ static PLAINLY: Signature = Signature {
     ],
 };
 
-static FULLY: Signature = Signature {
-    name: c"_increment_fully",
+static SLOW_PATH: Signature = Signature {
+    name: c"_increment_slow_path",
     arguments: &[
         pg_sys::INT8OID,
         pg_sys::TEXTOID,
@@ -68,19 +68,19 @@ extern "C" fn pg_finfo_secretaria_increment() -> &'static pg_sys::Pg_finfo_recor
 /// Not guarded, on purpose: nothing here may need to be dropped, and nothing may panic.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn secretaria_increment(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: declared as the reference's function; `prepare` fills the frame in when it says so.
+    // SAFETY: declared as the PL/pgSQL function; `prepare` fills the frame in when it says so.
     unsafe {
         let site = delegate::site((*call).flinfo);
         let mut frame = MaybeUninit::<Frame>::uninit();
-        let plainly: pg_sys::FunctionCallInfo = frame.as_mut_ptr().cast();
-        if prepare(call, site, plainly)
-            && let (Some(count_plainly), Some(count_fully)) = ((*site).plainly.fn_addr, (*site).fully.fn_addr)
+        let fast_path: pg_sys::FunctionCallInfo = frame.as_mut_ptr().cast();
+        if prepare(call, site, fast_path)
+            && let (Some(count_fast), Some(count_slow)) = ((*site).fast_path.fn_addr, (*site).slow_path.fn_addr)
         {
-            let answer = count_plainly(plainly);
-            if !(*plainly).isnull && is_answer(answer) {
+            let answer = count_fast(fast_path);
+            if !(*fast_path).isnull && is_answer(answer) {
                 return answer;
             }
-            return delegate::pass_on(call, &raw mut (*site).fully, count_fully);
+            return delegate::pass_on(call, &raw mut (*site).slow_path, count_slow);
         }
         delegate::secretaria_delegate(call)
     }
@@ -88,7 +88,7 @@ unsafe extern "C-unwind" fn secretaria_increment(call: pg_sys::FunctionCallInfo)
 
 /// Whether the first column, `accepted`, is there.
 unsafe fn is_answer(answer: pg_sys::Datum) -> bool {
-    // SAFETY: a row that the reference made of its columns: plain, since it holds them one by one.
+    // SAFETY: a row that PL/pgSQL made of its columns: plain, since it holds them one by one.
     unsafe {
         let row = &*answer.cast_mut_ptr::<pg_sys::HeapTupleHeaderData>();
         let has_nulls = u32::from(row.t_infomask) & pg_sys::HEAP_HASNULL != 0;
@@ -96,15 +96,15 @@ unsafe fn is_answer(answer: pg_sys::Datum) -> bool {
     }
 }
 
-/// Fills in the call of the reference's function, if this one is plain.
+/// Fills in the call of the fast path, if this one is plain.
 ///
 /// # Safety
-/// Called as `secretaria_increment` is; `plainly` has room for a [`Frame`].
+/// Called as `secretaria_increment` is; `fast_path` has space for a [`Frame`].
 #[pg_guard]
 unsafe extern "C-unwind" fn prepare(
     call: pg_sys::FunctionCallInfo,
     site: *mut Site,
-    plainly: pg_sys::FunctionCallInfo,
+    fast_path: pg_sys::FunctionCallInfo,
 ) -> bool {
     // SAFETY: declared as (bigint, text, bigint, text, timestamptz, text, jsonb).
     unsafe {
@@ -141,13 +141,13 @@ unsafe extern "C-unwind" fn prepare(
             known(counter.period_end),
             known(counter.is_contended.into()),
         ];
-        (*plainly).flinfo = &raw mut (*site).plainly;
-        (*plainly).context = (*call).context;
-        (*plainly).resultinfo = (*call).resultinfo;
-        (*plainly).fncollation = (*call).fncollation;
-        (*plainly).isnull = false;
-        (*plainly).nargs = arguments.len() as i16;
-        std::ptr::copy_nonoverlapping(arguments.as_ptr(), (*plainly).args.as_mut_ptr(), arguments.len());
+        (*fast_path).flinfo = &raw mut (*site).fast_path;
+        (*fast_path).context = (*call).context;
+        (*fast_path).resultinfo = (*call).resultinfo;
+        (*fast_path).fncollation = (*call).fncollation;
+        (*fast_path).isnull = false;
+        (*fast_path).nargs = arguments.len() as i16;
+        std::ptr::copy_nonoverlapping(arguments.as_ptr(), (*fast_path).args.as_mut_ptr(), arguments.len());
         true
     }
 }
@@ -162,16 +162,18 @@ unsafe fn is_key(key: pg_sys::Datum) -> bool {
     }
 }
 
-/// Looks the reference's two functions up, once for each call site. A reference of before them has none.
+/// Looks both functions up, once for each call site. They are missing before `secretaria migrate` of this release.
 unsafe fn are_known(call: pg_sys::FunctionCallInfo, site: *mut Site) -> bool {
     // SAFETY: the site lives as long as the function's memory.
     unsafe {
         let own = (*call).flinfo;
-        for (signature, prepared) in [(&PLAINLY, &raw mut (*site).plainly), (&FULLY, &raw mut (*site).fully)] {
+        for (signature, prepared) in
+            [(&FAST_PATH, &raw mut (*site).fast_path), (&SLOW_PATH, &raw mut (*site).slow_path)]
+        {
             if (*prepared).fn_oid != pg_sys::InvalidOid {
                 continue;
             }
-            let found = reference::look_up(signature.name, signature.arguments);
+            let found = plpgsql::look_up(signature.name, signature.arguments);
             // A result read as another type would be a pointer to anywhere.
             if found == pg_sys::InvalidOid
                 || pg_sys::get_func_rettype(found) != pg_sys::RECORDOID
@@ -200,7 +202,7 @@ struct Counter {
     is_contended: bool,
 }
 
-/// Reads a counter that may be counted on now, in a snapshot of its own: like a statement of the reference it sees
+/// Reads a counter that may be counted on now, in a snapshot of its own: like a statement in PL/pgSQL it sees
 /// what the calls before it in the same query did.
 unsafe fn read(company: i64, feature: pg_sys::Datum) -> Option<Counter> {
     // SAFETY: inside a transaction; an error leaves the snapshot to the transaction's end.
@@ -253,7 +255,7 @@ unsafe fn counter_of(row: &Row, slots: i16) -> Counter {
     }
 }
 
-/// Whether it is the number of a transaction that was under way when the snapshot was taken, as the reference sees it.
+/// Whether it is the number of a transaction that was under way when the snapshot was taken, as PL/pgSQL sees it.
 unsafe fn is_under_way(transaction: u32) -> bool {
     // SAFETY: `read` has made a snapshot active.
     transaction != 0 && unsafe { transaction >= (*bare::GetActiveSnapshot()).xmin.into_inner() }

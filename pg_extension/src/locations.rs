@@ -1,6 +1,6 @@
 //! Where rows were found last: a bounded hash from (company, feature, slot) to a place in the table.
 //!
-//! It only ever guesses. Whoever uses a place compares the whole key in the row that is there, so an entry may be
+//! It only ever guesses. The user of a place compares the whole key in the row that is there, so an entry may be
 //! stale, and two keys may share a hash: the cost is a search of the index, never a wrong answer. Pure; no server.
 
 /// A line pointer (from 1) on a page, by the shared buffer (from 1) that held the page. For rows that were updated in
@@ -176,7 +176,7 @@ impl Locations {
         self.entries = 0;
         for set in old {
             for way in (0..WAYS).filter(|&way| set.low[way] != 0) {
-                // A pair of sets splits in two, so there is always room.
+                // A pair of sets splits in two, so there is always space.
                 self.put_tagged(set.tags[way], set.at(way));
             }
         }

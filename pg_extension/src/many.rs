@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::calls::{self, Site, answered_by_row, argument, sql_function};
-use crate::reference;
+use crate::plpgsql;
 use crate::result;
 
 /// The feature, then the answer.
@@ -85,15 +85,15 @@ impl Rows {
     }
 }
 
-/// Lets the reference answer for one feature, at the statement's time.
+/// Lets PL/pgSQL answer for one feature, at the statement's time.
 unsafe fn refer(site: *mut Site, company: Option<pg_sys::Datum>, feature: Option<pg_sys::Datum>) -> pg_sys::Datum {
     let given = |value: Option<pg_sys::Datum>| pg_sys::NullableDatum {
         value: value.unwrap_or(pg_sys::Datum::null()),
         isnull: value.is_none(),
     };
     let arguments = [given(company), given(feature), given(Some(pg_sys::Datum::from(1_i64))), given(None)];
-    // SAFETY: the arguments are of the reference's types.
-    unsafe { reference::call(&reference::CHECK, &raw mut (*site).check, (*site).memory, &arguments).value }
+    // SAFETY: the arguments are of the types it declares.
+    unsafe { plpgsql::call(&plpgsql::CHECK, &raw mut (*site).check, (*site).memory, &arguments).value }
 }
 
 /// The elements of an array of texts.

@@ -13,7 +13,7 @@ const LINE: usize = 64;
 /// Lines of a row that are fetched: what a row of `secretaria.feature_usage` takes up.
 const ROW_LINES: usize = 4;
 
-/// The block that a place's buffer holds at the moment, of whichever table. Whoever pins the buffer compares.
+/// The block that a place's buffer holds at the moment, of any table. The code that pins the buffer compares.
 ///
 /// # Safety
 /// A row was found at the place once, so that there is such a buffer.

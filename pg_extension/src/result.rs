@@ -46,7 +46,7 @@ static OK: Text<2> = text(*b"ok");
 static METERED: Text<7> = text(*b"metered");
 static PLAN: Text<4> = text(*b"plan");
 
-/// The columns of an answer that nobody asked for, as long as one of the usual kind: what returning it costs.
+/// The columns of an answer to no question, as long as one of the usual kind: what returning it costs.
 pub(crate) fn constant() -> [pg_sys::Datum; COLUMNS] {
     let (number, yes) = (pg_sys::Datum::from(1_000_000_000_i64), pg_sys::Datum::from(true));
     let mut values = [number; COLUMNS];

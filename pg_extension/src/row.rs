@@ -36,7 +36,7 @@ impl<'a> Row<'a> {
             // SAFETY: on the pinned buffer; every tuple on a page has this form of header.
             deleter: unsafe { (*tuple.t_data).t_choice.t_heap.t_xmax.into_inner() },
         };
-        // SAFETY: `learn` refuses tables with more columns than there is room for.
+        // SAFETY: `learn` refuses tables with more columns than there is space for.
         unsafe {
             bare::heap_deform_tuple(
                 &mut tuple,
@@ -66,7 +66,6 @@ impl<'a> Row<'a> {
         self.value(column).value() as i64
     }
 
-    /// A truth value.
     pub(crate) fn boolean(&self, column: usize) -> bool {
         self.value(column).value() as u8 != 0
     }
@@ -94,7 +93,7 @@ impl<'a> Row<'a> {
 
     /// Lets go of the page.
     pub(crate) fn release(self) {
-        // SAFETY: whoever made this row pinned the buffer for it, once. An error before this is cleaned up by the transaction's end.
+        // SAFETY: the code that made this row pinned the buffer for it, once. An error before this is cleaned up by the transaction's end.
         unsafe { bare::ReleaseBuffer(self.buffer) }
     }
 }

@@ -7,7 +7,7 @@ use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 
-/// When a counter is given further rows. The writers of the reference read it by its name.
+/// When a counter is sharded. PL/pgSQL reads it by its name.
 #[derive(Clone, Copy, PostgresGucEnum)]
 #[expect(non_camel_case_types, reason = "the server shows these names")]
 pub(crate) enum Slots {
@@ -24,7 +24,7 @@ static TEST_NOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::ne
 /// Tells the server about them; a value that was set before the library was loaded is taken over.
 ///
 /// A session that has loaded an older release of this library defined them with it, and may load this one beside it for
-/// the bindings (see `secretaria--0.2.0.sql`). They stay the older one's, which goes on answering the checks.
+/// the bindings (see `secretaria--0.3.0.sql`). They stay the older one's, which goes on answering the checks.
 pub(crate) fn define() {
     if are_defined() {
         return;
@@ -89,7 +89,7 @@ pub(crate) fn location_cache_entries() -> usize {
     usize::try_from(unsafe { *LOCATION_CACHE_ENTRIES.as_ptr() }).unwrap_or(64)
 }
 
-/// When a counter is given further rows. Asked by name, as the reference does, since an older release of this library
+/// When a counter is sharded. Asked by name, as PL/pgSQL does, since an older release of this library
 /// may hold the setting. None for a word that it does not have.
 ///
 /// # Safety
@@ -122,7 +122,7 @@ unsafe fn named<'a>(name: &CStr) -> &'a [u8] {
     }
 }
 
-/// Whether somebody moved the clock; what it then says is the reference's business.
+/// Whether the clock was moved; PL/pgSQL reads what it then says.
 pub(crate) fn clock_is_moved() -> bool {
     // SAFETY: as above; a string of the server's, or none.
     unsafe {

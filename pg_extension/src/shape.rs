@@ -1,4 +1,4 @@
-//! The tables that are read, as this library expects them. One of another shape is left to the reference.
+//! The tables that are read, as this library expects them. PL/pgSQL reads one of another shape.
 
 use std::ffi::CStr;
 
@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 /// A column as this library expects it: name and type.
 type Column = (&'static CStr, pg_sys::Oid);
 
-/// A table as this library expects it; any other shape is left to the reference.
+/// A table as this library expects it; PL/pgSQL reads any other shape.
 pub(crate) struct Shape {
     /// Which of the watched relations it is.
     pub(crate) position: usize,

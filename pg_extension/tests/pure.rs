@@ -27,7 +27,7 @@ fn places_are_found_again_and_the_bound_holds() {
 }
 
 #[test]
-fn hardly_a_place_is_lost_while_there_is_room() {
+fn hardly_a_place_is_lost_while_there_is_space() {
     let mut places = Locations::new();
     places.bound(393_216);
     let keys = || (0..10_000_i64).flat_map(|company| (1..=20).map(move |feature| (company, format!("f{feature}"))));
@@ -46,7 +46,7 @@ fn hardly_a_place_is_lost_while_there_is_room() {
 }
 
 #[test]
-fn a_place_that_is_put_again_takes_the_older_ones_room() {
+fn a_place_that_is_put_again_replaces_the_older_one() {
     let mut places = Locations::new();
     places.bound(64);
     for line in 1..=9 {

@@ -1,4 +1,4 @@
-//! The extension answers as the reference does: whatever was written, however, by whom, and in any snapshot.
+//! The extension answers as PL/pgSQL does, for any kind of write, by any session, and in any snapshot.
 
 #![expect(clippy::expect_used, reason = "what fails here fails the test")]
 
@@ -274,7 +274,7 @@ fn refuses_with_the_same_codes() {
 }
 
 #[test]
-fn every_caller_sees_what_the_reference_lets_him_see() {
+fn every_caller_sees_what_plpgsql_shows() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     let role = format!("reads_{}_tenant", std::process::id());
@@ -311,7 +311,7 @@ fn every_caller_sees_what_the_reference_lets_him_see() {
         }
         session.batch_execute("reset role; reset app.company_id").expect("reset");
     }
-    assert!(refused.get() > 0, "nobody was refused, so this proved nothing");
+    assert!(refused.get() > 0, "no caller was refused, so this proved nothing");
 
     // A role that moves to another company speaks for that one at once.
     let mut operator = database.session();
@@ -342,7 +342,7 @@ fn survives_changes_of_the_tables_definition() {
         owner.batch_execute(change).expect(change);
         agree(&mut reader);
     }
-    // Without its index the table is the reference's to read.
+    // PL/pgSQL reads a table without its index.
     owner.batch_execute("alter table secretaria.feature_usage drop constraint feature_usage_pkey").expect("dropped");
     assert_eq!(disagreements(&mut reader), Vec::<String>::new());
 }
@@ -373,7 +373,7 @@ fn remembers_no_more_than_it_may_and_works_in_parallel() {
     let plan = outcome(&mut session, &format!("explain {ask}")).expect("explained").join("\n");
     assert!(plan.contains("Gather"), "the plan is not parallel:\n{plan}");
     assert_eq!(outcome(&mut session, ask), Ok(vec!["29501".to_owned()]));
-    // The reference's own queries are not to start workers, which would take minutes.
+    // Queries of PL/pgSQL must not start workers, which would take minutes.
     session.batch_execute("set max_parallel_workers_per_gather = 0").expect("set");
     agree(&mut session);
 }

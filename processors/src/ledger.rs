@@ -1,7 +1,7 @@
 //! Booking what was used: the quota functions keep the ledger, its sums and the counters, each fact once.
 //!
-//! Whoever books a fact books it under its event's id, so that it counts once however often and by whomever it is told.
-//! The functions are found by the search path: the extension's where it is installed, else those of the reference.
+//! Each fact is booked under its event's id, so that it counts once however often it is booked.
+//! The functions are found by the search path: the extension's where it is installed, else those in PL/pgSQL.
 
 use domain::{CompanyId, Fact};
 use jiff::Timestamp;

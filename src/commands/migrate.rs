@@ -11,7 +11,7 @@ use platform::task;
 use processors::conversations::division::{self, Finding, Outcome};
 use tokio_postgres::NoTls;
 
-use super::{company, old_processes, operator, reference, say};
+use super::{company, functions, old_processes, operator, say};
 use crate::Settings;
 
 const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
@@ -68,7 +68,7 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     if let Some(moved) = old_processes::moved(&db, &applied).await? {
         say(format_args!("work moved       {moved}"))?;
     }
-    replace_reference(settings).await.context("reference functions")?;
+    replace_functions(settings).await.context("SQL functions")?;
     let sealer = Sealer::from_file(&settings.keys.key_encryption_key())?;
     let operator = operator(settings).await?;
     api::companies::ensure_default(&operator, &sealer).await?;
@@ -102,10 +102,10 @@ async fn divide_contacts(db: &Db) -> anyhow::Result<()> {
 }
 
 /// The functions that go with the tables.
-async fn replace_reference(settings: &Settings) -> anyhow::Result<()> {
+async fn replace_functions(settings: &Settings) -> anyhow::Result<()> {
     let (mut client, connection) = tokio_postgres::connect(settings.postgres.owner_url.expose(), NoTls).await?;
-    let connection = task::spawn("reference", connection);
-    reference::apply(&mut client).await?;
+    let connection = task::spawn("functions", connection);
+    functions::apply(&mut client).await?;
     drop(client);
     connection.abort();
     Ok(())

@@ -1,7 +1,7 @@
 //! What a person at a shell asks for, one command a file.
 
 pub mod migrate;
-pub mod reference;
+pub mod functions;
 pub mod config;
 pub mod openapi;
 pub mod token;

@@ -1,7 +1,7 @@
-//! `secretaria rebind` — policies and triggers ask the extension, or the reference again. Safe to repeat.
+//! `secretaria rebind` — policies and triggers ask the extension, or PL/pgSQL again. Safe to repeat.
 //!
-//! Both are bound to functions by number, not by name: what was made before `create extension` goes on asking the
-//! reference. Each is altered in place, all in one transaction; names, roles and whether a trigger is enabled stay.
+//! Both are bound to functions by number, not by name: what was made before `create extension` goes on asking
+//! PL/pgSQL. Each is altered in place, all in one transaction; names, roles and whether a trigger is enabled stay.
 
 use anyhow::{Context, bail};
 use clap::{Args as ClapArgs, ValueEnum};

@@ -69,7 +69,7 @@ async fn a_rewrite_waits_for_a_transaction_that_has_counted_and_loses_nothing_of
     assert_verifies(&owner).await;
 }
 
-/// Rights are resolved anew from their sources; what was counted is in the ledger, which says what is missing.
+/// Rights are resolved again from their sources; what was counted is in the ledger, which says what is missing.
 #[tokio::test]
 async fn when_the_counters_are_emptied_rights_come_back_and_the_ledger_says_what_is_missing() {
     let Some(database) = Database::create().await else { return };
@@ -97,7 +97,7 @@ async fn when_the_counters_are_emptied_rights_come_back_and_the_ledger_says_what
     assert_verifies(&owner).await;
 }
 
-/// One edit moves two limits together; whoever asks for both in one statement sees both as before or both as after.
+/// One edit moves two limits together; a statement that asks for both sees both as before or both as after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_sees_an_edit_of_the_plan_whole_or_not_at_all() {
     let Some(database) = Database::create().await else { return };

@@ -32,8 +32,8 @@ const CALLS: &[(&str, &[&str], &[usize])] = &[
     ("commit_reservation", &["{c}", "'{r}'"], &[0, 1]),
     ("release_reservation", &["{c}", "'{r}'"], &[0, 1]),
     ("expire_reservations", &["10"], &[0]),
-    ("adjust_feature_usage", &["{c}", "'agents'", "1", "null", "'counted anew'"], &[0, 1, 2, 4]),
-    ("set_feature_usage", &["{c}", "'agents'", "1", "'counted anew'"], &[0, 1, 2, 3]),
+    ("adjust_feature_usage", &["{c}", "'agents'", "1", "null", "'counted again'"], &[0, 1, 2, 4]),
+    ("set_feature_usage", &["{c}", "'agents'", "1", "'counted again'"], &[0, 1, 2, 3]),
     ("grant_credits", &["{c}", "'agents'", "1", "100::smallint"], &[0, 1, 2, 3]),
     ("void_grant", &["{c}", "'{g}'"], &[0, 1]),
     ("trim_usage_events", &["'35 days'", "10"], &[0, 1]),
@@ -145,7 +145,7 @@ async fn every_call_is_answered_at_every_level_and_taken_back_by_a_savepoint() {
 }
 
 #[tokio::test]
-async fn who_or_what_nobody_knows_is_42704_for_writers_and_an_answer_for_readers() {
+async fn an_unknown_company_or_feature_is_42704_for_writers_and_an_answer_for_readers() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let known = Known::make(&client).await;
@@ -245,7 +245,7 @@ async fn amounts_that_are_negative_or_too_large_are_refused_by_their_code() {
     assert_eq!(everything(&client).await, before, "a refusal left something");
 }
 
-/// What the operator writes himself can be too large as well: he is told, and nothing is stored.
+/// What the operator writes can be too large as well: the statement fails, and nothing is stored.
 #[tokio::test]
 async fn limits_that_do_not_add_up_to_a_number_are_refused_when_they_are_written() {
     let Some(database) = Database::create().await else { return };

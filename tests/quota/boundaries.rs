@@ -1,4 +1,4 @@
-//! Calls and edits that are on their way while a period ends, rows that are made anew, and what a login of few rights
+//! Calls and edits that are on their way while a period ends, rows that are made again, and what a login of few rights
 //! cannot take from others: locks and keys.
 
 use std::time::Duration;
@@ -101,7 +101,7 @@ async fn a_reservation_of_a_period_that_a_clock_went_back_from_is_settled_there(
 }
 
 #[tokio::test]
-async fn a_row_that_is_made_anew_knows_what_is_held() {
+async fn a_row_that_is_made_again_knows_what_is_held() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 10).await;
@@ -150,7 +150,7 @@ async fn a_login_of_no_rights_holds_up_no_edit() {
     assert_eq!(crate::support::refused(&api, lock, &[]).await, "42501");
 }
 
-/// Whoever may only use has keys of his own: the river's are derived from what a company can know.
+/// Callers who may only use have keys of their own: a company can know what the processors' keys are derived from.
 #[tokio::test]
 async fn a_company_takes_no_key_that_the_river_will_book_under() {
     let Some(database) = Database::create().await else { return };
@@ -163,11 +163,11 @@ async fn a_company_takes_no_key_that_the_river_will_book_under() {
     assert_eq!(increment(&api, &own).await, "(t,duplicate,t,0,1,2,0,{})");
     let reserve = format!("select allowed from reserve_feature_usage({c}, 'agents', 1, '1 minute', 'turn')");
     assert_eq!(record(&api, &reserve).await, "(t)");
-    let river = database.connect_as("secretaria_service").await;
+    let service = database.connect_as("secretaria_service").await;
     let fact = format!(
         "select reason from record_message_facts_bulk(array[{c}], '{{message_out}}', '{{event}}', array[now()])"
     );
-    assert_eq!(record(&river, &fact).await, "(ok)");
-    assert_eq!(record(&river, &reserve.replace("agents", "whatsapp_messages")).await, "(t)");
+    assert_eq!(record(&service, &fact).await, "(ok)");
+    assert_eq!(record(&service, &reserve.replace("agents", "whatsapp_messages")).await, "(t)");
     assert_verifies(&owner).await;
 }

@@ -1,9 +1,9 @@
 //! Periods in Rust and in PL/pgSQL are the same periods, over thirty-seven years of clocks that were moved.
 
-use domain::billing::{Cadence, Calendar, Period};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::oracle::{Cadence, Calendar, Period};
 use crate::support::Database;
 
 /// Zones with summer time that came and went (São Paulo until 2019, Manaus until 1994, Lisbon on another offset until

@@ -1,4 +1,4 @@
-//! What the checks answer, to whom, and when. Nothing here writes by asking.
+//! What the checks answer, to which caller, and when. Asking writes nothing.
 
 use tokio_postgres::Client;
 
@@ -103,7 +103,7 @@ async fn what_is_missing_or_negative_is_refused_by_its_code() {
 }
 
 #[tokio::test]
-async fn a_company_that_nobody_knows_has_no_subscription() {
+async fn an_unknown_company_has_no_subscription() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     assert_eq!(figures(&client, 404, "agents", 1).await, "(f,no_subscription,,0,0,0,0,f)");

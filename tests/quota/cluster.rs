@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Database, unique};
 
-/// Runs the server until nobody holds the shell's input any more.
+/// Runs the server until the shell's input is closed.
 const HOLD: &str = r#"
 "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c autovacuum=off >"$2/log" 2>&1 &
 read -r _
@@ -35,7 +35,7 @@ impl Cluster {
         let account = std::fs::metadata(setting("show data_directory").await).map(|it| (it.uid(), it.gid()));
         let folder = std::env::temp_dir().join(unique("secretaria"));
         std::fs::create_dir(&folder).unwrap();
-        // Only root may be somebody else, and Postgres refuses to run as root.
+        // Only root may change the account, and Postgres refuses to run as root.
         let account = account.ok().filter(|_| std::fs::metadata(&folder).unwrap().uid() == 0);
         let command = |program: &str| {
             let mut command = Command::new(program);
@@ -64,7 +64,7 @@ impl Cluster {
     /// SIGKILL to one process of this server.
     pub(crate) fn kill(&self, process: i32) {
         let folder = std::fs::read_link(format!("/proc/{process}/cwd"));
-        // A number that is somebody else's by now is left alone.
+        // A number that another process has by now is left alone.
         if folder.is_ok_and(|it| it == self.folder.join("data")) {
             Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap();
         }

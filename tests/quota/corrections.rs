@@ -51,7 +51,7 @@ async fn each_mistake_has_its_code() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 10).await;
-    let nobody = uuid::Uuid::nil();
+    let unknown = uuid::Uuid::nil();
     client.query(&format!("select grant_credits({c}, 'agents', 1, idempotency_key => 'taken')"), &[]).await.unwrap();
     let id = record(&client, &format!("select reservation_id from reserve_feature_usage({c}, 'agents', 1)")).await;
     let id = id.trim_matches(['(', ')']);
@@ -70,12 +70,12 @@ async fn each_mistake_has_its_code() {
         (format!("grant_credits({c}, 'agents', 2, idempotency_key => 'taken')"), "23505"),
         (format!("grant_credits({c}, 'no_such_thing', 2)"), "42704"),
         (format!("void_grant({c}, null)"), "22004"),
-        (format!("void_grant({c}, '{nobody}')"), "42704"),
+        (format!("void_grant({c}, '{unknown}')"), "42704"),
         (format!("increment_ai_usage({c}, null, 1, 1)"), "22004"),
         (format!("increment_ai_usage({c}, 'm', -1, 1)"), "22023"),
         (format!("increment_ai_usage({c}, 'm', 1, 1, 2)"), "22023"),
         (format!("increment_ai_usage({c}, 'm', {max}, 1)", max = i64::MAX), "22003"),
-        (format!("increment_ai_usage({c}, 'm', 1, 1, reservation_id => '{nobody}')"), "42704"),
+        (format!("increment_ai_usage({c}, 'm', 1, 1, reservation_id => '{unknown}')"), "42704"),
         (format!("increment_ai_usage({c}, 'm', 1, 1, reservation_id => '{id}')"), "22023"),
         ("trim_usage_events(null)".to_owned(), "22004"),
         ("trim_usage_events(batch => 0)".to_owned(), "22023"),
@@ -88,7 +88,7 @@ async fn each_mistake_has_its_code() {
         format!("adjust_feature_usage({c}, 'agents', 1, null, 'r')"),
         format!("set_feature_usage({c}, 'agents', 1, 'r')"),
         format!("grant_credits({c}, 'agents', 1)"),
-        format!("void_grant({c}, '{nobody}')"),
+        format!("void_grant({c}, '{unknown}')"),
         format!("increment_ai_usage({}, 'm', 1, 1)", c + 1),
         "trim_usage_events()".to_owned(),
         "verify_usage()".to_owned(),
@@ -259,10 +259,10 @@ async fn message_facts_are_recorded_with_or_without_a_right_to_them() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let (c, without_right) = (limited(&client, 2).await, company(&client).await);
-    let stranger = 9999;
+    let unknown_company = 9999;
     let call = format!(
         "select r.accepted, r.reason, r.duplicate from record_message_facts_bulk(
-          array[{c}, {c}, {c}, {c}, {without_right}, {stranger}, {c}, {c}, {c}],
+          array[{c}, {c}, {c}, {c}, {without_right}, {unknown_company}, {c}, {c}, {c}],
           array['message_out', 'message_out', 'message_out', 'message_in', 'message_out', 'message_out', 'message_out',
             'message_in', 'model_tokens'],
           array['1', '2', '3', '4', '5', '6', '1', '1', '9'], array_fill(now(), array[9])) r"
@@ -273,8 +273,12 @@ async fn message_facts_are_recorded_with_or_without_a_right_to_them() {
     let used = "select company_id, used from secretaria.feature_usage where feature = 'whatsapp_messages' order by 1";
     assert_eq!(records(&client, used).await, [format!("({c},3)"), format!("({without_right},1)")]);
     let totals = "select company_id, metric, amount from secretaria.usage_totals order by 1, 2";
-    let expected =
-        [(c, "message_in", 1), (c, "message_out", 3), (without_right, "message_out", 1), (stranger, "message_out", 1)];
+    let expected = [
+        (c, "message_in", 1),
+        (c, "message_out", 3),
+        (without_right, "message_out", 1),
+        (unknown_company, "message_out", 1),
+    ];
     assert_eq!(
         records(&client, totals).await,
         expected.map(|(company, metric, sum)| format!("({company},{metric},{sum})"))
@@ -348,7 +352,7 @@ async fn credits_that_were_spent_before_their_periods_were_written_down_are_the_
         .batch_execute(include_str!("../../sql/migrations/V0015__keep_what_periods_took_from_credits.sql"))
         .await
         .unwrap();
-    database.replace_reference().await;
+    database.replace_functions().await;
     assert_eq!((records(&client, &counter).await, records(&client, takings).await), before);
     assert_verifies(&client).await;
     assert_entitlements_verify(&client).await;

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error};
 use crate::increments::{alerts, assert_verifies, increment, limited};
 use crate::support::{Database, record, records, refused};
 
-/// One crowd after another: the server has room for one of them.
+/// One crowd after another: the server has connections for one of them.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Who spends, and how.
@@ -72,16 +72,16 @@ impl Crowd<'_> {
         accepted
     }
 
-    /// Before the others come: where the counter is shared, it lends from here on. What was accepted so far.
+    /// Before the others come: with slots on, the shards have headroom from here on. What was accepted so far.
     pub(crate) async fn open(&self, client: &Client) -> i64 {
         let accepted = self.spend(64, 4).await;
-        let lends = format!(
+        let given = format!(
             "select coalesce(sum(lent) <> 0, false) from secretaria.feature_usage
             where company_id = {} and feature = 'whatsapp_messages'",
             self.company
         );
-        let lends: bool = client.query_one(&lends, &[]).await.unwrap().get(0);
-        assert_eq!(lends, self.slots == "on", "slots are {}", self.slots);
+        let given: bool = client.query_one(&given, &[]).await.unwrap().get(0);
+        assert_eq!(given, self.slots == "on", "slots are {}", self.slots);
         accepted
     }
 
@@ -154,7 +154,7 @@ async fn one_key_from_sixteen_clients_is_booked_once() {
     let _turn = TURN.lock().await;
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
-    // The limit is the amount: whoever comes second must be told of the first, not of the limit.
+    // The limit is the amount: the second caller must be told of the first, not of the limit.
     let c = limited(&client, 5).await;
     let calls = join_all((0..16).map(async |_| {
         let client = database.connect_as("secretaria_service").await;

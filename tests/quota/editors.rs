@@ -1,4 +1,4 @@
-//! Whoever edits beside whom, what is stored in the end is what resolving says.
+//! Editors at work at once, of any kind: what is stored in the end is what resolving says.
 
 use tokio_postgres::Client;
 
@@ -105,7 +105,7 @@ async fn an_edit_from_an_old_snapshot_is_to_be_tried_again() {
     }
 }
 
-/// What one editor does in one of his rounds.
+/// What an editor does in one round.
 fn edit(company: i64, editor: usize, round: usize) -> String {
     let feature = ["agents", "whatsapp_messages", "ai_tokens", "reminders"][(editor + round) % 4];
     let amount = 10 * editor + round;

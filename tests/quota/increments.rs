@@ -128,12 +128,15 @@ async fn a_repeated_call_is_answered_as_the_first_was() {
 async fn a_refusal_is_an_answer_and_leaves_nothing() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
-    let (c, nobody) = (limited(&client, 10).await, company(&client).await);
+    let (c, unsubscribed) = (limited(&client, 10).await, company(&client).await);
     increment(&client, &format!("{c}, 'agents', 3")).await;
     let written = "select (select count(*) from secretaria.usage_events) + (select count(*) from secretaria.outbox)";
     let before = count(&client, written).await;
     assert_eq!(increment(&client, &format!("{c}, 'agents', 1, 'key'")).await, "(f,usage_limit_reached,f,3,3,0,0,{})");
-    assert_eq!(increment(&client, &format!("{nobody}, 'agents', 1, 'key'")).await, "(f,no_subscription,f,0,0,,0,{})");
+    assert_eq!(
+        increment(&client, &format!("{unsubscribed}, 'agents', 1, 'key'")).await,
+        "(f,no_subscription,f,0,0,,0,{})"
+    );
     let raised = client.query_one(&format!("select increment_feature_usage_or_raise({c}, 'agents', 1)"), &[]).await;
     let problem = raised.unwrap_err();
     let problem = problem.as_db_error().unwrap();

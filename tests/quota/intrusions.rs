@@ -1,4 +1,4 @@
-//! More ways to become somebody else: what a login can make of its own (functions, operators, casts, tables, policies),
+//! More ways to get another role's rights: what a login can make (functions, operators, casts, tables, policies),
 //! what a session can carry over from another role, and what the server offers beside SQL's front door.
 
 use crate::roles::{Stage, Who};
@@ -105,11 +105,11 @@ const SIDE_DOORS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn nobody_gets_in_by_objects_of_his_own_or_by_a_side_door() {
+async fn no_login_gets_in_by_objects_of_its_own_or_indirectly() {
     let Some(stage) = Stage::set(51).await else { return };
     let before = stage.everything().await;
     let mut succeeded = Vec::new();
-    for who in [Who::Company, Who::Stranger] {
+    for who in [Who::Company, Who::Unknown] {
         for script in OWN_OBJECTS.iter().chain(SIDE_DOORS) {
             succeeded.extend(stage.attempt(who, script).await.err());
         }
@@ -122,7 +122,7 @@ async fn nobody_gets_in_by_objects_of_his_own_or_by_a_side_door() {
 
 /// What a superuser prepared, and ran often enough for a plan to be kept, asks on behalf of who executes it.
 #[tokio::test]
-async fn a_statement_prepared_by_somebody_mightier_asks_for_who_runs_it() {
+async fn a_statement_prepared_with_more_rights_asks_for_the_role_that_runs_it() {
     let Some(stage) = Stage::set(61).await else { return };
     let (ours, theirs) = (stage.ours, stage.theirs);
     let session = stage.database.connect().await;

@@ -150,7 +150,7 @@ async fn what_makes_no_sense_is_refused() {
     let (free, version) = (company(&client).await, starter(&client).await);
     let dollars = priced(&client, "abroad", 5, "1000, 'USD', 'month'").await;
     let it = format!("{held}, '{subscription}'");
-    let nobodys = "'00000000-0000-4000-8000-000000000000'";
+    let unknown = "'00000000-0000-4000-8000-000000000000'";
     for (call, state) in [
         (format!("create_subscription(null, {version})"), "22004"),
         (format!("create_subscription({free}, null)"), "22004"),
@@ -164,7 +164,7 @@ async fn what_makes_no_sense_is_refused() {
         (format!("change_subscription_plan({it}, {version}, 'tomorrow')"), "22023"),
         (format!("change_subscription_plan({it}, {version}, 'immediate', 'half')"), "22023"),
         (format!("change_subscription_plan({it}, {version}, null)"), "22004"),
-        (format!("change_subscription_plan({held}, {nobodys}, {version})"), "42704"),
+        (format!("change_subscription_plan({held}, {unknown}, {version})"), "42704"),
         (format!("change_subscription_plan({free}, '{subscription}', {version})"), "42704"),
         (format!("cancel_subscription({free}, '{subscription}')"), "42704"),
         (format!("cancel_subscription({it}, null)"), "22004"),

@@ -139,7 +139,7 @@ async fn credits_that_are_taken_back_or_run_out_are_announced() {
     assert_eq!(told(&client, voided, MESSAGES).await, ["(80,100,90)"]);
     at(&client, "2026-02-12 12:00Z").await;
     increment(&client, &format!("{expired}, '{MESSAGES}', 1")).await;
-    assert_eq!(told(&client, expired, MESSAGES).await, ["(80,100,90)"], "by whoever counts next");
+    assert_eq!(told(&client, expired, MESSAGES).await, ["(80,100,90)"], "by the next count");
     assert_verifies(&client).await;
 }
 
@@ -186,14 +186,14 @@ async fn a_new_period_begins_with_nothing_announced_and_nothing_to_announce() {
 #[tokio::test]
 async fn what_was_counted_in_further_rows_counts_for_the_new_limit() {
     let Some(database) = Database::create().await else { return };
-    database.share("on").await;
+    database.set_slots("on").await;
     let client = database.connect().await;
     let c = used(&client, 10_000, 1).await;
     for _ in 0..9 {
         increment(&client, &format!("{c}, '{MESSAGES}', 1")).await;
     }
-    let lent = "select count(*) from feature_usage where slot > 0 and used > 0";
-    assert!(client.query_one(lent, &[]).await.unwrap().get::<_, i64>(0) > 0, "nothing was shared");
+    let sharded = "select count(*) from feature_usage where slot > 0 and used > 0";
+    assert!(client.query_one(sharded, &[]).await.unwrap().get::<_, i64>(0) > 0, "no shard was used");
     limit(&client, c, MESSAGES, 10).await;
     assert_eq!(told(&client, c, MESSAGES).await, ["(80,10,10)", "(100,10,10)"]);
 }

@@ -1,4 +1,4 @@
-//! The quota heart on a real Postgres: rights, usage and periods as the reference functions answer them.
+//! The quota functions on a real Postgres: rights, usage and periods as the SQL functions answer them.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -14,9 +14,10 @@ mod reservations;
 mod many_reservations;
 mod corrections;
 mod crowd;
-mod slots;
+mod shards;
 mod crashes;
 mod lifecycle;
+mod privileges;
 mod roles;
 mod row_security;
 mod intrusions;
@@ -25,5 +26,9 @@ mod starting;
 mod bad_input;
 mod bad_days;
 mod replays;
+mod oracle;
 mod calendars;
+mod entitlements;
+mod prorations;
+mod thresholds;
 mod boundaries;

@@ -1,4 +1,5 @@
-//! Room held and given back for many calls at once: what the river's own functions say, and that they wait in one order.
+//! Headroom held and given back for many calls at once: what the functions for processors say, and that they wait in
+//! one order.
 
 use futures_util::future::join_all;
 use tokio_postgres::Client;
@@ -64,7 +65,7 @@ async fn each_of_many_is_answered_as_if_it_were_the_only_one() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_shared_among_rows_or_of_a_period_that_is_over_holds_what_fits() {
+async fn a_counter_with_shards_or_of_a_period_that_is_over_holds_what_fits() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 10).await;

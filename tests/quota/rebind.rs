@@ -1,11 +1,11 @@
-//! Policies and triggers move between the reference and the extension, and nothing else about them changes.
+//! Policies and triggers move between the PL/pgSQL functions and the extension, and nothing else about them changes.
 
 use secretaria::commands::rebind::{Mode, Side, rebind};
 use tokio_postgres::Client;
 
 use crate::support::{Database, company, has_extension, record, records, refused, subscribed};
 
-/// Tables of somebody else's, whose rules ask before the extension is there.
+/// Tables of another application, with rules from before the extension was created.
 const RULES: &str = "
 create schema shop;
 create table shop.reports (company bigint, report text, note text default 'secretaria_reference.has_feature(');
@@ -65,7 +65,7 @@ async fn rules_move_to_the_extension_and_back_with_nothing_else_changed() {
     if !has_extension(&client).await {
         return;
     }
-    client.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+    client.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
 
     let would = rebind(&mut client, Side::Extension, Mode::Dry).await.unwrap();
     assert_eq!(spelled(&client).await, before, "a dry run changes nothing");
@@ -122,9 +122,9 @@ async fn a_table_that_stays_in_use_keeps_everything_where_it_was() {
         return;
     }
     client.batch_execute(RULES).await.unwrap();
-    client.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+    client.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
     let before = spelled(&client).await;
-    // The last table that is moved is held by somebody.
+    // Another session holds the last table that is moved.
     let holder = database.connect().await;
     holder.batch_execute("begin; lock table shop.years in row exclusive mode").await.unwrap();
     let problem = rebind(&mut client, Side::Extension, Mode::Real).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Room held for a call, settled afterwards, given back, or expired.
+//! Headroom held for a call, settled afterwards, given back, or expired.
 
 use tokio_postgres::Client;
 
@@ -22,7 +22,7 @@ async fn counter(client: &Client, company: i64) -> String {
     record(client, &format!("{counter} = {company}")).await
 }
 
-/// Someone who may use but not manage: what he asks for can be refused.
+/// A caller who may use but not manage: such calls can be refused.
 async fn api(database: &Database, company: i64) -> Client {
     let api = database.connect_as("secretaria_api").await;
     api.execute("select set_config('app.company_id', $1, false)", &[&company.to_string()]).await.unwrap();
@@ -30,7 +30,7 @@ async fn api(database: &Database, company: i64) -> Client {
 }
 
 #[tokio::test]
-async fn what_is_held_is_room_that_nobody_else_gets() {
+async fn what_is_held_is_headroom_that_no_other_call_gets() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let c = limited(&client, 10).await;
@@ -53,7 +53,7 @@ async fn what_is_held_is_room_that_nobody_else_gets() {
         increment(&client, &format!("{c}, 'whatsapp_messages', 5")).await,
         "(f,usage_limit_reached,f,0,0,4,0,{})"
     );
-    // No room is held where there is no right: that is an answer too.
+    // Nothing is held where there is no right: that is an answer too.
     client.execute("update secretaria.subscriptions set status = 'suspended'", &[]).await.unwrap();
     assert_eq!(reserve(&client, &format!("{c}, 'whatsapp_messages', 1")).await, None);
 }
@@ -91,7 +91,7 @@ async fn a_reservation_ends_once() {
     assert_eq!(record(&client, &format!("select release_reservation({c}, '{id}')")).await, "(f)");
     assert_eq!(refused(&client, &format!("select commit_reservation({c}, '{id}')"), &[]).await, "55000");
     assert_eq!(counter(&client, c).await, "(4,0)");
-    // The key was booked by somebody else meanwhile: that is this call, and the room goes back.
+    // Another session booked the key meanwhile: that is this call, and what it held is given back.
     increment(&client, &format!("{c}, 'agents', 1, 'key'")).await;
     let id = reserve(&client, &format!("{c}, 'whatsapp_messages', 4")).await.unwrap();
     assert_eq!(refused(&client, &format!("select commit_reservation({c}, '{id}', 4, 'key')"), &[]).await, "23505");
@@ -110,7 +110,7 @@ async fn an_expired_reservation_gives_way_and_can_no_longer_be_settled() {
     assert_eq!(increment(&client, &format!("{c}, 'whatsapp_messages', 3")).await, "(t,ok,f,0,3,7,0,{})");
     assert_eq!(counter(&client, c).await, "(3,0)");
     assert_eq!(refused(&client, &format!("select commit_reservation({c}, '{id}')"), &[]).await, "55000");
-    // A reserve makes room in the same way, and so does the sweep, in batches.
+    // A reserve ends expired ones in the same way, and so does the sweep, in batches.
     reserve(&client, &format!("{c}, 'whatsapp_messages', 7, '1 minute'")).await.unwrap();
     at(&client, "2026-02-10 12:03Z").await;
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn each_mistake_has_its_code() {
     let client = database.connect().await;
     let c = limited(&client, 10).await;
     let id = reserve(&client, &format!("{c}, 'whatsapp_messages', 1, '1 minute', 'taken'")).await.unwrap();
-    let nobody = uuid::Uuid::nil();
+    let unknown = uuid::Uuid::nil();
     for (call, code) in [
         ("reserve_feature_usage(null, 'agents', 1)".to_owned(), "22004"),
         (format!("reserve_feature_usage({c}, null, 1)"), "22004"),
@@ -159,10 +159,10 @@ async fn each_mistake_has_its_code() {
         (format!("reserve_feature_usage({c}, 'whatsapp_messages', 2, '1 minute', 'taken')"), "23505"),
         (format!("commit_reservation({c}, null)"), "22004"),
         (format!("commit_reservation({c}, '{id}', -1)"), "22023"),
-        (format!("commit_reservation({c}, '{nobody}')"), "42704"),
+        (format!("commit_reservation({c}, '{unknown}')"), "42704"),
         (format!("commit_reservation({}, '{id}')", c + 1), "42704"),
         (format!("release_reservation(null, '{id}')"), "22004"),
-        (format!("release_reservation({c}, '{nobody}')"), "42704"),
+        (format!("release_reservation({c}, '{unknown}')"), "42704"),
         ("expire_reservations(0)".to_owned(), "22023"),
     ] {
         assert_eq!(refused(&client, &format!("select * from {call}"), &[]).await, code, "{call}");

@@ -137,7 +137,7 @@ async fn a_published_version_never_changes() {
 }
 
 #[tokio::test]
-async fn a_draft_that_somebody_is_on_is_resolved_as_it_is_written() {
+async fn a_draft_that_is_subscribed_to_is_resolved_as_it_is_written() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let company = company(&client).await;
@@ -313,7 +313,7 @@ async fn a_new_limit_arms_the_thresholds_it_leaves_ahead() {
 }
 
 #[tokio::test]
-async fn verifying_finds_what_somebody_wrote_by_hand() {
+async fn verifying_finds_what_was_written_by_hand() {
     let Some(database) = Database::create().await else { return };
     let client = database.connect().await;
     let company = subscribed(&client).await;

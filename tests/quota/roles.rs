@@ -1,11 +1,11 @@
-//! Who may ask, and who may not: a company's login, the API for another company, strangers and analysts, each trying to
+//! Who may ask, and who may not: a company's login, the API for another company, unknown logins and analysts, each trying to
 //! read or move what is not theirs.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{Database, record, records, starter};
 
-/// Two companies with a login each, and a stranger's. The roles are the whole cluster's, so they are named apart.
+/// Two companies with a login each, and a login of neither. Roles are the whole cluster's: their names have an id.
 pub(crate) struct Stage {
     pub(crate) database: Database,
     pub(crate) owner: Client,
@@ -34,11 +34,10 @@ impl Stage {
             );
             owner.batch_execute(&make).await.unwrap();
         }
-        // The stranger may look into the schemas, so that it is the functions that refuse, and not the way to them.
-        let stranger = stranger(ours);
-        let invite = format!(
-            "create role {stranger} login; grant usage on schema secretaria, secretaria_reference to {stranger}"
-        );
+        // The login of neither may use the schemas, so that the functions refuse it, and not the schemas.
+        let unknown = unknown_login(ours);
+        let invite =
+            format!("create role {unknown} login; grant usage on schema secretaria, secretaria_reference to {unknown}");
         owner.batch_execute(&invite).await.unwrap();
         let find = format!("select subscription_id::text from subscriptions where company_id = {theirs}");
         let subscription = owner.query_one(&find, &[]).await.unwrap().get(0);
@@ -77,12 +76,12 @@ impl Stage {
         found
     }
 
-    /// Runs a script as somebody, on a connection of its own; says what it got, if it got anything.
+    /// Runs a script as one of them, on a connection of its own; says what it got, if it got anything.
     pub(crate) async fn attempt(&self, who: Who, script: &str) -> Result<(), String> {
         let (login, before) = match who {
             Who::Company => (format!("tenant_{}", self.ours), String::new()),
             Who::Api => ("secretaria_api".to_owned(), format!("set app.company_id = '{}'", self.ours)),
-            Who::Stranger => (stranger(self.ours), format!("set app.company_id = '{}'", self.theirs)),
+            Who::Unknown => (unknown_login(self.ours), format!("set app.company_id = '{}'", self.theirs)),
             Who::Analyst => ("postgres".to_owned(), "set role secretaria_analyst".to_owned()),
         };
         let client = self.database.connect_as(&login).await;
@@ -108,14 +107,14 @@ impl Stage {
 
     pub(crate) async fn strike(self) {
         let Stage { owner, ours, theirs, database, .. } = self;
-        let roles = format!("tenant_{ours}, tenant_{theirs}, {}", stranger(ours));
+        let roles = format!("tenant_{ours}, tenant_{theirs}, {}", unknown_login(ours));
         owner.batch_execute(&format!("drop owned by {roles} cascade; drop role {roles}")).await.unwrap();
         drop(database);
     }
 }
 
-fn stranger(ours: i64) -> String {
-    format!("stranger_{ours}")
+fn unknown_login(ours: i64) -> String {
+    format!("unknown_{ours}")
 }
 
 fn row(message: &SimpleQueryMessage) -> Option<Vec<String>> {
@@ -130,14 +129,14 @@ pub(crate) enum Who {
     /// The API, which named one company and tries for another's.
     Api,
     /// Any login, which names a company by itself.
-    Stranger,
+    Unknown,
     /// Who reads reports.
     Analyst,
 }
 
-const EVERYBODY: [Who; 4] = [Who::Company, Who::Api, Who::Stranger, Who::Analyst];
+const EVERYBODY: [Who; 4] = [Who::Company, Who::Api, Who::Unknown, Who::Analyst];
 
-/// What nobody may: each is refused, or answers no row.
+/// What no login may: each is refused, or answers no row.
 const READS: &[&str] = &[
     "select check_feature_access({theirs}, 'agents')",
     "select check_feature_access({theirs}, 'agents', 0, now() - interval '1 day')",
@@ -228,7 +227,7 @@ const OWN_RIGHTS: &[&str] = &[
     "select create_company_role({ours})",
 ];
 
-/// Ways to become somebody else, or to have a function look the wrong way.
+/// Ways to get another role's rights, or to have a function resolve a wrong name.
 const DISGUISES: &[&str] = &[
     "set app.company_id = '{theirs}'; select check_feature_access({theirs}, 'agents')",
     "set app.company_id = '{theirs}'; select increment_feature_usage({theirs}, 'agents', 1)",
@@ -260,13 +259,12 @@ const DISGUISES: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn nobody_reads_or_moves_another_companys_usage() {
+async fn no_login_reads_or_changes_another_companys_usage() {
     let Some(stage) = Stage::set(1).await else { return };
     let before = stage.everything().await;
     let mut succeeded = Vec::new();
     let for_all = EVERYBODY.iter().flat_map(|who| READS.iter().chain(WRITES).chain(OWN_RIGHTS).map(|it| (*who, *it)));
-    let disguises =
-        [Who::Company, Who::Stranger].into_iter().flat_map(|who| DISGUISES.iter().map(move |it| (who, *it)));
+    let disguises = [Who::Company, Who::Unknown].into_iter().flat_map(|who| DISGUISES.iter().map(move |it| (who, *it)));
     let attempts: Vec<_> = for_all.chain(disguises).collect();
     for (who, script) in &attempts {
         succeeded.extend(stage.attempt(*who, script).await.err());

@@ -78,7 +78,7 @@ async fn the_api_reads_no_partition_and_were_it_allowed_to_no_other_company() {
         let refused = api.batch_execute(&companies).await.unwrap_err();
         assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{partition}");
 
-        // As if somebody had granted it by mistake.
+        // As if it had been granted by mistake.
         owner.batch_execute(&format!("grant select on {partition} to secretaria_api")).await.unwrap();
         api.batch_execute("reset app.company_id").await.unwrap();
         assert_eq!(ids(&api, &companies).await, [0_i64; 0], "{partition} without a company");

@@ -86,8 +86,8 @@ async fn with_the_extension_its_version_is_said() {
     if !has_extension(&client).await {
         return;
     }
-    client.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
-    assert_eq!(start(&database).await, ["quota functions are those of the extension version=\"0.2.0\""]);
+    client.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
+    assert_eq!(start(&database).await, ["quota functions are those of the extension version=\"0.3.0\""]);
     // One that is installed and not found first decides nothing.
     let reversed = "alter role secretaria_service in database %I set search_path = secretaria_reference, secretaria";
     let name: String = client.query_one("select format($1, current_database())", &[&reversed]).await.unwrap().get(0);

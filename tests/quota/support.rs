@@ -5,14 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use secretaria::commands::{migrate, reference};
+use secretaria::commands::{functions, migrate};
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
-/// A database with migrations and reference functions.
+/// A database with migrations and functions.
 pub(crate) struct Database {
     name: String,
     admin_url: String,
@@ -27,27 +27,27 @@ impl Database {
         let admin = open(&admin_url).await;
         admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
         set_path(&admin, &name).await;
-        // Tests that look at rows know how many there are; where counters are shared, a test says so.
+        // Tests that look at rows know how many there are; a test that is about shards says so.
         admin.batch_execute(&format!("alter database {name} set secretaria.slots = 'off'")).await.unwrap();
         Some(Database { name, admin_url })
     }
 
     /// What `secretaria.slots` says to every connection from now on.
-    pub(crate) async fn share(&self, slots: &str) {
+    pub(crate) async fn set_slots(&self, slots: &str) {
         let statement = format!("alter database {} set secretaria.slots = '{slots}'", self.name);
         open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
     }
 
-    /// A fresh copy in which the reference decides, whatever this run is about.
+    /// A fresh copy in which PL/pgSQL decides, whatever this run is about.
     pub(crate) async fn create_plain() -> Option<Self> {
         let database = Self::create().await?;
         database.connect().await.batch_execute("drop extension if exists secretaria").await.unwrap();
         Some(database)
     }
 
-    /// Makes the reference functions of this build anew, as `secretaria migrate` does at its end.
-    pub(crate) async fn replace_reference(&self) {
-        reference::apply(&mut self.connect().await).await.unwrap();
+    /// Replaces the functions by those of this build, as `secretaria migrate` does at its end.
+    pub(crate) async fn replace_functions(&self) {
+        functions::apply(&mut self.connect().await).await.unwrap();
     }
 
     /// The address of it for a role.
@@ -61,7 +61,7 @@ impl Database {
         Database { name: make_template(admin_url.clone()).await, admin_url }
     }
 
-    /// A connection as the superuser, whom row-level security does not bind and whose `secretaria.test_now` counts.
+    /// A connection as the superuser: row-level security does not bind it, and its `secretaria.test_now` counts.
     pub(crate) async fn connect(&self) -> Client {
         self.connect_as("postgres").await
     }
@@ -101,12 +101,12 @@ async fn make_template(admin_url: String) -> String {
     let owner_url = url(&admin_url, "postgres", &name);
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();
     let mut owner = open(&owner_url).await;
-    reference::apply(&mut owner).await.unwrap();
+    functions::apply(&mut owner).await.unwrap();
     if asks_the_extension() {
-        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+        owner.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
     }
     drop(owner);
-    // A template that somebody is connected to cannot be copied.
+    // A template with a connection cannot be copied.
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
     admin.execute(kill, &[&name]).await.unwrap();
     name
@@ -155,14 +155,14 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// `postgres://somebody@host:port/any` for another role and database.
+/// `postgres://user@host:port/any` for another role and database.
 fn url(admin_url: &str, role: &str, database: &str) -> String {
     let host = admin_url.rsplit_once('/').unwrap().0.rsplit_once('@').unwrap().1;
     format!("postgres://{role}@{host}/{database}")
 }
 
-/// A connection, made again while there is none or it is cut off before it is of use: some tests cut off whom they
-/// find, or the whole server, which then recovers.
+/// A connection, made again while there is none or it is cut off before it is of use: some tests cut off any
+/// connection they find, or the whole server, which then recovers.
 async fn reach(url: &str) -> Client {
     for _ in 0..6_000 {
         let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await else {
@@ -260,7 +260,7 @@ pub(crate) async fn records(client: &Client, query: &str) -> Vec<String> {
 /// Whether this server has the extension; said aloud where it has not.
 pub(crate) async fn has_extension(client: &Client) -> bool {
     let select = "select exists (select from pg_available_extension_versions
-        where name = 'secretaria' and version = '0.2.0')";
+        where name = 'secretaria' and version = '0.3.0')";
     let found: bool = client.query_one(select, &[]).await.unwrap().get(0);
     if !found {
         eprintln!("left out: needs the extension (make install-extension)");

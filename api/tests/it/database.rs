@@ -172,16 +172,19 @@ fn in_database(url: &str, name: &str) -> String {
     format!("{}/{name}", url.rsplit_once('/').unwrap().0)
 }
 
-/// The migrations, and after them the reference functions.
+/// The migrations, and after them the functions.
 fn migrations() -> Vec<PathBuf> {
     let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql");
-    let folders = ["migrations", "reference"].map(|it| sql.join(it));
+    let folders = ["migrations", "functions"].map(|it| sql.join(it));
     folders.iter().flat_map(|it| files_of(it)).collect()
 }
 
 fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
-    files.retain(|it| it.extension().is_some_and(|it| it == "sql"));
-    files.sort();
-    files
+    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    entries.sort();
+    entries
+        .into_iter()
+        .flat_map(|it| if it.is_dir() { files_of(&it) } else { vec![it] })
+        .filter(|it| it.extension().is_some_and(|it| it == "sql"))
+        .collect()
 }

@@ -28,7 +28,7 @@ pub(crate) struct Actor {
 impl Actor {
     pub(crate) fn enter(database: &Database, level: &'static str) -> Self {
         let mut session = database.session();
-        // One thread drives every session, so nobody may wait for another.
+        // One thread drives every session, so none may wait for another.
         // Nor does it wait for the disk, which is not what is tested.
         let settings = "set lock_timeout = '1 ms'; set client_min_messages = error; set synchronous_commit = off";
         session.batch_execute(settings).expect("set");

@@ -20,7 +20,7 @@ const ATTEMPTS: &[&str] = &[
     "set session authorization postgres; select {twin}.check_feature_access(1, 'agents')",
     "set secretaria.test_now = '2099-01-01'; select {twin}.check_feature_access(1, 'agents')",
     "set secretaria.location_cache = off; select {twin}.check_feature_access(1, 'agents')",
-    // The place of another's row is remembered by nobody but who may ask for it.
+    // Only a role that may ask for a row remembers its place.
     "select {twin}.check_feature_access(2, 'agents') where false; select 'yes' where {twin}.has_feature(1, 'agents')",
     "create function pg_temp.mine(bigint) returns boolean security definer language sql
        as 'select {twin}.has_feature($1, ''agents'')'; select 'yes' where pg_temp.mine(1)",
@@ -62,7 +62,7 @@ struct Logins {
 
 impl Logins {
     fn make(owner: &mut Client, test: &str) -> Self {
-        let names = ["ours", "nobody", "gone"].map(|it| format!("intruder_{}_{test}_{it}", std::process::id()));
+        let names = ["ours", "other", "gone"].map(|it| format!("intruder_{}_{test}_{it}", std::process::id()));
         for name in &names {
             let make =
                 format!("create role {name} login; grant usage on schema secretaria, secretaria_reference to {name}");
@@ -130,7 +130,7 @@ fn no_login_learns_anything_of_another_company_from_either_twin() {
     assert!(ATTEMPTS.len() >= 20);
 }
 
-/// A session that asked as somebody mightier keeps its plans and its remembered places, and not his rights.
+/// A session that asked as a role with more rights keeps its plans and its remembered places, and not those rights.
 #[test]
 fn a_session_that_becomes_somebody_else_keeps_no_right_of_before() {
     let Some(database) = database() else { return };

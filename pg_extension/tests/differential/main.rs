@@ -95,7 +95,7 @@ fn both_twins_answer_alike_after_every_step_in_every_snapshot() {
             continue;
         }
         if step == Step::Rewrite {
-            // Nobody may be in a transaction that has looked.
+            // No session may be in a transaction that has a snapshot.
             actors.iter_mut().filter(|it| it.is_inside()).for_each(Actor::leave);
         }
         let outcome = actors[acting].perform(step, &mut chance);
@@ -160,7 +160,7 @@ impl Seen {
         assert!(undone.is_empty(), "kinds of step that never happened: {undone:?}");
         let unheard: Vec<_> = REASONS.iter().filter(|it| !self.reasons.contains_key(**it)).collect();
         assert!(unheard.is_empty(), "reasons that were never given: {unheard:?}");
-        assert_eq!(self.reasons.len(), REASONS.len(), "a reason that nobody documented");
+        assert_eq!(self.reasons.len(), REASONS.len(), "a reason that is not documented");
         assert!(self.apart > 100, "every session saw the same: {}", self.apart);
         assert!(self.crowded > 500, "transactions hardly overlapped: {}", self.crowded);
     }

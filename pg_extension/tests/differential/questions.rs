@@ -58,7 +58,7 @@ impl Questions {
     }
 }
 
-/// Both twins under the names `x` (the extension) and `y` (the reference).
+/// Both twins under the names `x` (the extension) and `y` (PL/pgSQL).
 pub(crate) const ASKING: &str = "
 with asked as materialized (
   select a.company, a.feature, a.required, case when isfinite(e.edge) then e.edge + a.shift * interval '1 us' end as at

@@ -1,4 +1,4 @@
-//! Every public function of the reference is there under its name, and is the reference's.
+//! Every public PL/pgSQL function has a binding of its name, which calls it.
 
 use postgres::Client;
 
@@ -20,7 +20,7 @@ left join declared e on e.schema = 'secretaria' and (e.name, e.takes) = (r.name,
 where r.schema = 'secretaria_reference'
   and e.declaration is distinct from r.declaration
 union all
-select format('%s(%s) has no namesake', e.name, e.takes)
+select format('%s(%s) has no function to call', e.name, e.takes)
 from declared e
 where e.schema = 'secretaria'
   and e.source = 'secretaria_delegate'
@@ -29,14 +29,14 @@ where e.schema = 'secretaria'
   )";
 
 #[test]
-fn every_public_function_is_declared_as_in_the_reference() {
+fn every_public_function_is_declared_as_in_plpgsql() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     let public = "select count(*) from pg_proc
       where pronamespace = 'secretaria_reference'::regnamespace and proname not like '\\_%'";
     assert!(session.query_one(public, &[]).expect("counted").get::<_, i64>(0) > 25);
     assert_eq!(lines(session.simple_query(DIFFERENCES).expect("compared")), Vec::<String>::new());
-    // An unqualified call is the extension's, whoever calls.
+    // An unqualified call is the extension's for every caller.
     let path = "set search_path = secretaria, secretaria_reference, public;
       select 'increment_feature_usage'::regproc::oid in (
         select objid from pg_depend join pg_extension on refobjid = pg_extension.oid where extname = 'secretaria')";
@@ -159,12 +159,12 @@ fn a_trigger_may_be_either() {
         let delete = format!("delete from public.reports_of_{schema} returning report");
         assert_eq!(outcome(&mut session, &delete).map(|rows| rows.len()), Ok(2));
     }
-    // No trigger: the reference says what it is for.
+    // No trigger: PL/pgSQL says what it is for.
     assert_eq!(outcome(&mut session, "select secretaria.require_feature()"), Err("0A000".to_owned()));
 }
 
 #[test]
-fn a_reference_that_is_replaced_or_made_anew_is_followed_at_once() {
+fn a_function_that_is_replaced_or_created_again_is_followed_at_once() {
     let Some(database) = database() else { return };
     let (mut session, mut other) = (database.session(), database.session());
     let name = "secretaria_reference.get_static_entitlement";
@@ -177,7 +177,7 @@ fn a_reference_that_is_replaced_or_made_anew_is_followed_at_once() {
     let ask = session.prepare("select secretaria.get_static_entitlement(1, 'agents')::text").expect("prepared");
     for change in [
         declare("replaced"),
-        format!("drop function {name}(bigint, text); {}", declare("anew")),
+        format!("drop function {name}(bigint, text); {}", declare("created again")),
         declare("replaced again"),
         format!("alter function {name}(bigint, text) security definer set search_path = pg_catalog"),
     ] {
@@ -217,7 +217,7 @@ fn a_reference_that_is_replaced_or_made_anew_is_followed_at_once() {
 }
 
 #[test]
-fn a_reference_that_is_missing_or_another_is_said() {
+fn a_function_that_is_missing_or_declared_otherwise_is_refused() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     let name = "secretaria_reference.get_static_entitlement";

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 
-use crate::support::{agree, database, lines, outcome};
+use crate::support::{Database, agree, database, lines, outcome};
+use crate::upgrades::{go_back_to, owned};
 
 /// The server's own programs, told where the server is.
 struct Programs {
@@ -49,8 +50,7 @@ struct Empty<'a> {
 }
 
 impl<'a> Empty<'a> {
-    fn create(programs: &'a Programs) -> Self {
-        let name = format!("packaging_{}_restored", std::process::id());
+    fn create(programs: &'a Programs, name: String) -> Self {
         programs
             .session("postgres")
             .batch_execute(&format!("create database {name} template template0"))
@@ -121,25 +121,45 @@ fn contents(session: &mut Client) -> Vec<String> {
 #[test]
 fn a_restored_database_answers_the_same() {
     let Some(database) = database() else { return };
+    is_restored(&database, |_| {});
+}
+
+/// It is dumped as it is, and restored with the extension of this release.
+#[test]
+fn a_database_that_is_still_on_the_release_before_is_restored_with_this_one() {
+    let Some(database) = database() else { return };
+    go_back_to(&database, "0.2.0");
+    let version = "select extversion from pg_extension where extname = 'secretaria'";
+    is_restored(&database, |other| {
+        let mut session = database.session();
+        assert_eq!(outcome(&mut session, version), Ok(vec!["0.2.0".to_owned()]));
+        assert_eq!(outcome(other, version), Ok(vec![env!("CARGO_PKG_VERSION").to_owned()]));
+        session.batch_execute("alter extension secretaria update").expect("updated");
+        assert_eq!(owned(other), owned(&mut session));
+    });
+}
+
+/// Dumps a database that is in use, restores it, and compares; at last the restored one is looked at.
+fn is_restored(database: &Database, look: impl FnOnce(&mut Client)) {
     let mut session = database.session();
     session.batch_execute(USE).unwrap_or_else(|error| panic!("{error:?}"));
     let programs = Programs::of(&mut session);
-    let backup = format!("packaging_{}_backup", std::process::id());
+    let from: String = session.query_one("select current_database()::text", &[]).expect("named").get(0);
+    let backup = format!("{from}_backup");
     session
         .batch_execute(&format!("create role {backup} login bypassrls; grant pg_read_all_data to {backup}"))
         .expect("the role is made");
-    let dump = Dump(std::env::temp_dir().join(format!("secretaria-{}.dump", std::process::id())));
+    let dump = Dump(std::env::temp_dir().join(format!("secretaria-{from}.dump")));
     let file = dump.0.to_str().expect("a plain path");
-    let from: String = session.query_one("select current_database()::text", &[]).expect("named").get(0);
     let dumping = ["--format", "custom", "--file", file, &from];
 
-    // Whoever row-level security binds does not get half a dump: he gets none.
+    // A role that row-level security binds does not get half a dump: it gets none.
     let bound = programs.run("pg_dump", "postgres", &[&["--role", "secretaria_owner"][..], &dumping].concat());
     assert!(!bound.status.success());
     assert!(String::from_utf8_lossy(&bound.stderr).contains("row-level security"), "{bound:?}");
     succeeded(&programs.run("pg_dump", &backup, &dumping));
 
-    let restored = Empty::create(&programs);
+    let restored = Empty::create(&programs, format!("{from}_restored"));
     succeeded(&programs.run("pg_restore", "postgres", &["--exit-on-error", "--dbname", &restored.name, file]));
     let mut other = programs.session(&restored.name);
     assert_eq!(contents(&mut other), contents(&mut session));
@@ -168,4 +188,5 @@ fn a_restored_database_answers_the_same() {
     other.batch_execute("reset role").expect("reset");
     assert_eq!(outcome(&mut other, "insert into public.reports values (3, 'c')"), Err("42501".to_owned()));
     session.batch_execute(&format!("drop role {backup}")).expect("the role is dropped");
+    look(&mut other);
 }

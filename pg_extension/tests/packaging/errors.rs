@@ -1,4 +1,4 @@
-//! A binding raises what the reference raises: every field of it.
+//! A binding raises what the PL/pgSQL function raises: every field of it.
 
 use postgres::error::DbError;
 use postgres::{Client, IsolationLevel};
@@ -32,7 +32,7 @@ fn both(session: &mut Client, call: &str) -> String {
     let (wanted, stack) = refusal(session, &call.replace("{}", "secretaria_reference"));
     let (said, own_stack) = refusal(session, &call.replace("{}", "secretaria"));
     assert_eq!(said, wanted, "{call}");
-    // An increment may leave out the reference's way to where it writes, the outermost lines; nothing else may.
+    // An increment may leave out the way of PL/pgSQL to where it writes, the outermost lines; nothing else may.
     let outermost = stack.strip_prefix(&own_stack).unwrap_or_else(|| panic!("{call}: {own_stack}\ninstead of {stack}"));
     assert!(own_stack.is_empty() == stack.is_empty(), "{call} has no stack");
     if !call.contains("{}.increment_feature_usage(") {
@@ -152,7 +152,7 @@ fn can_be_caught_any_number_of_times() {
 }
 
 #[test]
-fn refuse_whom_the_reference_refuses() {
+fn refuse_the_roles_that_plpgsql_refuses() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     let role = format!("packaging_{}_stranger", std::process::id());

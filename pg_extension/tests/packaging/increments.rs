@@ -1,13 +1,13 @@
-//! An increment that is plain asks the reference only to write; every other one is the reference's.
+//! A plain increment has PL/pgSQL only write; every other one is passed on to PL/pgSQL.
 
 use crate::support::{agree, database, outcome};
 
-/// Which functions of the reference a statement runs, as the server counts them.
+/// Which PL/pgSQL functions a statement runs, as the server counts them.
 const RAN: &str = "select coalesce(string_agg(funcname, ' ' order by funcname), '') from pg_stat_xact_user_functions
     where schemaname = 'secretaria_reference'";
 
 #[test]
-fn ask_the_reference_only_to_write_where_nothing_is_near() {
+fn call_only_the_fast_path_far_from_limits() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     session.batch_execute("set track_functions = 'pl'; set secretaria.slots = 'off'").expect("set");
@@ -21,8 +21,8 @@ fn ask_the_reference_only_to_write_where_nothing_is_near() {
         ran
     };
     for plain in ["2, 'whatsapp_messages', 1", "2, 'whatsapp_messages', 3, 'a key', properties => '{}'"] {
-        assert_eq!(ran(plain, "none"), "_increment_plainly", "{plain}");
-        assert_eq!(ran(plain, "secretaria_service"), "_increment_plainly", "{plain}");
+        assert_eq!(ran(plain, "none"), "_increment_fast_path", "{plain}");
+        assert_eq!(ran(plain, "secretaria_service"), "_increment_fast_path", "{plain}");
     }
     for other in [
         "2, 'whatsapp_messages', 1, null, now()",
@@ -32,7 +32,7 @@ fn ask_the_reference_only_to_write_where_nothing_is_near() {
         let ran = ran(other, "none");
         assert!(ran.split(' ').any(|name| name == "increment_feature_usage"), "{other} ran {ran}");
     }
-    // Who may only use is looked at by the reference. In a session of its own, since what another ran is told for a while.
+    // A role that may only use is checked by PL/pgSQL. In a session of its own: counts of other calls stay for a while.
     let mut session = database.session();
     session
         .batch_execute(
@@ -42,11 +42,11 @@ fn ask_the_reference_only_to_write_where_nothing_is_near() {
     let call = "select accepted from secretaria.increment_feature_usage(2, 'whatsapp_messages', 1, 'a key')";
     assert!(session.query_one(call, &[]).expect("counted").get::<_, bool>(0));
     let ran: String = session.query_one(RAN, &[]).expect("told").get(0);
-    assert!(ran.contains("_increment_fully") && !ran.contains("_increment_plainly"), "ran {ran}");
+    assert!(ran.contains("_increment_slow_path") && !ran.contains("_increment_fast_path"), "ran {ran}");
 }
 
 #[test]
-fn look_from_all_sides_where_counting_plainly_counted_nothing() {
+fn take_the_slow_path_where_the_fast_path_counted_nothing() {
     let Some(database) = database() else { return };
     let mut session = database.session();
     session.batch_execute("set track_functions = 'pl'; set secretaria.slots = 'off'").expect("set");
@@ -59,7 +59,7 @@ fn look_from_all_sides_where_counting_plainly_counted_nothing() {
         let answer = session.query_one(again, &[]).expect("answered");
         assert_eq!((answer.get(0), answer.get(1)), (true, 1_i64), "{level}");
         let ran: String = session.query_one(RAN, &[]).expect("told").get(0);
-        assert!(ran.contains("_increment_fully") && !ran.contains(" increment_feature_usage"), "ran {ran}");
+        assert!(ran.contains("_increment_slow_path") && !ran.contains(" increment_feature_usage"), "ran {ran}");
         let other = increment.replace(", 1, ", ", 2, ");
         assert_eq!(outcome(&mut session, &other), Err("23505".to_owned()), "{level}");
         session.batch_execute("rollback").expect("rolled back");

@@ -8,7 +8,7 @@ use postgres::Client;
 use crate::support::{Database, agree, database, lines, outcome, stat};
 
 /// Everything the extension owns, as the catalogue has it.
-fn owned(session: &mut Client) -> Vec<String> {
+pub(crate) fn owned(session: &mut Client) -> Vec<String> {
     let owned = "
         select concat_ws(E'\\n', pg_describe_object(d.classid, d.objid, 0), pg_get_functiondef(p.oid), p.proowner::regrole,
           p.proacl, p.procost, obj_description(p.oid, 'pg_proc'))
@@ -38,7 +38,7 @@ fn versions() -> Vec<String> {
     versions
 }
 
-fn go_back_to(database: &Database, version: &str) {
+pub(crate) fn go_back_to(database: &Database, version: &str) {
     let install = format!("drop extension secretaria; create extension secretaria version '{version}'");
     database.session().batch_execute(&install).unwrap_or_else(|error| panic!("{version}: {error:?}"));
 }
@@ -66,8 +66,14 @@ const SEND: &str = "select accepted::text from increment_feature_usage(2, 'whats
 
 #[test]
 fn open_sessions_go_on_while_the_extension_is_updated() {
+    for version in versions().iter().filter(|it| *it != env!("CARGO_PKG_VERSION")) {
+        open_sessions_go_on_while_it_is_updated_from(version);
+    }
+}
+
+fn open_sessions_go_on_while_it_is_updated_from(version: &str) {
     let Some(database) = database() else { return };
-    go_back_to(&database, "0.1.0");
+    go_back_to(&database, version);
     let mut owner = database.session();
     let mut sessions: Vec<_> = (0..3).map(|_| database.session()).collect();
     for session in &mut sessions {
@@ -84,7 +90,7 @@ fn open_sessions_go_on_while_the_extension_is_updated() {
     };
     let before = remaining(prepared);
 
-    owner.batch_execute("alter extension secretaria update").expect("nobody is waited for");
+    owner.batch_execute("alter extension secretaria update").expect("it waits for no session");
 
     assert_eq!(remaining(prepared), before);
     for session in [&mut *idle, &mut *within] {
@@ -103,7 +109,7 @@ fn open_sessions_go_on_while_the_extension_is_updated() {
 }
 
 #[test]
-fn open_sessions_go_on_when_the_extension_is_dropped_and_made_anew() {
+fn open_sessions_go_on_when_the_extension_is_dropped_and_created_again() {
     let Some(database) = database() else { return };
     let (mut owner, mut session) = (database.session(), database.session());
     session.batch_execute("set search_path = secretaria, secretaria_reference, public").expect("set");
@@ -116,9 +122,9 @@ fn open_sessions_go_on_when_the_extension_is_dropped_and_made_anew() {
         assert!(stat(&mut session, "hits") > hits, "the extension did not answer");
         owner.batch_execute("drop extension secretaria").expect("dropped");
         assert_eq!(outcome(&mut session, ask), Err("42883".to_owned()));
-        assert!(session.query_one(&unqualified, &[]).expect("the reference answers").get::<_, bool>(0));
+        assert!(session.query_one(&unqualified, &[]).expect("PL/pgSQL answers").get::<_, bool>(0));
         assert_eq!(outcome(&mut session, SEND), Ok(vec!["true".to_owned()]));
-        owner.batch_execute("create extension secretaria").expect("made anew");
+        owner.batch_execute("create extension secretaria").expect("created again");
         agree(&mut session);
         assert_eq!(outcome(&mut session, SEND), Ok(vec!["true".to_owned()]));
         let again = session.prepare("select has_feature(1, 'agents')").expect("prepared");
@@ -179,5 +185,79 @@ fn a_session_may_hold_the_library_of_another_release_beside_this_one() {
         agree(&mut session);
         let setting = "select count(*)::text from pg_settings where name like 'secretaria.%'";
         assert_eq!(outcome(&mut session, setting), Ok(vec!["4".to_owned()]));
+    }
+}
+
+/// Which PL/pgSQL functions a statement runs, as the server counts them.
+fn ran(session: &mut Client, statement: &str) -> String {
+    session.batch_execute("begin; set local track_functions = 'pl'").expect("begun");
+    assert_eq!(outcome(session, statement), Ok(vec!["true".to_owned()]), "{statement}");
+    let ran = "select string_agg(funcname, ' ' order by funcname) from pg_stat_xact_user_functions
+        where schemaname = 'secretaria_reference'";
+    let ran = session.query_one(ran, &[]).expect("told").get(0);
+    session.batch_execute("rollback").expect("rolled back");
+    ran
+}
+
+const SETTINGS: &str = "set search_path = secretaria, secretaria_reference, public; set secretaria.slots = 'off'";
+
+/// Between the installation of this library and `alter extension … update`, which may be long.
+#[test]
+fn a_database_that_is_still_on_the_release_before_is_served_by_this_library() {
+    for version in versions() {
+        let Some(database) = database() else { return };
+        go_back_to(&database, &version);
+        let mut session = database.session();
+        session.batch_execute(SETTINGS).expect("set");
+        agree(&mut session);
+        // 0.1.0 has no increments: an unqualified call finds those in PL/pgSQL.
+        let expected = match version.as_str() {
+            "0.1.0" => "_increment_fast_path increment_feature_usage",
+            _ => "_increment_fast_path",
+        };
+        assert_eq!(ran(&mut session, SEND), expected, "{version}");
+        for key in ["one", "two"] {
+            let send = SEND.replace(", 1)", &format!(", 1, '{key}')"));
+            assert_eq!(outcome(&mut session, &send), Ok(vec!["true".to_owned()]), "{version}");
+        }
+        let used = "select used::text from check_feature_access(2, 'whatsapp_messages')";
+        assert_eq!(outcome(&mut session, used), Ok(vec!["2".to_owned()]), "{version}");
+        agree(&mut session);
+    }
+}
+
+/// Gives the functions that this library calls the names that they had with 0.2.0.
+const FORMER_NAMES: &str = "
+    do $do$
+    declare
+      renamed regprocedure;
+    begin
+      for renamed in
+        select p.oid
+        from pg_proc p
+        where p.pronamespace = 'secretaria_reference'::regnamespace
+          and p.proname in ('_increment_fast_path', '_increment_slow_path', 'increment_feature_usage')
+      loop
+        execute replace(replace(pg_get_functiondef(renamed),
+          '_increment_fast_path', '_increment_plainly'), '_increment_slow_path', '_increment_fully');
+      end loop;
+      drop function secretaria_reference._increment_fast_path, secretaria_reference._increment_slow_path;
+    end
+    $do$";
+
+/// Between the installation of this library and `secretaria migrate`.
+#[test]
+fn functions_of_the_release_before_are_called_without_the_fast_path() {
+    let Some(database) = database() else { return };
+    go_back_to(&database, "0.2.0");
+    let (mut owner, mut before) = (database.session(), database.session());
+    before.batch_execute(SETTINGS).expect("set");
+    assert_eq!(ran(&mut before, SEND), "_increment_fast_path");
+    owner.batch_execute(FORMER_NAMES).expect("renamed");
+    let mut after = database.session();
+    after.batch_execute(SETTINGS).expect("set");
+    for session in [&mut before, &mut after] {
+        assert_eq!(ran(session, SEND), "_increment_plainly increment_feature_usage");
+        agree(session);
     }
 }

@@ -1,11 +1,11 @@
-//! Databases of their own for tests: all migrations, the reference functions, the extension, three companies.
+//! Databases of their own for tests: all migrations, the functions, the extension, three companies.
 //!
 //! Needs `SECRETARIA_TEST_POSTGRES`, a superuser's address of a server on which the extension is installed
 //! (`dev/install-extension.sh`). Without it the tests say so and pass.
 
 #![expect(clippy::expect_used, clippy::disallowed_methods, reason = "a test's own settings, and its own failures")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -68,22 +68,28 @@ impl Database {
     fn fill(&self) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("sql");
         let mut session = self.session();
-        for folder in ["migrations", "reference"] {
-            let mut files: Vec<_> = std::fs::read_dir(root.join(folder))
-                .expect("the folder is there")
-                .map(|entry| entry.expect("it can be listed").path())
-                .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
-                .collect();
-            files.sort();
-            for file in files {
-                let text = std::fs::read_to_string(&file).expect("it can be read");
-                session
-                    .batch_execute(&format!("begin; {text}; commit;"))
-                    .unwrap_or_else(|error| panic!("{file:?}: {error:?}"));
-            }
+        for file in ["migrations", "functions"].iter().flat_map(|folder| files_of(&root.join(folder))) {
+            let text = std::fs::read_to_string(&file).expect("it can be read");
+            session
+                .batch_execute(&format!("begin; {text}; commit;"))
+                .unwrap_or_else(|error| panic!("{file:?}: {error:?}"));
         }
         session.batch_execute(COMPANIES).expect("companies");
     }
+}
+
+/// The SQL files below a folder, by path.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .collect();
+    entries.sort();
+    entries
+        .into_iter()
+        .flat_map(|path| if path.is_dir() { files_of(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
+        .collect()
 }
 
 impl Drop for Database {
@@ -115,7 +121,7 @@ set used = 20
 where feature = 'ai_tokens' and company_id = 1;
 ";
 
-/// Asks the extension and the reference everything, and returns what they disagree about, a line each.
+/// Asks the extension and PL/pgSQL everything, and returns what they disagree about, a line each.
 pub(crate) fn disagreements(session: &mut Client) -> Vec<String> {
     let rows = session
         .simple_query(

@@ -171,21 +171,24 @@ async fn rename(admin: &Client, draft: &str, name: &str) {
     admin.batch_execute(&sql).await.unwrap();
 }
 
-/// The migrations, and after them the reference functions.
+/// The migrations, and after them the functions.
 fn migrations() -> Vec<PathBuf> {
-    ["migrations", "reference"].iter().flat_map(|it| files_of(&sql_folder(it))).collect()
+    ["migrations", "functions"].iter().flat_map(|it| files_of(&sql_folder(it))).collect()
 }
 
 pub(crate) fn sql_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql").join(name)
 }
 
-/// The folder's files that end in `.sql`, by name.
+/// The files below a folder that end in `.sql`, by path.
 pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
-    files.retain(|it| it.extension().is_some_and(|it| it == "sql"));
-    files.sort();
-    files
+    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    entries.sort();
+    entries
+        .into_iter()
+        .flat_map(|it| if it.is_dir() { files_of(&it) } else { vec![it] })
+        .filter(|it| it.extension().is_some_and(|it| it == "sql"))
+        .collect()
 }
 
 async fn connect(url: &str) -> Client {

@@ -83,7 +83,7 @@ async fn make_template(admin_url: String) -> Template {
     migrate::database(&settings).await.unwrap();
     if variable("SECRETARIA_TEST_EXTENSION").is_some() {
         let owner = connect(&url(&admin_url, "postgres", &database)).await;
-        owner.batch_execute("create extension secretaria version '0.2.0'").await.unwrap();
+        owner.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
     }
     // A template that somebody is connected to cannot be copied.
     let admin = connect(&admin_url).await;

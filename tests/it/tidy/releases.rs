@@ -24,6 +24,8 @@ const RELEASED: &[(&str, &str)] = &[
     ("sql/migrations/V0013__share_hot_limits.sql", "b6eaea2b20b643e84c936ee64d176a153eb586d2"),
     ("sql/migrations/V0014__create_webhooks.sql", "393ad6c1227cf67e9ed6f50a8a7149a8183b3c18"),
     ("sql/migrations/V0015__keep_what_periods_took_from_credits.sql", "44424c482f98038236b100d4aa87bddcd721f999"),
+    ("pg_extension/sql/secretaria--0.1.0--0.2.0.sql", "74307481bce6a3475750e99bf67e1cffd43a8690"),
+    ("pg_extension/sql/secretaria--0.2.0.sql", "9702793bb85db2d3076099575a65bcc9a49493f4"),
     ("pg_extension/sql/secretaria--0.1.0.sql", "2143e46302cb54322dede17857323a633b742691"),
 ];
 

@@ -7,13 +7,13 @@ use super::{File, files, nothing_in, rust};
 
 /// Tables that more than one room writes, and why. A room is a crate and the module below its root.
 const SHARED: &[(&str, &[&str], &str)] = &[
-    ("outbox", &["platform::outbox", REFERENCE], "the functions announce what they decide"),
+    ("outbox", &["platform::outbox", FUNCTIONS], "the functions announce what they decide"),
     ("dead_letters", &["platform::consumer", "processors::dead_letters"], "one adds, the other settles"),
     ("turns", &["processors::reply", "processors::conversations"], "a divided contact takes its turns along"),
 ];
 
 /// The room of the quota functions: SQL in a folder of its own.
-const REFERENCE: &str = "sql::reference";
+const FUNCTIONS: &str = "sql::functions";
 
 /// Tables that no code writes after the migrations: the operator does, at the SQL prompt.
 const BY_HAND: &[&str] = &[
@@ -60,7 +60,7 @@ fn writers() -> BTreeMap<String, BTreeSet<String>> {
     let tables = tables();
     let mut writers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let sql = files()
-        .filter(|it| it.ends_with(".sql") && (it.path.starts_with("sql/reference/") || it.path.contains("/src/")));
+        .filter(|it| it.ends_with(".sql") && (it.path.starts_with("sql/functions/") || it.path.contains("/src/")));
     for file in rust().chain(sql).filter(|it| is_shipped(it)) {
         let room = room_of(&file.path);
         let text = file.text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -86,7 +86,7 @@ fn is_shipped(file: &File) -> bool {
 /// `api/src/companies/store.rs` is in `api::companies`; what is below the root's `src/` is `secretaria`'s.
 fn room_of(path: &str) -> String {
     if path.starts_with("sql/") {
-        return REFERENCE.to_owned();
+        return FUNCTIONS.to_owned();
     }
     let (name, below) = path.split_once("/src/").or_else(|| Some(("secretaria", path.strip_prefix("src/")?))).unwrap();
     let module = below.split('/').next().unwrap_or_default();

@@ -145,6 +145,7 @@ async fn what_the_release_before_left_is_ended_once_and_in_order() {
     let Some(mut app) = leftovers::restore().await else { return };
     app.sql.batch_execute("set search_path = secretaria, public").await.unwrap();
     assert_eq!(list(&app, STATES).await, EXPECTED);
+    assert_eq!(leftovers::former_functions(&app).await.len(), 13);
     let open = list(&app, OPEN_ROWS).await;
     let sent_before = list(&app, "select delivery_id::text from deliveries where outcome = 'sent'").await;
     let sending = list(&app, "select delivery_id::text from deliveries where state = 'sending'").await;
@@ -154,6 +155,7 @@ async fn what_the_release_before_left_is_ended_once_and_in_order() {
         list(&app, "select format('%s %s', event_id, endpoint) from webhook_deliveries where state = 'ended'").await;
 
     migrated(&app).await;
+    assert_eq!(leftovers::former_functions(&app).await, [""; 0], "renamed functions are dropped");
     assert_eq!(list(&app, OPEN_JOBS).await, open, "every open row is one job, as due as it was");
     is_conserved(&app, "after migrate").await;
 

@@ -52,6 +52,31 @@ const SHIFT: &str = "
     end
     $$";
 
+/// Functions of that release that have other names now.
+const FORMER_FUNCTIONS: [&str; 13] = [
+    "_share(bigint, text)",
+    "_gather(bigint, text)",
+    "_end_sharing(bigint)",
+    "_lend(bigint, text, smallint, bigint, timestamptz, timestamptz)",
+    "_room(secretaria.feature_usage)",
+    "_sharing()",
+    "_used_in_slots(bigint, text)",
+    "_count_in_slot(secretaria.usage_events, timestamptz, secretaria.feature_usage)",
+    "_stays_plain(bigint, bigint, bigint, boolean, smallint)",
+    "_asks_plainly()",
+    "_check_slowly(bigint, text, bigint, timestamptz)",
+    "_increment_plainly(bigint, text, bigint, text, jsonb, bigint, bigint, bigint, boolean, smallint, timestamptz,
+       timestamptz, boolean)",
+    "_increment_fully(bigint, text, bigint, text, timestamptz, text, jsonb)",
+];
+
+/// Those that are still there.
+pub(super) async fn former_functions(app: &TestApp) -> Vec<String> {
+    let names = FORMER_FUNCTIONS.map(|it| format!("'{}'", it.split('(').next().unwrap()));
+    let found = "select proname::text from pg_proc where pronamespace = 'secretaria_reference'::regnamespace";
+    list(app, &format!("{found} and proname in ({})", names.join(", "))).await
+}
+
 /// A record as it was on its topic.
 #[derive(Debug, Deserialize)]
 pub(super) struct Left {
@@ -105,6 +130,10 @@ fn keys() -> PathBuf {
 
 async fn load(app: &TestApp) {
     let root = app.database.connect().await;
+    for function in FORMER_FUNCTIONS {
+        let create = format!("create function secretaria_reference.{function} returns void language sql as ''");
+        root.batch_execute(&create).await.unwrap();
+    }
     let tables = "select string_agg(format('%I.%I', schemaname, tablename), ', ')
                   from pg_tables where schemaname = 'secretaria'";
     let tables: String = root.query_one(tables, &[]).await.unwrap().get(0);
