@@ -1,6 +1,7 @@
 //! Who asks, and for which companies: decided by who logged in (or by `set role`), never by the function's owner.
 //!
-//! The same rules as `secretaria_reference._may` has for reading; a role that may ask for every company may count for every company.
+//! The same rules as `secretaria_reference._may` has for reading; a role that may ask for every company may count for
+//! every company.
 
 use std::ffi::CStr;
 

@@ -51,8 +51,8 @@ extern "C" fn pg_finfo_secretaria_delegate() -> &'static pg_sys::Pg_finfo_record
 /// Not guarded, on purpose: nothing here may need to be dropped, and nothing may panic.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C-unwind" fn secretaria_delegate(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the server calls this with a call of `nargs` arguments, which `Frame` has space for; `Frame` lays them out
-    // as the server does. The caller's own call is left as it is, for code that looks at it after an error.
+    // SAFETY: the server calls this with a call of `nargs` arguments, which `Frame` has space for; `Frame` lays them
+    // out as the server does. The caller's own call is left as it is, for code that looks at it after an error.
     unsafe {
         let site = site((*call).flinfo);
         pass_on(call, &raw mut (*site).target, (*site).function)

@@ -1,10 +1,9 @@
-//! `increment_feature_usage` far from limits and thresholds: the counter is read past the executor, and PL/pgSQL writes.
+//! `increment_feature_usage` far from limits and thresholds: the counter is read past the executor, PL/pgSQL writes.
 //!
-//! A third of what PL/pgSQL does for a plain call is finding out that it is plain. Here that is one row from
-//! memory, or one and its further rows; then `secretaria_reference._increment_fast_path` writes, with its own rights, and
-//! judges the row again as it does. Where it counted nothing, `_increment_slow_path` decides, as it would have in
-//! PL/pgSQL. Any other call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no
-//! guard.
+//! A third of what PL/pgSQL does for a plain call is finding out that it is plain. Here that is one row from memory, or
+//! one and its shards; then `secretaria_reference._increment_fast_path` writes, with its own rights, and judges the row
+//! again as it does. Where it counted nothing, `_increment_slow_path` decides, as it would have in PL/pgSQL. Any other
+//! call is a binding like the rest: see [`delegate`](crate::delegate), also for why there is no guard.
 
 use std::mem::MaybeUninit;
 

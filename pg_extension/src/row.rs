@@ -93,7 +93,8 @@ impl<'a> Row<'a> {
 
     /// Lets go of the page.
     pub(crate) fn release(self) {
-        // SAFETY: the code that made this row pinned the buffer for it, once. An error before this is cleaned up by the transaction's end.
+        // SAFETY: the code that made this row pinned the buffer for it, once. The transaction's end cleans up after an
+        // error before this.
         unsafe { bare::ReleaseBuffer(self.buffer) }
     }
 }

@@ -1,5 +1,5 @@
-//! Who may ask, and who may not: a company's login, the API for another company, unknown logins and analysts, each trying to
-//! read or move what is not theirs.
+//! Who may ask, and who may not: a company's login, the API for another company, unknown logins and analysts, each
+//! trying to read or change what is not theirs.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 

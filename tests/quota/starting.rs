@@ -52,7 +52,7 @@ fn service(database: &Database) -> Db {
     Db::new(&database.url("secretaria_service").into(), &Settings::default().postgres, "test").unwrap()
 }
 
-/// Keeps house until something was said of the functions.
+/// Runs what a process does for the functions until it has logged which ones there are.
 async fn start(database: &Database) -> Vec<String> {
     let said = Said::default();
     let listening = tracing::subscriber::set_default(said.clone());

@@ -112,5 +112,5 @@ comment on function secretaria_reference.create_company_role(bigint) is
   'Volatile; locks the catalogue''s rows of what it makes. The login role tenant_<id>, without a password, and the
 schema of that name with views of the company''s rows; safe to repeat. Runs with the caller''s rights: a superuser, or a
 manager with createrole who may create schemas here and is a member of secretaria_quota. Every role of the name speaks
-for the company, so one cluster holds one installation. 42501 for anybody else, 22004 for null, 42704 for an unknown
+for the company, so one cluster holds one installation. 42501 for any other caller, 22004 for null, 42704 for an unknown
 company, 42710 for a role that can do more.';
