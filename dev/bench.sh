@@ -7,7 +7,7 @@ readonly ROOT
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 2000))
 # A broker as it is run for load: compiled code, room for it, and a collector for a server.
 export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseParallelGC -XX:ParallelGCThreads=2 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
-for part in ../versions ports processes postgres kafka install peers; do
+for part in ../versions ports processes postgres kafka install rust peers; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
@@ -33,7 +33,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-install_rust_check
+install_rust
 ensure_state
 install_missing install_build_needs
 if [[ $name == quota ]]; then

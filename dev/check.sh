@@ -3,14 +3,14 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports processes postgres kafka install checks; do
+for part in ../versions ports processes postgres kafka install rust checks; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
 cd "$ROOT"
 
 ensure_state
-install_rust_check
+install_rust
 install_missing install_build_needs
 install_tools
 

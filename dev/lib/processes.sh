@@ -30,10 +30,22 @@ start_in_background() {
     local name=$1 pid_file=$2
     shift 2
     [[ -f $LOGS/$name.log ]] && mv -f "$LOGS/$name.log" "$LOGS/$name.log.1"
-    # Descriptor 9 is the stack's lock: a server must not inherit it.
-    setsid "$@" </dev/null >"$LOGS/$name.log" 2>&1 9>&- &
+    (
+        close_descriptors
+        exec setsid "$@"
+    ) </dev/null >"$LOGS/$name.log" 2>&1 &
     echo $! >"$pid_file"
     disown
+}
+
+# Everything but input, output and errors: a server must not hold the stack's lock, or a lock of the one who called make.
+close_descriptors() {
+    local descriptor
+    for descriptor in "/proc/$BASHPID/fd"/*; do
+        descriptor=${descriptor##*/}
+        # Bash keeps some for itself, which exec closes.
+        ((descriptor <= 2 || descriptor >= 250)) || eval "exec $descriptor>&-"
+    done
 }
 
 # wait_until SECONDS COMMAND…: asks ten times a second.
@@ -60,10 +72,15 @@ stop_process() {
     return 1
 }
 
+# A process is the one that was recorded when it also began when that one did: numbers are given again.
+began_at() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) && cut -d' ' -f20 <<<"${stat##*) }"
+}
+
 uptime_of() {
-    local stat since seconds
-    stat=$(<"/proc/$1/stat")
-    since=$(cut -d' ' -f20 <<<"${stat##*) }")
+    local since seconds
+    since=$(began_at "$1")
     seconds=$(($(cut -d. -f1 /proc/uptime) - since / $(getconf CLK_TCK)))
     printf '%dh%02dm%02ds' $((seconds / 3600)) $((seconds / 60 % 60)) $((seconds % 60))
 }
@@ -81,5 +98,5 @@ show_failure() {
     local name=$1
     say "--- the end of $LOGS/$name.log" >&2
     tail -n 25 "$LOGS/$name.log" >&2 || true
-    die "--- $name did not start"
+    die "--- $name failed"
 }
