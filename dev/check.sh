@@ -3,7 +3,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports processes postgres kafka install rust checks; do
+for part in ../versions ports processes postgres kafka install rust checks phases; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
