@@ -33,8 +33,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-install_rust
 ensure_state
+install_rust
 install_missing install_build_needs
 if [[ $name == quota ]]; then
     install_missing install_extension_needs

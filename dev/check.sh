@@ -14,7 +14,8 @@ install_rust
 install_missing install_build_needs
 install_tools
 
-tidy() { cargo test -q ${CI:+--locked} --test it tidy </dev/null; }
+# Of the whole workspace, so that it is built with the features that `make test` builds it with.
+tidy() { cargo test -q ${CI:+--locked} --workspace --test it tidy:: </dev/null; }
 
 phase format check_format
 phase clippy check_clippy
