@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything CI runs: the checks, the build, and every test with a PostgreSQL and a Kafka of its own.
-# The servers live a thousand ports above the stack of this clone, and are gone when this ends, however it ends.
+# The servers listen a thousand ports above the stack of this clone, and are gone when this ends, however it ends.
 #
 # Most tests wait for a server much of the time, so that the extension is built, its tests and the lints run beside them,
 # at a lower priority. The extension has servers of its own, because roles belong to a whole cluster.
@@ -13,7 +13,7 @@ for part in ../versions ports processes postgres kafka install rust extension ch
     source "$ROOT/dev/lib/$part.sh"
 done
 cd "$ROOT"
-# The settings of a stack somebody sourced are not for the tests.
+# Settings that were sourced for the stack of this clone are not for the tests.
 for name in $(compgen -v SECRETARIA__) SANDBOX_LISTEN; do unset "$name"; done
 readonly OTHER_SHIFT=$((SHIFT + 500))
 

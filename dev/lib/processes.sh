@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Starting, recognising and stopping what runs in the background. A pid file alone is never believed.
+# Starting, recognising and stopping what runs in the background. A pid file alone is never trusted.
 
 # Is this pid ours? The marker is a text that only our process has on its command line.
 is_ours() {
@@ -16,7 +16,7 @@ running() {
     is_ours "$pid" "$marker" && echo "$pid"
 }
 
-# The process that has this very argument. For when somebody deleted the folder with the pid file, and not the process.
+# The process that has this very argument. For a process that still runs although the folder with its pid file was deleted.
 pid_by_argument() {
     local found
     # The text comes by a file: as an argument, grep would find itself.
@@ -24,7 +24,7 @@ pid_by_argument() {
     [[ $found =~ ^/proc/([0-9]+)/cmdline$ ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# Starts a command in a session of its own, so that neither Ctrl-C nor the end of make takes it along.
+# Starts a command in a session of its own, so that neither Ctrl-C nor the end of make ends it.
 # The last start's log is kept beside the new one.
 start_in_background() {
     local name=$1 pid_file=$2
@@ -60,7 +60,7 @@ wait_until() {
 
 is_gone() { [[ ! -d /proc/$1 ]] || grep -qs '^State:.*Z' "/proc/$1/status"; }
 
-# stop_process NAME PID SIGNAL…: each signal gets fifteen seconds, the last word is KILL.
+# stop_process NAME PID SIGNAL…: each signal gets fifteen seconds, and KILL is the last.
 stop_process() {
     local name=$1 pid=$2 signal
     shift 2
@@ -72,7 +72,7 @@ stop_process() {
     return 1
 }
 
-# A process is the one that was recorded when it also began when that one did: numbers are given again.
+# When a process began: together with its number it names one process, because numbers are used again.
 began_at() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) && cut -d' ' -f20 <<<"${stat##*) }"

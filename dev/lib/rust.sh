@@ -53,7 +53,7 @@ rust_may_be_installed() {
 }
 
 install_rustup() {
-    # One that is not rustup's would have to make room for Debian's package.
+    # Debian's package would replace a cargo that is not rustup's.
     if ! command -v cargo >/dev/null && may_install_packages; then
         refresh_packages
         if [[ -n $(apt-cache search --names-only '^rustup$') ]]; then
