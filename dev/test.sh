@@ -39,7 +39,7 @@ finish() {
     stack clean >/dev/null || say "the test servers could not be stopped: SECRETARIA_PORT_SHIFT=$SHIFT make clean"
     other_stack clean >/dev/null || say "the test servers could not be stopped: SECRETARIA_PORT_SHIFT=$OTHER_SHIFT make clean"
     phases
-    if [[ $code == 0 ]]; then summary; else say "make test FAILED"; fi
+    if [[ $code == 0 ]]; then summary; else failures; fi
     exit "$code"
 }
 
@@ -88,9 +88,15 @@ summary() {
          END {printf "test result: %d passed; %d failed; %d ignored, all binaries together\n", passed, failed, ignored}' "$LOCAL/test.log"
 }
 
+failures() {
+    grep -hsE '^test .* FAILED$' "$LOCAL/test.log" "$LOCAL/beside-$SHIFT"/*.log || true
+    say "make test FAILED"
+}
+
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+rm -rf "$LOCAL/test.log" "$LOCAL/beside-$SHIFT"
 ensure_state
 install_rust # Here, where a terminal can be asked.
 phase servers begin
