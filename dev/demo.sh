@@ -13,7 +13,7 @@ ensure_state
 install_rust
 install_missing install_stack_needs install_build_needs
 "$ROOT/dev/stack" up
-say "building   (the first time takes five to ten minutes on two cores)"
+say "building   (the first time takes five minutes or so on two cores)"
 app_build
 code=0
 install_extension || code=$?
