@@ -40,7 +40,7 @@ check: ## format, lints, tidiness, spelling, compose file: no server needed
 	@dev/check.sh
 
 fmt: ## format the code
-	@cargo fmt --all
+	@dev/fmt.sh
 
 audit: ## licences, advisories, bans and sources of the dependencies
 	@dev/audit.sh

@@ -3,12 +3,12 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports install; do
+for part in ../versions ports processes install rust; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
 cd "$ROOT"
 ensure_state
-install_rust_check
+install_rust
 install_cargo_deny
 exec "$TOOLS/cargo/bin/cargo-deny" check

@@ -5,16 +5,16 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 2000))
-# A broker as it is run for load: compiled code, room for it, and a collector for a server.
+# A broker as it is run for load: compiled code, enough memory, and the garbage collector of a server.
 export SECRETARIA_KAFKA_JVM=${SECRETARIA_KAFKA_JVM:--Xms1g -Xmx1g -XX:+UseParallelGC -XX:ParallelGCThreads=2 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.net.preferIPv4Stack=true}
-for part in ../versions ports processes postgres kafka install peers; do
+for part in ../versions ports processes postgres kafka install rust peers; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
 cd "$ROOT"
 name=${1:?usage: dev/bench.sh NAME [ARGUMENT…]}
 shift
-# The settings of a stack somebody sourced are not for the benchmark, except for what it logs.
+# Settings that were sourced for the stack of this clone are not for the benchmark, except for what it logs.
 for setting in $(compgen -v SECRETARIA__ | grep -vE "^SECRETARIA__(TELEMETRY|KAFKA__LINGER)_") SANDBOX_LISTEN; do unset "$setting"; done
 
 mkdir -p "$LOCAL"
@@ -33,8 +33,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-install_rust_check
 ensure_state
+install_rust
 install_missing install_build_needs
 if [[ $name == quota ]]; then
     install_missing install_extension_needs
@@ -49,7 +49,7 @@ if [[ $name == engine ]]; then
     SECRETARIA_BENCH_PEERS=$(peers_folder) SECRETARIA_BENCH_JAVA=$(java_bin)
     export SECRETARIA_BENCH_PEERS SECRETARIA_BENCH_JAVA
 fi
-# Built before the servers start, so that they do not wait for the compiler.
+# Built before the servers start, so that they are not idle while it compiles.
 cargo bench ${CI:+--locked} --bench "$name" --no-run </dev/null
 stack clean >/dev/null
 stack up

@@ -3,18 +3,19 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports processes postgres kafka install checks; do
+for part in ../versions ports processes postgres kafka install rust checks phases; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
 cd "$ROOT"
 
 ensure_state
-install_rust_check
+install_rust
 install_missing install_build_needs
 install_tools
 
-tidy() { cargo test -q ${CI:+--locked} --test it tidy </dev/null; }
+# Of the whole workspace, so that it is built with the features that `make test` builds it with.
+tidy() { cargo test -q ${CI:+--locked} --workspace --test it tidy:: </dev/null; }
 
 phase format check_format
 phase clippy check_clippy

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Whether what is served is what the OpenAPI document says. Schemathesis reads the document from a running `secretaria api`
-# and asks every route what it can think of, always the same: no 5xx but what is documented, no undocumented status, no
+# and sends every route generated requests, the same ones each time: no 5xx but what is documented, no undocumented status, no
 # body of another shape. The hooks go to a `secretaria ingest`. Both run over a database and topics of their own, with two
 # companies. Needs the stack of this shift, the tools and the binaries; `make test` has them all, on its own ports.
 set -euo pipefail
@@ -12,7 +12,7 @@ for part in ../versions ports processes postgres kafka install app; do
 done
 cd "$ROOT"
 
-readonly DATABASE=contract COMPANY=clinica-sorriso.contract OTHER=salao-bela.contract SECRET=contract-secret-of-nobody
+readonly DATABASE=contract COMPANY=clinica-sorriso.contract OTHER=salao-bela.contract SECRET=contract-secret-for-tests
 readonly API_PORT=$HTTP_PORT INGEST_PORT=$SANDBOX_PORT
 readonly ADMIN=postgres://postgres@127.0.0.1:$POSTGRES_PORT
 readonly HERE=$STATE/contract

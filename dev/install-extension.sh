@@ -6,7 +6,13 @@
 # Sessions that loaded the library before keep the old one until they end. Nothing is created in any database:
 # that is `create extension secretaria`.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT
+for part in ../versions ports processes install rust; do
+    # shellcheck source=/dev/null
+    source "$ROOT/dev/lib/$part.sh"
+done
+cd "$ROOT"
 
 fail() {
     echo "install-extension: $*" >&2
@@ -41,14 +47,29 @@ if [ -z "${LIBCLANG_PATH:-}" ] &&
     fail "libclang is missing; on Debian: apt-get install libclang-dev clang"
 fi
 
+ensure_state
+install_rust
 echo "building for PostgreSQL $release"
 (
     cd pg_extension
     PGRX_PG_CONFIG_PATH=$pg_config nice cargo build --release --locked --no-default-features --features "pg$release"
 )
 
+built=${CARGO_TARGET_DIR:-$ROOT/target}/release/libsecretaria.so
 libraries=$("$pg_config" --pkglibdir)
 scripts=$("$pg_config" --sharedir)/extension
+is_installed() {
+    local file
+    cmp -s "$built" "$libraries/secretaria.so" && [ "$(readlink "$libraries/secretaria_bindings.so")" = secretaria.so ] || return
+    for file in pg_extension/secretaria.control pg_extension/sql/secretaria--*.sql; do
+        cmp -s "$file" "$scripts/${file##*/}" || return
+    done
+}
+if is_installed; then
+    echo "$libraries/secretaria.so is this one already"
+    exit
+fi
+
 as_owner=()
 if [ ! -w "$libraries" ] || [ ! -w "$scripts" ]; then
     command -v sudo >/dev/null || fail "$libraries and $scripts are not writable; run this as root, or install sudo"
@@ -56,7 +77,7 @@ if [ ! -w "$libraries" ] || [ ! -w "$scripts" ]; then
 fi
 
 # A new file under a new inode: a running server keeps the library it has loaded.
-"${as_owner[@]}" install -m 755 target/release/libsecretaria.so "$libraries/secretaria.so.new"
+"${as_owner[@]}" install -m 755 "$built" "$libraries/secretaria.so.new"
 "${as_owner[@]}" mv "$libraries/secretaria.so.new" "$libraries/secretaria.so"
 # The name under which bindings are found by sessions that loaded a library without them: see secretaria--0.3.0.sql.
 "${as_owner[@]}" ln -sfn secretaria.so "$libraries/secretaria_bindings.so"

@@ -58,3 +58,43 @@ stop_by_pid_file() {
     [[ -z $pid ]] || stop_process "$name" "$pid" TERM
     rm -f "$STATE/$name.pid"
 }
+
+# What runs in the foreground of some terminal (`make dev`, `make worker`): a file each, named by the process and holding
+# when it began. The process may outlive its terminal, and `down` ends it.
+FOREGROUND=$STATE/foreground
+
+# exec_in_foreground ARG…: this shell becomes `secretaria ARG…`, with the number and the beginning of this shell.
+exec_in_foreground() {
+    mkdir -p "$FOREGROUND"
+    began_at $$ >"$FOREGROUND/$$"
+    exec "$BINARIES/secretaria" "$@"
+}
+
+# Those that still run; the files of the others go.
+foreground_pids() {
+    local file pid
+    for file in "$FOREGROUND"/*; do
+        [[ -e $file ]] || continue
+        pid=${file##*/}
+        if [[ $(<"$file") != "$(began_at "$pid")" ]]; then
+            rm -f "$file"
+        elif is_ours "$pid" "$BINARIES/secretaria"; then
+            echo "$pid"
+        fi
+    done
+}
+
+foreground_stop() {
+    local pid
+    for pid in $(foreground_pids); do
+        stop_process "$(foreground_name "$pid")" "$pid" TERM
+        rm -f "$FOREGROUND/$pid"
+    done
+}
+
+# As it was asked for: `secretaria process --only reply`.
+foreground_name() {
+    local words
+    mapfile -d '' -t words <"/proc/$1/cmdline"
+    echo "secretaria ${words[*]:1}"
+}

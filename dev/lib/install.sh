@@ -11,13 +11,17 @@ install_build_needs() {
     command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null || echo build-essential
     command -v pkg-config >/dev/null || echo pkg-config
     [[ -e /usr/include/zlib.h ]] || echo zlib1g-dev
-    command -v curl >/dev/null || echo curl
-    [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+    install_download_needs
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
-# For the extension: the server's headers, of the very release that is installed, because a newer one would bring its
-# server along and take the ground from under one that runs; and the library that reads headers.
+install_download_needs() {
+    command -v curl >/dev/null || echo curl
+    [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+}
+
+# For the extension: the server's headers, of the very release that is installed, because a newer package would replace
+# the files of a server that runs; and the library that reads headers.
 install_extension_needs() {
     local config major installed package
     config=$(pg_bin)/pg_config || return 0
@@ -43,22 +47,29 @@ first_available() {
     echo "$1"
 }
 
+AS_ROOT=()
+[[ $(id -u) == 0 ]] || AS_ROOT=(sudo -n)
+may_be_root() { "${AS_ROOT[@]}" true 2>/dev/null; }
+may_install_packages() { command -v apt-get >/dev/null && may_be_root; }
+
+# A container's image comes without apt's lists, and old lists name packages that are no longer there.
+refresh_packages() { "${AS_ROOT[@]}" apt-get update -q </dev/null >"$LOGS/apt.log" 2>&1 || true; }
+
 # install_missing NEEDS_FUNCTION…: installs what those functions name, or says what to install and fails.
 install_missing() {
-    local needs=() as_root=() packages=()
+    local needs=() packages=()
     if ! install_named "$@"; then
-        [[ $(id -u) == 0 ]] || as_root=(sudo -n)
         if ! command -v apt-get >/dev/null; then
             die "missing on this machine (Debian's names): ${needs[*]}"
-        elif ! "${as_root[@]}" true 2>/dev/null; then
+        elif ! may_be_root; then
             die "missing packages: ${needs[*]}
 Install them with: sudo apt-get install --no-install-recommends ${needs[*]}"
         fi
-        "${as_root[@]}" apt-get update -q >"$LOGS/apt.log" 2>&1 || true
+        refresh_packages
         install_named "$@" || true
         packages=("${needs[@]}")
         say "install    ${packages[*]}"
-        install_packages "${as_root[@]}" || show_failure apt
+        install_packages || show_failure apt
         install_named "$@" || die "still missing after installing: ${needs[*]}"
     fi
 }
@@ -70,20 +81,15 @@ install_named() {
     [[ ${#needs[@]} == 0 ]]
 }
 
-# Debian would create and start a cluster of its own on port 5432. Nobody asked for that one.
+# Debian would create and start a cluster of its own on port 5432, which is not wanted here.
 install_packages() {
-    local as_root=("$@") drop_in=/etc/postgresql-common/createcluster.d/secretaria.conf code=0
-    "${as_root[@]}" mkdir -p "${drop_in%/*}"
-    echo 'create_main_cluster = false' | "${as_root[@]}" tee "$drop_in" >/dev/null
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" \
+    local drop_in=/etc/postgresql-common/createcluster.d/secretaria.conf code=0
+    "${AS_ROOT[@]}" mkdir -p "${drop_in%/*}"
+    echo 'create_main_cluster = false' | "${AS_ROOT[@]}" tee "$drop_in" >/dev/null
+    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" \
         </dev/null >>"$LOGS/apt.log" 2>&1 || code=$?
-    "${as_root[@]}" rm -f "$drop_in"
+    "${AS_ROOT[@]}" rm -f "$drop_in"
     return "$code"
-}
-
-# Rust is never installed behind anybody's back: it belongs to the account, not to the machine.
-install_rust_check() {
-    command -v cargo >/dev/null || die "Rust is missing: install rustup (https://rustup.rs), which then reads rust-toolchain.toml by itself"
 }
 
 # Checkers that are not crates, pinned, in an environment of their own. Its last file is the stamp, so a half-made one is made again.

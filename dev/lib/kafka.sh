@@ -76,10 +76,10 @@ kafka_need_ports() {
 
 kafka_start() {
     if [[ -d $STATE/kafka/data ]] && kafka_pid >"$STATE/kafka.pid"; then return; fi
-    kafka_stop # A broker whose data was deleted under it is of no use.
+    kafka_stop # A broker whose data was deleted while it ran is of no use.
     kafka_fetch
     mkdir -p "$STATE/kafka"
-    cd "$STATE/kafka" || die "no way into $STATE/kafka"
+    cd "$STATE/kafka" || die "cannot enter $STATE/kafka"
     cp "$ROOT/dev/kafka/log4j2.properties" .
     kafka_create
     kafka_properties data >server.properties

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Where this stack lives: its ports, its folders, the file of URLs. Everything moves with SECRETARIA_PORT_SHIFT.
+# Where this stack is: its ports, its folders, the file of URLs. Everything moves with SECRETARIA_PORT_SHIFT.
 
 readonly SHIFT=${SECRETARIA_PORT_SHIFT:-0}
 [[ $SHIFT =~ ^(0|[1-9][0-9]{0,4})$ && $SHIFT -le 46000 ]] ||
@@ -50,8 +50,8 @@ write_env() {
     mv "$STATE/env.new" "$STATE/env"
 }
 
-# Which process listens on a port, for the one who has to end it. Empty when the port is free.
-# Read from /proc, so that no other package is needed; only loopback and wildcard addresses are in our way.
+# Which process listens on a port, so that a person can end it. Empty when the port is free.
+# Read from /proc, so that no other package is needed; only loopback and wildcard addresses conflict with ours.
 port_holder() {
     local port=$1 hex local_address state uid inode _ pid
     hex=$(printf '%04X' "$port")

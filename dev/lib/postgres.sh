@@ -29,7 +29,7 @@ as_pg_user() {
     setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups -- "$@"
 }
 
-# Will a folder do? Its socket's path must fit, and the server's account must be able to enter it and keep it to itself.
+# Whether a folder can be used. Its socket's path must fit, and the server's account must be able to enter it and keep it to itself.
 pg_fits() {
     local home=$1 socket=$1/run/.s.PGSQL.$POSTGRES_PORT user
     [[ ${#socket} -le 107 && $home =~ ^[A-Za-z0-9_./\ +@-]+$ ]] || return 1
@@ -51,15 +51,15 @@ pg_home() {
 pg_outside() { echo "$OUTSIDE/shift-$SHIFT/postgres"; }
 
 pg_choose_home() {
-    # The folder outside is in a place open to everyone: whoever made it before us would own our data.
+    # The folder outside is where every account may write: an account that made it before us would own our data.
     [[ ! -e $OUTSIDE && ! -L $OUTSIDE || (-O $OUTSIDE && ! -L $OUTSIDE) ]] || die "$OUTSIDE is not ours: remove it first"
     if [[ -d $(pg_outside) ]] || ! pg_fits "$STATE/postgres"; then
         (umask 022 && mkdir -p "$OUTSIDE/shift-$SHIFT")
-        pg_fits "$(pg_outside)" || die "PostgreSQL can live neither in $STATE nor in $(pg_outside)"
+        pg_fits "$(pg_outside)" || die "PostgreSQL can keep its data neither in $STATE nor in $(pg_outside)"
     fi
     PG_HOME=$(pg_home)
     PG_BIN=$(pg_bin) || die "PostgreSQL $POSTGRES_MAJOR or newer is missing: run 'dev/stack install'"
-    [[ $PG_HOME == "$STATE/postgres" ]] || say "postgres   lives in $PG_HOME, because it cannot enter this clone or its path is too long"
+    [[ $PG_HOME == "$STATE/postgres" ]] || say "postgres   keeps its data in $PG_HOME, because it cannot enter this clone or the path is too long"
 }
 
 pg_pid() {
@@ -68,7 +68,7 @@ pg_pid() {
     running "$home/data/postmaster.pid" "-D $home/data" || running "$STATE/postgres.pid" "-D $home/data" || pid_by_argument "$home/data"
 }
 
-# The cluster is made beside its place and moved there complete, so a first start that was cut short leaves nothing to trip over.
+# The cluster is made beside its place and moved there complete, so that a first start that was interrupted leaves no half-made cluster.
 pg_create() {
     [[ -d $PG_HOME/data ]] && return
     say "postgres   creating a cluster"
@@ -79,24 +79,24 @@ pg_create() {
     mv "$PG_HOME/data.new" "$PG_HOME/data"
 }
 
-# A pid file that outlived its server can name a stranger by now, and PostgreSQL would then refuse to start.
+# A pid file that a dead server left can name another process by now, and PostgreSQL would then refuse to start.
 # It goes only when no process works in the data folder any more: a backend that lost its parent still writes there.
 pg_forget_stale_pid() {
     [[ -e $PG_HOME/data/postmaster.pid ]] || return 0
-    wait_until 15 pg_nobody_home || die "processes of a dead server still hold $PG_HOME/data: $(pg_inhabitants | tr '\n' ' ')"
+    wait_until 15 pg_data_is_unused || die "processes of a dead server still hold $PG_HOME/data: $(pg_data_users | tr '\n' ' ')"
     rm -f "$PG_HOME/data/postmaster.pid"
     rm -rf "$PG_HOME/run"
 }
 
-pg_inhabitants() { find /proc/[0-9]*/cwd -maxdepth 0 -lname "$PG_HOME/data" 2>/dev/null | cut -d/ -f3; }
-pg_nobody_home() { [[ -z $(pg_inhabitants) ]]; }
+pg_data_users() { find /proc/[0-9]*/cwd -maxdepth 0 -lname "$PG_HOME/data" 2>/dev/null | cut -d/ -f3; }
+pg_data_is_unused() { [[ -z $(pg_data_users) ]]; }
 
 pg_need_port() { [[ -n $(pg_pid) ]] || need_port "$POSTGRES_PORT" PostgreSQL; }
 
 pg_start() {
     pg_choose_home
     if [[ -d $PG_HOME/data ]] && pg_pid >"$STATE/postgres.pid"; then return; fi
-    pg_stop # A server whose data was deleted under it is of no use.
+    pg_stop # A server whose data was deleted while it ran is of no use.
     pg_create
     pg_forget_stale_pid
     as_pg_user mkdir -p -m 0700 "$PG_HOME/run"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Starting, recognising and stopping what runs in the background. A pid file alone is never believed.
+# Starting, recognising and stopping what runs in the background. A pid file alone is never trusted.
 
 # Is this pid ours? The marker is a text that only our process has on its command line.
 is_ours() {
@@ -16,7 +16,7 @@ running() {
     is_ours "$pid" "$marker" && echo "$pid"
 }
 
-# The process that has this very argument. For when somebody deleted the folder with the pid file, and not the process.
+# The process that has this very argument. For a process that still runs although the folder with its pid file was deleted.
 pid_by_argument() {
     local found
     # The text comes by a file: as an argument, grep would find itself.
@@ -24,16 +24,28 @@ pid_by_argument() {
     [[ $found =~ ^/proc/([0-9]+)/cmdline$ ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# Starts a command in a session of its own, so that neither Ctrl-C nor the end of make takes it along.
+# Starts a command in a session of its own, so that neither Ctrl-C nor the end of make ends it.
 # The last start's log is kept beside the new one.
 start_in_background() {
     local name=$1 pid_file=$2
     shift 2
     [[ -f $LOGS/$name.log ]] && mv -f "$LOGS/$name.log" "$LOGS/$name.log.1"
-    # Descriptor 9 is the stack's lock: a server must not inherit it.
-    setsid "$@" </dev/null >"$LOGS/$name.log" 2>&1 9>&- &
+    (
+        close_descriptors
+        exec setsid "$@"
+    ) </dev/null >"$LOGS/$name.log" 2>&1 &
     echo $! >"$pid_file"
     disown
+}
+
+# Everything but input, output and errors: a server must not hold the stack's lock, or a lock of the one who called make.
+close_descriptors() {
+    local descriptor
+    for descriptor in "/proc/$BASHPID/fd"/*; do
+        descriptor=${descriptor##*/}
+        # Bash keeps some for itself, which exec closes.
+        ((descriptor <= 2 || descriptor >= 250)) || eval "exec $descriptor>&-"
+    done
 }
 
 # wait_until SECONDS COMMAND…: asks ten times a second.
@@ -48,7 +60,7 @@ wait_until() {
 
 is_gone() { [[ ! -d /proc/$1 ]] || grep -qs '^State:.*Z' "/proc/$1/status"; }
 
-# stop_process NAME PID SIGNAL…: each signal gets fifteen seconds, the last word is KILL.
+# stop_process NAME PID SIGNAL…: each signal gets fifteen seconds, and KILL is the last.
 stop_process() {
     local name=$1 pid=$2 signal
     shift 2
@@ -60,10 +72,15 @@ stop_process() {
     return 1
 }
 
+# When a process began: together with its number it names one process, because numbers are used again.
+began_at() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) && cut -d' ' -f20 <<<"${stat##*) }"
+}
+
 uptime_of() {
-    local stat since seconds
-    stat=$(<"/proc/$1/stat")
-    since=$(cut -d' ' -f20 <<<"${stat##*) }")
+    local since seconds
+    since=$(began_at "$1")
     seconds=$(($(cut -d. -f1 /proc/uptime) - since / $(getconf CLK_TCK)))
     printf '%dh%02dm%02ds' $((seconds / 3600)) $((seconds / 60 % 60)) $((seconds % 60))
 }
@@ -81,5 +98,5 @@ show_failure() {
     local name=$1
     say "--- the end of $LOGS/$name.log" >&2
     tail -n 25 "$LOGS/$name.log" >&2 || true
-    die "--- $name did not start"
+    die "--- $name failed"
 }

@@ -25,7 +25,7 @@ impl Database {
         let template = TEMPLATE.get_or_init(|| make_template(admin_url.clone())).await;
         let name = unique("quota");
         let admin = open(&admin_url).await;
-        admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
+        admin.batch_execute(&format!("create database {name} template {template} strategy file_copy")).await.unwrap();
         set_path(&admin, &name).await;
         // Tests that look at rows know how many there are; a test that is about shards says so.
         admin.batch_execute(&format!("alter database {name} set secretaria.slots = 'off'")).await.unwrap();
@@ -96,7 +96,7 @@ async fn make_template(admin_url: String) -> String {
     let name = unique("quota_template");
     let admin = open(&admin_url).await;
     remove_abandoned(&admin).await;
-    admin.batch_execute(&format!("create database {name} template template0")).await.unwrap();
+    admin.batch_execute(&format!("create database {name} template template0 strategy file_copy")).await.unwrap();
     set_path(&admin, &name).await;
     let owner_url = url(&admin_url, "postgres", &name);
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();

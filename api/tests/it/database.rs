@@ -41,7 +41,7 @@ impl Database {
         let admin = connect(&admin_url).await;
         // Roles belong to the whole cluster, so migrations of two databases are not run side by side.
         admin.execute("select pg_advisory_lock(17432)", &[]).await.unwrap();
-        admin.batch_execute(&format!("create database {name} template template0")).await.unwrap();
+        admin.batch_execute(&format!("create database {name} template template0 strategy file_copy")).await.unwrap();
         let migrating = connect(&in_database(&admin_url, &name)).await;
         for file in migrations() {
             let sql = std::fs::read_to_string(&file).unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn owned(session: &mut Client) -> Vec<String> {
 
 /// The versions with a script that installs them.
 fn versions() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql");
     let mut versions: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("it can be listed").file_name().into_string().expect("a plain name"))

@@ -56,7 +56,9 @@ impl Database {
     fn create(server: &Config, template: Option<Arc<Database>>) -> Self {
         let name = format!("reads_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let from = template.as_ref().map_or("template0", |template| &template.name);
-        connect(server, "postgres").batch_execute(&format!("create database {name} template {from}")).expect("created");
+        connect(server, "postgres")
+            .batch_execute(&format!("create database {name} template {from} strategy file_copy"))
+            .expect("created");
         Self { name, server: server.clone(), _template: template }
     }
 
@@ -66,7 +68,7 @@ impl Database {
     }
 
     fn fill(&self) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("sql");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql");
         let mut session = self.session();
         for file in ["migrations", "functions"].iter().flat_map(|folder| files_of(&root.join(folder))) {
             let text = std::fs::read_to_string(&file).expect("it can be read");

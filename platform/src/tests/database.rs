@@ -53,7 +53,7 @@ impl Database {
         let template = template(&admin, &admin_url).await;
         let name = format!("room_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         admin.batch_execute(&format!("drop database if exists {name} with (force)")).await.unwrap();
-        admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
+        admin.batch_execute(&format!("create database {name} template {template} strategy file_copy")).await.unwrap();
         // A copy does not take the template's own settings along, and the search path is one.
         let settings = "select unnest(setconfig) from pg_db_role_setting
                         where setrole = 0 and setdatabase = (select oid from pg_database where datname = $1)";
@@ -143,7 +143,7 @@ async fn template(admin: &Client, admin_url: &str) -> String {
     if known.is_empty() {
         let draft = format!("{name}_draft");
         admin.batch_execute(&format!("drop database if exists {draft} with (force)")).await.unwrap();
-        admin.batch_execute(&format!("create database {draft} template template0")).await.unwrap();
+        admin.batch_execute(&format!("create database {draft} template template0 strategy file_copy")).await.unwrap();
         let (migrating, connection) = tokio_postgres::connect(&in_database(admin_url, &draft), NoTls).await.unwrap();
         let connection = task::spawn("postgres", connection);
         for (file, sql) in files.iter().zip(&sql) {

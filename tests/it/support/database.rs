@@ -31,7 +31,10 @@ impl Database {
         let template = TEMPLATE.get_or_init(|| make_template(admin_url.clone())).await;
         let name = unique("river");
         let admin = connect(&admin_url).await;
-        admin.batch_execute(&format!("create database {name} template {}", template.database)).await.unwrap();
+        admin
+            .batch_execute(&format!("create database {name} template {} strategy file_copy", template.database))
+            .await
+            .unwrap();
         // Settings of a database are not copied with it.
         let path = "secretaria, secretaria_reference, public";
         admin.batch_execute(&format!("alter database {name} set search_path = {path}")).await.unwrap();
