@@ -3,7 +3,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports processes postgres kafka install app; do
+for part in ../versions ports processes postgres kafka install app next_steps; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
@@ -22,6 +22,7 @@ app_start
 
 code=0
 "$BINARIES/demo" || code=$?
+next_steps
 say ""
 again=
 [[ $SHIFT == 0 ]] || again="SECRETARIA_PORT_SHIFT=$SHIFT "

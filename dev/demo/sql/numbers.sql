@@ -1,5 +1,6 @@
--- Every number of company $1 that only grows: a run's part is the difference. Names match those of `expectation.rs`.
-with marks as (
+-- The numbers of company $1. They only grow, and a run's part is the difference; those that begin with `now: ` are what
+-- they are. `expectation.rs` says which must come of a run, by the same names.
+with outcomes as (
   select processor, state, reason, count(*) as events
   from secretaria.event_marks
   where company_id = $1
@@ -15,40 +16,51 @@ with marks as (
   from secretaria.usage_events
   where company_id = $1
   group by coalesce(fact, feature)
+), plan as (
+  select feature, used, remaining, limit_value
+  from entitlements($1)
+  where feature_kind = 'metered'
+    and allowed
+), numbers (name, value) as (
+  select processor || ': read', records
+  from counts
+  union all
+  select processor || ': ignored', duplicates
+  from counts
+  union all
+  select processor || ': ignored as duplicate record', duplicates
+  from counts
+  union all
+  select processor || case state when 'parked' then ': dead-lettered' else ': ' || state end, events
+  from outcomes
+  union all
+  select processor || ': ignored as ' || reason, events
+  from outcomes
+  where state = 'ignored'
+  union all
+  select 'dead letters: ' || processor || ' ' || cause, 1
+  from secretaria.dead_letters
+  where company_id = $1
+    and state = 'parked'
+  union all
+  select 'ledger: ' || booked, lines
+  from ledger
+  union all
+  select 'ledger: ' || field, tokens
+  from ledger,
+    lateral (values ('tokens_in', tokens_in), ('tokens_out', tokens_out), ('tokens_cached', tokens_cached))
+      as fields (field, tokens)
+  union all
+  select 'plan: ' || feature, used
+  from plan
+  union all
+  select 'now: remaining ' || feature, remaining
+  from plan
+  union all
+  select 'now: limit ' || feature, limit_value
+  from plan
 )
-select processor || ': read' as name, records as value
-from counts
-union all
-select processor || ': duplicates', duplicates
-from counts
-union all
-select processor || ': ' || state, sum(events)::bigint
-from marks
-group by processor, state
-union all
-select processor || ': ignored as ' || reason, events
-from marks
-where state = 'ignored'
-union all
-select 'dead letters: ' || processor || ' ' || cause, count(*)
-from secretaria.dead_letters
-where company_id = $1
-  and state = 'parked'
-group by processor, cause
-union all
-select 'ledger: ' || booked, lines
-from ledger
-union all
-select 'ledger: tokens_in', coalesce(sum(tokens_in), 0)::bigint
-from ledger
-union all
-select 'ledger: tokens_out', coalesce(sum(tokens_out), 0)::bigint
-from ledger
-union all
-select 'ledger: tokens_cached', coalesce(sum(tokens_cached), 0)::bigint
-from ledger
-union all
-select 'plan: ' || feature, used
-from entitlements($1)
-where feature_kind = 'metered'
-  and allowed;
+select name, sum(value)::bigint as value
+from numbers
+where value is not null
+group by name;

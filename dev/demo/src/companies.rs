@@ -1,4 +1,4 @@
-//! Registers the companies. Safe to repeat: the second time changes what is given.
+//! Registers a company. Safe to repeat: the second time changes what is given.
 
 use std::time::Duration;
 
@@ -17,59 +17,42 @@ use crate::scenario::{Bridge, Company};
 
 /// A company that is registered.
 pub(crate) struct Registered {
+    pub(crate) company: Company,
     pub(crate) id: CompanyId,
-    pub(crate) domain: String,
-    pub(crate) name: String,
-    pub(crate) time_zone: String,
-    pub(crate) fallback_text: String,
     /// Signs its hooks.
     pub(crate) secret: SecretString,
-    alerts_to_sandbox: bool,
 }
 
-/// Adds them, or brings them to what the data says.
-pub(crate) async fn register(run: &Run, companies: Vec<Company>) -> anyhow::Result<Vec<Registered>> {
-    let sealer = sealer(run)?;
-    let mut registered = Vec::new();
-    for company in companies {
-        let password = SecretString::from(hex::encode(seal::random_bytes::<16>()?));
-        let auth = match company.bridge {
-            Bridge::Token => Auth::Token(password),
-            Bridge::Login(email) => Auth::Login { email, password },
-        };
-        let new = NewCompany {
-            domain: company.domain.clone(),
-            name: Some(company.name.clone()),
-            time_zone: Some(company.time_zone.clone()),
-            assistant_prompt: Some(company.assistant_prompt),
-            fallback_text: Some(company.fallback_text.clone()),
-            channel: Some(Channel { base_url: run.sandbox.clone(), auth }),
-            ..NewCompany::default()
-        };
-        let added = companies::add(&run.db, &sealer, new).await;
-        let added = added.with_context(|| format!("{} cannot be added; is the stack running?", company.name))?;
-        registered.push(Registered {
-            id: added.company_id,
-            domain: company.domain,
-            name: company.name,
-            time_zone: company.time_zone,
-            fallback_text: company.fallback_text,
-            secret: added.webhook_secret,
-            alerts_to_sandbox: company.alerts_to_sandbox,
-        });
-    }
-    Ok(registered)
+/// Adds it, or brings it to what the data says.
+pub(crate) async fn register(run: &Run, company: Company) -> anyhow::Result<Registered> {
+    let password = SecretString::from(hex::encode(seal::random_bytes::<16>()?));
+    let auth = match &company.bridge {
+        Bridge::Token => Auth::Token(password),
+        Bridge::Login(email) => Auth::Login { email: email.clone(), password },
+    };
+    let new = NewCompany {
+        domain: company.domain.clone(),
+        name: Some(company.name.clone()),
+        time_zone: Some(company.time_zone.clone()),
+        assistant_prompt: Some(company.assistant_prompt.clone()),
+        fallback_text: Some(company.fallback_text.clone()),
+        channel: Some(Channel { base_url: run.sandbox.clone(), auth }),
+        ..NewCompany::default()
+    };
+    let added = companies::add(&run.db, &sealer(run)?, new).await;
+    let added = added.with_context(|| format!("{} cannot be added; is the stack running?", company.name))?;
+    Ok(Registered { company, id: added.company_id, secret: added.webhook_secret })
 }
 
-/// Gives them their receivers in the sandbox.
-pub(crate) async fn receive_alerts(run: &Run, companies: &[Registered]) -> anyhow::Result<()> {
-    let sealer = sealer(run)?;
-    for Registered { domain, .. } in companies.iter().filter(|it| it.alerts_to_sandbox) {
+/// Gives it its receiver in the sandbox, if it is to have one.
+pub(crate) async fn receive_alerts(run: &Run, company: &Company) -> anyhow::Result<()> {
+    if company.alerts_to_sandbox {
+        let domain = &company.domain;
         let url = format!("{}/webhooks/{domain}", run.sandbox);
         // The secret of an earlier run was shown to that run only, so there is a new one.
         let change = ChangeWebhook { url: Some(url), rotate: Some(Duration::ZERO), off: false };
-        let webhook =
-            companies::change_webhook(&run.db, &sealer, domain, change, clock::now(), Policy::Anywhere).await?;
+        let (sealer, now) = (sealer(run)?, clock::now());
+        let webhook = companies::change_webhook(&run.db, &sealer, domain, change, now, Policy::Anywhere).await?;
         let secret = webhook.new_secret.context("a rotated secret is shown")?;
         providers::post(run, &format!("/webhooks/{domain}"), &json!({ "secrets": [secret.expose_secret()] })).await?;
     }

@@ -30,9 +30,6 @@ struct Cli {
     /// Where the sandbox that plays the providers listens.
     #[arg(long, env = "SANDBOX_LISTEN", default_value = "127.0.0.1:8090")]
     sandbox: SocketAddr,
-    /// By how much the stack's ports are shifted: where its file of URLs is follows from it.
-    #[arg(long, env = "SECRETARIA_PORT_SHIFT", default_value_t = 0)]
-    shift: u16,
 }
 
 #[tokio::main]
@@ -49,25 +46,29 @@ async fn main() -> ExitCode {
 async fn demo(cli: Cli) -> anyhow::Result<ExitCode> {
     let run = Run::begin(cli.sandbox)?;
     let Script { companies, scenarios } = scenario::load(run.began)?;
-    let companies = companies::register(&run, companies).await?;
-    for company in &companies {
-        wait::until_ingest_knows(&run, company).await?;
+    let mut registered = Vec::new();
+    for company in companies {
+        let company = companies::register(&run, company).await?;
+        wait::until_ingest_knows(&run, &company).await?;
+        registered.push(company);
     }
+    let companies = registered;
     wait::until_at_rest(&run, &companies).await?;
-    companies::receive_alerts(&run, &companies).await?;
-    let before = results::numbers(&run, &companies).await?;
+    let mut before = Vec::new();
+    for company in &companies {
+        companies::receive_alerts(&run, &company.company).await?;
+        before.push(results::numbers(&run, company.id).await?);
+    }
     let faults = providers::add_faults(&run, &scenarios).await?;
 
-    let hooks = scenarios.iter().flat_map(Scenario::hooks).count();
-    let digits = run::digits(run.began);
-    println!("\nRun {digits}: {hooks} hooks to {} companies, each contact waits for the answer.", companies.len());
+    let (number, hooks) = (run::digits(run.began), scenarios.iter().flat_map(Scenario::hooks).count());
+    println!("\nRun {number}: {hooks} hooks to {} companies, each contact waits for the answer.", companies.len());
     let played = player::play(&run, &companies, &scenarios).await?;
     let late = wait::until_at_rest(&run, &companies).await.err().map(|it| format!("{it:#}"));
 
-    let results = results::read(&run, &companies, &scenarios, &played, &before, &faults).await?;
-    let compared = compare::all(&companies, &scenarios, &played, &results, late);
-    report::print(&companies, &scenarios, &played, &results);
-    let env = if cli.shift == 0 { ".local/env".to_owned() } else { format!(".local/shift-{}/env", cli.shift) };
-    report::close(&run, &env, companies.first(), &compared);
+    let found = results::read(&run, &companies, &scenarios, &played, &before, &faults).await?;
+    let compared = compare::all(&companies, &scenarios, &played, &found, late);
+    report::print(&companies, &scenarios, &found)?;
+    report::verdict(&compared);
     Ok(if compared.off.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

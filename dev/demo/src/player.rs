@@ -1,38 +1,30 @@
 //! Plays the scenarios: all at once, each one step after the other, and a step waits for its answer.
 
 use anyhow::Context;
-use domain::EventId;
+use domain::{CompanyId, EventId};
 use futures_util::future::try_join_all;
 
 use crate::companies::Registered;
+use crate::expectation::Facts;
 use crate::hook::{self, Sent};
 use crate::run::Run;
-use crate::scenario::{Expect, Hook, Scenario, Step};
+use crate::scenario::{Hook, Scenario, Step};
 use crate::wait;
 
 /// What a scenario has done.
 #[derive(Default)]
 pub(crate) struct Played {
     pub(crate) hooks: Vec<Sent>,
-    pub(crate) thresholds: Vec<Threshold>,
+    /// What else must be known afterwards: it follows from what was there before.
+    pub(crate) expected: Facts,
     /// What was not answered in time; the steps after it were left out.
-    pub(crate) late: Option<String>,
-}
-
-/// What an alert must say.
-pub(crate) struct Threshold {
-    pub(crate) feature: String,
-    pub(crate) percent: i64,
-    pub(crate) used: i64,
-    pub(crate) limit: i64,
-    /// Result and class of every attempt to deliver it.
-    pub(crate) attempts: Vec<String>,
+    pub(crate) late: Vec<String>,
 }
 
 impl Played {
     /// The messages that are to be answered, among the hooks from `first` on.
     pub(crate) fn messages(&self, first: usize) -> Vec<EventId> {
-        self.hooks[first..].iter().filter(|it| it.expect == Expect::Answered).filter_map(|it| it.id).collect()
+        self.hooks[first..].iter().filter(|it| it.is_message).filter_map(|it| it.id).collect()
     }
 }
 
@@ -46,13 +38,14 @@ async fn scenario(run: &Run, company: &Registered, scenario: &Scenario) -> anyho
     for step in &scenario.steps {
         match step {
             Step::SendHooks { hooks, .. } => send_hooks(run, company, scenario, hooks, &mut played).await?,
-            Step::PassThreshold { feature, amount, percent, attempts } => {
-                let (used, limit) = pass_threshold(run, company, feature, *amount, *percent).await?;
-                let (feature, percent, attempts) = (feature.clone(), *percent, attempts.clone());
-                played.thresholds.push(Threshold { feature, percent, used, limit, attempts });
+            Step::PassThreshold { feature, amount, percent, .. } => {
+                let used_and_limit = use_under_limit(run, company.id, feature, *amount, *percent).await?;
+                let facts =
+                    used_and_limit.map(|(name, it)| (format!("{feature}: {name}, in the webhook"), it.to_string()));
+                played.expected.extend(facts);
             }
         }
-        if played.late.is_some() {
+        if !played.late.is_empty() {
             break;
         }
     }
@@ -75,23 +68,23 @@ async fn send_hooks(
     }
     let messages = played.messages(first);
     if !messages.is_empty() {
-        let late = wait::until_answered(run, company, &messages).await.err();
-        played.late = late.map(|it| format!("{}, {}: {it:#}", company.name, scenario.contact));
+        let late = wait::until_answered(run, company.id, &messages).await.err();
+        played.late.extend(late.map(|it| format!("{it:#}")));
     }
     Ok(())
 }
 
-/// Uses the feature, and says what is used now, and under which limit.
-async fn pass_threshold(
+/// Uses the feature; returns what is used now, and the limit, by name.
+async fn use_under_limit(
     run: &Run,
-    company: &Registered,
+    company: CompanyId,
     feature: &str,
     amount: i64,
     percent: i64,
-) -> anyhow::Result<(i64, i64)> {
-    let (id, key) = (company.id.0, format!("demo-{}", run.began));
+) -> anyhow::Result<[(&'static str, i64); 2]> {
+    let (id, key) = (company.0, format!("demo-{}-{feature}", run.began));
     let rows = run.query(include_str!("../sql/set_limit.sql"), &[&id, &feature, &amount, &percent]).await?;
     let row = rows.first().context("a limit that was set is returned")?;
     run.query("select 1 from increment_feature_usage($1, $2, $3, $4)", &[&id, &feature, &amount, &key]).await?;
-    Ok((row.get("used"), row.get("limit_value")))
+    Ok([("used", row.get("used")), ("limit", row.get("limit_value"))])
 }

@@ -1,92 +1,59 @@
 //! What has come of a run, read from where it is written: rows, the API that companies ask, and the sandbox's log.
 
 use domain::{CompanyId, MessageId};
+use jiff::ToSpan;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use platform::postgres::Row;
 use secretaria::commands::conservation;
-use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::companies::Registered;
-use crate::expectation::Numbers;
-use crate::hook::Sent;
+use crate::expectation::{Facts, Numbers};
 use crate::player::Played;
 use crate::providers;
 use crate::run::Run;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 
 /// Pages of conversations asked for at most.
 const PAGES: usize = 10;
 
-/// How the names of one model's numbers begin.
-pub(crate) const MODEL: &str = "usage of model ";
+/// How the names of a single model's numbers begin.
+pub(crate) const PER_MODEL: &str = "usage of model ";
 
-pub(crate) struct Results {
-    /// Per company, the run's part.
+pub(crate) struct Found {
+    /// Per company, what the run has added.
     pub(crate) numbers: Vec<Numbers>,
-    /// Per company and metered feature: its name, what remains, and the limit.
-    pub(crate) plans: Vec<Vec<[String; 3]>>,
-    /// Per scenario.
     pub(crate) scenarios: Vec<OfScenario>,
-    pub(crate) unused_faults: Vec<String>,
-    /// Laws of conservation that are broken, for all companies and all time.
-    pub(crate) broken: Vec<String>,
-    /// Counters that are not their ledger's sums, decisions that are not what they are made of.
-    pub(crate) drift: Vec<String>,
+    /// Queries that must find nothing: their names, and what they found.
+    pub(crate) problems: [(&'static str, Vec<String>); 3],
 }
 
 pub(crate) struct OfScenario {
-    pub(crate) turns: Vec<Turn>,
+    pub(crate) facts: Facts,
     /// As `/api/conversations` shows them, with the run's messages only.
     pub(crate) conversations: Vec<Value>,
-    /// Requests to send that the provider saw.
-    pub(crate) requests: usize,
-    /// Messages that it really sent.
-    pub(crate) messages_sent: usize,
-    /// Per threshold.
-    pub(crate) alerts: Vec<Vec<Alert>>,
+    /// Ids and bodies of the alerts that the company's receiver verified and took.
+    pub(crate) alerts: Vec<(String, Value)>,
 }
 
-pub(crate) struct Turn {
-    pub(crate) conversation: Uuid,
-    pub(crate) outcome: String,
-    pub(crate) text: String,
-    pub(crate) messages: i64,
-    /// Result and class of each attempt to deliver the answer.
-    pub(crate) attempts: String,
-}
-
-pub(crate) struct Alert {
-    pub(crate) id: Uuid,
-    pub(crate) attempts: String,
-    /// What the receiver verified and took.
-    pub(crate) taken: Vec<Value>,
-}
-
-/// What is counted about each company until now; all of it only grows.
-pub(crate) async fn numbers(run: &Run, companies: &[Registered]) -> anyhow::Result<Vec<Numbers>> {
-    let mut all = Vec::new();
-    for Registered { id, .. } in companies {
-        let rows = run.query(include_str!("../sql/numbers.sql"), &[&id.0]).await?;
-        let mut numbers: Numbers = rows.iter().map(|row| (row.get("name"), row.get("value"))).collect();
-        // A run may see midnight, and the end of a month.
-        let today = run.began.to_zoned(TimeZone::UTC).date();
-        let (from, to) = (today.saturating_sub(2.days()), today.saturating_add(2.days()));
-        let usage: Value = run.ask(*id, &format!("/api/usage?company_id={id}&from={from}&to={to}")).await?;
-        for (field, count) in counts(&usage["totals"]) {
-            numbers.insert(format!("usage: {field}"), count);
+/// What is counted about the company until now.
+pub(crate) async fn numbers(run: &Run, company: CompanyId) -> anyhow::Result<Numbers> {
+    let rows = run.query(include_str!("../sql/numbers.sql"), &[&company.0]).await?;
+    let mut numbers: Numbers = rows.iter().map(|row| (row.get("name"), row.get("value"))).collect();
+    // A run may see midnight, and the end of a month.
+    let today = run.began.to_zoned(TimeZone::UTC).date();
+    let (from, to) = (today.saturating_sub(2.days()), today.saturating_add(2.days()));
+    let usage = run.ask(company, &format!("/api/usage?company_id={company}&from={from}&to={to}")).await?;
+    numbers.extend(counts(&usage["totals"]).map(|(field, count)| (format!("usage: {field}"), count)));
+    for model in usage["models"].as_array().into_iter().flatten() {
+        let name = model["model"].as_str().unwrap_or_default();
+        for (field, count) in counts(model) {
+            *numbers.entry(format!("usage of all models: {field}")).or_default() += count;
+            numbers.insert(format!("{PER_MODEL}{name}: {field}"), count);
         }
-        for model in usage["models"].as_array().into_iter().flatten() {
-            let name = model["model"].as_str().unwrap_or_default();
-            for (field, count) in counts(model) {
-                *numbers.entry(format!("usage of all models: {field}")).or_default() += count;
-                numbers.insert(format!("{MODEL}{name}: {field}"), count);
-            }
-        }
-        all.push(numbers);
     }
-    Ok(all)
+    Ok(numbers)
 }
 
 fn counts(object: &Value) -> impl Iterator<Item = (&String, i64)> {
@@ -100,36 +67,35 @@ pub(crate) async fn read(
     scenarios: &[Scenario],
     played: &[Played],
     before: &[Numbers],
-    faults: &[u64],
-) -> anyhow::Result<Results> {
-    let mut numbers = numbers(run, companies).await?;
-    for (now, before) in numbers.iter_mut().zip(before) {
-        now.iter_mut().for_each(|(name, count)| *count -= before.get(name).unwrap_or(&0));
+    faults: &[Value],
+) -> anyhow::Result<Found> {
+    let mut added = Vec::new();
+    for (company, before) in companies.iter().zip(before) {
+        let mut numbers = numbers(run, company.id).await?;
+        let growing = numbers.iter_mut().filter(|(name, _)| !name.starts_with("now: "));
+        growing.for_each(|(name, count)| *count -= before.get(name).unwrap_or(&0));
+        added.push(numbers);
     }
     let mut found = Vec::new();
     for (scenario, played) in scenarios.iter().zip(played) {
-        for Sent { status, reason, .. } in &played.hooks {
-            let accepted = (*status == 202).then(|| "hooks: accepted".to_owned());
-            let refused = reason.as_ref().map(|it| format!("hooks: refused as {it}"));
-            accepted.into_iter().chain(refused).for_each(|it| *numbers[scenario.at].entry(it).or_default() += 1);
-        }
         found.push(of_scenario(run, companies[scenario.at].id, scenario, played).await?);
-    }
-    let mut plans = Vec::new();
-    for Registered { id, .. } in companies {
-        let rows = run.query(include_str!("../sql/plan.sql"), &[&id.0]).await?;
-        plans.push(rows.iter().map(|row| ["feature", "remaining", "limit_value"].map(|it| row.get(it))).collect());
+        for sent in &played.hooks {
+            let refused =
+                sent.reason.iter().flat_map(|it| ["hooks: refused".into(), format!("hooks: refused as {it}")]);
+            let accepted = (sent.status == 202).then(|| "hooks: accepted".to_owned());
+            let names = refused.chain(accepted).chain(["hooks: sent".into()]);
+            names.for_each(|name| *added[scenario.at].entry(name).or_default() += 1);
+        }
     }
     let broken = conservation::broken(&run.db.get().await?).await?;
-    let drift = run.query(include_str!("../sql/drift.sql"), &[]).await?;
-    Ok(Results {
-        numbers,
-        plans,
-        scenarios: found,
-        unused_faults: providers::unused_faults(run, faults).await?,
-        broken: broken.into_iter().map(|it| format!("{}: {}", it.law, it.detail)).collect(),
-        drift: drift.iter().map(|row| row.get(0)).collect(),
-    })
+    let broken = broken.into_iter().map(|it| format!("{}: {}", it.law, it.detail)).collect();
+    let drift = run.query(include_str!("../sql/drift.sql"), &[]).await?.iter().map(|row| row.get(0)).collect();
+    let problems = [
+        ("sql/checks/: what vanished or was doubled", broken),
+        ("verify_usage(), verify_entitlements(): counters that are not the sum of their ledger", drift),
+        ("the sandbox: faults that were never used", providers::unused_faults(run, faults).await?),
+    ];
+    Ok(Found { numbers: added, scenarios: found, problems })
 }
 
 async fn of_scenario(
@@ -140,69 +106,75 @@ async fn of_scenario(
 ) -> anyhow::Result<OfScenario> {
     let messages: Vec<Uuid> = played.messages(0).into_iter().map(|it| MessageId::from(it).0).collect();
     let rows = run.query(include_str!("../sql/turns.sql"), &[&company.0, &messages]).await?;
-    let turns = rows.iter().map(|row| Turn {
-        conversation: row.get("conversation_id"),
-        outcome: row.get("outcome"),
-        text: row.get("text"),
-        messages: row.get("messages"),
-        attempts: row.get("attempts"),
-    });
-    let turns: Vec<Turn> = turns.collect();
-    let mut alerts = Vec::new();
-    for threshold in &played.thresholds {
-        alerts.push(of_threshold(run, company, &threshold.feature).await?);
+    let mut facts: Facts = rows.iter().map(named).collect();
+    let ids = facts.remove("conversation ids").unwrap_or_default();
+    let conversations = conversations(run, company, &ids).await?;
+    let messages = || conversations.iter().filter_map(|it| it["messages"].as_array()).flatten();
+    for (whose, direction) in [("them", "in"), ("us", "out")] {
+        let count = messages().filter(|it| it["direction"] == direction).count();
+        facts.insert(format!("messages from {whose}, in the API"), count.to_string());
     }
-    Ok(OfScenario {
-        conversations: conversations(run, company, &turns).await?,
-        turns,
-        requests: providers::sends(run, scenario, "").await?,
-        messages_sent: providers::sends(run, scenario, "&performed=true").await?,
-        alerts,
-    })
+    for (n, (hook, sent)) in scenario.hooks().zip(&played.hooks).enumerate() {
+        facts.insert(format!("hook {}, {}", n + 1, hook.what), sent.response.clone());
+    }
+    for (what, filter) in [("requests the provider saw", ""), ("messages the provider sent", "&performed=true")] {
+        facts.insert(what.into(), providers::sends(run, scenario, filter).await?.to_string());
+    }
+    let mut alerts = Vec::new();
+    for step in &scenario.steps {
+        if let Step::PassThreshold { feature, .. } = step {
+            alerts.extend(alerts_about(run, company, feature, &mut facts).await?);
+        }
+    }
+    Ok(OfScenario { facts, conversations, alerts })
 }
 
-async fn of_threshold(run: &Run, company: CompanyId, feature: &str) -> anyhow::Result<Vec<Alert>> {
-    let mut alerts = Vec::new();
-    for row in run.query(include_str!("../sql/alerts.sql"), &[&company.0, &run.began, &feature]).await? {
-        let id: Uuid = row.get("event_id");
-        let log = format!("/log?target=webhook&performed=true&message_key={id}");
-        let taken: Vec<Value> = providers::get(run, &log).await?;
-        let taken = taken.iter().map(|it| serde_json::from_str(it["text"].as_str().unwrap_or_default()));
-        alerts.push(Alert { id, attempts: row.get("attempts"), taken: taken.collect::<Result<_, _>>()? });
-    }
-    Ok(alerts)
+fn named(row: &Row) -> (String, String) {
+    (row.get("name"), row.get("value"))
 }
 
-/// The conversations of these turns, as the company is shown them.
-async fn conversations(run: &Run, company: CompanyId, turns: &[Turn]) -> anyhow::Result<Vec<Value>> {
-    #[derive(Deserialize)]
-    struct Page {
-        conversations: Vec<Value>,
-        next_cursor: Option<String>,
+/// Adds what is known of the alerts about that feature, and returns what the receiver took.
+async fn alerts_about(
+    run: &Run,
+    company: CompanyId,
+    feature: &str,
+    facts: &mut Facts,
+) -> anyhow::Result<Vec<(String, Value)>> {
+    let rows = run.query(include_str!("../sql/alerts.sql"), &[&company.0, &run.began, &feature]).await?;
+    facts.extend(rows.iter().map(named));
+    let mut taken = Vec::new();
+    for id in facts.remove("alert ids").unwrap_or_default().split_whitespace() {
+        let log = providers::get(run, &format!("/log?target=webhook&performed=true&message_key={id}")).await?;
+        for text in log.as_array().into_iter().flatten().filter_map(|it| it["text"].as_str()) {
+            taken.push((id.to_owned(), serde_json::from_str::<Value>(text)?));
+        }
     }
-    let mut wanted: Vec<String> = turns.iter().map(|it| it.conversation.to_string()).collect();
-    wanted.sort();
-    wanted.dedup();
-    let (mut found, mut cursor) = (Vec::new(), String::new());
+    facts.insert(format!("{feature}: webhooks that the receiver verified and took"), taken.len().to_string());
+    for (_, body) in &taken {
+        for field in ["threshold_percent", "used", "limit"] {
+            facts.insert(format!("{feature}: {field}, in the webhook"), body["data"][field].to_string());
+        }
+    }
+    Ok(taken)
+}
+
+/// The conversations of these ids, as the company is shown them.
+async fn conversations(run: &Run, company: CompanyId, ids: &str) -> anyhow::Result<Vec<Value>> {
+    let mut found: Vec<Value> = Vec::new();
+    let mut cursor = String::new();
     for _ in 0..PAGES {
-        if found.len() == wanted.len() {
+        if found.len() == ids.split_whitespace().count() {
             break;
         }
-        let path = format!("/api/conversations?company_id={company}&limit=50{cursor}");
-        let page: Page = run.ask(company, &path).await?;
-        let is_wanted = |it: &Value| wanted.iter().any(|id| it["conversation_id"] == id.as_str());
-        found.extend(page.conversations.into_iter().filter(is_wanted));
-        let Some(next) = page.next_cursor else { break };
+        let page = run.ask(company, &format!("/api/conversations?company_id={company}&limit=50{cursor}")).await?;
+        let all = page["conversations"].as_array().into_iter().flatten();
+        found.extend(all.filter(|it| it["conversation_id"].as_str().is_some_and(|it| ids.contains(it))).cloned());
+        let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
-    // What an earlier run said under the same number is not this run's.
-    let is_ours = |it: &Value| written_at(it).is_some_and(|it| it.as_second() >= run.began.as_second());
+    // What an earlier run said under the same number is not this run's. Instants in UTC are in the order of their text.
+    let began = run.began.strftime("%FT%T").to_string();
     let messages = found.iter_mut().filter_map(|it| it["messages"].as_array_mut());
-    messages.for_each(|it| it.retain(is_ours));
+    messages.for_each(|it| it.retain(|it| it["at"].as_str().is_some_and(|it| *it >= *began)));
     Ok(found)
-}
-
-/// When a message of `/api/conversations` was written.
-pub(crate) fn written_at(message: &Value) -> Option<Timestamp> {
-    message["at"].as_str()?.parse().ok()
 }

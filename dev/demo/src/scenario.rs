@@ -66,6 +66,9 @@ pub(crate) struct Scenario {
     /// Numbers of the company that this adds to, beyond those that follow from the hooks.
     #[serde(default)]
     pub(crate) numbers: BTreeMap<String, i64>,
+    /// Its file's name.
+    #[serde(skip)]
+    pub(crate) file: String,
     /// Where the company is in [`Script::companies`].
     #[serde(skip)]
     pub(crate) at: usize,
@@ -73,16 +76,15 @@ pub(crate) struct Scenario {
     pub(crate) ids: Ids,
 }
 
-/// What a scenario's hooks are named by in this run.
+/// What names a scenario's hooks in this run; a file says `{run}`, `{phone}`, `{short_phone}` or `{lid}` for it.
 #[derive(Default)]
 pub(crate) struct Ids {
-    began_at_s: i64,
-    number: usize,
     /// With the ninth digit.
     pub(crate) phone: String,
     /// As WhatsApp keeps it for older accounts: without the ninth digit.
     pub(crate) short_phone: String,
-    lid: String,
+    /// How its message ids begin; they go on with the hook's number.
+    pub(crate) message: String,
 }
 
 #[derive(Deserialize)]
@@ -199,25 +201,19 @@ pub(crate) fn answered(hooks: &[Hook]) -> usize {
     hooks.iter().filter(|it| it.expect == Expect::Answered).count()
 }
 
-impl Ids {
-    fn new(began: Timestamp, number: usize) -> Self {
-        let digits = digits(began);
+/// Names the scenario of that number, and puts the names into the text of its file.
+fn name(text: &str, began: Timestamp, number: usize) -> (Ids, String) {
+    let (run, began_at_s) = (digits(began), began.as_second());
+    let ids = Ids {
         // Not anybody's number: there is no area 20 in Brazil.
-        let (phone, short_phone) = (format!("55209{digits}{number:02}"), format!("5520{digits}{number:02}"));
-        Ids { began_at_s: began.as_second(), number, phone, short_phone, lid: format!("116900{digits}{number:02}@lid") }
-    }
-
-    /// A message id in WhatsApp's form.
-    pub(crate) fn message(&self, hook: usize) -> String {
-        format!("3EB0{:08X}{:02X}{hook:02X}", self.began_at_s, self.number)
-    }
-
-    /// Puts them where a file says so.
-    fn fill(&self, text: &str) -> String {
-        let digits = format!("{:06}", self.began_at_s % 1_000_000);
-        let names = [("run", &digits), ("phone", &self.phone), ("short_phone", &self.short_phone), ("lid", &self.lid)];
-        names.iter().fold(text.to_owned(), |text, (name, id)| text.replace(&format!("{{{name}}}"), id))
-    }
+        phone: format!("55209{run}{number:02}"),
+        short_phone: format!("5520{run}{number:02}"),
+        message: format!("3EB0{began_at_s:08X}{number:02X}"),
+    };
+    let lid = format!("116900{run}{number:02}@lid");
+    let names = [("{run}", &run), ("{phone}", &ids.phone), ("{short_phone}", &ids.short_phone), ("{lid}", &lid)];
+    let text = names.iter().fold(text.to_owned(), |text, (name, it)| text.replace(name, it));
+    (ids, text)
 }
 
 /// Reads all of it, with the numbers and ids of a run that began then.
@@ -234,9 +230,10 @@ pub(crate) fn load(began: Timestamp) -> anyhow::Result<Script> {
     names.retain(|it| it.ends_with(".toml"));
     names.sort();
     let load = |(n, name): (usize, &String)| {
-        let (path, ids) = (format!("{SCENARIOS}/{name}"), Ids::new(began, n + 1));
-        let mut scenario: Scenario = parse(&path, &ids.fill(&read(&path)?))?;
-        scenario.ids = ids;
+        let path = format!("{SCENARIOS}/{name}");
+        let (ids, text) = self::name(&read(&path)?, began, n + 1);
+        let mut scenario: Scenario = parse(&path, &text)?;
+        (scenario.ids, scenario.file) = (ids, name.clone());
         check(&mut scenario, &companies).context(path)?;
         Ok(scenario)
     };
@@ -262,7 +259,8 @@ fn check(scenario: &mut Scenario, companies: &[Company]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parse<T: DeserializeOwned>(path: &str, text: &str) -> anyhow::Result<T> {
+/// Reads TOML; an error names the file and the field.
+pub(crate) fn parse<T: DeserializeOwned>(path: &str, text: &str) -> anyhow::Result<T> {
     toml::from_str(text).with_context(|| path.to_owned())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use domain::EventId;
+use domain::{CompanyId, EventId};
 use platform::{clock, kafka};
 use secretaria::processors;
 use uuid::Uuid;
@@ -41,10 +41,10 @@ pub(crate) async fn until_ingest_knows(run: &Run, company: &Registered) -> anyho
 }
 
 /// The turn of these messages has ended, and so has the delivery of its answer.
-pub(crate) async fn until_answered(run: &Run, company: &Registered, messages: &[EventId]) -> anyhow::Result<()> {
+pub(crate) async fn until_answered(run: &Run, company: CompanyId, messages: &[EventId]) -> anyhow::Result<()> {
     let messages: Vec<Uuid> = messages.iter().map(|it| it.0).collect();
     let look = || async {
-        let rows = run.query(include_str!("../sql/answered.sql"), &[&company.id.0, &messages]).await?;
+        let rows = run.query(include_str!("../sql/answered.sql"), &[&company.0, &messages]).await?;
         let left = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column));
         Ok(vec![
             (left("unread"), "messages not read"),
