@@ -104,7 +104,7 @@ pub(crate) enum Step {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Hook {
-    /// In a few words, for whoever reads that it went wrong.
+    /// In a few words, for the one who reads that it went wrong.
     pub(crate) what: String,
     pub(crate) body: Body,
     /// Fields of the fixture that have another value here.
