@@ -3,8 +3,8 @@
 
 next_steps() {
     local company=clinica-sorriso.demo http=http://127.0.0.1:$HTTP_PORT binary=${BINARIES#"$ROOT/"}/secretaria id usage
-    id=$("$BINARIES/secretaria" company list | awk -v domain="$company" '$2 == domain { print $1 }')
-    usage=$http/api/usage?company_id=$id
+    id=$("$BINARIES/secretaria" company list | awk -v domain="$company" '$2 == domain { print $1 }') || return 0
+    usage="$http/api/usage?company_id=$id"
     cat <<END
 
 Where to look
