@@ -3,7 +3,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-for part in ../versions ports processes postgres kafka install rust app extension; do
+for part in ../versions ports processes postgres kafka install rust app extension next_steps; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
@@ -26,6 +26,7 @@ app_start
 
 code=0
 "$BINARIES/demo" || code=$?
+next_steps
 say ""
 version=$(extension_in_use)
 if [[ -n $version ]]; then

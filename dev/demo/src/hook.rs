@@ -1,151 +1,137 @@
-//! One hook of the script: a real-shaped body, how it is signed, and what must come of it.
+//! One hook: its bytes, its signature over the very bytes, and how it was answered.
 
-use domain::IgnoreReason;
+use anyhow::{Context, ensure};
+use domain::EventId;
+use ingest::signature::{self, COMPANY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use platform::clock;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::stage::Run;
+use crate::companies::Registered;
+use crate::run::Run;
+use crate::scenario::{Body, Expect, Hook, Scenario, Signature, read};
 
-/// A hook that is still to be sent.
-pub(crate) struct Hook {
-    /// In a few words, for whoever reads that it went wrong.
-    pub(crate) what: &'static str,
-    pub(crate) body: Body,
-    pub(crate) proof: Proof,
-    pub(crate) expect: Expect,
+const TEN_MINUTES_S: i64 = 600;
+
+/// A hook that was sent.
+pub(crate) struct Sent {
+    /// Whether it is to be answered.
+    pub(crate) is_message: bool,
+    pub(crate) status: u16,
+    /// Why it was refused.
+    pub(crate) reason: Option<String>,
+    pub(crate) id: Option<EventId>,
+    /// What ingest said, in the words of `expectation.rs`.
+    pub(crate) response: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
-/// What is posted.
-pub(crate) enum Body {
-    /// A document; its `messageTimestamp`, if it has one, becomes the time of sending.
-    Json(Value),
-    /// These bytes.
-    Text(&'static str),
-    /// The very bytes of the hook before, signed anew.
-    SameAgain,
+/// What ingest answers, good or bad.
+#[derive(Deserialize, Default)]
+struct Answer {
+    id: Option<EventId>,
+    reason: Option<String>,
 }
 
-/// How a hook is signed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Proof {
-    /// By the company, now.
-    Good,
-    /// With another secret.
-    Forged,
-    /// By the company, ten minutes ago.
-    Stale,
-    /// By the company, ten minutes from now.
-    Future,
-    /// For a company that does not exist.
-    Stranger,
-}
-
-/// What must come of a hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expect {
-    /// 202, and it is answered.
-    Answered,
-    /// 202 with the id of the hook before, and nothing else happens.
-    Repeated,
-    /// 202, and nobody answers, for this reason.
-    Ignored(IgnoreReason),
-    /// This status with this reason.
-    Refused(u16, &'static str),
-}
-
-impl Hook {
-    pub(crate) fn answered(what: &'static str, body: Value) -> Self {
-        Hook { what, body: Body::Json(body), proof: Proof::Good, expect: Expect::Answered }
-    }
-
-    pub(crate) fn ignored(what: &'static str, reason: IgnoreReason, body: Value) -> Self {
-        Hook { expect: Expect::Ignored(reason), ..Hook::answered(what, body) }
-    }
-
-    pub(crate) fn refused(what: &'static str, status: u16, reason: &'static str, proof: Proof, body: Value) -> Self {
-        Hook { expect: Expect::Refused(status, reason), proof, ..Hook::answered(what, body) }
+/// The bytes of the scenario's hook of that number.
+pub(crate) fn bytes(hook: &Hook, scenario: &Scenario, number: usize, previous: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let text = |name: &str| read(&format!("fixtures/hooks/{name}.json")).context("body");
+    match &hook.body {
+        Body::Previous => Ok(previous.to_vec()),
+        Body::Unchanged(name) => Ok(text(name)?.into_bytes()),
+        Body::Fixture(name) => {
+            let mut body: Value = serde_json::from_str(&text(name)?).context("body")?;
+            ensure!(body.is_object(), "body: the fixture is not an object");
+            write_as(&mut body, scenario, number);
+            let set = Value::Object(hook.set.clone());
+            change(&mut body, &set, "set")?;
+            Ok(serde_json::to_vec(&body)?)
+        }
     }
 }
 
-/// The text of a fixture in `fixtures/hooks/`.
-macro_rules! fixture {
-    ($name:literal) => {
-        include_str!(concat!("../../../fixtures/hooks/", $name, ".json"))
-    };
-}
-pub(crate) use fixture;
-
-/// Somebody who writes, under a number of this run.
-#[derive(Debug, Clone)]
-pub(crate) struct Contact {
-    pub(crate) name: &'static str,
-    /// With the ninth digit.
-    pub(crate) phone: String,
-    pub(crate) lid: String,
-}
-
-impl Contact {
-    /// The number as WhatsApp keeps it for older accounts: without the ninth digit.
-    pub(crate) fn short_phone(&self) -> String {
-        let (area, rest) = self.phone.split_at(4);
-        format!("{area}{}", rest.strip_prefix('9').unwrap_or(rest))
-    }
-}
-
-/// Stamps fixtures, so that no two hooks of any runs are the same message.
-pub(crate) struct Pen {
-    run: Run,
-    messages: u16,
-    contacts: u8,
-}
-
-impl Pen {
-    pub(crate) fn new(run: Run) -> Self {
-        Pen { run, messages: 0, contacts: 0 }
-    }
-
-    pub(crate) fn contact(&mut self, name: &'static str) -> Contact {
-        self.contacts += 1;
-        Contact { name, phone: self.run.phone(self.contacts), lid: self.run.lid(self.contacts) }
-    }
-
-    /// A raw Baileys message of that contact, its parts set as given.
-    pub(crate) fn baileys(&mut self, fixture: &str, from: &Contact, parts: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let jid = json!(format!("{}@s.whatsapp.net", from.phone));
-        let mut body: Value = serde_json::from_str(fixture)?;
-        // A chat that is no person's stays what it is, and the person is who wrote in it.
+/// Makes a fixture this contact's message, written now.
+fn write_as(body: &mut Value, scenario: &Scenario, number: usize) {
+    let (name, phone, id) = (&scenario.contact, &scenario.ids.phone, format!("{}{number:02X}", scenario.ids.message));
+    if body["key"].is_object() {
+        // A raw Baileys message. A chat that is no person's stays what it is, and the person is who wrote in it.
         let is_person = body["key"]["remoteJid"].as_str().is_some_and(|it| it.ends_with("@s.whatsapp.net"));
-        let whose = if is_person { "/key/remoteJid" } else { "/key/participant" };
-        put(&mut body, whose, jid);
-        put(&mut body, "/key/id", json!(self.next_id()));
-        put(&mut body, "/pushName", json!(from.name));
-        Ok(with(body, parts))
+        let writer = if is_person { "remoteJid" } else { "participant" };
+        body["key"][writer] = json!(format!("{phone}@s.whatsapp.net"));
+        body["key"]["id"] = json!(id);
+        body["pushName"] = json!(name);
+    } else {
+        // A bridge's message.
+        body["id"] = json!(id);
+        let (contact, field) = if body["ticket"].is_object() {
+            (&mut body["ticket"]["contact"], "name")
+        } else {
+            (&mut *body, "pushName")
+        };
+        contact["number"] = json!(phone);
+        contact[field] = json!(name);
     }
-
-    /// A bridge's message of that contact, its parts set as given.
-    pub(crate) fn bridge(&mut self, fixture: &str, from: &Contact, parts: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let mut body: Value = serde_json::from_str(fixture)?;
-        let whose = if body.get("ticket").is_some() { "/ticket/contact" } else { "" };
-        put(&mut body, &format!("{whose}/number"), json!(from.phone));
-        put(&mut body, &format!("{whose}/{}", if whose.is_empty() { "pushName" } else { "name" }), json!(from.name));
-        put(&mut body, "/id", json!(self.next_id()));
-        Ok(with(body, parts))
-    }
-
-    fn next_id(&mut self) -> String {
-        self.messages += 1;
-        self.run.message_id(self.messages)
+    if let Some(written_at) = body.get_mut("messageTimestamp") {
+        *written_at = json!(clock::now().as_second());
     }
 }
 
-fn with(mut body: Value, parts: &[(&str, &str)]) -> Value {
-    parts.iter().for_each(|(pointer, text)| put(&mut body, pointer, json!(text)));
-    body
+/// Gives fields of a fixture other values; it must have them.
+fn change(body: &mut Value, set: &Value, path: &str) -> anyhow::Result<()> {
+    match (body, set) {
+        (Value::Object(body), Value::Object(set)) => set.iter().try_for_each(|(name, set)| {
+            let path = format!("{path}.{name}");
+            let field = body.get_mut(name).with_context(|| format!("{path}: the fixture has no such field"))?;
+            change(field, set, &path)
+        }),
+        (body, set) => {
+            *body = set.clone();
+            Ok(())
+        }
+    }
 }
 
-/// Sets what a pointer names in an object that is there.
-fn put(body: &mut Value, pointer: &str, value: Value) {
-    let (parent, name) = pointer.rsplit_once('/').unwrap_or(("", pointer));
-    if let Some(parent) = body.pointer_mut(parent).and_then(Value::as_object_mut) {
-        parent.insert(name.to_owned(), value);
-    }
+/// Sends it; `previous` is the hook sent before. Whatever ingest answers is no error here.
+pub(crate) async fn send(
+    run: &Run,
+    company: &Registered,
+    hook: &Hook,
+    bytes: Vec<u8>,
+    previous: Option<&Sent>,
+) -> anyhow::Result<Sent> {
+    let (status, Answer { id, reason }) = post(run, company, hook.signature, bytes.clone()).await?;
+    let response = match (id, &reason) {
+        (Some(id), None) if previous.is_some_and(|it| it.id == Some(id)) => {
+            format!("{status} with the id of the hook before")
+        }
+        (Some(_), None) => format!("{status} with an id of its own"),
+        (_, reason) => format!("{status} {}", reason.as_deref().unwrap_or("without an id")),
+    };
+    Ok(Sent { is_message: hook.expect == Expect::Answered, status, reason, id, response, bytes })
+}
+
+/// Whether ingest knows the company: it looks at a body, an empty one here, only if the secret fits.
+pub(crate) async fn is_known(run: &Run, company: &Registered) -> anyhow::Result<bool> {
+    let (status, _) = post(run, company, Signature::Valid, b"{}".to_vec()).await?;
+    Ok(status == 422)
+}
+
+async fn post(run: &Run, company: &Registered, how: Signature, bytes: Vec<u8>) -> anyhow::Result<(u16, Answer)> {
+    let (now, secret) = (clock::now().as_second(), company.secret.expose_secret().as_bytes());
+    let domain = company.company.domain.as_str();
+    let (domain, secret, timestamp) = match how {
+        Signature::Valid => (domain, secret, now),
+        Signature::WrongSecret => (domain, b"another secret".as_slice(), now),
+        Signature::TenMinutesOld => (domain, secret, now - TEN_MINUTES_S),
+        Signature::TenMinutesAhead => (domain, secret, now + TEN_MINUTES_S),
+        Signature::UnknownCompany => ("unknown.demo", secret, now),
+    };
+    let url = run.url("/webhook/whaticket");
+    let request = run.http.post(&url).header("content-type", "application/json").header(COMPANY_HEADER, domain);
+    let signature = signature::sign(secret, timestamp, &bytes);
+    let request = request.header(TIMESTAMP_HEADER, timestamp).header(SIGNATURE_HEADER, signature).body(bytes);
+    let answer = request.send().await.with_context(|| format!("{url} does not answer"))?;
+    let status = answer.status().as_u16();
+    Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or_default()))
 }
