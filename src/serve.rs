@@ -113,7 +113,7 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     let telemetry = telemetry::start(&settings.telemetry)?;
     let running = start(settings, roles, Some(telemetry.recorder.clone())).await?;
     let broken = tokio::select! {
-        () = task::asked_to_end() => {
+        () = task::shutdown_signal() => {
             tracing::info!("asked to end");
             None
         }
