@@ -168,7 +168,7 @@ pub async fn start(
         Builder { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
 
     if let Some(recorder) = metrics.clone() {
-        task::spawn("metrics", telemetry::keep_small(recorder, builder.stops.work.clone()));
+        task::spawn("metrics", telemetry::run_upkeep(recorder, builder.stops.work.clone()));
     }
     let readiness = Readiness::default();
     let mut routes = Router::new();

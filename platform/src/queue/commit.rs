@@ -113,7 +113,7 @@ async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> V
             Err(problem) if problem.blames_the_data() => break,
             Err(problem) => {
                 warn_of::<W>(&problem);
-                if problem.is_a_wait() {
+                if problem.is_timeout() {
                     break;
                 }
             }
