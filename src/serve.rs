@@ -181,7 +181,7 @@ pub async fn start(
     // Last, because it asks the producers of the others.
     routes = routes.merge(builder.health(&roles, readiness.clone(), metrics));
     let routes = WebhooksFirst::new(webhooks, routes);
-    let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
+    let routes = request::with_ids_and_problems(routes, RequestIds::of_process(seal::random_bytes()?));
     let drain_ms = builder.settings.http.drain_ms;
     let work_drain_ms = builder.settings.work_drain_ms();
     let (http_config, http_stop) = (builder.settings.http.clone(), builder.stops.http.clone());
