@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::job::{Claimed, Due, Ending, NewJob};
 use super::super::overview::{self, Filter, Scope, State};
-use super::super::store::{self, Ended, Offer};
+use super::super::store::{self, EndedAttempt, Offer};
 use super::super::{Change, Queue};
 use super::{DeadFilter, Part, Resumed, Run, cancel_one, drop, pause, resume, retry};
 use crate::postgres::{Config, Db, Transaction};
@@ -60,7 +60,7 @@ async fn claim(database: &Database) -> Vec<Claimed> {
 async fn end(database: &Database, job: &Claimed, ending: Ending) {
     in_tx(&database.service, async |tx| {
         assert_eq!(store::release(tx, QUEUE, &[job.lease]).await.unwrap().len(), 1);
-        store::settle(tx, QUEUE, &[Ended { job, ending }]).await.unwrap();
+        store::settle(tx, QUEUE, &[EndedAttempt { job, ending }]).await.unwrap();
     })
     .await;
 }
@@ -100,7 +100,7 @@ async fn a_paused_queue_or_company_is_not_claimed_until_it_is_resumed() {
         assert!(pause(&operator, QUEUE, Part::Whole, "rui").await.unwrap());
         enqueue(database, &[NewJob::new(CLINIC, key(3))]).await;
         assert_eq!(numbers(&claim(database).await), [0; 0]);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 2 0 1 0, paused rui and 1"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 2 0 1 0, paused rui and 1"]);
         let each = ["test 1: 0 1 0 1 0, paused rui and 0", "test 2: 0 1 0 0 0, paused ana and 0"];
         assert_eq!(totals(database, Scope::EachCompany).await, each);
 
@@ -153,7 +153,7 @@ async fn a_pause_of_a_company_without_jobs_is_listed_and_so_is_a_queue_that_no_b
         })
         .await;
         let expected = ["test all: 0 0 0 0 0, paused no and 1", "older all: 0 1 0 0 0, paused no and 0"];
-        assert_eq!(totals(database, Scope::Together).await, expected);
+        assert_eq!(totals(database, Scope::AllCompanies).await, expected);
     })
     .await;
 }
@@ -241,7 +241,7 @@ async fn a_job_given_up_whose_key_is_live_again_is_left() {
         enqueue(database, &[NewJob::new(CLINIC, key(1))]).await;
         let retried = retry(&operator, QUEUE, &EVERYTHING, Run::Real).await.unwrap();
         assert!(retried[0].is_live);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 1 0 0 1, paused no and 0"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 1 0 0 1, paused no and 0"]);
         database.conserves().await;
     })
     .await;
@@ -267,7 +267,7 @@ async fn jobs_given_up_are_dropped_by_company_cause_and_key() {
         assert_eq!(dropped(DeadFilter { key: Some(key(3)), ..EVERYTHING }, Run::Real).await, [3]);
         assert_eq!(dropped(DeadFilter { limit: 1, ..EVERYTHING }, Run::Dry).await, [1]);
         assert_eq!(dropped(EVERYTHING, Run::Real).await, [1, 4]);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 0 0 0 0, paused no and 0"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 0 0 0 0, paused no and 0"]);
     })
     .await;
 }

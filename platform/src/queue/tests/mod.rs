@@ -12,7 +12,7 @@ use domain::CompanyId;
 use uuid::Uuid;
 
 use super::job::{Claimed, Ending, Lease, NewJob};
-use super::store::{self, Ended, Offer};
+use super::store::{self, EndedAttempt, Offer};
 use super::{Due, Enqueued, Queue};
 use crate::postgres::{Db, Error, Transaction};
 
@@ -67,7 +67,7 @@ async fn end_in(tx: &Transaction<'_>, job: &Claimed, ending: Ending) -> Result<b
     if store::release(tx, QUEUE, &[job.lease]).await?.is_empty() {
         return Ok(false);
     }
-    store::settle(tx, QUEUE, &[Ended { job, ending }]).await?;
+    store::settle(tx, QUEUE, &[EndedAttempt { job, ending }]).await?;
     Ok(true)
 }
 

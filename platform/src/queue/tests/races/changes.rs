@@ -179,7 +179,7 @@ async fn a_cancel_of_a_job_that_is_ending_waits_for_how_it_ends() {
             with_two(database, async |finishing, cancelling| {
                 assert!(store::release(&finishing, QUEUE, &[first.lease]).await.unwrap().len() == 1);
                 let make_way = async {
-                    store::settle(&finishing, QUEUE, &[Ended { job: &first, ending }]).await?;
+                    store::settle(&finishing, QUEUE, &[EndedAttempt { job: &first, ending }]).await?;
                     finishing.commit().await
                 };
                 assert_eq!(waits(database, &cancelling, cancel_in(&cancelling, 1), make_way).await, change);

@@ -25,7 +25,7 @@ impl Act {
         match self {
             Act::End(_) if statement == 0 => *counts = !store::release(tx, QUEUE, &[job.lease]).await?.is_empty(),
             Act::End(_) if !*counts => {}
-            Act::End(ending) => drop(store::settle(tx, QUEUE, &[Ended { job, ending: ending() }]).await?),
+            Act::End(ending) => drop(store::settle(tx, QUEUE, &[EndedAttempt { job, ending: ending() }]).await?),
             Act::Enqueue => drop(store::enqueue(tx, QUEUE, &[in_lane(5, 7), in_lane(6, 8)]).await?),
             Act::Promote => drop(store::promote(tx, QUEUE, 1_000).await?),
             Act::Claim => drop(claim_in(tx, 9).await),
