@@ -1,4 +1,4 @@
-//! An operator's work on a real Postgres, with the rights of an operator.
+//! An operator's commands on a real Postgres, with the privileges of an operator.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn enqueue(database: &Database, jobs: &[NewJob]) {
     in_tx(&database.service, async |tx| store::enqueue(tx, QUEUE, jobs).await.unwrap()).await;
 }
 
-/// Claims whatever may be claimed of both companies.
+/// Claims all jobs of both companies that may be claimed.
 async fn claim(database: &Database) -> Vec<Claimed> {
     let offers = [CLINIC, SALON].map(|company| Offer { company, most: 100, before: None });
     let lease = Duration::from_secs(60);
@@ -65,8 +65,8 @@ async fn end(database: &Database, job: &Claimed, ending: Ending) {
     .await;
 }
 
-/// Gives up everything that may be claimed.
-async fn give_up(database: &Database, cause: &'static str) {
+/// Dead-letters all jobs that may be claimed.
+async fn dead_letter_all(database: &Database, cause: &'static str) {
     for job in claim(database).await {
         end(database, &job, Ending::DeadLetter { cause, detail: "a test says so".into() }).await;
     }
@@ -164,7 +164,7 @@ async fn jobs_are_shown_in_every_state() {
         let operator = operator(database).await;
         let gone = NewJob::new(CLINIC, key(1));
         enqueue(database, std::slice::from_ref(&gone)).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[in_lane(CLINIC, 2), in_lane(CLINIC, 3)]).await;
         claim(database).await;
         let later = Due::After(Duration::from_secs(3_600));
@@ -191,7 +191,7 @@ async fn jobs_are_shown_in_every_state() {
 }
 
 #[tokio::test]
-async fn one_job_is_cancelled_by_its_key_and_a_running_one_is_asked_to_end() {
+async fn one_job_is_cancelled_by_its_key_and_the_end_of_a_running_one_is_requested() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[in_lane(CLINIC, 1), in_lane(CLINIC, 2), in_lane(CLINIC, 3)]).await;
@@ -209,14 +209,14 @@ async fn one_job_is_cancelled_by_its_key_and_a_running_one_is_asked_to_end() {
 }
 
 #[tokio::test]
-async fn jobs_given_up_are_enqueued_again_as_they_were() {
+async fn dead_jobs_are_enqueued_again_as_they_were() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         let body = serde_json::json!({ "remind": "tomorrow" });
         let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
         let job = NewJob { body: body.clone(), traceparent: trace.clone(), ..in_lane(CLINIC, 1) };
         enqueue(database, &[job]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         let dry = retry(&operator, QUEUE, &EVERYTHING, Run::Dry).await.unwrap();
         assert_eq!((dry.len(), dry[0].attempts, dry[0].is_live), (1, 1, false));
         assert_eq!(numbers(&claim(database).await), [0; 0]);
@@ -233,11 +233,11 @@ async fn jobs_given_up_are_enqueued_again_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_job_given_up_whose_key_is_live_again_is_left() {
+async fn a_dead_job_whose_key_is_live_again_is_left() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[NewJob::new(CLINIC, key(1))]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[NewJob::new(CLINIC, key(1))]).await;
         let retried = retry(&operator, QUEUE, &EVERYTHING, Run::Real).await.unwrap();
         assert!(retried[0].is_live);
@@ -248,13 +248,13 @@ async fn a_job_given_up_whose_key_is_live_again_is_left() {
 }
 
 #[tokio::test]
-async fn jobs_given_up_are_dropped_by_company_cause_and_key() {
+async fn dead_jobs_are_dropped_by_company_cause_and_key() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[NewJob::new(CLINIC, key(1)), NewJob::new(SALON, key(2))]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[NewJob::new(CLINIC, key(3)), NewJob::new(CLINIC, key(4))]).await;
-        give_up(database, "refused").await;
+        dead_letter_all(database, "refused").await;
         let dropped = async |filter: DeadFilter, run: Run| -> Vec<u128> {
             let mut dropped: Vec<u128> =
                 drop(&operator, QUEUE, &filter, run).await.unwrap().iter().map(|it| it.key.as_u128()).collect();

@@ -54,7 +54,7 @@ async fn claim(db: &Db, most: usize) -> Vec<Claimed> {
     claim_of(db, &[COMPANY], most).await
 }
 
-/// Ends a claimed job; says whether its lease still held.
+/// Ends a claimed job; returns whether its lease still held.
 async fn end(db: &Db, job: &Claimed, ending: Ending) -> bool {
     in_tx(db, async |tx| {
         store::prefer_indexes(tx).await.unwrap();
@@ -71,7 +71,7 @@ async fn end_in(tx: &Transaction<'_>, job: &Claimed, ending: Ending) -> Result<b
     Ok(true)
 }
 
-/// Reclaims leases that ran out: their attempts are made again at once. Says how many.
+/// Reclaims expired leases: their attempts are made again at once. Returns how many.
 async fn reclaim_in(tx: &Transaction<'_>) -> usize {
     let expired = store::expired(tx, QUEUE, 100).await.unwrap();
     for job in &expired {
