@@ -113,7 +113,7 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     let telemetry = telemetry::start(&settings.telemetry)?;
     let running = start(settings, roles, Some(telemetry.recorder.clone())).await?;
     let broken = tokio::select! {
-        () = task::asked_to_end() => {
+        () = task::shutdown_signal() => {
             tracing::info!("asked to end");
             None
         }
@@ -168,7 +168,7 @@ pub async fn start(
         Builder { settings, db, sealer, stops: Stops::default(), work: Vec::new(), producers: Vec::new() };
 
     if let Some(recorder) = metrics.clone() {
-        task::spawn("metrics", telemetry::keep_small(recorder, builder.stops.work.clone()));
+        task::spawn("metrics", telemetry::run_upkeep(recorder, builder.stops.work.clone()));
     }
     let readiness = Readiness::default();
     let mut routes = Router::new();
@@ -181,7 +181,7 @@ pub async fn start(
     // Last, because it asks the producers of the others.
     routes = routes.merge(builder.health(&roles, readiness.clone(), metrics));
     let routes = WebhooksFirst::new(webhooks, routes);
-    let routes = request::answered_in_one_shape(routes, RequestIds::of_process(seal::random_bytes()?));
+    let routes = request::with_ids_and_problems(routes, RequestIds::of_process(seal::random_bytes()?));
     let drain_ms = builder.settings.http.drain_ms;
     let work_drain_ms = builder.settings.work_drain_ms();
     let (http_config, http_stop) = (builder.settings.http.clone(), builder.stops.http.clone());

@@ -13,7 +13,7 @@ use domain::CompanyId;
 use platform::clock;
 use platform::http::Answers;
 use platform::postgres::{Config, Db};
-use platform::request::{RequestIds, answered_in_one_shape};
+use platform::request::{RequestIds, with_ids_and_problems};
 use platform::seal::random_bytes;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
         .body(Body::empty());
-    let routes = answered_in_one_shape(routes(api), RequestIds::of_process([7; 8]));
+    let routes = with_ids_and_problems(routes(api), RequestIds::of_process([7; 8]));
     routes.answer(request.unwrap()).await;
     // A number in a path that does not exist, and in a query, is nobody's business.
     let elsewhere = Request::builder().uri("/5511999990001?q=5511999990001").header("x-request-id", "mine-1");

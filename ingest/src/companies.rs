@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use metrics::{Counter, counter};
 use platform::metric;
 use platform::postgres::{self, Db, Failure, Row};
-use platform::seal::{self, Place, Sealer};
+use platform::seal::{self, Sealer, SecretColumn};
 use platform::task::Stop;
 use platform::telemetry::chain;
 use secrecy::ExposeSecret;
@@ -143,7 +143,8 @@ async fn load(source: &Source) -> Result<Snapshot, Failure> {
 
 fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
     let id = CompanyId(row.get(0));
-    let open = |column, sealed: &[u8]| source.sealer.open(Place { table: "companies", column, company: id }, sealed);
+    let open =
+        |column, sealed: &[u8]| source.sealer.open(SecretColumn { table: "companies", column, company: id }, sealed);
     let current = open("webhook_secret_sealed", row.get(2))?;
     let previous = row.get::<_, Option<&[u8]>>(3).map(|it| open("webhook_secret_previous_sealed", it)).transpose()?;
     // Judged by the clock at every hook: this snapshot is kept for as long as Postgres is away.

@@ -167,7 +167,7 @@ impl Ingest {
     async fn store(&self, company: Arc<Company>, examined: Examined, began: Instant) -> Result<Accepted, Rejection> {
         let Examined { event, trace, ready, unsupported } = examined;
         let published = ready.publish(&self.producer);
-        let stored = task::to_its_end(async move {
+        let stored = task::run_to_completion(async move {
             let result = published.await;
             let (correlation_id, company_id) = (trace.correlation_id(), company.id.0);
             let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -11,7 +11,7 @@ use ingest::{Companies, Config, Ingest, WebhooksFirst};
 use platform::health::Readiness;
 use platform::http::Answers;
 use platform::kafka::{self, Producer};
-use platform::request::{RequestIds, answered_in_one_shape};
+use platform::request::{RequestIds, with_ids_and_problems};
 use serde_json::Value;
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
         readiness,
     };
     let routes = WebhooksFirst::new(Some(ingest.into()), Router::new());
-    let routes = answered_in_one_shape(routes, RequestIds::of_process([7; 8]));
+    let routes = with_ids_and_problems(routes, RequestIds::of_process([7; 8]));
     let hook = Request::builder().method("POST").uri("/webhook/whaticket").header("x-request-id", "mine-1");
     let response = routes.answer(hook.body(Body::from("{}")).unwrap()).await;
 

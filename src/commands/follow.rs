@@ -35,7 +35,7 @@ const SHOWN: i64 = 500;
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     let db = operator(settings).await?;
     let company = company_named(&db, &args.company).await?;
-    let interrupted = task::asked_to_end();
+    let interrupted = task::shutdown_signal();
     tokio::pin!(interrupted);
     let mut since = Timestamp::UNIX_EPOCH;
     let mut seen = std::collections::HashSet::new();

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use ingest::signature::{self, COMPANY_HEADER, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
 use platform::clock;
 use platform::postgres::query;
-use platform::seal::{Place, Sealer};
+use platform::seal::{Sealer, SecretColumn};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::json;
 
@@ -157,6 +157,6 @@ async fn credentials(settings: &Settings, args: &Args) -> anyhow::Result<(String
     let rows = query(&db.get().await?, sql, &[&company.0]).await?;
     let row = rows.first().context("the company is gone")?;
     let sealed: Option<&[u8]> = row.get(1);
-    let place = Place { table: "companies", column: "webhook_secret_sealed", company };
+    let place = SecretColumn { table: "companies", column: "webhook_secret_sealed", company };
     Ok((row.get(0), sealer.open(place, sealed.context("the company has no secret")?)?))
 }

@@ -6,7 +6,7 @@ use domain::CompanyId;
 use platform::postgres::Db;
 use platform::processor::{Entry, Removal};
 use platform::queue::operate::{self, Dead, DeadFilter, Part, Run};
-use platform::queue::overview::{self, Filter, Scope, Seen, State, Totals};
+use platform::queue::overview::{self, Filter, JobView, Scope, State, Totals};
 use platform::queue::{Change, Queue};
 use uuid::Uuid;
 
@@ -156,7 +156,7 @@ async fn list(db: &Db, args: ListArgs) -> anyhow::Result<()> {
     let scope = match args.company {
         Some(name) => Scope::Company(company_named(db, &name).await?),
         None if args.each_company => Scope::EachCompany,
-        None => Scope::Together,
+        None => Scope::AllCompanies,
     };
     say(format_args!(
         "{:<10} {:>8} {:>10} {:>10} {:>10} {:>10} {:>10} {:>11}  paused",
@@ -199,8 +199,8 @@ async fn show(db: &Db, args: ShowArgs) -> anyhow::Result<()> {
     Ok(say(format_args!("{} jobs", jobs.len()))?)
 }
 
-fn line(job: &Seen) -> String {
-    let Seen { state, queue, company, key, lane, attempts, due_at, lease, dead } = job;
+fn line(job: &JobView) -> String {
+    let JobView { state, queue, company, key, lane, attempts, due_at, lease, dead } = job;
     let mut line = format!("{state:<9}  {queue}  company {company}  {key}");
     if let Some(lane) = lane {
         line += &format!("  lane {lane}");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use domain::CompanyId;
 use jiff::Timestamp;
 use platform::postgres::{self, Db};
-use platform::seal::{self, Place, Sealer};
+use platform::seal::{self, Sealer, SecretColumn};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -257,6 +257,6 @@ fn random_secret() -> Result<SecretString, seal::Error> {
     Ok(SecretString::from(hex::encode(seal::random_bytes::<32>()?)))
 }
 
-fn place(column: &'static str, company: CompanyId) -> Place {
-    Place { table: TABLE, column, company }
+fn place(column: &'static str, company: CompanyId) -> SecretColumn {
+    SecretColumn { table: TABLE, column, company }
 }

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use domain::CompanyId;
 use jiff::Timestamp;
 use platform::postgres::{self, GenericClient, execute, query};
-use platform::seal::{self, Place, Sealer};
+use platform::seal::{self, Sealer, SecretColumn};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Auth, Channel, Error, Listed, NewCompany, SECRET, place};
@@ -145,7 +145,7 @@ pub(super) async fn put_channel(
     channel: &Channel,
 ) -> Result<(), Error> {
     let seal = |column, secret: &SecretString| {
-        sealer.seal(Place { table: "channels", column, company }, secret.expose_secret().as_bytes())
+        sealer.seal(SecretColumn { table: "channels", column, company }, secret.expose_secret().as_bytes())
     };
     let (auth, token, email, password) = match &channel.auth {
         Auth::Token(token) => ("token", Some(seal("token_sealed", token)?), None, None),

@@ -9,7 +9,7 @@ use domain::CompanyId;
 use jiff::Timestamp;
 use platform::egress::Policy;
 use platform::postgres::{self, Db, GenericClient, execute, query};
-use platform::seal::{Place, Sealer};
+use platform::seal::{Sealer, SecretColumn};
 use platform::webhook::Secret;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -141,6 +141,6 @@ async fn put(client: &impl GenericClient, company: CompanyId, row: &Row) -> Resu
     Ok(())
 }
 
-fn place(column: &'static str, company: CompanyId) -> Place {
-    Place { table: "company_webhooks", column, company }
+fn place(column: &'static str, company: CompanyId) -> SecretColumn {
+    SecretColumn { table: "company_webhooks", column, company }
 }

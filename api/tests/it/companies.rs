@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::companies::{self, Auth, Channel, NewCompany};
 use domain::CompanyId;
 use jiff::Timestamp;
-use platform::seal::Place;
+use platform::seal::SecretColumn;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::database::{Database, now};
@@ -40,7 +40,7 @@ impl Database {
     /// What is sealed in that column, opened as who reads it would.
     async fn opened(&self, table: &'static str, column: &'static str, company: CompanyId) -> Option<String> {
         let sealed = self.bytes(column, table, company).await?;
-        let place = Place { table, column, company };
+        let place = SecretColumn { table, column, company };
         Some(self.sealer.open_text(place, &sealed).unwrap().expose_secret().to_owned())
     }
 

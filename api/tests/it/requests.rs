@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::routing::post;
 use domain::CompanyId;
 use platform::http::Answers;
-use platform::request::{RequestIds, answered_in_one_shape};
+use platform::request::{RequestIds, with_ids_and_problems};
 use serde_json::{Value, json};
 
 use crate::database::{Database, now, without_postgres};
@@ -26,7 +26,7 @@ async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> Answer
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let routes = answered_in_one_shape(routes(api.clone()), RequestIds::of_process([7; 8]));
+    let routes = with_ids_and_problems(routes(api.clone()), RequestIds::of_process([7; 8]));
     let response = routes.answer(request.body(Body::empty()).unwrap()).await;
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap();

@@ -6,7 +6,7 @@ use api::companies::{self, ChangeWebhook, Error, NewCompany, Webhook};
 use domain::CompanyId;
 use jiff::Timestamp;
 use platform::egress::Policy;
-use platform::seal::Place;
+use platform::seal::SecretColumn;
 use platform::webhook::Secret;
 use secrecy::ExposeSecret;
 
@@ -41,7 +41,8 @@ impl Database {
     async fn secret(&self, company: CompanyId, column: &'static str) -> Option<String> {
         let sql = format!("select {column} from company_webhooks where company_id = $1");
         let sealed: Option<Vec<u8>> = self.root.query_one(&sql, &[&company.0]).await.unwrap().get(0);
-        let opened = self.sealer.open_text(Place { table: "company_webhooks", column, company }, &sealed?).unwrap();
+        let opened =
+            self.sealer.open_text(SecretColumn { table: "company_webhooks", column, company }, &sealed?).unwrap();
         Some(opened.expose_secret().to_owned())
     }
 }

@@ -1,4 +1,5 @@
-//! What is written down of the events that were read: outcomes, or ranges of offsets. No other module writes `event_ranges`.
+//! How a consumer records the events it has read: an outcome each, or ranges of offsets. No other module writes
+//! `event_ranges`.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +11,27 @@ use crate::kafka::{Record, TopicPartition};
 use crate::outcomes::{self, Admission};
 use crate::postgres::{self, Failure, Transaction};
 
-/// What a consumer writes down of the events it has read, for conservation to read.
+/// How a consumer records the events it has read; the checks of conservation read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accounting {
-    /// An outcome per event, which also tells repeats.
+    /// An outcome per event, which also detects repeats.
     ByEvent,
-    /// A row per batch and partition, in `event_ranges`. Each offset is taken in once; a producer's repeats are fresh
-    /// again, and no event may be left in flight.
+    /// A row per batch and partition, in `event_ranges`. Each offset is handled once; a record that a producer sends twice
+    /// is handled twice, and no event may be left in flight.
     ByRange,
 }
 
-/// How an event that was not a duplicate stands after its batch.
-pub(super) struct Ended<'a> {
+/// An event that was not a duplicate, with its outcome after the batch.
+pub(super) struct EndedEvent<'a> {
     pub(super) company: CompanyId,
     pub(super) event: EventId,
     pub(super) record: &'a Record,
     pub(super) outcome: EventOutcome,
 }
 
-impl<'a> Ended<'a> {
+impl<'a> EndedEvent<'a> {
     pub(super) fn dead_lettered(invalid: &Invalid<'a>) -> Self {
-        Ended {
+        EndedEvent {
             company: invalid.company,
             event: invalid.event,
             record: invalid.record,
@@ -40,8 +41,8 @@ impl<'a> Ended<'a> {
 }
 
 impl<I: Handler> Consumer<I> {
-    /// Says of each event how it stands before it is handled.
-    pub(super) async fn open(
+    /// Whether each event is new, replayed or a duplicate.
+    pub(super) async fn admit(
         &self,
         tx: &Transaction<'_>,
         seen: &[outcomes::Incoming],
@@ -52,8 +53,8 @@ impl<I: Handler> Consumer<I> {
         }
     }
 
-    /// Writes down how events ended.
-    pub(super) async fn close(&self, tx: &Transaction<'_>, ended: &[Ended<'_>]) -> Result<(), Failure> {
+    /// Records the outcomes of events.
+    pub(super) async fn record_outcomes(&self, tx: &Transaction<'_>, ended: &[EndedEvent<'_>]) -> Result<(), Failure> {
         match I::ACCOUNTING {
             Accounting::ByEvent => {
                 let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.outcome)).collect();
@@ -72,11 +73,11 @@ struct Range {
     dead_lettered: i64,
 }
 
-/// Adds a row per partition of a batch, whose events have all ended.
+/// Adds a row per partition of a batch, all of whose events have ended.
 ///
 /// # Errors
-/// If Postgres refuses, which it does if a range begins where another one did.
-async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[Ended<'_>]) -> Result<(), Error> {
+/// If Postgres refuses, for example because a range with the same first offset exists.
+async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[EndedEvent<'_>]) -> Result<(), Error> {
     let mut ranges = BTreeMap::<TopicPartition, Range>::new();
     for it in ended {
         let offset = it.record.offset;
@@ -85,7 +86,7 @@ async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[End
         range.first = range.first.min(offset);
         range.last = range.last.max(offset);
         match it.outcome {
-            // Nothing is left in flight by contract: what was taken in is done with this transaction.
+            // With `ByRange` nothing stays in flight: an event that was handled is done with this transaction.
             EventOutcome::Done | EventOutcome::InFlight => range.done += 1,
             EventOutcome::Ignored(_) => range.ignored += 1,
             EventOutcome::DeadLettered => range.dead_lettered += 1,

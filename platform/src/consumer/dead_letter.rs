@@ -1,7 +1,7 @@
-//! Parking: what cannot be handled goes on a dead_letters with its cause, and the rest goes on.
+//! Dead letters: an event that cannot be handled is stored with its cause, so that the events after it can be handled.
 //!
-//! A dead_lettered event is a row first (`dead_letters`, with the original bytes and headers), then a record on
-//! `dead.letters` for whoever watches. This module alone adds rows; the `dead_lettered` room settles them.
+//! A dead letter is first a row of `dead_letters`, with the original bytes and headers, then a record on `dead.letters`
+//! for programs that watch that topic. This module alone adds rows; `processors::dead_letters` replays and drops them.
 
 use std::borrow::Cow;
 
@@ -15,29 +15,30 @@ use crate::kafka::Record;
 use crate::outbox;
 use crate::postgres::{self, Transaction};
 
-/// Why something is dead-lettered: a stable word to filter by, and a sentence for the person who looks.
+/// Why an event is dead-lettered.
 #[derive(Debug, Clone)]
 pub struct Cause {
+    /// A stable name to filter by.
     pub class: Cow<'static, str>,
-    /// The sentence. Holds no body, number or token.
+    /// A sentence for the operator. Holds no body, number or token.
     pub detail: String,
     /// How often it was tried.
     pub attempts: i32,
 }
 
-/// An event to become a dead letter, with the record it came in.
+/// An event to dead-letter, with the record it came in.
 #[derive(Debug, Clone)]
 pub struct FailedEvent<'a> {
-    /// Whose; [`CompanyId::NOBODY`] when the record does not say.
+    /// [`CompanyId::NOBODY`] when the record does not name a company.
     pub company: CompanyId,
     pub event: EventId,
-    /// The topic it lay on.
+    /// The topic it was read from.
     pub topic: Topic,
-    /// The record as it lay there.
+    /// The record as it was read.
     pub record: &'a Record,
 }
 
-/// Puts an event on the dead_letters, or back on it when a replay failed again.
+/// Dead-letters an event, or puts its dead letter back to `waiting` when a replay failed again.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -110,7 +111,7 @@ pub async fn add_recorded(
     add(tx, processor, &FailedEvent { company, event, topic, record: &record }, cause).await
 }
 
-/// Keeps an outbox row that cannot be published. It is not announced: the announcement would be an outbox row too.
+/// Dead-letters an outbox row that cannot be published. It is not announced: the announcement would be an outbox row too.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -134,7 +135,7 @@ pub(crate) async fn add_unpublishable(
     Ok(())
 }
 
-/// Tells whoever watches `dead.letters`.
+/// Announces a dead letter on the topic `dead.letters`.
 async fn announce(
     tx: &Transaction<'_>,
     processor: ProcessorName,
@@ -167,7 +168,7 @@ pub fn headers_as_json(headers: &[(String, Vec<u8>)]) -> Value {
     headers.iter().map(|(name, value)| Value::from(vec![name.clone(), STANDARD.encode(value)])).collect()
 }
 
-/// Takes back what [`headers_as_json`] gave; what is malformed is left out.
+/// The headers that [`headers_as_json`] wrote; malformed entries are left out.
 pub fn headers_from_json(json: &Value) -> Vec<(String, Vec<u8>)> {
     let pairs = json.as_array().into_iter().flatten();
     pairs
@@ -175,7 +176,8 @@ pub fn headers_from_json(json: &Value) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// A record's headers with what became of it: why, from where, after how many attempts. Older such words are replaced.
+/// A record's headers with its history: why it was dead-lettered, from where, and after how many attempts. Earlier
+/// headers of the same names are replaced.
 pub fn with_history(headers: &[(String, Vec<u8>)], cause: &str, origin: &str, attempts: i32) -> Vec<(String, Vec<u8>)> {
     let history = [
         (header::CAUSE, cause.to_owned()),
@@ -186,7 +188,7 @@ pub fn with_history(headers: &[(String, Vec<u8>)], cause: &str, origin: &str, at
     kept.chain(history.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()))).collect()
 }
 
-/// What follows the company in a key; it decides the partition.
+/// What follows `company/` in a key; the partition is chosen by it.
 pub fn subject_of(key: &[u8]) -> String {
     let key = std::str::from_utf8(key).unwrap_or_default();
     // Postgres holds no NUL in text.

@@ -1,4 +1,4 @@
-//! Records into events, or into parcels for the dead_letters. Pure.
+//! Decodes records into events, or into the reason why they become dead letters. Pure.
 
 use domain::{CompanyId, Envelope, EventId, Kind, Unreadable, header};
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use crate::dead_letter::Cause;
 use crate::kafka::Record;
 use crate::outcomes::{Incoming, Replay};
 
-/// A record that was looked at.
+/// A record, decoded.
 pub(super) enum Decoded<'a, P> {
     /// It holds an event.
     Valid { envelope: Envelope<P>, record: &'a Record },
@@ -24,7 +24,7 @@ pub(super) struct Invalid<'a> {
     pub(super) cause: Cause,
 }
 
-/// Looks at every record, in order.
+/// Decodes every record, in order.
 pub(super) fn decode<'a, P: DeserializeOwned>(batch: &'a [Record], kinds: &'static [Kind]) -> Vec<Decoded<'a, P>> {
     batch
         .iter()
@@ -47,14 +47,15 @@ impl<P> Decoded<'_, P> {
 impl<'a> Invalid<'a> {
     fn unreadable(record: &'a Record, unreadable: &Unreadable) -> Self {
         let detail = match unreadable {
-            // Where it went wrong, never the bytes themselves.
+            // The position of the problem, never the bytes themselves.
             Unreadable::Undecodable(at) => format!("{unreadable}: line {} column {}", at.line(), at.column()),
             _ => unreadable.to_string(),
         };
         Self::refused(record, Cause { class: unreadable.class().into(), detail, attempts: 1 })
     }
 
-    /// The payload is not trusted, so the headers say whose it is; without them, its position does.
+    /// The payload is not trusted: company and event are read from the headers; without them the event is identified by the
+    /// record's position.
     pub(super) fn refused(record: &'a Record, cause: Cause) -> Self {
         let company = record.header_text(header::COMPANY).and_then(|text| text.parse().ok());
         let event = record.header_text(header::EVENT_ID).and_then(|text| Uuid::parse_str(text).ok()).map(EventId);

@@ -1,13 +1,13 @@
-//! A batch that failed because of one record: each record goes in by itself, and that one becomes a dead letter.
+//! A batch that failed because of one record: each record is committed by itself, and that one becomes a dead letter.
 //!
-//! At once if Postgres refuses what is in it (SQLSTATE class 22, 23 or 54). Another failure may pass, so such a record is
-//! tried again, and becomes a dead letter when it has failed alone `kafka.record_attempts` times while others went in.
-//! What the server or its administrators explain never counts ([`Failure::may_blame_a_record`]).
+//! At once if Postgres refuses its data (SQLSTATE class 22, 23 or 54). Another failure may be temporary, so such a record
+//! is retried, and becomes a dead letter when it has failed alone `kafka.record_attempts` times while others succeeded.
+//! A failure with a cause in the server or its administration never counts ([`Failure::may_blame_a_record`]).
 
 use super::*;
 
-/// Most records that become dead letters because they keep failing, with none taken in between: past it the fault is in
-/// every record, and so in us.
+/// Most records that become dead letters because they keep failing, without one that succeeds between them: beyond that
+/// every record fails, so the fault is ours and not theirs.
 const IN_A_ROW: u32 = 10;
 
 impl<I: Handler> Consumer<I> {
@@ -23,20 +23,20 @@ impl<I: Handler> Consumer<I> {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
             }
-            // Once a record is given up because its partition has left, so is the rest of it: the partition may come
-            // back any time, and what follows must not be taken in over what was given up.
+            // When a record is dropped because its partition was revoked, so are all later records of that partition: it
+            // may be assigned again any time, and they must not be committed past the dropped one.
             let gone: HashSet<TopicPartition> =
                 left.iter().filter(|it| !self.reader.still_owns(it)).map(Record::at).collect();
             left.retain(|record| !gone.contains(&record.at()));
             attempts.retain(|partition, _| !gone.contains(partition));
             if attempts.values().any(|it| *it >= self.attempts) {
-                // Its turn has passed without its becoming a dead letter. Other partitions go on before it comes again.
+                // It has used its attempts and may not become a dead letter. Other partitions go on before it is read again.
                 return self.seek_to_committed(&left, &HashMap::new());
             }
         }
     }
 
-    /// One try for each record, up to the first of its partition that fails. Returns what is left.
+    /// One attempt for each record, up to the first of its partition that fails. Returns what is left.
     async fn process_each(&self, batch: Batch, attempts: &mut HashMap<TopicPartition, u32>) -> Batch {
         let (mut failed, mut moved) = (HashSet::new(), HashSet::new());
         let mut left = Vec::new();
@@ -65,7 +65,7 @@ impl<I: Handler> Consumer<I> {
                     failed.insert(partition);
                     left.push(record);
                     if !failure.may_blame_a_record() {
-                        left.extend(records.by_ref()); // Nothing of the others is known; they would fail likewise.
+                        left.extend(records.by_ref()); // The server is the cause, so the others would fail too.
                     }
                 }
             }
@@ -100,11 +100,11 @@ impl<I: Handler> Consumer<I> {
         if *attempts < self.attempts || !failure.may_blame_a_record() {
             return Err(failure.into());
         }
-        self.give_up(record, failure, *attempts).await
+        self.dead_letter_failing(record, failure, *attempts).await
     }
 
     /// Makes a dead letter of a record that keeps failing.
-    async fn give_up(&self, record: &Record, failure: Failure, attempts: u32) -> Result<(), CommitError> {
+    async fn dead_letter_failing(&self, record: &Record, failure: Failure, attempts: u32) -> Result<(), CommitError> {
         let (partition, offset, error) = (record.at(), record.offset, chain(&failure));
         if self.dead_lettered_in_a_row.load(Ordering::Relaxed) >= IN_A_ROW {
             tracing::error!(
@@ -129,15 +129,15 @@ impl<I: Handler> Consumer<I> {
 #[cfg(test)]
 mod tests {
     use crate::consumer::Ordering;
-    use crate::consumer::tests::{consumer, counts, elsewhere, marked, offsets, on, replayed, tokens, usage};
+    use crate::consumer::tests::{consumer, counts, offsets, on, on_partition_4, outcomes, replayed, tokens, usage};
     use crate::tests::database::in_a_database;
 
     #[tokio::test]
-    async fn an_event_that_postgres_refuses_is_dead_lettered_and_takes_no_other_down() {
+    async fn an_event_that_postgres_refuses_is_dead_lettered_and_the_others_are_committed() {
         in_a_database(async |database| {
             let consumer = consumer(database);
             consumer.process_batch(vec![usage(10, 1), tokens(11, 2, "poison"), usage(12, 3)]).await;
-            assert_eq!(marked(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
+            assert_eq!(outcomes(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(counts(database).await, ["1 | 3 | 3 | 3 | 0 | 0"]);
             assert_eq!(offsets(database).await, ["3 | 10 | 13"]);
             let dead_letters =
@@ -147,7 +147,7 @@ mod tests {
             // Refused once more when it comes back, it becomes a dead letter again; a mere repeat of it changes nothing.
             consumer.process_batch(vec![replayed(tokens(13, 2, "poison")), tokens(14, 2, "poison")]).await;
             assert_eq!(counts(database).await, ["1 | 3 | 5 | 3 | 1 | 1"]);
-            assert_eq!(marked(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
+            assert_eq!(outcomes(database).await, ["10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(database.rows("select attempts from dead_letters").await, ["2"]);
             database.conserves().await;
         })
@@ -155,10 +155,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn once_a_record_is_given_up_so_is_the_rest_of_its_partition() {
+    async fn when_a_record_is_dropped_so_is_the_rest_of_its_partition() {
         in_a_database(async |database| {
             let consumer = consumer(database);
-            let batch = vec![usage(10, 1), tokens(11, 2, "absent"), usage(12, 3), elsewhere(7, 4)];
+            let batch = vec![usage(10, 1), tokens(11, 2, "absent"), usage(12, 3), on_partition_4(7, 4)];
             let leave = async {
                 while consumer.handler.failed.load(Ordering::Relaxed) < 6 {
                     tokio::task::yield_now().await;
@@ -178,12 +178,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_keeps_failing_alone_becomes_a_dead_letter_and_takes_no_other_down() {
+    async fn a_record_that_keeps_failing_alone_becomes_a_dead_letter_and_the_others_are_committed() {
         in_a_database(async |database| {
             let consumer = consumer(database);
-            consumer.process_batch(vec![usage(10, 1), tokens(11, 2, "raises"), usage(12, 3), elsewhere(7, 4)]).await;
+            consumer
+                .process_batch(vec![usage(10, 1), tokens(11, 2, "raises"), usage(12, 3), on_partition_4(7, 4)])
+                .await;
             assert_eq!(consumer.handler.failed.load(Ordering::Relaxed), 4, "once with the others, three times alone");
-            assert_eq!(marked(database).await, ["7 | done", "10 | done", "11 | dead_lettered", "12 | done"]);
+            assert_eq!(outcomes(database).await, ["7 | done", "10 | done", "11 | dead_lettered", "12 | done"]);
             assert_eq!(offsets(database).await, ["3 | 10 | 13", "4 | 7 | 8"]);
             assert_eq!(database.rows("select cause, attempts from dead_letters").await, ["keeps_failing | 3"]);
             database.conserves().await;
@@ -203,14 +205,10 @@ mod tests {
                 !consumer.reader.still_owns(&usage(20, 20)),
                 "the rest is to be read again, after what others hold"
             );
-            consumer.process_batch(vec![elsewhere(7, 1)]).await;
+            consumer.process_batch(vec![on_partition_4(7, 1)]).await;
             consumer.reader.own(&[on(3)]);
             consumer.process_batch((20..22).map(failing).collect()).await;
-            assert_eq!(
-                offsets(database).await,
-                ["3 | 10 | 22", "4 | 7 | 8"],
-                "others are taken in, so it is these records"
-            );
+            assert_eq!(offsets(database).await, ["3 | 10 | 22", "4 | 7 | 8"], "others succeed, so it is these records");
             database.conserves().await;
         })
         .await;

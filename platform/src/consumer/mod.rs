@@ -1,8 +1,8 @@
 //! Consumer: topics into Postgres, exactly once.
 //!
-//! One poll is one transaction: what the processor makes of the events, their outcomes, the counts and the
+//! One poll is one transaction: what the handler writes for the events, their outcomes, the counts and the
 //! consumer's offsets, which move by compare-and-set. A record that cannot be read is dead-lettered with its cause and the
-//! partition goes on; so is one that Postgres refuses, or that fails alone again and again ([`isolate`]). While Postgres is
+//! partition goes on; so is one that Postgres refuses, or that keeps failing alone ([`isolate`]). While Postgres is
 //! away the consumer keeps its batch in memory and retries; Kafka keeps the rest.
 
 mod accounting;
@@ -37,35 +37,33 @@ use crate::telemetry::chain;
 use crate::{clock, metric};
 
 pub use accounting::Accounting;
-use accounting::Ended;
+use accounting::EndedEvent;
 use dead_letter::{Cause, FailedEvent};
 use decode::{Decoded, Invalid};
 use outcomes::Admission;
 
-/// A processor's way of taking events in.
+/// How a processor handles events.
 pub trait Handler: Send + Sync + 'static {
-    /// What the topics hold.
+    /// The payload of the envelopes.
     type Payload: DeserializeOwned + Send + Sync;
 
-    /// Who takes it in.
     const PROCESSOR: ProcessorName;
-    /// From where. One group reads them all, and a batch may hold records of several.
+    /// The topics to read. One consumer group reads them all, and a batch may hold records of several.
     const TOPICS: &'static [Topic];
-    /// What the envelopes may say they are.
+    /// The kinds of envelope that are accepted.
     const KINDS: &'static [Kind];
 
-    /// Where the jobs go that its events cause.
+    /// The queue of the jobs that its events cause.
     const QUEUE: Option<Queue> = None;
 
-    /// What is written down of the events read.
     const ACCOUNTING: Accounting = Accounting::ByEvent;
 
-    /// How large a batch grows. One that is to become a file waits for more than a poll.
+    /// The limits of a batch. A handler that writes files may wait for larger ones.
     fn batches(&self, kafka: &Config) -> Batches {
         kafka.batches()
     }
 
-    /// Takes fresh events in, inside the poll's transaction.
+    /// Handles events that are new or replayed, inside the poll's transaction.
     fn handle(
         &self,
         tx: &Transaction<'_>,
@@ -73,12 +71,12 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Handled, Failure>> + Send;
 }
 
-/// What became of fresh events.
+/// What a handler made of a batch.
 #[derive(Debug, Default)]
 pub struct Handled {
-    /// How each stands now, in order.
+    /// One per event, in order.
     pub outcomes: Vec<EventOutcome>,
-    /// Jobs to enqueue, which is done last in the transaction.
+    /// Jobs to enqueue; they are enqueued last in the transaction.
     pub jobs: Vec<NewJob>,
 }
 
@@ -88,31 +86,31 @@ impl From<Vec<EventOutcome>> for Handled {
     }
 }
 
-/// An event to be handled.
+/// An event to handle.
 #[derive(Debug)]
 pub struct Event<'a, P> {
     pub envelope: Envelope<P>,
     /// The record it came in.
     pub record: &'a Record,
-    /// [`Admission::New`], or [`Admission::Replayed`] when it is replayed.
+    /// [`Admission::New`] or [`Admission::Replayed`].
     pub admission: Admission,
 }
 
-/// A consumer could not begin, or ended without being asked to.
+/// A consumer could not start, or ended although it was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// librdkafka refuses the settings.
     #[error("kafka settings are refused")]
     Refused(#[from] rdkafka::error::KafkaError),
-    /// The consumer is at its end; what was read is committed, and the rest is read by whoever comes next.
-    #[error("consumer of {processor} is at its end")]
+    /// The consumer can never read again. What was committed stays; the next consumer reads on from there.
+    #[error("consumer of {processor} cannot read any more")]
     Ended { processor: ProcessorName },
 }
 
-/// Batches follow one another by this, unless one was full.
+/// The shortest time between the beginnings of two batches, unless one was full.
 const PERIOD: Duration = Duration::from_millis(25);
 
-/// Runs a processor's consumer until stopped. Away Postgres or Kafka only make it wait.
+/// Runs a processor's consumer until stopped. While Postgres or Kafka is unavailable it waits.
 ///
 /// # Errors
 /// If librdkafka refuses the settings, or the consumer can never read again.
@@ -162,7 +160,7 @@ pub async fn run<I: Handler>(
     Ok(())
 }
 
-/// Where each partition stands in Postgres, as far as this process knows.
+/// The committed offset of each partition, as far as this process knows.
 type Positions = Arc<Mutex<HashMap<TopicPartition, i64>>>;
 
 struct Consumer<I: Handler> {
@@ -173,15 +171,15 @@ struct Consumer<I: Handler> {
     positions: Positions,
     stopped: Mutex<HashSet<TopicPartition>>,
     gaps: Mutex<HashMap<TopicPartition, i64>>,
-    /// Tries of a record that fails alone, before it becomes a dead letter.
+    /// Attempts of a record that fails alone, before it becomes a dead letter.
     attempts: u32,
-    /// Records that became dead letters so, since one was last taken in.
+    /// Records that became dead letters in that way since one last succeeded.
     dead_lettered_in_a_row: AtomicU32,
     stop: Stop,
 }
 
 impl<I: Handler> Consumer<I> {
-    /// Commits one batch, however long that takes; gives it up only when its partitions are gone.
+    /// Commits one batch, however long that takes; drops records only when their partitions were revoked.
     async fn process_batch(&self, mut batch: Batch) {
         let mut wait = Duration::from_millis(50);
         loop {
@@ -208,7 +206,7 @@ impl<I: Handler> Consumer<I> {
         }
     }
 
-    /// After a commit that took something in.
+    /// To be called after a commit of a record that did not become a dead letter.
     fn processed(&self) {
         self.dead_lettered_in_a_row.store(0, Ordering::Relaxed);
     }
@@ -220,7 +218,7 @@ impl<I: Handler> Consumer<I> {
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, batch).await?;
         let seen: Vec<outcomes::Incoming> = decoded.iter().map(Decoded::seen).collect();
-        let admissions = self.open(&tx, &seen).await?;
+        let admissions = self.admit(&tx, &seen).await?;
         let mut ended = Vec::new();
         let mut fresh = Vec::new();
         for (decoded, admission) in decoded.into_iter().zip(&admissions) {
@@ -231,18 +229,18 @@ impl<I: Handler> Consumer<I> {
                 }
                 (Decoded::Invalid(invalid), _) => {
                     self.dead_letter(&tx, &invalid).await?;
-                    ended.push(Ended::dead_lettered(&invalid));
+                    ended.push(EndedEvent::dead_lettered(&invalid));
                 }
             }
         }
-        let repeats = signatures::take_out_repeats(&tx, I::PROCESSOR, &mut fresh).await;
+        let repeats = signatures::remove_repeats(&tx, I::PROCESSOR, &mut fresh).await;
         ended.extend(repeats.map_err(Failure::from)?);
         let handled = self.handler.handle(&tx, &fresh).await?;
         ended.extend(fresh.iter().zip(handled.outcomes).map(|(it, outcome)| {
             let (company, event) = (it.envelope.company_id, it.envelope.event_id);
-            Ended { company, event, record: it.record, outcome }
+            EndedEvent { company, event, record: it.record, outcome }
         }));
-        self.close(&tx, &ended).await?;
+        self.record_outcomes(&tx, &ended).await?;
         store::count(&tx, I::PROCESSOR, &seen, &admissions).await.map_err(Failure::from)?;
         if let Some(queue) = I::QUEUE {
             queue::enqueue(&tx, queue, &handled.jobs).await.map_err(Failure::from)?;
@@ -254,18 +252,18 @@ impl<I: Handler> Consumer<I> {
         Ok(())
     }
 
-    /// Dead-letters an event that Postgres refuses, in the transaction that steps past it.
+    /// Dead-letters an event that Postgres refuses, in the transaction that moves the offset past it.
     async fn commit_dead_letter(&self, record: &Record, cause: Cause) -> Result<(), CommitError> {
         let invalid = Invalid::refused(record, cause);
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, std::slice::from_ref(record)).await?;
         let seen = [invalid.seen()];
-        let admissions = self.open(&tx, &seen).await?;
-        let ended = [Ended::dead_lettered(&invalid)];
+        let admissions = self.admit(&tx, &seen).await?;
+        let ended = [EndedEvent::dead_lettered(&invalid)];
         if admissions[0] != Admission::Duplicate {
             self.dead_letter(&tx, &invalid).await?;
-            self.close(&tx, &ended).await?;
+            self.record_outcomes(&tx, &ended).await?;
         }
         store::count(&tx, I::PROCESSOR, &seen, &admissions).await.map_err(Failure::from)?;
         tx.commit().await.map_err(Failure::from)?;
@@ -284,7 +282,7 @@ impl<I: Handler> Consumer<I> {
         Ok(dead_letter::add(tx, I::PROCESSOR, &failed, &invalid.cause).await?)
     }
 
-    fn report(&self, admissions: &[Admission], ended: &[Ended<'_>], took: Duration) {
+    fn report(&self, admissions: &[Admission], ended: &[EndedEvent<'_>], took: Duration) {
         let processor = I::PROCESSOR.as_str();
         let duplicates = admissions.iter().filter(|it| **it == Admission::Duplicate).count();
         counter!(metric::CONSUMER_RECORDS, "processor" => processor, "outcome" => "duplicate")
@@ -305,9 +303,9 @@ impl<I: Handler> Consumer<I> {
 
 /// Why a batch was not committed.
 enum CommitError {
-    /// Postgres stands elsewhere than we thought; it says where.
+    /// The committed offsets are not the ones we expected; these are.
     OffsetsMoved(HashMap<TopicPartition, i64>),
-    /// Postgres is away, or refuses.
+    /// Postgres is unavailable, or refuses.
     Postgres(Failure),
 }
 

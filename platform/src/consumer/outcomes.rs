@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::postgres::{self, Transaction};
 
-/// An event as the consumer first meets it.
+/// An event that was read, before it is known whether it is to be handled.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     pub company: CompanyId,
@@ -22,15 +22,15 @@ pub struct Incoming {
     pub replay: Replay,
 }
 
-/// Whether a record was put back on its topic from the dead_letters.
+/// Whether a record was put back on its topic from `dead_letters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {
     Yes,
-    /// It is here for the first time, or as a producer's repeat.
+    /// It was published by a producer, for the first time or again.
     No,
 }
 
-/// What the outcomes say about an event that came in.
+/// Whether an event is to be handled, by its recorded outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Never seen: it is to be handled, and has an outcome `in_flight` now.
@@ -41,9 +41,9 @@ pub enum Admission {
     Duplicate,
 }
 
-/// Outcomes events as in flight and says for each, in order, whether it is to be handled.
+/// Records events as in flight and returns for each, in order, whether it is to be handled.
 ///
-/// An event that occurs twice in one call is fresh once.
+/// An event that occurs twice in one call is new once, then a duplicate.
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
@@ -95,7 +95,7 @@ pub async fn admit(
     Ok(events.iter().map(|seen| rows.remove(&(seen.company.0, seen.event.0)).unwrap_or(Admission::Duplicate)).collect())
 }
 
-/// Writes down how events ended. Those still in flight are left alone; one that has ended stays as it is.
+/// Records the outcomes of events. Those still in flight are left alone; one that has ended stays as it is.
 ///
 /// # Errors
 /// If Postgres refuses.

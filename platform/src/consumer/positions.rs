@@ -1,4 +1,4 @@
-//! Committed offsets against what is read: records below them, gaps, and partitions that another process moved.
+//! Compares committed offsets with the records read: records below them, gaps, and partitions that another process moved.
 
 use super::*;
 
@@ -13,21 +13,21 @@ impl<I: Handler> Consumer<I> {
         if moved.len() == steps.len() {
             return Ok(moved);
         }
-        // Somebody else has read on, or an earlier commit of ours succeeded without our hearing of it.
+        // Another process has moved them, or an earlier commit of ours succeeded without an answer reaching us.
         let partitions: Vec<TopicPartition> = steps.iter().map(|it| it.at).collect();
         Err(CommitError::OffsetsMoved(store::load(tx, I::PROCESSOR, &partitions).await.map_err(Failure::from)?))
     }
 
-    /// Holds back what must not be taken in: records below where Postgres stands are not repeats, because reading
-    /// begins there. They say that the topic was made anew under an old database. Skipping them would lose what was
-    /// accepted, so that partition stops until an operator has decided.
+    /// Drops records below the committed offset. They are not repeats, because reading starts at that offset: the topic
+    /// was recreated while the database was kept. Skipping them would lose accepted events, so the partition stops until an
+    /// operator has decided.
     pub(super) fn skip_below_committed(&self, batch: &mut Batch) {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = self.positions();
         let next = |record: &Record| positions.get(&record.at()).copied().unwrap_or(i64::MIN);
         for record in batch.iter() {
             let next = next(record);
-            // What was read before the partition last changed hands is a repeat after all, and says nothing of the log.
+            // A record that was read before the partition was last reassigned may be a repeat: it says nothing about the log.
             if record.offset < next && self.reader.still_owns(record) && stopped.insert(record.at()) {
                 tracing::error!(
                     processor = %I::PROCESSOR, partition = %record.at(), offset = record.offset, next,
@@ -39,8 +39,8 @@ impl<I: Handler> Consumer<I> {
         batch.retain(|record| !stopped.contains(&record.at()) && record.offset >= next(record));
     }
 
-    /// A batch begins where Postgres stands. One that begins later is read again from there, once: offsets that hold no
-    /// record are rare and harmless, and a skipped record is neither.
+    /// A batch should begin at the committed offset. One that begins later is read again from there, once: offsets without
+    /// a record are rare and harmless, but a skipped record would be lost.
     pub(super) fn seek_back_over_gaps(&self, batch: &mut Batch) {
         let mut gaps = HashMap::new();
         let mut seen = HashSet::new();
@@ -60,8 +60,8 @@ impl<I: Handler> Consumer<I> {
         batch.retain(|record| !gaps.contains_key(&record.at()));
     }
 
-    /// Nothing of these records was committed: each of their partitions is read again from where Postgres stands, or
-    /// from the first of them where it does not stand anywhere yet.
+    /// None of these records was committed: each of their partitions is read again from its committed offset, or from the
+    /// first of these records if it has none yet.
     pub(super) fn seek_to_committed(&self, records: &[Record], moved: &HashMap<TopicPartition, i64>) {
         let mut from = HashMap::new();
         for record in records {
@@ -78,8 +78,8 @@ impl<I: Handler> Consumer<I> {
         }
     }
 
-    /// Notes where partitions stand after a commit. One that has changed hands since was asked for anew, and what was
-    /// heard then holds: it may be older, and the next compare-and-set puts that right.
+    /// Stores the offsets of partitions after a commit. A partition that was reassigned meanwhile was loaded again and is
+    /// left as loaded: that value may be older, and the next compare-and-set corrects it.
     pub(super) fn remember(&self, batch: &[Record], next: HashMap<TopicPartition, i64>) {
         let ours = |at: &TopicPartition| batch.iter().any(|it| it.at() == *at && self.reader.still_owns(it));
         self.positions().extend(next.into_iter().filter(|(at, _)| ours(at)));

@@ -1,19 +1,19 @@
-//! Records of one signature under several ids, as a captured request makes them, in a Postgres.
+//! Records of one signature under several ids, as a captured request can produce them, on a real Postgres.
 
 use domain::header;
 
-use super::tests::{consumer, counts, marked, replayed, usage};
+use super::tests::{consumer, counts, outcomes, replayed, usage};
 use super::*;
 use crate::tests::database::{Database, in_a_database};
 
-/// A record that came in by a request with this signature.
+/// A record of a request with this signature.
 fn signed(mac: u8, mut record: Record) -> Record {
     record.headers.push((header::MAC.to_owned(), hex::encode([mac; 32]).into_bytes()));
     record
 }
 
 /// The same record on another partition.
-fn elsewhere(partition: i32, record: Record) -> Record {
+fn on_partition(partition: i32, record: Record) -> Record {
     Record::kept(record.topic, partition, record.offset, record.key, record.payload, record.headers)
 }
 
@@ -30,7 +30,7 @@ async fn reasons(database: &Database) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_signature_is_taken_in_as_one_event_and_a_second_one_is_ignored() {
+async fn a_signature_is_handled_as_one_event_and_a_second_one_is_ignored() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         let batch = vec![signed(1, usage(10, 1)), signed(1, usage(11, 2)), signed(2, usage(12, 3)), usage(13, 4)];
@@ -46,7 +46,7 @@ async fn a_signature_is_taken_in_as_one_event_and_a_second_one_is_ignored() {
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_a_duplicate_by_its_mark_as_ever() {
+async fn the_same_request_sent_again_is_a_duplicate_by_its_outcome() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         consumer.process_batch(vec![signed(1, usage(10, 1)), signed(1, usage(11, 1))]).await;
@@ -59,26 +59,26 @@ async fn the_same_request_again_is_a_duplicate_by_its_mark_as_ever() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_replayed_is_no_repeat_of_itself() {
+async fn a_replayed_event_is_not_a_repeat_of_itself() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         let mut garbage = signed(1, usage(10, 1));
         garbage.payload = Some(b"garbage".to_vec());
         consumer.process_batch(vec![garbage]).await;
         consumer.process_batch(vec![signed(1, replayed(usage(11, 1)))]).await;
-        assert_eq!(marked(database).await, ["10 | done"]);
+        assert_eq!(outcomes(database).await, ["10 | done"]);
         database.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn of_two_processes_that_take_one_signature_in_at_once_one_has_it() {
+async fn when_two_processes_handle_one_signature_at_once_one_of_them_gets_it() {
     in_a_database(async |database| {
         let (one, two) = (consumer(database), consumer(database));
         let here: Batch = (0..20).map(|n| signed(n, usage(10 + i64::from(n), u128::from(n)))).collect();
         let there: Batch =
-            (0..20).rev().map(|n| elsewhere(4, signed(n, usage(50 - i64::from(n), 100 + u128::from(n))))).collect();
+            (0..20).rev().map(|n| on_partition(4, signed(n, usage(50 - i64::from(n), 100 + u128::from(n))))).collect();
         tokio::join!(one.process_batch(here), two.process_batch(there));
         let ended = "select coalesce(reason, state), count(*) from event_outcomes group by 1 order by 1";
         assert_eq!(database.rows(ended).await, ["done | 20", "duplicate | 20"]);
@@ -91,10 +91,10 @@ async fn of_two_processes_that_take_one_signature_in_at_once_one_has_it() {
 async fn signatures_are_forgotten_by_the_age_of_what_is_read_in_their_partition() {
     in_a_database(async |database| {
         let consumer = consumer(database);
-        consumer.process_batch(vec![signed(1, usage(10, 1)), elsewhere(4, signed(2, usage(10, 2)))]).await;
+        consumer.process_batch(vec![signed(1, usage(10, 1)), on_partition(4, signed(2, usage(10, 2)))]).await;
         let remembered = "select partition, event_id from seen_signatures order by 1, 2";
         consumer.process_batch(vec![received_later(1_200, signed(3, usage(11, 3)))]).await;
-        assert_eq!(database.rows(remembered).await.len(), 3, "twenty minutes later it could still come again");
+        assert_eq!(database.rows(remembered).await.len(), 3, "twenty minutes later it could still be sent again");
         consumer.process_batch(vec![received_later(1_201, signed(4, usage(12, 4)))]).await;
         let id = |n: u32| format!("00000000-0000-0000-0000-{n:012}");
         let expected = [format!("3 | {}", id(3)), format!("3 | {}", id(4)), format!("4 | {}", id(2))];

@@ -1,4 +1,4 @@
-//! One signature is one event: a signed request that comes again as another event is ignored.
+//! One signature is one event: a signed request that is sent again as another event is ignored.
 //!
 //! `X-Idempotency-Key` is not signed, so a captured request can be sent again under other keys, each of which makes
 //! another event id. A request sent again as it was has the same id, and is a duplicate by its outcome.
@@ -12,25 +12,25 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::{Ended, Event};
+use super::{EndedEvent, Event};
 use crate::kafka::Record;
 use crate::postgres::{self, Transaction};
 
-/// How long after a request's first record another can carry its signature: a timestamp is accepted for 300 s either
-/// way, so 600 s, and as much again for clocks that differ and records that overtook each other.
+/// How long after a request's first record another can carry its signature: a timestamp is accepted for 300 s
+/// before and after, so 600 s; doubled for clocks that differ and records that arrive out of order.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(20);
-/// Most signatures forgotten per partition and batch, at least; twice the batch, if that is more.
-const FORGOTTEN: usize = 1_000;
+/// Most signatures deleted per partition and batch; twice the batch size, if that is more.
+const MAX_DELETED: usize = 1_000;
 
-/// Takes out the events whose signature was first seen on another event, and says how they ended.
+/// Removes the events whose signature was first seen on another event, and returns them with their outcome.
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
-pub(super) async fn take_out_repeats<'a, P>(
+pub(super) async fn remove_repeats<'a, P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
     fresh: &mut Vec<Event<'a, P>>,
-) -> Result<Vec<Ended<'a>>, Error> {
+) -> Result<Vec<EndedEvent<'a>>, Error> {
     let signed: Vec<(Vec<u8>, &Event<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
     if signed.is_empty() {
         return Ok(Vec::new());
@@ -40,10 +40,10 @@ pub(super) async fn take_out_repeats<'a, P>(
     let is_first = |mac: &[u8], it: &Event<'_, P>| {
         first.get(&(it.envelope.company_id.0, mac.to_vec())) == Some(&it.envelope.event_id.0)
     };
-    let repeats: Vec<Ended<'a>> = signed
+    let repeats: Vec<EndedEvent<'a>> = signed
         .iter()
         .filter(|(mac, it)| !is_first(mac, it))
-        .map(|(_, it)| Ended {
+        .map(|(_, it)| EndedEvent {
             company: it.envelope.company_id,
             event: it.envelope.event_id,
             record: it.record,
@@ -62,7 +62,7 @@ fn mac(record: &Record) -> Option<Vec<u8>> {
     (mac.len() == 32).then_some(mac)
 }
 
-/// The event of each signature: the one that was there, or else the first of these.
+/// The event of each signature: the one stored before, or else the first of these.
 async fn remember<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
@@ -74,7 +74,7 @@ async fn remember<P>(
     let topics: Vec<&str> = signed.iter().map(|(_, it)| it.record.topic.as_str()).collect();
     let partitions: Vec<i32> = signed.iter().map(|(_, it)| it.record.partition).collect();
     let received: Vec<Timestamp> = signed.iter().map(|(_, it)| it.envelope.received_at).collect();
-    // In one order, so that two transactions do not wait for each other in a circle. The update changes nothing: it
+    // In one order, so that two transactions do not deadlock. The update changes nothing: it
     // waits for a transaction that is writing the same row, and returns what that wrote.
     let rows = postgres::query(
         tx,
@@ -93,10 +93,10 @@ async fn remember<P>(
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }
 
-/// Forgets what none of the records still to be read can carry, partition by partition.
+/// Deletes the signatures that no record still to be read can carry, partition by partition.
 ///
-/// All records of one signature are in one partition. The measure is the age of what is being read there and not the
-/// clock: after hours of lag a repeat may come hours after what it repeats.
+/// All records of one signature are in one partition. Age is measured by the records being read there and not by the
+/// clock: after hours of lag a repeat may be read hours after the first record.
 async fn forget<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
@@ -115,7 +115,7 @@ async fn forget<P>(
             before.push(instant);
         }
     }
-    let most = i64::try_from(FORGOTTEN.max(signed.len() * 2)).unwrap_or(i64::MAX);
+    let most = i64::try_from(MAX_DELETED.max(signed.len() * 2)).unwrap_or(i64::MAX);
     postgres::execute(
         tx,
         "delete from secretaria.seen_signatures s

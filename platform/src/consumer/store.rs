@@ -15,7 +15,7 @@ use crate::postgres::{self, Db, GenericClient, Transaction};
 use crate::task::Stop;
 use crate::telemetry::chain;
 
-/// One partition's step: from where we believe it stands to where the batch ends.
+/// The move of one partition's offset: from the expected one to the end of the batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OffsetStep {
     pub(super) at: TopicPartition,
@@ -24,7 +24,7 @@ pub(super) struct OffsetStep {
     next: i64,
 }
 
-/// The steps of a batch, one per partition.
+/// The moves of a batch, one per partition.
 pub(super) fn steps(batch: &[Record], positions: &HashMap<TopicPartition, i64>) -> Vec<OffsetStep> {
     let mut steps = BTreeMap::<TopicPartition, OffsetStep>::new();
     for record in batch {
@@ -35,7 +35,7 @@ pub(super) fn steps(batch: &[Record], positions: &HashMap<TopicPartition, i64>) 
     steps.into_values().collect()
 }
 
-/// Compare-and-set: steps each partition that stands where we believed, and returns where those stand now.
+/// Compare-and-set: moves each partition that is at its expected offset, and returns the new offsets of those.
 pub(super) async fn move_offsets(
     tx: &Transaction<'_>,
     processor: ProcessorName,
@@ -90,7 +90,7 @@ pub(super) async fn load(
     Ok(rows.iter().filter_map(position).collect())
 }
 
-/// A row of topic, partition and offset; a topic that this build does not know is nobody's.
+/// A row of topic, partition and offset; `None` for a topic that this build does not know.
 fn position(row: &Row) -> Option<(TopicPartition, i64)> {
     let at = TopicPartition { topic: Topic::named(row.get(0))?, partition: row.get(1) };
     Some((at, row.get(2)))
@@ -136,8 +136,9 @@ pub(super) async fn count(
     Ok(())
 }
 
-/// What the polling thread asks at assignment. Waits for Postgres for as long as the broker allows a poll to take;
-/// if it is still away then, reading starts at the beginning and the first commit's compare-and-set puts that right.
+/// The function that the polling thread calls at assignment to load committed offsets. It waits for Postgres as long as
+/// the broker allows a poll to take; if Postgres is still unavailable then, reading starts at the beginning and the
+/// compare-and-set of the first commit corrects that.
 pub(super) fn positions(
     db: Db,
     processor: ProcessorName,
@@ -149,7 +150,7 @@ pub(super) fn positions(
         let found = runtime.block_on(async {
             let began = clock::instant();
             while began.elapsed() < Duration::from_secs(200) {
-                match ask(&db, processor, partitions).await {
+                match try_load(&db, processor, partitions).await {
                     Some(found) => return found,
                     None if stop.is_cancelled() => break,
                     None => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -168,18 +169,22 @@ pub(super) fn positions(
     }
 }
 
-async fn ask(db: &Db, processor: ProcessorName, partitions: &[TopicPartition]) -> Option<HashMap<TopicPartition, i64>> {
+async fn try_load(
+    db: &Db,
+    processor: ProcessorName,
+    partitions: &[TopicPartition],
+) -> Option<HashMap<TopicPartition, i64>> {
     let client = match db.get().await {
         Ok(client) => client,
         Err(problem) => {
-            tracing::warn!(%processor, error = chain(&problem), "partitions wait for postgres");
+            tracing::warn!(%processor, error = chain(&problem), "assigned partitions wait for postgres");
             return None;
         }
     };
     load(&client, processor, partitions)
         .await
         .inspect_err(|problem| {
-            tracing::warn!(%processor, error = chain(&problem), "partitions wait for postgres");
+            tracing::warn!(%processor, error = chain(&problem), "assigned partitions wait for postgres");
         })
         .ok()
 }

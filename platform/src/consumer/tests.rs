@@ -33,8 +33,8 @@ pub(super) fn on(partition: i32) -> TopicPartition {
     TopicPartition { topic: TOPIC, partition }
 }
 
-/// The same on partition 4.
-pub(super) fn elsewhere(offset: i64, event: u128) -> Record {
+/// The same record on partition 4.
+pub(super) fn on_partition_4(offset: i64, event: u128) -> Record {
     let mut record = usage(offset, event);
     record.partition = 4;
     record
@@ -58,7 +58,7 @@ pub(super) fn replayed(mut record: Record) -> Record {
     record
 }
 
-/// What sorting makes of one record: company, event, and the cause if it is invalid.
+/// One record, decoded: company, event, and the cause if it is invalid.
 fn decoded(record: &Record) -> (CompanyId, EventId, Option<String>) {
     let decoded = decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage]).remove(0);
     let seen = decoded.seen();
@@ -75,7 +75,7 @@ fn a_record_of_ours_is_an_event() {
 }
 
 #[test]
-fn garbage_without_headers_is_nobodys_and_named_after_where_it_lay() {
+fn garbage_without_headers_has_no_company_and_is_identified_by_its_position() {
     let poison = |offset| Record::kept(TOPIC, 3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
     let (company, event, cause) = decoded(&poison(7));
     assert_eq!((company, event), (CompanyId::NOBODY, EventId::of_position("usage.events", 3, 7)));
@@ -85,7 +85,7 @@ fn garbage_without_headers_is_nobodys_and_named_after_where_it_lay() {
 }
 
 #[test]
-fn headers_say_whose_an_unreadable_record_is() {
+fn an_unreadable_record_is_identified_by_its_headers() {
     let (company, event, cause) = decoded(&record(7, 5, ""));
     assert_eq!((company, event), (CompanyId(1), EventId(Uuid::from_u128(5))));
     assert_eq!(cause.as_deref(), Some("empty: record has no payload"));
@@ -95,7 +95,7 @@ fn headers_say_whose_an_unreadable_record_is() {
 }
 
 #[test]
-fn headers_that_make_no_sense_are_not_believed() {
+fn invalid_headers_are_not_used() {
     let says = |company: &[u8], event: &[u8]| {
         let mut record = record(7, 5, "");
         record.headers =
@@ -111,14 +111,14 @@ fn headers_that_make_no_sense_are_not_believed() {
 }
 
 #[test]
-fn a_schema_of_the_future_and_a_kind_of_another_topic_say_so() {
+fn an_unknown_schema_and_a_wrong_kind_are_named_in_the_cause() {
     let cause = |schema, kind| decoded(&record(7, 5, &envelope(5, schema, kind, "m"))).2.unwrap();
     assert_eq!(cause(9, "usage"), "unknown_schema: unknown schema 9, this build reads 1");
     assert_eq!(cause(1, "inbound_message"), "wrong_kind: kind inbound_message where usage belongs");
 }
 
 #[test]
-fn a_record_is_kept_as_it_lay_with_every_header() {
+fn an_invalid_record_is_kept_as_it_was_read_with_every_header() {
     let mut odd = record(7, 5, "garbage");
     odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
     let batch = [usage(6, 4), odd, usage(8, 6)];
@@ -132,22 +132,22 @@ fn a_record_is_kept_as_it_lay_with_every_header() {
 }
 
 #[test]
-fn only_a_record_that_says_so_is_a_replay() {
+fn only_a_record_with_an_attempt_header_is_a_replay() {
     let replay = |record: &Record| decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].seen();
     assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
     assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
     assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
 }
 
-/// Takes everything in, but Postgres refuses the model `poison`, for `absent` lacks a table, and for `raises` raises an
-/// exception.
+/// Handles every event, but Postgres refuses the model `poison`, lacks a table for `absent`, and raises an exception for
+/// `raises`.
 #[derive(Default)]
-pub(super) struct Till {
-    /// Tries of the latter two.
+pub(super) struct TestHandler {
+    /// Attempts at the latter two.
     pub(super) failed: AtomicU32,
 }
 
-impl Handler for Till {
+impl Handler for TestHandler {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = ProcessorName::named("metering");
@@ -171,11 +171,11 @@ impl Handler for Till {
     }
 }
 
-/// A consumer that knows nothing yet, whose broker nobody can reach; partitions 3 and 4 are its own.
-pub(super) fn consumer(database: &Database) -> Consumer<Till> {
+/// A consumer that has not loaded any offsets and whose broker cannot be reached; partitions 3 and 4 are assigned to it.
+pub(super) fn consumer(database: &Database) -> Consumer<TestHandler> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
-        client: kafka.consumer(Till::PROCESSOR, "test"),
+        client: kafka.consumer(TestHandler::PROCESSOR, "test"),
         topics: vec![(TOPIC, kafka.topic(TOPIC))],
         batches: kafka.batches(),
         positions: |_: &[TopicPartition]| HashMap::new(),
@@ -185,7 +185,7 @@ pub(super) fn consumer(database: &Database) -> Consumer<Till> {
     let (db, positions) = (database.service.clone(), Positions::default());
     let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
     let dead_lettered_in_a_row = AtomicU32::new(0);
-    let handler = Till::default();
+    let handler = TestHandler::default();
     Consumer {
         handler,
         db,
@@ -206,7 +206,7 @@ pub(super) async fn counts(database: &Database) -> Vec<String> {
     database.rows(sql).await
 }
 
-pub(super) async fn marked(database: &Database) -> Vec<String> {
+pub(super) async fn outcomes(database: &Database) -> Vec<String> {
     database.rows("select record_offset, state from event_outcomes order by record_offset").await
 }
 
@@ -218,11 +218,11 @@ pub(super) async fn offsets(database: &Database) -> Vec<String> {
 async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
     in_a_database(async |database| {
         let consumer = consumer(database);
-        let nobodys = Record::kept(TOPIC, 4, 100, None, Some(b"poison".to_vec()), Vec::new());
-        let batch = vec![usage(10, 1), usage(11, 1), record(12, 2, "garbage"), usage(13, 3), nobodys];
+        let without_company = Record::kept(TOPIC, 4, 100, None, Some(b"poison".to_vec()), Vec::new());
+        let batch = vec![usage(10, 1), usage(11, 1), record(12, 2, "garbage"), usage(13, 3), without_company];
         consumer.process_batch(batch).await;
         assert_eq!(counts(database).await, ["0 | 4 | 1 | 1 | 0 | 0", "1 | 3 | 4 | 3 | 1 | 0"]);
-        assert_eq!(marked(database).await, ["10 | done", "12 | dead_lettered", "13 | done", "100 | dead_lettered"]);
+        assert_eq!(outcomes(database).await, ["10 | done", "12 | dead_lettered", "13 | done", "100 | dead_lettered"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 14", "4 | 100 | 101"]);
         let dead_letters = database.rows("select company_id, cause, record_offset from dead_letters order by 1").await;
         assert_eq!(dead_letters, ["0 | undecodable | 100", "1 | undecodable | 12"]);
@@ -232,14 +232,14 @@ async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
 }
 
 #[tokio::test]
-async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
+async fn a_replay_is_handled_again_and_counted_as_reopened() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         consumer.process_batch(vec![record(10, 1, "garbage")]).await;
         consumer.process_batch(vec![usage(11, 1)]).await;
-        assert_eq!(marked(database).await, ["10 | dead_lettered"], "a repeat does not reopen it");
+        assert_eq!(outcomes(database).await, ["10 | dead_lettered"], "a repeat does not reopen it");
         consumer.process_batch(vec![replayed(usage(12, 1)), replayed(usage(13, 1))]).await;
-        assert_eq!(marked(database).await, ["10 | done"]);
+        assert_eq!(outcomes(database).await, ["10 | done"]);
         assert_eq!(counts(database).await, ["1 | 3 | 4 | 1 | 2 | 1"]);
         database.conserves().await;
     })
@@ -247,7 +247,7 @@ async fn a_replay_is_taken_in_again_and_counted_as_reopened() {
 }
 
 #[tokio::test]
-async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_again() {
+async fn a_consumer_with_old_offsets_loads_the_committed_ones_and_handles_nothing_twice() {
     in_a_database(async |database| {
         let batch = vec![usage(10, 1), usage(11, 2)];
         let first = consumer(database);
@@ -257,12 +257,15 @@ async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_a
         assert_eq!(other.positions()[&on(3)], 12);
         other.reader.own(&[on(3)]);
         other.process_batch(vec![usage(12, 3)]).await;
-        // Now the first one in turn has not heard of that.
+        // Now the first one has not loaded the offsets that the other one committed.
         first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
         assert_eq!(first.positions()[&on(3)], 13);
-        // What it still holds was read before it was told to read again.
+        // What it still holds was read before the seek.
         first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
-        assert!(first.stopped.lock().unwrap().is_empty(), "repeats from an earlier stay are no new log");
+        assert!(
+            first.stopped.lock().unwrap().is_empty(),
+            "repeats from an earlier assignment do not mean that the topic was recreated"
+        );
         assert_eq!(counts(database).await, ["1 | 3 | 4 | 4 | 0 | 0"]);
         assert_eq!(offsets(database).await, ["3 | 10 | 14"]);
         database.conserves().await;
@@ -271,12 +274,12 @@ async fn who_has_not_heard_where_postgres_stands_hears_it_and_takes_nothing_in_a
 }
 
 #[tokio::test]
-async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
+async fn a_recreated_topic_stops_its_partition_and_no_other() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         consumer.process_batch(vec![usage(10, 1), usage(11, 2)]).await;
-        consumer.process_batch(vec![usage(0, 3), elsewhere(7, 4)]).await;
-        consumer.process_batch(vec![usage(12, 5), elsewhere(8, 6)]).await;
+        consumer.process_batch(vec![usage(0, 3), on_partition_4(7, 4)]).await;
+        consumer.process_batch(vec![usage(12, 5), on_partition_4(8, 6)]).await;
         assert_eq!(*consumer.stopped.lock().unwrap(), HashSet::from([on(3)]));
         assert_eq!(offsets(database).await, ["3 | 10 | 12", "4 | 7 | 9"]);
         database.conserves().await;
@@ -285,7 +288,7 @@ async fn a_log_that_was_made_anew_stops_its_partition_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed() {
+async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_committed() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         consumer.process_batch(vec![usage(10, 1)]).await;
@@ -294,7 +297,7 @@ async fn a_batch_that_begins_too_late_is_read_again_once_before_it_is_believed()
         consumer.reader.own(&[on(3)]);
         consumer.process_batch(vec![usage(12, 3)]).await;
         assert_eq!(offsets(database).await, ["3 | 10 | 13"], "there is none");
-        assert_eq!(marked(database).await, ["10 | done", "12 | done"]);
+        assert_eq!(outcomes(database).await, ["10 | done", "12 | done"]);
     })
     .await;
 }
@@ -313,7 +316,7 @@ async fn of_two_members_that_hold_the_same_batch_one_commits_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_reads_on() {
+async fn a_member_that_is_fenced_by_another_ends_with_an_error_and_the_other_reads_on() {
     let Some(kafka) = broker::kafka(1) else { return };
     in_a_database(async |database| {
         kafka::create_topics(&kafka).await.unwrap();
@@ -324,24 +327,27 @@ async fn a_member_whose_place_another_takes_ends_with_an_error_and_the_other_rea
             let (key, payload) = (record.key.unwrap(), record.payload.unwrap());
             producer.publish(Outgoing { topic: TOPIC, partition: 0, key, payload, headers: &headers })
         };
-        let taken_in = async |count: usize| while marked(database).await.len() < count {};
+        let until_handled = async |count: usize| while outcomes(database).await.len() < count {};
         let member = |stop: &Stop| {
             let (db, kafka, stop) = (database.service.clone(), kafka.clone(), stop.clone());
-            task::spawn("member", async move { run(Till::default(), db, &kafka, "one", Wake::default(), stop).await })
+            task::spawn(
+                "member",
+                async move { run(TestHandler::default(), db, &kafka, "one", Wake::default(), stop).await },
+            )
         };
         let timeout = Duration::from_secs(60);
         let (never, stop) = (Stop::new(), Stop::new());
         let first = member(&never);
         publish(usage(0, 1)).await.unwrap();
-        tokio::time::timeout(timeout, taken_in(1)).await.expect("the first takes in");
+        tokio::time::timeout(timeout, until_handled(1)).await.expect("the first handles it");
         let second = member(&stop);
-        let ended = tokio::time::timeout(timeout, first).await.expect("the first hears of it").unwrap();
-        assert!(matches!(ended, Err(super::Error::Ended { processor: Till::PROCESSOR })), "{ended:?}");
+        let ended = tokio::time::timeout(timeout, first).await.expect("the first is fenced").unwrap();
+        assert!(matches!(ended, Err(super::Error::Ended { processor: TestHandler::PROCESSOR })), "{ended:?}");
         publish(usage(1, 2)).await.unwrap();
-        tokio::time::timeout(timeout, taken_in(2)).await.expect("the second takes in");
+        tokio::time::timeout(timeout, until_handled(2)).await.expect("the second handles it");
         stop.cancel();
         second.await.unwrap().unwrap();
-        assert_eq!(marked(database).await, ["0 | done", "1 | done"]);
+        assert_eq!(outcomes(database).await, ["0 | done", "1 | done"]);
     })
     .await;
 }

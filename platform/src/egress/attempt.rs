@@ -1,35 +1,35 @@
-//! Attempts to hand something to a provider or a receiver: the verdict on one, and what follows. No I/O, no clock, no
-//! chance.
+//! Attempts to send something to a provider or a receiver: the verdict on one, and what follows. No I/O, no clock, no
+//! randomness.
 
 use std::time::Duration;
 
 use crate::egress::TransportError;
 use crate::queue::Schedule;
 
-/// What became of one attempt. A class is one of a fixed set of names, for metrics and rows.
+/// How one attempt ended. A class is one of a fixed set of names, for metrics and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Done,
     /// It was not performed, and a later attempt may be.
     Temporary {
         class: &'static str,
-        /// The wait that was asked for.
+        /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
     /// It was not performed, and none will be.
     Permanent {
         class: &'static str,
     },
-    /// It may have been performed: no answer says so.
+    /// It may have been performed: there was no answer.
     Unknown {
         class: &'static str,
     },
-    /// It is no longer wanted.
+    /// It was not made, because it is no longer wanted.
     Withdrawn,
 }
 
 impl Verdict {
-    /// A temporary failure without a wait of its own.
+    /// A temporary failure for which the provider asks no wait.
     pub const fn temporary(class: &'static str) -> Self {
         Verdict::Temporary { class, retry_after: None }
     }
@@ -38,7 +38,6 @@ impl Verdict {
         Verdict::Permanent { class }
     }
 
-    /// An attempt whose end is not known.
     pub const fn unknown(class: &'static str) -> Self {
         Verdict::Unknown { class }
     }
@@ -65,16 +64,16 @@ impl From<TransportError> for Verdict {
 /// Whether a further attempt is made after one that may have been performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// As if it had failed: the receiver recognises a repeat by its id.
+    /// As after a failure: the receiver recognises a repeat by its id.
     Freely,
-    /// One further attempt in all, whatever that one comes to.
+    /// One further attempt in total, however that one ends.
     Once {
         /// How many attempts before the latest may have been performed.
         unknowns: i32,
     },
 }
 
-/// What is written down for an attempt, by the names of the contract.
+/// The result recorded for an attempt, by the names of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptResult {
     Done,
@@ -101,11 +100,11 @@ impl AttemptResult {
     }
 }
 
-/// How the whole ends.
+/// How all attempts together end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// It is given up: a dead letter.
+    /// No further attempt is made: it is a dead letter.
     FailedPermanent,
     /// It was no longer wanted.
     Withdrawn,
@@ -146,7 +145,7 @@ impl Next {
     }
 }
 
-/// Judges the latest of so many attempts. `chance`, from 0 to 1, is for the jitter of the next one.
+/// The result of the latest of `attempts` attempts, and what follows. `chance`, from 0 to 1, is for the jitter of the next.
 pub fn after(
     attempts: i32,
     verdict: &Verdict,
@@ -154,7 +153,7 @@ pub fn after(
     schedule: &Schedule,
     chance: f64,
 ) -> (AttemptResult, Next) {
-    const GIVE_UP: Next = Next::End(Outcome::FailedPermanent);
+    const FAIL: Next = Next::End(Outcome::FailedPermanent);
     let asked = if let Verdict::Temporary { retry_after, .. } = verdict { *retry_after } else { None };
     let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
     let may_repeat = matches!(repeat, Repeat::Freely | Repeat::Once { unknowns: 0 });
@@ -162,9 +161,9 @@ pub fn after(
     match (verdict, wait) {
         (Verdict::Done, _) => (AttemptResult::Done, Next::End(Outcome::Done)),
         (Verdict::Withdrawn, _) => (AttemptResult::Withdrawn, Next::End(Outcome::Withdrawn)),
-        (Verdict::Permanent { .. }, _) => (AttemptResult::FailedPermanent, GIVE_UP),
-        (Verdict::Unknown { .. }, wait) => (AttemptResult::Unknown, wait.map_or(GIVE_UP, Next::Retry)),
+        (Verdict::Permanent { .. }, _) => (AttemptResult::FailedPermanent, FAIL),
+        (Verdict::Unknown { .. }, wait) => (AttemptResult::Unknown, wait.map_or(FAIL, Next::Retry)),
         (Verdict::Temporary { .. }, Some(wait)) => (AttemptResult::FailedTemporary, Next::Retry(wait)),
-        (Verdict::Temporary { .. }, None) => (AttemptResult::FailedPermanent, GIVE_UP),
+        (Verdict::Temporary { .. }, None) => (AttemptResult::FailedPermanent, FAIL),
     }
 }

@@ -1,4 +1,4 @@
-//! One HTTP exchange, and what it means when there was none.
+//! One HTTP exchange, and why there was none.
 //!
 //! Promises: no redirect is followed, nothing is repeated, no more of a body is read than was asked for, and no error
 //! keeps a URL. [`TransportError::Timeout`] and [`TransportError::ConnectionLost`] leave open whether the request
@@ -16,17 +16,17 @@ use reqwest::{ClientBuilder, RequestBuilder, Url};
 use super::Policy;
 use crate::{clock, queue};
 
-/// To a connection, TLS included.
+/// Until a connection is established, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same for a receiver that a company named.
-const PATIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for an address that a company names.
+const RESTRICTED_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for [`exchange`], without a limit for the whole exchange: the caller sets one.
 pub fn client() -> ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        // The caller decides about repeats: one that its verdict does not know of would be a message twice.
+        // The caller decides about retries: one made here without its knowledge could send a message twice.
         .retry(reqwest::retry::never())
 }
 
@@ -34,7 +34,7 @@ pub fn client() -> ClientBuilder {
 /// connected to, so that a name cannot lead to an internal machine later.
 pub fn restricted_client(policy: Policy) -> ClientBuilder {
     // A proxy would resolve names itself, unchecked.
-    client().connect_timeout(PATIENT_CONNECT_TIMEOUT).no_proxy().dns_resolver(Resolver(policy))
+    client().connect_timeout(RESTRICTED_CONNECT_TIMEOUT).no_proxy().dns_resolver(Resolver(policy))
 }
 
 /// A URL below a base URL; nothing unless the base is `http` or `https` without query and fragment, which would swallow
@@ -45,7 +45,7 @@ pub fn endpoint(base_url: &str, path: &str) -> Option<Url> {
     is_plain.then_some(url)
 }
 
-/// A request with the trace that it belongs to.
+/// Adds the `traceparent` header, if there is one.
 pub fn traced(request: RequestBuilder, traceparent: Option<&str>) -> RequestBuilder {
     match traceparent.and_then(|it| HeaderValue::from_str(it).ok()) {
         Some(traceparent) => request.header("traceparent", traceparent),
@@ -58,37 +58,37 @@ pub struct Response {
     pub status: u16,
     /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
-    /// The body, as far as it was asked for.
+    /// The body; empty if none was asked for.
     pub body: Result<Bytes, BodyError>,
 }
 
 /// Why a body is missing although its status line came.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is larger than was asked for.
+    /// It is larger than the caller allows.
     #[error("body is too large")]
     TooLarge,
-    /// It did not come whole.
+    /// It did not arrive completely.
     #[error(transparent)]
     Transport(TransportError),
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The request cannot be made.
     #[error("address cannot be called")]
     BadAddress,
     /// The policy allows none of the name's addresses.
-    #[error("name leads to no allowed address")]
+    #[error("name resolves to no allowed address")]
     ForbiddenAddress,
     /// No connection: name, TCP or TLS.
     #[error("no connection")]
     Unreachable(#[source] reqwest::Error),
-    /// No answer in time.
+    /// No response in time.
     #[error("no answer in time")]
     Timeout,
-    /// The connection ended in the middle.
+    /// The connection was closed before the response was complete.
     #[error("connection lost")]
     ConnectionLost(#[source] reqwest::Error),
 }
@@ -124,7 +124,7 @@ fn is_forbidden(error: &reqwest::Error) -> bool {
     std::iter::successors(first, |it| it.source()).any(|it| it.is::<Forbidden>())
 }
 
-/// Makes one request and reads at most so many bytes of the answer's body; with 0, none.
+/// Makes one request and reads at most `most_body_bytes` of the response's body; with 0, none.
 ///
 /// # Errors
 /// If there is no status line.

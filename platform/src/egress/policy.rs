@@ -1,6 +1,6 @@
 //! Egress policy: which addresses that companies name may be called.
 //!
-//! A service that calls any address it is given can be made to call the machines beside it (SSRF). So only addresses
+//! A service that calls any address it is given can be made to call internal machines (SSRF). So only addresses
 //! that are routed globally are called, unless a setting for development says otherwise. The limits: a public address may
 //! still be forwarded to an internal one by a router, and any port is allowed. Where that matters, a firewall must refuse
 //! as well.
@@ -14,20 +14,18 @@ use super::TransportError;
 /// Which addresses may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Public ones, over TLS.
+    /// Public addresses, over TLS.
     Public,
-    /// All, and this machine without TLS: for development.
+    /// All addresses, and this machine without TLS: for development.
     Anywhere,
 }
 
 impl Policy {
-    /// Whether that address may be called.
     pub fn allows(self, address: IpAddr) -> bool {
         self == Policy::Anywhere || is_public(address)
     }
 
-    /// A URL that may be called, as far as it says: the addresses of a name are known only once it is resolved, and are
-    /// checked then.
+    /// Parses a URL and checks it as far as possible: the addresses of a name are checked when it is resolved.
     ///
     /// # Errors
     /// If it is malformed or holds a user or a password, or its host is not allowed.
@@ -36,12 +34,12 @@ impl Policy {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(TransportError::BadAddress);
         }
-        // The host as it will be connected to, not as it was written: 0x7f.1 is 127.0.0.1 by now.
+        // The parsed host, not the text: 0x7f.1 has become 127.0.0.1 here.
         let host = url.host_str().ok_or(TransportError::BadAddress)?;
         if self.allows_host(url.scheme(), host) { Ok(url) } else { Err(TransportError::ForbiddenAddress) }
     }
 
-    /// An IPv6 address may come in its brackets.
+    /// An IPv6 address may be in brackets.
     fn allows_host(self, scheme: &str, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
         let literal: Option<IpAddr> = bare.parse().ok();
@@ -86,7 +84,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
     match (a, b) {
-        // An IPv4 address in another dress: mapped, or translated (RFC 6052).
+        // An IPv4 address as IPv6: mapped, or translated (RFC 6052).
         (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => v4(g, h),
         (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => v4(g, h),
         // 6to4.
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_open_internet_are_public() {
+    fn globally_routed_addresses_are_public() {
         for it in ["1.1.1.1", "8.8.8.8", "100.63.255.255", "172.32.0.1", "192.0.1.1", "198.20.0.1", "223.255.255.254"] {
             assert!(public(it), "{it}");
         }
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tls_only_this_machine_is_called_and_only_by_a_developer() {
+    fn without_tls_only_this_machine_is_called_and_only_by_the_development_policy() {
         let allows = |policy: Policy, url: &str| {
             let (scheme, host) = url.split_once("://").unwrap();
             policy.allows_host(scheme, host)
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_private_reserved_or_dressed_up_is_not() {
+    fn private_and_reserved_addresses_are_not_public_in_any_notation() {
         let near = [
             "0.0.0.0",
             "10.0.0.1",

@@ -1,4 +1,4 @@
-//! One connection: its requests, and when it ends.
+//! One connection: serves its requests and decides when it closes.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::stream::PatientStream;
+use super::stream::TimeoutStream;
 use super::timer::ConnectionTimer;
 use super::{Answers, Peer, ServerState};
 use crate::telemetry::chain;
@@ -26,7 +26,6 @@ use crate::telemetry::chain;
 /// The most bytes a request's line and headers may have.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// What a connection needs to know.
 pub(super) struct Connection<A> {
     pub(super) routes: A,
     pub(super) peer: Peer,
@@ -46,7 +45,7 @@ struct Shared<A> {
 }
 
 impl<A: Answers> Connection<A> {
-    /// Serves until the peer leaves, a limit is passed, or the server stops and the request under way has its answer.
+    /// Serves until the peer closes the connection, a timeout passes, or the server stops and the current request is answered.
     pub(super) async fn serve(self, stream: TcpStream) {
         let Connection { routes, peer, header_timeout, mut state } = self;
         let shared = Arc::new(Shared {
@@ -56,7 +55,7 @@ impl<A: Answers> Connection<A> {
             has_served: AtomicBool::default(),
             is_unread: Arc::default(),
         });
-        let stream = PatientStream::new(stream, Arc::clone(&shared.is_unread));
+        let stream = TimeoutStream::new(stream, Arc::clone(&shared.is_unread));
         let service = {
             let shared = Arc::clone(&shared);
             service_fn(move |request| answer(Arc::clone(&shared), request))
@@ -71,7 +70,7 @@ impl<A: Answers> Connection<A> {
                 biased;
                 Ok(()) = state.changed(), if !is_last => is_last = match *state.borrow_and_update() {
                     ServerState::Open => false,
-                    // One whose first request is still on its way would be closed without an answer.
+                    // A connection whose first request has not arrived yet would be closed without an answer.
                     ServerState::Full => shared.has_served.load(Ordering::Relaxed),
                     ServerState::Stopped => true,
                 },
@@ -90,16 +89,16 @@ impl<A: Answers> Connection<A> {
 }
 
 async fn answer<A: Answers>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    // Later ones learn from the connection that it is to be their last.
+    // For later requests `serve` has already called `graceful_shutdown`, which adds `Connection: close`.
     let is_first = !shared.has_served.swap(true, Ordering::Relaxed);
     let (head, incoming) = request.into_parts();
     shared.is_unread.store(!incoming.is_end_stream(), Ordering::Relaxed);
-    let body = Body::new(Watched { incoming, is_unread: Arc::clone(&shared.is_unread) });
+    let body = Body::new(TrackedBody { incoming, is_unread: Arc::clone(&shared.is_unread) });
     let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(ConnectInfo(shared.peer));
     let mut response = shared.routes.answer(request).await;
-    // What is left of a body would have to be read before the next request; the stream sees to it that the peer can
-    // read this answer all the same.
+    // The rest of a body would have to be read before the next request, so the connection closes; the stream lingers, so
+    // that the peer can still read this answer.
     let closes = is_first && *shared.state.borrow() == ServerState::Full;
     if closes || shared.is_unread.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -107,13 +106,13 @@ async fn answer<A: Answers>(shared: Arc<Shared<A>>, request: Request<Incoming>) 
     Ok(response)
 }
 
-/// A request's body that says when it has been read to its end.
-struct Watched {
+/// A request's body that notes when it has been read to its end.
+struct TrackedBody {
     incoming: Incoming,
     is_unread: Arc<AtomicBool>,
 }
 
-impl hyper::body::Body for Watched {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -1,8 +1,8 @@
-//! The HTTP server: one listener, bound before anything else starts, that lets requests end before it does.
+//! The HTTP server: one listener, bound before anything else starts, with graceful shutdown.
 //!
-//! HTTP/1.1 only. Every wait for a peer has a limit: for a request's headers, for space in its socket, for the rest of a
-//! body nobody reads. Open connections are counted; above `http.connections` a new one waits in the kernel's queue, and
-//! those that are kept alive without a request are closed for it.
+//! HTTP/1.1 only. Every wait for a peer has a limit: for a request's headers, for space in its socket, for the rest of an
+//! unread body. Open connections are counted; above `http.connections` a new one waits in the kernel's queue, and idle
+//! keep-alive connections are closed to make space for it.
 
 mod connection;
 pub mod openapi;
@@ -41,9 +41,9 @@ pub struct Config {
     pub connections: usize,
     /// How long a connection may take until the headers of its next request are complete, in milliseconds.
     pub header_timeout_ms: u64,
-    /// How long requests under way may go on after a stop, in milliseconds.
+    /// How long open requests may take after a stop, in milliseconds.
     pub drain_ms: u64,
-    /// Opens `/metrics` to peers that are not on this machine, as a bearer token. Empty: to nobody.
+    /// The bearer token with which callers on other machines may read `/metrics`. Empty: they may not.
     pub metrics_token: SecretText,
 }
 
@@ -64,7 +64,7 @@ impl Config {
     /// Checks what can be checked without binding.
     ///
     /// # Errors
-    /// Names the setting that makes no sense.
+    /// Names the invalid setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(1..=65_536).contains(&self.connections) {
             return Err(settings::Error::invalid("http.connections", "must be between 1 and 65536"));
@@ -79,6 +79,7 @@ impl Config {
     }
 }
 
+/// Answers requests: a router, or something around one.
 pub trait Answers: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
 }
@@ -92,7 +93,7 @@ impl Answers for Router {
     }
 }
 
-/// Serves until stopped; then accepts nothing new and lets requests end for `drain_ms`.
+/// Serves until stopped; then accepts no connection and lets open requests complete for `drain_ms`.
 pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Config, stop: Stop) {
     let limit = ConnectionLimit {
         permits: Arc::new(Semaphore::new(config.connections)),
@@ -127,17 +128,17 @@ pub async fn serve(mut listener: TcpListener, routes: impl Answers, config: &Con
     limit.state.send_replace(ServerState::Stopped);
     open.close();
     if tokio::time::timeout(Duration::from_millis(config.drain_ms), open.wait()).await.is_err() {
-        tracing::warn!("stopped with requests under way");
+        tracing::warn!("stopped before all open requests were answered");
     }
 }
 
-/// How many more connections may be open.
+/// Bounds the number of open connections.
 struct ConnectionLimit {
     permits: Arc<Semaphore>,
     state: watch::Sender<ServerState>,
 }
 
-/// What connections have to know of the server.
+/// The state of the server, as connections see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerState {
     Open,
@@ -160,9 +161,9 @@ impl ConnectionLimit {
     }
 }
 
-/// The other end of a connection.
+/// The remote address of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// The extractor of a peer.
+/// The extractor of [`Peer`].
 pub type PeerInfo = ConnectInfo<Peer>;

@@ -30,7 +30,7 @@ pub fn document(version: &str, parts: impl IntoIterator<Item = OpenApi>) -> Open
     whole
 }
 
-/// Adds a way to prove who asks, under the name that operations use.
+/// Adds an authentication scheme, under the name that operations use.
 pub fn add_security(document: &mut OpenApi, name: &str, scheme: SecurityScheme) {
     document.components.get_or_insert_with(Components::new).add_security_scheme(name, scheme);
 }

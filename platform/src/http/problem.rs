@@ -1,7 +1,7 @@
 //! Errors over HTTP, in one shape for every route: problem documents (RFC 9457), `application/problem+json`.
 //!
-//! Besides the members of the RFC a body says `reason` (one word, which programs compare), `field` (what in the request
-//! is wrong, if one thing is) and `request_id`. `error` is `detail` under the name it had before. The id is put in by
+//! Besides the members of the RFC a body has `reason` (a code for programs), `field` (the part of the request that is
+//! wrong, if it is one) and `request_id`. `error` is `detail` under its former name. The id is added by
 //! [`crate::request`], which also turns the framework's own errors into problems.
 
 use std::borrow::Cow;
@@ -20,10 +20,10 @@ use utoipa::openapi::{Object, Ref, RefOr, Response as Documented, Type};
 
 use crate::request::RequestId;
 
-/// What a problem document is sent as.
+/// The content type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// One error, as the caller is told.
+/// One error, as the caller receives it.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -34,13 +34,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of that kind. `reason` is a word in lower case with underscores; `detail` is a sentence about this
-    /// occurrence and repeats nothing secret.
+    /// `reason` is lower case with underscores; `detail` is a sentence about this occurrence and holds nothing secret.
     pub fn new(status: StatusCode, reason: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Problem { status, reason, detail: detail.into(), field: None, headers: Vec::new() }
     }
 
-    /// Names what in the request is wrong.
+    /// Names the part of the request that is wrong.
     #[must_use]
     pub fn with_field(self, field: Option<impl Into<Cow<'static, str>>>) -> Self {
         Problem { field: field.map(Into::into), ..self }
@@ -53,8 +52,8 @@ impl Problem {
         self
     }
 
-    /// What an error is that the framework made, of which only the status is known. Its own words are not passed on:
-    /// they may quote the request.
+    /// The problem for an error of the framework, of which only the status is used. Its own text is not passed on: it may
+    /// quote the request.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let (reason, detail) = match status {
             StatusCode::BAD_REQUEST => ("bad_request", "the request cannot be read"),
@@ -90,7 +89,7 @@ impl Problem {
     }
 
     pub(crate) fn rendered(&self, request: Option<&RequestId>) -> Body {
-        // A document of texts and numbers can always be written.
+        // A document of texts and numbers can always be serialized.
         Body::from(serde_json::to_vec(&self.body(request)).unwrap_or_default())
     }
 }
@@ -101,7 +100,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.extend(self.headers.iter().cloned());
-        // For whoever knows the request's id.
+        // For [`crate::request`], which knows the request's id.
         response.extensions_mut().insert(self);
         response
     }
@@ -142,7 +141,7 @@ pub(crate) struct Document {
     error: String,
 }
 
-/// How those problems are documented: one response a status, with every problem as an example under its reason.
+/// The OpenAPI responses of problems: one per status, with every problem as an example under its reason.
 pub fn documented(problems: impl IntoIterator<Item = Problem>) -> BTreeMap<String, RefOr<Documented>> {
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for problem in problems {

@@ -1,4 +1,4 @@
-//! A connection's stream that does not wait forever: for a peer that takes nothing, or that sends what nobody reads.
+//! A connection's stream with timeouts: for a peer that reads nothing, or that keeps sending a body that is not read.
 
 use std::io;
 use std::pin::Pin;
@@ -11,45 +11,44 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// The longest a peer may take nothing of an answer.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest the rest of an unread body is waited for after its answer.
+/// How long a write may make no progress.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the rest of an unread body is discarded after its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
-pub(super) struct PatientStream {
+pub(super) struct TimeoutStream {
     stream: TcpStream,
     /// Whether a body was left unread. Closing would then reset the connection, and the peer could lose the answer.
     is_unread: Arc<AtomicBool>,
-    /// Runs out while nothing can be written.
+    /// Runs while nothing can be written.
     blocked: Option<Pin<Box<Sleep>>>,
-    /// Runs out after our side was closed.
+    /// Runs after our side was closed.
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl PatientStream {
-    /// Takes the stream over.
+impl TimeoutStream {
     pub(super) fn new(stream: TcpStream, is_unread: Arc<AtomicBool>) -> Self {
-        PatientStream { stream, is_unread, blocked: None, lingering: None }
+        TimeoutStream { stream, is_unread, blocked: None, lingering: None }
     }
 
-    /// Ends a write that has waited for too long.
+    /// Fails a write that has waited too long.
     fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.blocked = None;
             return written;
         }
-        let blocked = self.blocked.get_or_insert_with(|| Box::pin(sleep(WRITE_PATIENCE)));
+        let blocked = self.blocked.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
         blocked.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for PatientStream {
+impl AsyncRead for TimeoutStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl AsyncWrite for PatientStream {
+impl AsyncWrite for TimeoutStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.in_time(context, written)
@@ -72,7 +71,7 @@ impl AsyncWrite for PatientStream {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Closes our side. Where a body was left unread, throws the rest of it away until the peer closes its side too.
+    /// Closes our side. If a body was left unread, discards the rest of it until the peer closes its side too.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
@@ -81,7 +80,7 @@ impl AsyncWrite for PatientStream {
             }
         }
         let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
-        // First, because a peer that always has more to send leaves no turn for it.
+        // Polled first, because a peer that keeps sending would otherwise keep it from being polled.
         if lingering.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }

@@ -1,4 +1,4 @@
-//! The server over real sockets: what a peer may make it wait for, and what it may not.
+//! The server over real sockets: its timeouts, its bound on connections, and its shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::{Config, serve};
 use crate::task::{Stop, spawn};
 
-/// Only ever waited for by a test that fails.
+/// Reached only by a test that fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Server {
@@ -71,21 +71,21 @@ async fn ask(stream: &mut TcpStream, path: &str) {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
 }
 
-/// What comes until the server closes its side.
+/// What is received until the server closes its side.
 async fn until_closed(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut heard)).await.expect("the server closes").unwrap();
-    String::from_utf8(heard).unwrap()
+    let mut received = Vec::new();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut received)).await.expect("the server closes").unwrap();
+    String::from_utf8(received).unwrap()
 }
 
-/// What comes until the answer ends with these words.
+/// What is received until it ends with this text.
 async fn until(stream: &mut TcpStream, end: &str) -> String {
-    let mut heard = Vec::new();
-    while !heard.ends_with(end.as_bytes()) {
-        let more = tokio::time::timeout(TIMEOUT, stream.read_buf(&mut heard)).await.expect("the server answers");
-        assert_ne!(more.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&heard));
+    let mut received = Vec::new();
+    while !received.ends_with(end.as_bytes()) {
+        let more = tokio::time::timeout(TIMEOUT, stream.read_buf(&mut received)).await.expect("the server answers");
+        assert_ne!(more.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&received));
     }
-    String::from_utf8(heard).unwrap()
+    String::from_utf8(received).unwrap()
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_connection_without_a_next_request_is_not_kept_forever() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_makes_room_for_a_new_one() {
+async fn an_idle_connection_is_closed_for_a_new_one() {
     let server = start(1, 60_000).await;
     let mut idle = server.connect().await;
     ask(&mut idle, "/fast").await;
@@ -130,7 +130,7 @@ async fn above_the_cap_a_connection_waits_for_one_that_is_busy() {
     for served in 1..=2 {
         server.go.add_permits(1);
         server.slow_requests(2 + served).await;
-        assert_eq!(server.slow.load(Ordering::SeqCst), 2 + served, "one comes in for each that goes");
+        assert_eq!(server.slow.load(Ordering::SeqCst), 2 + served, "one is admitted for each that is answered");
     }
     server.go.add_permits(2);
     for stream in &mut all {
@@ -139,16 +139,16 @@ async fn above_the_cap_a_connection_waits_for_one_that_is_busy() {
 }
 
 #[tokio::test]
-async fn an_answer_that_did_not_wait_for_the_body_reaches_who_is_still_sending_it() {
+async fn an_answer_sent_before_the_body_was_read_reaches_a_peer_that_is_still_sending() {
     let server = start(10, 60_000).await;
     let mut stream = server.connect().await;
     let body = vec![b'x'; 8 << 20]; // More than sockets hold: it is sent only if it is read.
     let head = format!("POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::timeout(TIMEOUT, stream.write_all(&body)).await.unwrap().unwrap();
-    let heard = until_closed(&mut stream).await;
-    assert!(heard.starts_with("HTTP/1.1 401 ") && heard.ends_with("\r\n\r\nno"), "{heard}");
-    assert!(heard.contains("connection: close\r\n"), "{heard}");
+    let received = until_closed(&mut stream).await;
+    assert!(received.starts_with("HTTP/1.1 401 ") && received.ends_with("\r\n\r\nno"), "{received}");
+    assert!(received.contains("connection: close\r\n"), "{received}");
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn a_body_that_was_read_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_the_request_under_way_end_and_nothing_else() {
+async fn a_stop_lets_the_current_request_complete_and_accepts_nothing_else() {
     let server = start(10, 60_000).await;
     let (mut idle, mut busy) = (server.connect().await, server.connect().await);
     ask(&mut idle, "/fast").await;

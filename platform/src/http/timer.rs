@@ -1,5 +1,5 @@
-//! A connection's timer: one of tokio's for all its requests. Of one that is only ever put off, tokio takes no lock; a new one
-//! for every request is entered into its wheel and taken out again.
+//! A connection's timer: one tokio timer for all its requests. Moving a deadline later takes no lock in tokio; a new timer
+//! per request would be inserted into and removed from its timer wheel each time.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::clock;
 
 type Timeout = Pin<Box<tokio::time::Sleep>>;
 
-/// The timer; its spare timeout is used again by the next wait.
+/// Reuses the timeout of the previous wait for the next one.
 #[derive(Default)]
 pub(super) struct ConnectionTimer {
     spare: Arc<Mutex<Option<Timeout>>>,
@@ -32,7 +32,7 @@ impl Timer for ConnectionTimer {
             }
             None => Box::pin(tokio::time::sleep_until(deadline.into())),
         };
-        Box::pin(Wait { timeout: Some(timeout), spare: Arc::clone(&self.spare) })
+        Box::pin(ReusedSleep { timeout: Some(timeout), spare: Arc::clone(&self.spare) })
     }
 
     fn now(&self) -> Instant {
@@ -40,7 +40,7 @@ impl Timer for ConnectionTimer {
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
-        if let Some(wait) = sleep.as_mut().downcast_mut_pin::<Wait>()
+        if let Some(wait) = sleep.as_mut().downcast_mut_pin::<ReusedSleep>()
             && let Some(timeout) = &mut wait.get_mut().timeout
         {
             timeout.as_mut().reset(new_deadline.into());
@@ -48,12 +48,12 @@ impl Timer for ConnectionTimer {
     }
 }
 
-struct Wait {
+struct ReusedSleep {
     timeout: Option<Timeout>,
     spare: Arc<Mutex<Option<Timeout>>>,
 }
 
-impl Future for Wait {
+impl Future for ReusedSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -61,9 +61,9 @@ impl Future for Wait {
     }
 }
 
-impl Sleep for Wait {}
+impl Sleep for ReusedSleep {}
 
-impl Drop for Wait {
+impl Drop for ReusedSleep {
     fn drop(&mut self) {
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = self.timeout.take();
     }

@@ -1,4 +1,4 @@
-//! Topics: created with explicit partitions, and what their logs hold.
+//! Creates topics with explicit partitions, and reads their watermarks.
 
 use std::time::Duration;
 
@@ -12,14 +12,13 @@ use super::Config;
 
 const TIMEOUT: Duration = Duration::from_secs(12);
 
-/// The topics could not be made as the settings want them.
+/// The topics could not be created as the settings require.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The broker cannot be reached or refused.
     #[error("setting `kafka.bootstrap`: kafka at {bootstrap} does not answer or refuses")]
     Kafka {
         bootstrap: String,
-        /// What came of it.
         #[source]
         source: KafkaError,
     },
@@ -28,19 +27,13 @@ pub enum Error {
     Refused { topic: String, code: RDKafkaErrorCode },
     /// A topic exists with another number of partitions; changing it would move addresses to other partitions.
     #[error("topic {topic} has {found} partitions, setting `kafka.partitions` says {wanted}")]
-    OtherPartitions {
-        topic: String,
-        /// How many it has.
-        found: usize,
-        /// How many the settings want.
-        wanted: u16,
-    },
+    OtherPartitions { topic: String, found: usize, wanted: u16 },
 }
 
-/// Creates what is missing and checks what exists; returns the names of the new ones.
+/// Creates missing topics and checks existing ones; returns the names of those created.
 ///
 /// # Errors
-/// If the broker is away, refuses, or has a topic with another number of partitions.
+/// If the broker is unavailable, refuses, or has a topic with another number of partitions.
 pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
     let away = |source| Error::Kafka { bootstrap: config.bootstrap.clone(), source };
     let admin: AdminClient<DefaultClientContext> = config.client("migrate").create().map_err(away)?;
@@ -71,10 +64,10 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
     Ok(created)
 }
 
-/// The first and the next offset of one partition. Blocks the thread for up to `timeout`.
+/// The low and high watermark of one partition: its first offset and the one after its last. Blocks the thread for up to `timeout`.
 ///
 /// # Errors
-/// If the broker is away.
+/// If the broker is unavailable.
 pub fn watermarks(
     client: &BaseConsumer,
     topic: &str,
@@ -85,7 +78,7 @@ pub fn watermarks(
 }
 
 impl Config {
-    /// A client that reads nothing and asks about logs.
+    /// A client that consumes nothing and queries metadata and watermarks.
     ///
     /// # Errors
     /// If librdkafka refuses the settings.

@@ -1,4 +1,4 @@
-//! Kafka: settings, a producer whose word is the broker's, a reader that never blocks a rebalance, topics.
+//! Kafka: settings, a producer that reports the broker's acknowledgements, a reader that never blocks a rebalance, topics.
 
 mod admin;
 mod gather;
@@ -36,7 +36,7 @@ pub struct Config {
     pub replication: u16,
     /// How long a record may wait for others to share a request with, in milliseconds.
     pub linger_ms: u32,
-    /// How long a publish may take before it counts as failed, in milliseconds; a hook's answer waits for it.
+    /// How long a publish may take before it counts as failed, in milliseconds; a webhook's response waits for it.
     pub message_timeout_ms: u32,
     /// Most records waiting inside the producer.
     pub queue_records: u32,
@@ -45,9 +45,9 @@ pub struct Config {
     /// Most records of one poll, which is one transaction.
     pub poll_records: usize,
     /// Most bytes of one poll; the record that reaches it is the last of the poll. At most three polls are in memory per
-    /// consumer: one being committed, one handed over, one being read.
+    /// consumer: one being committed, one waiting to be, one being read.
     pub poll_bytes: usize,
-    /// Tries of a record that fails alone while others go in, before it becomes a dead letter.
+    /// Attempts of a record that fails alone while others succeed, before it becomes a dead letter.
     pub record_attempts: u32,
 }
 
@@ -73,7 +73,7 @@ impl Config {
     /// Checks what can be checked without connecting.
     ///
     /// # Errors
-    /// Names the setting that makes no sense.
+    /// Names the invalid setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if self.bootstrap.trim().is_empty() {
             return Err(settings::Error::invalid("kafka.bootstrap", "must name at least one host:port"));
@@ -97,7 +97,7 @@ impl Config {
         Ok(())
     }
 
-    /// How large a poll grows: handed over at once, or when the one before it is committed.
+    /// The limits of a poll. A poll is passed on at once, or when the one before it is committed.
     pub fn batches(&self) -> Batches {
         Batches { records: self.poll_records, bytes: self.poll_bytes, wait: Duration::ZERO }
     }
@@ -131,7 +131,7 @@ impl Config {
             .set("session.timeout.ms", self.session_timeout_ms.to_string())
             .set("heartbeat.interval.ms", (self.session_timeout_ms / 10).to_string())
             .set("max.poll.interval.ms", "300000")
-            // Offsets live in Postgres, beside what was read.
+            // Offsets are stored in Postgres, in the transaction that handles the records.
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")

@@ -1,4 +1,4 @@
-//! Publishing: a record is durable when every in-sync replica has it, and not a moment before.
+//! Publishing: a record counts as durable only once every in-sync replica has it.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Config;
-use super::gather::{Held, Serving};
+use super::gather::{Command, ReplaceableClient};
 use crate::task;
 
 /// A producer with `acks=all` and idempotence. Cheap to clone. Outlives a fatal error of the client inside it.
 #[derive(Clone)]
-pub struct Producer(mpsc::Sender<Held>);
+pub struct Producer(mpsc::Sender<Command>);
 
 /// A header to write: its name and its bytes.
 pub type Header<'a> = (&'a str, &'a [u8]);
 
-/// One record to publish. Its key and value are handed over, never copied.
+/// One record to publish. Its key and value are moved, never copied.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
     pub topic: Topic,
-    /// On which partition; placement has decided.
+    /// The partition, chosen by [`domain::placement`].
     pub partition: i32,
     pub key: Vec<u8>,
     pub payload: Vec<u8>,
@@ -31,10 +31,11 @@ pub struct Outgoing<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-/// The record may be on the broker or not: nobody said so in time. The same record may be sent again.
+/// It is unknown whether the record is on the broker: there was no acknowledgement in time. The same record may be sent
+/// again.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDurable {
-    /// The producer's queue is full: the broker is away or slower than we are.
+    /// The producer's queue is full: the broker is unavailable or too slow.
     #[error("producer queue is full")]
     QueueFull,
     /// The broker did not confirm in time, or refused.
@@ -46,7 +47,7 @@ pub enum NotDurable {
 }
 
 impl NotDurable {
-    /// Whether the record is larger than any broker of ours takes: trying again cannot help.
+    /// Whether the record is too large for the broker, so that a retry cannot help.
     pub fn is_too_large(&self) -> bool {
         matches!(
             self,
@@ -56,7 +57,7 @@ impl NotDurable {
         )
     }
 
-    /// A short stable word for counters.
+    /// A stable name for counters.
     pub fn class(&self) -> &'static str {
         match self {
             NotDurable::QueueFull => "queue_full",
@@ -67,7 +68,7 @@ impl NotDurable {
 }
 
 impl Producer {
-    /// A producer for hooks: fails within `kafka.message_timeout_ms`, so that the caller hears of it.
+    /// A producer for webhooks: fails within `kafka.message_timeout_ms`, so that the caller gets an error in time.
     ///
     /// # Errors
     /// If librdkafka refuses the settings. The broker need not be there.
@@ -75,7 +76,8 @@ impl Producer {
         Self::new(config, id, config.message_timeout_ms)
     }
 
-    /// A producer for the outbox: keeps a record until the broker is back, so that order holds.
+    /// A producer for the outbox: retries a record for five minutes, so that the order is kept while the broker is
+    /// unavailable.
     ///
     /// # Errors
     /// If librdkafka refuses the settings. The broker need not be there.
@@ -88,7 +90,7 @@ impl Producer {
         client
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            // While two requests are under way the next records gather: fewer and larger requests than with five.
+            // While two requests are in flight the next records are grouped: fewer and larger requests than with five.
             .set("max.in.flight.requests.per.connection", "2")
             .set("linger.ms", config.linger_ms.to_string())
             .set("message.timeout.ms", timeout_ms.to_string())
@@ -96,23 +98,23 @@ impl Producer {
             .set("queue.buffering.max.messages", config.queue_records.to_string())
             .set("queue.buffering.max.kbytes", "262144")
             .set("allow.auto.create.topics", "false");
-        let serving = Serving::start(client, Topic::ALL.map(|topic| config.topic(topic)))?;
-        let (hold, held) = mpsc::channel(config.queue_records as usize);
-        task::spawn("producer", serving.hand_over(held));
-        Ok(Producer(hold))
+        let client = ReplaceableClient::start(client, Topic::ALL.map(|topic| config.topic(topic)))?;
+        let (send, commands) = mpsc::channel(config.queue_records as usize);
+        task::spawn("producer", client.run(commands));
+        Ok(Producer(send))
     }
 
-    /// Hands the record over at once and returns what resolves when the broker has spoken.
+    /// Queues the record at once and returns a future that resolves at the broker's acknowledgement.
     ///
-    /// Records handed over one after another lie on their partition in that order. Dropping the returned future does
-    /// not take the record back.
+    /// Records queued one after another are on their partition in that order. Dropping the returned future does not cancel
+    /// the record.
     pub fn publish(&self, record: Outgoing<'_>) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers {
             headers = headers.insert(rdkafka::message::Header { key, value: Some(*value) });
         }
         let (acknowledge, acknowledged) = oneshot::channel();
-        let held = Held::Record {
+        let command = Command::Record {
             topic: record.topic,
             partition: record.partition,
             key: record.key,
@@ -120,35 +122,35 @@ impl Producer {
             headers,
             acknowledge: Box::new(acknowledge),
         };
-        let queued = self.0.try_send(held).map_err(refusal);
+        let queued = self.0.try_send(command).map_err(refusal);
         async move {
             queued?;
             acknowledged.await.unwrap_or(Err(NotDurable::Closed))
         }
     }
 
-    /// Whether the broker answers the client that records are published with, which is one without a fatal error.
+    /// Whether the broker answers the client that publishes, after it was replaced if it had a fatal error.
     ///
     /// # Errors
-    /// If it does not within `timeout`, or so many records wait that it cannot be asked.
+    /// If it does not within `timeout`, or the queue is full.
     pub async fn ping(&self, timeout: Duration) -> Result<(), NotDurable> {
-        let (say, said) = oneshot::channel();
-        self.0.try_send(Held::Ping { timeout, say }).map_err(refusal)?;
-        said.await.unwrap_or(Err(NotDurable::Closed))
+        let (result, answered) = oneshot::channel();
+        self.0.try_send(Command::Ping { timeout, result }).map_err(refusal)?;
+        answered.await.unwrap_or(Err(NotDurable::Closed))
     }
 
-    /// Waits until everything handed over has been confirmed or has failed. Blocks the thread.
+    /// Waits until every queued record has been confirmed or has failed. Blocks the thread.
     ///
     /// # Errors
     /// If that takes longer than `timeout`; dropping the producer then loses what is left.
     pub fn flush(&self, timeout: Duration) -> Result<(), NotDurable> {
-        let (say, said) = oneshot::channel();
-        self.0.blocking_send(Held::Flush { timeout, say }).map_err(|_| NotDurable::Closed)?;
-        said.blocking_recv().unwrap_or(Err(NotDurable::Closed))
+        let (result, flushed) = oneshot::channel();
+        self.0.blocking_send(Command::Flush { timeout, result }).map_err(|_| NotDurable::Closed)?;
+        flushed.blocking_recv().unwrap_or(Err(NotDurable::Closed))
     }
 }
 
-fn refusal(refused: TrySendError<Held>) -> NotDurable {
+fn refusal(refused: TrySendError<Command>) -> NotDurable {
     match refused {
         TrySendError::Full(_) => NotDurable::QueueFull,
         TrySendError::Closed(_) => NotDurable::Closed,

@@ -1,8 +1,8 @@
-//! Reading: one thread polls, so a slow transaction never keeps the broker waiting, and hands batches over.
+//! Reading: one thread polls, so that a slow transaction never delays a poll, and passes batches to the consumer.
 //!
-//! The thread alone touches the consumer. Where to read from is not the broker's business: at assignment the thread
-//! asks `positions`, which is Postgres. A batch that could not be committed there is handed back as a seek, and
-//! everything read ahead of it is void: each record carries the generation of its partition.
+//! Only this thread uses the librdkafka client. Offsets are not committed to the broker: at assignment the thread calls
+//! `positions`, which reads them from Postgres. For a batch that could not be committed the consumer requests a seek, and
+//! everything read ahead of it is discarded: each record carries the generation of its partition.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,40 +20,39 @@ use super::rebalance::{Names, Rebalancing};
 use super::{Record, TopicPartition};
 use crate::clock;
 
-/// How long a full batch waits before fetching is paused. librdkafka drops what it had fetched ahead of a partition that is
-/// paused, and takes up to a second to have it again, so it is not for every batch.
+/// How long a full batch waits before fetching is paused. librdkafka drops what it has prefetched of a paused partition
+/// and takes up to a second to fetch it again, so fetching is not paused for every batch.
 const PAUSED_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked whether a full batch can be handed over.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often a full batch is offered to the consumer.
+const FULL_BATCH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Records of one poll, in order per partition.
 pub type Batch = Vec<Record>;
 
-/// Where a partition is read from: Postgres's word, `None` when it has none yet.
+/// The offset that a partition is read from, as stored in Postgres; `None` if there is none yet.
 pub type Position = Option<i64>;
 
-/// How large a batch grows before it is handed over.
+/// When a batch is passed on.
 #[derive(Debug, Clone, Copy)]
 pub struct Batches {
     pub records: usize,
     /// Most bytes; the record that reaches it is the last.
     pub bytes: usize,
-    /// How long one that is not full waits for more records, from its first one on.
+    /// How long a batch that is not full waits for more records, counted from its first one.
     pub wait: Duration,
 }
 
-/// A consumer to be run.
+/// What a [`Reader`] needs.
 pub struct ReaderSetup<P> {
     pub client: rdkafka::ClientConfig,
     /// The topics, each with its name on the broker.
     pub topics: Vec<(Topic, String)>,
-    /// How large a batch grows.
     pub batches: Batches,
-    /// Says where to read each partition from; called on the polling thread, may block it.
+    /// Returns the offset to read each partition from; called on the polling thread, which it may block.
     pub positions: P,
 }
 
-/// What the polling thread and the batches' owner share.
+/// The consumer's end of the polling thread.
 pub struct Reader {
     batches: async_mpsc::Receiver<Batch>,
     seek_requests: mpsc::Sender<SeekRequest>,
@@ -75,18 +74,18 @@ pub(super) struct Shared {
     partitions: Mutex<HashMap<TopicPartition, Generation>>,
 }
 
-/// `written` tags what is read now; only records tagged `valid` count. They differ while a seek is under way.
+/// Records are tagged `written` when read, and count only if tagged `valid`. The two differ while a seek is pending.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Generation {
     pub(super) written: u64,
     pub(super) valid: u64,
-    /// Whether fetching is paused. Kept per stay: a partition that leaves and comes back begins resumed.
+    /// Whether fetching is paused. Kept per assignment: a partition that is assigned again starts resumed.
     pub(super) paused: bool,
 }
 
 impl Shared {
     pub(super) fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Generation>> {
-        // A panic while holding this lock leaves plain numbers behind, never a half-made state.
+        // A panic while this lock is held cannot leave a half-changed state: the values are single numbers.
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +124,7 @@ impl Reader {
         Ok(Reader { batches, seek_requests, shared, thread: Some(thread) })
     }
 
-    /// The next batch; `None` once stopped. Records that a seek has voided are left out.
+    /// The next batch; `None` once stopped. Records that a seek or a rebalance has invalidated are left out.
     pub async fn next(&mut self) -> Option<Batch> {
         loop {
             let mut batch = self.batches.recv().await?;
@@ -141,7 +140,7 @@ impl Reader {
         }
     }
 
-    /// Whether a partition's records read so far still count.
+    /// Whether a record still counts: its partition is assigned and was neither reassigned nor sought since it was read.
     pub fn still_owns(&self, record: &Record) -> bool {
         self.shared.partitions().get(&record.at()).is_some_and(|known| known.valid == record.generation)
     }
@@ -151,28 +150,28 @@ impl Reader {
         let mut partitions = self.shared.partitions();
         let Some(known) = partitions.get_mut(&at) else { return };
         known.valid += 1;
-        // The thread is gone only when stopping, and then nobody reads again.
+        // The thread has ended only when stopping, and then nothing is read again.
         let _ = self.seek_requests.send(SeekRequest { at, to, generation: known.valid });
     }
 
-    /// Partitions this member holds.
+    /// The partitions assigned to this member.
     pub fn assigned(&self) -> Vec<TopicPartition> {
         self.shared.partitions().keys().copied().collect()
     }
 
-    /// For tests: partitions that are not fetched now, because a full batch waits.
+    /// For tests: partitions whose fetching is paused, because a full batch waits.
     #[cfg(test)]
     pub(crate) fn paused(&self) -> Vec<TopicPartition> {
         self.shared.partitions().iter().filter(|(_, known)| known.paused).map(|(at, _)| *at).collect()
     }
 
-    /// For tests without a broker: as if these partitions had just been assigned to whoever holds [`Record::kept`] ones.
+    /// For tests without a broker: assigns these partitions, with the generation of [`Record::kept`] ones.
     #[cfg(test)]
     pub(crate) fn own(&self, partitions: &[TopicPartition]) {
         self.shared.partitions().extend(partitions.iter().map(|it| (*it, Generation::default())));
     }
 
-    /// Asks the thread to end and waits for it to leave the broker, off the runtime.
+    /// Stops the thread and waits, off the runtime, until it has left the consumer group.
     pub async fn stop(mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.batches.close();
@@ -200,9 +199,9 @@ where
     limits: Batches,
     read: Batch,
     read_bytes: usize,
-    /// When the first of them was read.
+    /// When the first record of `read` was read.
     read_since: Option<Instant>,
-    /// Since when they are a full batch that could not be handed over.
+    /// Since when `read` is a full batch that could not be passed on.
     full_since: Option<Instant>,
     pending: Vec<SeekRequest>,
     fatal: Fatal,
@@ -223,23 +222,23 @@ where
         while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
             self.take_seek_requests();
             if self.waits_shortly() {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(FULL_BATCH_INTERVAL);
             } else {
-                self.keep_within_bounds();
+                self.pause_or_resume();
                 self.poll(self.idle());
                 while !self.is_full() && self.poll(Duration::ZERO) {}
             }
-            self.hand_over();
-            self.keep_within_bounds();
+            self.pass_on();
+            self.pause_or_resume();
         }
     }
 
-    /// Takes one record; false when there was none.
+    /// Polls one record; false when there was none.
     fn poll(&mut self, wait: Duration) -> bool {
         match self.consumer.poll(wait) {
             None => false,
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                tracing::error!(%code, "kafka consumer is at its end: another one has its group instance id, or it was refused");
+                tracing::error!(%code, "kafka consumer cannot read any more: fenced by another member with its group instance id, or refused by the broker");
                 self.fatal = Fatal::Yes;
                 false
             }
@@ -261,7 +260,7 @@ where
         }
     }
 
-    fn hand_over(&mut self) {
+    fn pass_on(&mut self) {
         if self.read.is_empty() || !self.due_in().is_zero() {
             return;
         }
@@ -276,7 +275,7 @@ where
         }
     }
 
-    /// Whether a full batch waits, and not for so long that the group must be told that we are alive.
+    /// Whether a full batch waits, but not yet so long that the thread must poll to stay in the group.
     fn waits_shortly(&self) -> bool {
         self.is_full() && self.full_since.is_some_and(|it| it.elapsed() < PAUSED_AFTER)
     }
@@ -287,7 +286,7 @@ where
         if self.read.is_empty() { most } else { self.due_in().clamp(Duration::from_millis(2), most) }
     }
 
-    /// In what time what was read is to be handed over.
+    /// How long until `read` is due to be passed on.
     fn due_in(&self) -> Duration {
         if self.is_full() {
             return Duration::ZERO;
@@ -299,10 +298,10 @@ where
         self.read.len() >= self.limits.records || self.read_bytes >= self.limits.bytes
     }
 
-    /// Stops fetching while a full batch waits, and goes on polling so that the group stays whole.
-    fn keep_within_bounds(&mut self) {
+    /// Pauses fetching while a full batch waits; polling goes on, so that this member stays in the group.
+    fn pause_or_resume(&mut self) {
         let full = self.is_full() && !self.waits_shortly();
-        // Whatever was assigned since the last look is not paused yet.
+        // Partitions that were assigned since the last call are not paused yet.
         let changed: Vec<TopicPartition> =
             self.shared.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
         if changed.is_empty() {
@@ -311,13 +310,13 @@ where
         let list = self.names.list(&changed);
         let done = if full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         match done {
-            // They come and go on this thread only, while polling.
+            // Partitions are assigned and revoked on this thread only, while polling.
             Ok(()) => self.shared.partitions().values_mut().for_each(|it| it.paused = full),
             Err(problem) => tracing::warn!(error = %problem, "fetching was not paused or resumed"),
         }
     }
 
-    /// Seeks. One that fails is tried again at the next round; until it succeeds, what is read does not count.
+    /// Seeks. One that fails is retried in the next round; until it succeeds, what is read does not count.
     fn take_seek_requests(&mut self) {
         self.pending.extend(self.seek_requests.try_iter());
         let mut left = Vec::new();
@@ -328,7 +327,7 @@ where
             self.read_since = self.read_since.filter(|_| !self.read.is_empty());
             self.full_since = self.full_since.filter(|_| self.is_full());
             if self.shared.partitions().get(&at).is_none_or(|known| known.valid != generation) {
-                continue; // The partition has left, or was handed back again since.
+                continue; // The partition was revoked, or a later seek was requested.
             }
             match self.consumer.seek(self.names.of(at.topic), at.partition, Offset::Offset(to), Duration::from_secs(5))
             {
@@ -338,7 +337,7 @@ where
                     }
                 }
                 Err(problem) => {
-                    tracing::debug!(partition = %at, error = %problem, "seek failed, will be tried again");
+                    tracing::debug!(partition = %at, error = %problem, "seek failed, will be retried");
                     left.push(request);
                 }
             }

@@ -1,4 +1,4 @@
-//! What happens when partitions come and go: where they are read from, and what was read of them before.
+//! Assignment and revocation of partitions: the offsets to read from, and which records still count.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(super) struct Rebalancing<P> {
 }
 
 impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
-    // The default logs every statistics document whole.
+    // The default implementation logs every statistics document.
     fn stats(&self, _: Statistics) {}
 }
 
@@ -66,7 +66,7 @@ where
             consumer.incremental_unassign(list)
         };
         match done {
-            Ok(()) => tracing::debug!(?partitions, ?event, "partitions changed hands"),
+            Ok(()) => tracing::debug!(?partitions, ?event, "partitions assigned or revoked"),
             Err(problem) => tracing::error!(error = %problem, "rebalance failed"),
         }
     }
@@ -88,8 +88,8 @@ where
         }
         let mut known = self.shared.partitions();
         for at in partitions {
-            // Above any number used before, so that what is still queued from an earlier stay does not count.
-            let next = stamp();
+            // Above any number used before, so that records still queued from an earlier assignment do not count.
+            let next = next_generation();
             known.insert(*at, Generation { written: next, valid: next, paused: false });
         }
         drop(known);
@@ -100,19 +100,19 @@ where
 }
 
 impl<P: Send + Sync + 'static> Rebalancing<P> {
-    /// Whether the log is shorter than what was read of it: then it is another log, and is shown from its beginning to
-    /// whoever knows what was read. A broker that does not say is believed to hold the old one.
+    /// Whether the log ends before the committed offset: then the topic was recreated, and is read from its beginning, so
+    /// that the consumer notices. If the broker does not answer, the log is taken to be the old one.
     fn ends_before(&self, consumer: &BaseConsumer<Self>, at: TopicPartition, next: i64) -> bool
     where
         Self: ConsumerContext,
     {
-        let asked = consumer.fetch_watermarks(self.names.of(at.topic), at.partition, Duration::from_secs(1));
-        asked.is_ok_and(|(_, end)| end < next)
+        let watermarks = consumer.fetch_watermarks(self.names.of(at.topic), at.partition, Duration::from_secs(1));
+        watermarks.is_ok_and(|(_, end)| end < next)
     }
 }
 
 /// Numbers that only grow, within this process.
-fn stamp() -> u64 {
+fn next_generation() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NEXT.fetch_add(1 << 20, Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! A record as it was read, owned by us.
+//! A record as it was read, with owned bytes.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A record as it lay on the topic.
+/// A record as it was read from its topic.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub topic: Topic,
@@ -32,7 +32,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Takes a record over from librdkafka.
+    /// Copies a record from librdkafka.
     pub(super) fn read(topic: Topic, message: &BorrowedMessage<'_>, generation: u64) -> Self {
         let owned = |headers: &BorrowedHeaders| -> Vec<(String, Vec<u8>)> {
             headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
@@ -48,7 +48,7 @@ impl Record {
         }
     }
 
-    /// A record that is no longer on its way in: kept beside its work, to become a dead letter with it if need be.
+    /// A record that was stored in Postgres with its work, to become a dead letter if the work fails.
     pub fn kept(
         topic: Topic,
         partition: i32,
@@ -60,13 +60,12 @@ impl Record {
         Record { topic, partition, offset, key, payload, headers, generation: 0 }
     }
 
-    /// What it takes in memory, in bytes: key, value and headers.
+    /// Its size in bytes: key, value and headers.
     pub(super) fn size(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         headers + [&self.key, &self.payload].into_iter().flatten().map(Vec::len).sum::<usize>()
     }
 
-    /// Where it lay, without its offset.
     pub fn at(&self) -> TopicPartition {
         TopicPartition { topic: self.topic, partition: self.partition }
     }

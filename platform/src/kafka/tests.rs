@@ -1,4 +1,4 @@
-//! The producer and the reader on librdkafka's in-process broker, and on a real one where two members meet.
+//! The producer and the reader on librdkafka's in-process broker, and on a real one for two members of a group.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn mock_broker() -> (Broker, Config) {
         bootstrap: broker.bootstrap_servers(),
         partitions: 2,
         message_timeout_ms: 3_000,
-        // Longer than this broker waits for a group to gather, or nobody would ever be in it.
+        // Longer than this broker waits for members to join a group, or no member would ever be in it.
         session_timeout_ms: 10_000,
         ..Config::default()
     };
@@ -79,7 +79,7 @@ async fn take(reader: &mut Reader, count: usize) -> (Vec<String>, Vec<Record>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
+async fn what_is_published_is_read_from_the_given_offset_and_in_order() {
     let (_broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..3).await;
@@ -93,11 +93,11 @@ async fn what_is_published_is_read_from_where_the_owner_says_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_handed_over_without_waiting_lie_in_that_order() {
+async fn records_published_without_waiting_are_stored_in_that_order() {
     let (_broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     let publish = |number: u32| producer.publish(numbered(0, number.to_string().as_bytes()));
-    // More than are ever held back together.
+    // More than one group.
     let published = join_all((0..2_000).map(publish).collect::<Vec<_>>()).await;
     assert!(published.iter().all(Result::is_ok));
     let mut reader = read_from(&config, HashMap::new());
@@ -126,7 +126,7 @@ async fn flushing_waits_for_what_is_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_handed_back_is_read_again_and_what_was_read_ahead_does_not_count() {
+async fn after_a_seek_a_partition_is_read_again_and_what_was_read_ahead_does_not_count() {
     let (_broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..30).await;
@@ -148,7 +148,7 @@ async fn a_batch_has_a_bound_in_bytes_and_so_has_what_waits_behind_it() {
     let published = join_all((0..16).map(|number| producer.publish(numbered(number % 2, &[b'x'; 30_000]))));
     assert!(published.await.iter().all(Result::is_ok));
     let mut reader = read_from(&config, HashMap::new());
-    // Nobody takes the first batch, so a second one waits behind it.
+    // The first batch is not received, so a second one waits behind it.
     until("a full batch waits", || reader.paused().len() == 2).await;
     let mut read = 0;
     while read < 16 {
@@ -160,10 +160,10 @@ async fn a_batch_has_a_bound_in_bytes_and_so_has_what_waits_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_may_wait_gathers_what_comes_meanwhile() {
+async fn a_batch_that_may_wait_includes_what_arrives_meanwhile() {
     let (_broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
-    // For so long that only a full batch can be why it is handed over.
+    // So long that the batch can only be passed on because it is full.
     let batches = Batches { wait: Duration::from_secs(3_600), ..BATCHES };
     let mut reader = read_as("test", &config, HashMap::new(), batches);
     for number in 0..5 {
@@ -188,7 +188,7 @@ async fn a_batch_that_may_wait_gathers_what_comes_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
+async fn a_topic_that_ends_below_the_committed_offset_is_read_from_its_beginning() {
     let (_broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..2).await;
@@ -198,7 +198,7 @@ async fn a_log_shorter_than_what_was_read_is_shown_from_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_does_not_answer_is_not_durable_and_said_in_time() {
+async fn without_an_answer_of_the_broker_publishing_fails_in_time() {
     let (broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
@@ -237,7 +237,7 @@ async fn a_producer_that_the_broker_refused_at_its_start_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_is_asked_for_the_broker_that_it_publishes_to() {
+async fn a_ping_fails_when_the_broker_is_down() {
     let (broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     producer.ping(Duration::from_secs(10)).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_producer_is_asked_for_the_broker_that_it_publishes_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_whose_place_in_the_group_is_taken_ends() {
+async fn a_reader_that_is_fenced_by_another_member_ends() {
     let (broker, config) = mock_broker();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..1).await;
@@ -268,7 +268,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() {
+async fn a_partition_revoked_while_paused_is_read_when_it_is_assigned_again() {
     let Some(config) = broker::kafka(2) else { return };
     create_topics(&config).await.unwrap();
     let producer = Producer::with_short_timeout(&config, "test").unwrap();

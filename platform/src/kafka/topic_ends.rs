@@ -1,4 +1,4 @@
-//! What the broker says its logs hold, written down regularly, so that one query can compare it with what was read.
+//! Stores the watermarks of all partitions regularly, so that one query can compare them with what was read.
 //!
 //! This module alone writes `topic_ends`.
 
@@ -29,7 +29,7 @@ pub async fn run(db: Db, config: Config, stop: Stop) {
     loop {
         match snapshot(&db, &config).await {
             Ok(()) => {}
-            Err(problem) => tracing::debug!(error = chain(&problem), "ends of topics were not written down"),
+            Err(problem) => tracing::debug!(error = chain(&problem), "ends of topics were not stored"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -38,29 +38,29 @@ pub async fn run(db: Db, config: Config, stop: Stop) {
     }
 }
 
-/// The ends could not be had or written.
+/// The watermarks could not be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The broker is away.
-    #[error("broker does not say where its topics end")]
+    /// The broker is unavailable.
+    #[error("broker did not return the ends of its topics")]
     Kafka(#[from] rdkafka::error::KafkaError),
     #[error(transparent)]
     Postgres(#[from] Failure),
-    /// The thread that asks died.
-    #[error("asking was interrupted")]
+    /// The thread that queries the broker panicked.
+    #[error("query of the broker was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Asks the broker once and writes its answer down, with the lag of every processor as a metric.
+/// Queries the broker once and stores its answer, with the lag of every processor as a metric.
 ///
 /// # Errors
-/// If the broker or Postgres is away.
+/// If the broker or Postgres is unavailable.
 pub async fn snapshot(db: &Db, config: &Config) -> Result<(), Error> {
-    // The instant before asking: whatever was read before it must be within the answer.
+    // The instant before the query: everything read before it must be below the ends returned.
     let seen_at: Timestamp =
         db.get().await?.query_one("select clock_timestamp()", &[]).await.map_err(Failure::from)?.get(0);
-    let asked = config.clone();
-    let ends = tokio::task::spawn_blocking(move || ask(&asked)).await??;
+    let query_config = config.clone();
+    let ends = tokio::task::spawn_blocking(move || query_ends(&query_config)).await??;
     let topics: Vec<&str> = ends.iter().map(|it| it.topic.as_str()).collect();
     let partitions: Vec<i32> = ends.iter().map(|it| it.partition).collect();
     let starts: Vec<i64> = ends.iter().map(|it| it.start).collect();
@@ -100,7 +100,7 @@ pub async fn snapshot(db: &Db, config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn ask(config: &Config) -> Result<Vec<End>, rdkafka::error::KafkaError> {
+fn query_ends(config: &Config) -> Result<Vec<End>, rdkafka::error::KafkaError> {
     let client: BaseConsumer = config.observer()?;
     let mut ends = Vec::new();
     for topic in Topic::ALL {
@@ -118,10 +118,10 @@ fn ask(config: &Config) -> Result<Vec<End>, rdkafka::error::KafkaError> {
 /// If it does not answer within `timeout`.
 pub async fn ping(config: &Config, timeout: Duration) -> Result<(), Error> {
     let config = config.clone();
-    let asked = tokio::task::spawn_blocking(move || {
+    let metadata = tokio::task::spawn_blocking(move || {
         use rdkafka::consumer::Consumer;
         let client: BaseConsumer = config.observer()?;
         client.fetch_metadata(Some(&config.topic(Topic::InboundMessages)), timeout).map(drop)
     });
-    Ok(asked.await??)
+    Ok(metadata.await??)
 }

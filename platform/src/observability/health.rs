@@ -28,57 +28,51 @@ use crate::problem::{Problem, documented};
 use crate::secret::SecretText;
 use crate::{clock, heartbeat, metric, openapi, queue, task, topic_ends};
 
-/// The window in which a dependency must answer.
-const WINDOW: Duration = Duration::from_secs(3);
-/// A processor not heard of for so long is gone.
-const SILENCE: Duration = Duration::from_secs(15);
+/// How long a dependency may take to answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// A processor without a heartbeat for so long is considered dead.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whether this process may be sent work.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// It may.
     pub fn open(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// It may no longer: it is about to stop.
+    /// To be called before stopping.
     pub fn close(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it may.
     pub fn is_open(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What the routes look at.
+/// What the routes check.
 #[derive(Clone)]
 pub struct Watched {
-    /// Postgres, as the services see it.
+    /// The pool of the role `secretaria_service`.
     pub db: Db,
-    /// The broker.
     pub kafka: kafka::Config,
-    /// What this process publishes with: asked instead of a client made for the purpose.
+    /// The producers of this process: the broker is checked through them instead of a new client.
     pub producers: Vec<Producer>,
-    /// This process.
     pub readiness: Readiness,
-    /// The metrics.
     pub metrics: Option<PrometheusHandle>,
-    /// Opens `/metrics` from afar.
+    /// The bearer token of `/metrics` for callers on other machines.
     pub metrics_token: SecretText,
-    /// Processors that must be alive somewhere.
+    /// Processors of which an instance must be alive.
     pub processors: Vec<ProcessorName>,
 }
 
-/// The routes.
 pub fn routes(watched: Watched) -> Router {
     documented_routes().with_state(Arc::new(Watch { watched, probes: Probes::default() })).into()
 }
 
-/// What the routes say about themselves.
+/// The OpenAPI document of the routes.
 pub fn document() -> OpenApi {
     let mut document = documented_routes().into_openapi();
     let token = HttpBuilder::new()
@@ -97,16 +91,15 @@ fn documented_routes() -> OpenApiRouter<Arc<Watch>> {
         .routes(routes!(metrics_page))
 }
 
-/// What is watched, and what was last heard of it.
 struct Watch {
     watched: Watched,
     probes: Probes,
 }
 
-/// How long a result is good for.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a result is reused.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// What a probe of everything came to, and when.
+/// The result of checking everything, and when it was made.
 #[derive(Debug, Clone)]
 struct ProbeResult {
     at: Instant,
@@ -114,13 +107,13 @@ struct ProbeResult {
     body: Health,
 }
 
-/// One probe at a time, its result shared by all who ask meanwhile and within a second after. A probe is a task of its own:
-/// callers that hang up neither end it nor make others start one each.
+/// One probe at a time, its result shared by all callers meanwhile and within a second after. A probe is a task of its own:
+/// callers that disconnect neither end it nor cause another one each.
 #[derive(Default)]
 struct Probes(Mutex<Option<watch::Receiver<Option<ProbeResult>>>>);
 
 impl Probes {
-    /// The result; `None` if the probe broke off.
+    /// The result; `None` if the probe panicked.
     async fn result<F>(&self, probe: impl FnOnce() -> F) -> Option<ProbeResult>
     where
         F: Future<Output = (StatusCode, Health)> + Send + 'static,
@@ -134,21 +127,21 @@ impl Probes {
         F: Future<Output = (StatusCode, Health)> + Send + 'static,
     {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |heard: &watch::Receiver<Option<ProbeResult>>| match &*heard.borrow() {
-            Some(result) => result.at.elapsed() < FRESH,
-            None => heard.has_changed().is_ok(), // Under way, unless whoever would say it is gone.
+        let is_usable = |result: &watch::Receiver<Option<ProbeResult>>| match &*result.borrow() {
+            Some(probed) => probed.at.elapsed() < MAX_AGE,
+            None => result.has_changed().is_ok(), // Under way, unless its task has ended.
         };
-        if let Some(heard) = latest.as_ref().filter(|it| good(it)) {
-            return heard.clone();
+        if let Some(result) = latest.as_ref().filter(|it| is_usable(it)) {
+            return result.clone();
         }
-        let (say, heard) = watch::channel(None);
+        let (sender, result) = watch::channel(None);
         let probe = probe();
         task::spawn("health", async move {
             let (status, body) = probe.await;
-            say.send_replace(Some(ProbeResult { at: clock::instant(), status, body }));
+            sender.send_replace(Some(ProbeResult { at: clock::instant(), status, body }));
         });
-        *latest = Some(heard.clone());
-        heard
+        *latest = Some(result.clone());
+        result
     }
 }
 
@@ -241,7 +234,7 @@ struct Dependency {
 )]
 async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
     let watched = watch.watched.clone();
-    match watch.probes.result(|| async move { examine(&watched).await }).await {
+    match watch.probes.result(|| async move { check(&watched).await }).await {
         Some(ProbeResult { status, body, .. }) => (status, axum::Json(body)).into_response(),
         None => {
             let (status, body) = Health::of(false, BTreeMap::new());
@@ -250,14 +243,14 @@ async fn healthz(State(watch): State<Arc<Watch>>) -> Response {
     }
 }
 
-/// Asks everything at once, each within the window.
-async fn examine(watched: &Watched) -> (StatusCode, Health) {
-    let postgres = within(async { watched.db.ping().await.is_ok() }, "does not answer");
-    let broker = within(broker_answers(watched), "does not answer");
+/// Checks everything at once, each with the timeout.
+async fn check(watched: &Watched) -> (StatusCode, Health) {
+    let postgres = within_timeout(async { watched.db.ping().await.is_ok() }, "does not answer");
+    let broker = within_timeout(broker_answers(watched), "does not answer");
     let workers = futures_util::future::join_all(watched.processors.iter().map(|&processor| {
         let db = watched.db.clone();
-        within(
-            async move { matches!(heartbeat::age(&db, processor).await, Ok(Some(age)) if age < SILENCE) },
+        within_timeout(
+            async move { matches!(heartbeat::age(&db, processor).await, Ok(Some(age)) if age < HEARTBEAT_TIMEOUT) },
             "no heartbeat",
         )
     }));
@@ -278,15 +271,15 @@ async fn examine(watched: &Watched) -> (StatusCode, Health) {
 /// Whether the broker answers every producer of this process, or a client of its own where there is none.
 async fn broker_answers(watched: &Watched) -> bool {
     if watched.producers.is_empty() {
-        return topic_ends::ping(&watched.kafka, WINDOW).await.is_ok();
+        return topic_ends::ping(&watched.kafka, CHECK_TIMEOUT).await.is_ok();
     }
-    let answers = futures_util::future::join_all(watched.producers.iter().map(|it| it.ping(WINDOW))).await;
+    let answers = futures_util::future::join_all(watched.producers.iter().map(|it| it.ping(CHECK_TIMEOUT))).await;
     answers.iter().all(Result::is_ok)
 }
 
-async fn within(check: impl Future<Output = bool>, otherwise: &'static str) -> Dependency {
+async fn within_timeout(check: impl Future<Output = bool>, otherwise: &'static str) -> Dependency {
     let began = clock::instant();
-    let ok = tokio::time::timeout(WINDOW, check).await.unwrap_or(false);
+    let ok = tokio::time::timeout(CHECK_TIMEOUT, check).await.unwrap_or(false);
     let latency_ms = (began.elapsed().as_micros() as f64) / 1_000.0;
     Dependency { ok, latency_ms, error: (!ok).then_some(otherwise) }
 }
@@ -345,7 +338,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn however_many_ask_and_hang_up_there_is_one_probe_and_its_verdict_is_everybodys() {
+    async fn many_callers_that_disconnect_share_one_probe_and_its_result() {
         let (probes, begun, go) = (Probes::default(), Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
         let probe = || {
             let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
@@ -356,7 +349,7 @@ mod tests {
             }
         };
         for _ in 0..100 {
-            assert!(probes.result(probe).now_or_never().is_none(), "nothing is known yet, and the caller hangs up");
+            assert!(probes.result(probe).now_or_never().is_none(), "nothing is known yet, and the caller disconnects");
             tokio::task::yield_now().await;
         }
         go.add_permits(1_000);
@@ -366,21 +359,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_verdict_that_is_old_or_never_came_is_asked_for_anew() {
+    async fn a_result_that_is_old_or_never_came_is_probed_again() {
         let probes = Probes::default();
         let old = ProbeResult {
-            at: clock::instant() - FRESH,
+            at: clock::instant() - MAX_AGE,
             status: StatusCode::OK,
             body: Health::of(true, BTreeMap::new()).1,
         };
-        let (say, heard) = watch::channel(Some(old));
-        *probes.0.lock().unwrap() = Some(heard);
+        let (sender, result) = watch::channel(Some(old));
+        *probes.0.lock().unwrap() = Some(result);
         let failing = || async { Health::of(false, BTreeMap::new()) };
         assert_eq!(probes.result(failing).await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
-        drop(say);
-        let (say, heard) = watch::channel(None);
-        drop(say);
-        *probes.0.lock().unwrap() = Some(heard);
+        drop(sender);
+        let (sender, result) = watch::channel(None);
+        drop(sender);
+        *probes.0.lock().unwrap() = Some(result);
         assert!(probes.result(failing).await.is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Heartbeats: each processor says it is alive, so that the deep health check of any process can see it.
+//! Heartbeats: each processor writes one regularly, so that `/healthz` of any process can tell whether it is alive.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::postgres::{Db, Failure};
 use crate::task::Stop;
 use crate::telemetry::chain;
 
-/// How often a processor beats.
+/// The time between two heartbeats.
 pub const EVERY: Duration = Duration::from_secs(2);
 
 pub async fn run(db: Db, processor: ProcessorName, instance: String, stop: Stop) {
@@ -37,10 +37,10 @@ async fn beat(db: &Db, processor: ProcessorName, instance: &str) -> Result<(), F
     Ok(())
 }
 
-/// How long ago a processor last beat, on any instance; `None` if it never did.
+/// The age of a processor's latest heartbeat, of any instance; `None` if there is none.
 ///
 /// # Errors
-/// If Postgres is away.
+/// If Postgres is unavailable.
 pub async fn age(db: &Db, processor: ProcessorName) -> Result<Option<Duration>, Failure> {
     let row = db
         .get()

@@ -1,7 +1,7 @@
 //! A log line as one JSON object: `timestamp`, `level`, the event's own fields, `target`.
 //!
-//! The very object that `tracing-subscriber` writes when spans are left out and fields flattened, but written straight
-//! into one buffer, which each thread keeps: every hook is a line. Spans are neither shown nor looked up.
+//! The same object that `tracing-subscriber` writes when spans are left out and fields flattened, but written directly
+//! into one buffer per thread, because every webhook is a line. Spans are neither shown nor looked up.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,7 +23,7 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Writes events as such lines.
+/// Formats events as such lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JsonLine;
 
@@ -33,7 +33,7 @@ where
     N: for<'writer> FormatFields<'writer> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // Handled and put back, not borrowed: a value may log something itself while it is written.
+        // Taken and put back, not borrowed: a value may itself log something while it is written.
         let mut line = LINE.take();
         line.clear();
         let written = write(&mut line, event).and_then(|()| match str::from_utf8(&line) {
@@ -102,7 +102,7 @@ impl Visit for Fields<'_> {
         self.put(field.name(), value);
     }
 
-    /// Whatever else there is, as text.
+    /// All other types, as text.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.put(field.name(), format_args!("{value:?}"));
     }
@@ -120,9 +120,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Paper {
+    impl Write for CapturedOutput {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    impl Paper {
+    impl CapturedOutput {
         fn lines(&self) -> Vec<String> {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             assert!(text.ends_with('\n'));
@@ -140,9 +140,9 @@ mod tests {
         }
     }
 
-    /// The same events as lines of ours and of `tracing-subscriber`.
+    /// The same events as lines of this formatter and of `tracing-subscriber`.
     fn both(log: impl FnOnce()) -> (Vec<String>, Vec<String>) {
-        let (ours, theirs) = (Paper::default(), Paper::default());
+        let (ours, theirs) = (CapturedOutput::default(), CapturedOutput::default());
         let (our, their) = (ours.clone(), theirs.clone());
         let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
         let subscriber = registry()
@@ -156,8 +156,8 @@ mod tests {
         serde_json::from_str(line).unwrap_or_else(|problem| panic!("{line}: {problem}"))
     }
 
-    /// The line without the value of its timestamp, which must look like one.
-    fn timeless(line: &str) -> String {
+    /// The line without the value of its timestamp, which must be a valid one.
+    fn without_timestamp(line: &str) -> String {
         let instant = parsed(line)["timestamp"].as_str().unwrap().to_owned();
         assert!(instant.parse::<jiff::Timestamp>().is_ok() && instant.ends_with('Z'), "{instant}");
         assert_eq!(instant.len(), "2026-03-15T12:00:00.000000Z".len(), "{instant}");
@@ -188,13 +188,13 @@ mod tests {
             our["timestamp"].take();
             their["timestamp"].take();
             assert_eq!(our, their);
-            assert_eq!(timeless(ours), timeless(theirs), "in the same order, written alike");
+            assert_eq!(without_timestamp(ours), without_timestamp(theirs), "in the same order, written alike");
         }
         assert_eq!(parsed(&ours[0])["duration_us"], json!(u64::MAX), "numbers are bare");
     }
 
     #[test]
-    fn whatever_is_logged_is_one_line_and_comes_back_as_it_was() {
+    fn any_logged_text_is_one_line_and_is_parsed_back_unchanged() {
         let control: String = (0..0x20).map(char::from).chain(['\u{7f}', '\u{85}', '\u{2028}', '\u{feff}']).collect();
         for hostile in
             ["\"", "\\", "\n{\"level\":\"INFO\"}\n", "\",\"level\":\"ERROR", "\r\t\0", "Olá 🦷", "\\u0000", &control]

@@ -1,4 +1,4 @@
-//! Every metric of the platform and the names that dashboards already know; a company label is bounded.
+//! All metrics and their names; the number of company labels is bounded.
 
 use std::collections::BTreeSet;
 use std::sync::{OnceLock, RwLock};
@@ -6,13 +6,13 @@ use std::sync::{OnceLock, RwLock};
 use domain::CompanyId;
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-/// Hooks answered, by company and `accepted` or `rejected`.
+/// Webhooks answered, by company and `accepted` or `rejected`.
 pub const WEBHOOK_RECEIVED: &str = "secretaria_webhook_received_total";
-/// Why hooks were rejected.
+/// Why webhooks were rejected.
 pub const WEBHOOK_REJECTED: &str = "secretaria_webhook_rejected_total";
-/// Hooks accepted although their message is of a kind that is not read, by kind.
+/// Webhooks accepted although their message is of a kind that is not read, by kind.
 pub const WEBHOOK_UNSUPPORTED: &str = "secretaria_webhook_unsupported_total";
-/// From a hook's first byte to its answer.
+/// From a webhook's first byte to its answer.
 pub const WEBHOOK_LATENCY: &str = "secretaria_webhook_latency_seconds";
 /// Connections open at the HTTP server.
 pub const HTTP_CONNECTIONS: &str = "secretaria_http_connections";
@@ -26,7 +26,7 @@ pub const USAGE_MESSAGES: &str = "secretaria_usage_messages_total";
 pub const USAGE_TOKENS: &str = "secretaria_usage_tokens_total";
 /// Turns and deliveries not ended, by company.
 pub const QUEUE_SIZE: &str = "secretaria_queue_size";
-/// Dead letters waiting for a person.
+/// Dead letters waiting for an operator.
 pub const DEAD_LETTER_QUEUE_SIZE: &str = "secretaria_dead_letter_queue_size";
 /// One unit of a processor's work, by processor.
 pub const TASK_LATENCY: &str = "secretaria_task_latency_seconds";
@@ -52,15 +52,15 @@ pub const LLM_ERRORS: &str = "secretaria_llm_errors_total";
 pub const LLM_ERROR_RATE: &str = "secretaria_llm_error_rate";
 /// Health checks that failed, by component.
 pub const HEALTHCHECK_FAILURES: &str = "secretaria_healthcheck_failures_total";
-/// Records taken in, by processor and outcome.
+/// Records handled, by processor and outcome.
 pub const CONSUMER_RECORDS: &str = "secretaria_consumer_records_total";
-/// Records dead-lettered because they failed alone again and again; more than zero needs a person.
+/// Records dead-lettered because they kept failing alone; more than zero needs an operator.
 pub const CONSUMER_GIVEN_UP: &str = "secretaria_consumer_given_up_total";
-/// Partitions a processor does not read because their log was made anew; more than zero needs a person.
+/// Partitions a processor does not read because their topic was recreated; more than zero needs an operator.
 pub const CONSUMER_STOPPED: &str = "secretaria_consumer_stopped_partitions";
-/// Records on the broker that a processor has not taken in.
+/// Records on the broker that a processor has not read yet.
 pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
-/// Rows of work a processor has under way.
+/// Jobs that a processor has under way.
 pub const RUNNER_IN_FLIGHT: &str = "secretaria_runner_in_flight";
 /// Attempts at jobs that ended, by queue and ending.
 pub const JOBS_ENDED: &str = "secretaria_jobs_ended_total";
@@ -72,7 +72,7 @@ pub const OLDEST_DUE_JOB: &str = "secretaria_oldest_due_job_seconds";
 pub const CIRCUITS_OPEN: &str = "secretaria_circuits_open";
 /// Kafka producers replaced because of a fatal error.
 pub const PRODUCERS_REPLACED: &str = "secretaria_producers_replaced_total";
-/// Rows waiting to be published.
+/// Rows published by the outbox relay, by topic.
 pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
 
 static LABELLED: OnceLock<Labelled> = OnceLock::new();
@@ -82,9 +82,9 @@ struct Labelled {
     companies: RwLock<BTreeSet<CompanyId>>,
 }
 
-/// The label of a company: its id while there is room among the labelled ones, else `other`.
+/// The label of a company: its id while fewer companies than the limit are labelled, else `other`.
 ///
-/// First come, first labelled; exact figures for every company are in SQL.
+/// The first companies seen get the labels; exact figures for every company are in SQL.
 pub fn company_label(company: CompanyId) -> String {
     let labelled = LABELLED.get_or_init(|| Labelled { most: 100, companies: RwLock::default() });
     if labelled.companies.read().is_ok_and(|known| known.contains(&company)) {
@@ -98,20 +98,20 @@ pub fn company_label(company: CompanyId) -> String {
     "other".into()
 }
 
-/// Tells the recorder what each metric means, and how many companies get a label of their own.
+/// Describes every metric to the recorder, and sets how many companies get a label of their own.
 pub fn describe(labelled_companies: usize) {
     LABELLED.get_or_init(|| Labelled { most: labelled_companies, companies: RwLock::default() });
-    describe_counter!(WEBHOOK_RECEIVED, "hooks answered, by company and status");
-    describe_counter!(WEBHOOK_REJECTED, "hooks rejected, by reason");
-    describe_counter!(WEBHOOK_UNSUPPORTED, "hooks accepted whose message is of a kind that is not read, by kind");
-    describe_histogram!(WEBHOOK_LATENCY, "from a hook's first byte to its answer");
+    describe_counter!(WEBHOOK_RECEIVED, "webhooks answered, by company and status");
+    describe_counter!(WEBHOOK_REJECTED, "webhooks rejected, by reason");
+    describe_counter!(WEBHOOK_UNSUPPORTED, "webhooks accepted whose message is of a kind that is not read, by kind");
+    describe_histogram!(WEBHOOK_LATENCY, "from a webhook's first byte to its answer");
     describe_gauge!(HTTP_CONNECTIONS, "connections open at the HTTP server");
     describe_counter!(MESSAGES_PROCESSED, "messages stored, by company and kind");
     describe_counter!(TOKEN_USAGE, "model tokens, by company and direction");
     describe_counter!(USAGE_MESSAGES, "messages booked by metering");
     describe_counter!(USAGE_TOKENS, "tokens booked by metering");
     describe_gauge!(QUEUE_SIZE, "turns and deliveries not ended, by company");
-    describe_gauge!(DEAD_LETTER_QUEUE_SIZE, "dead-lettered events waiting for a person");
+    describe_gauge!(DEAD_LETTER_QUEUE_SIZE, "dead-lettered events waiting for an operator");
     describe_histogram!(TASK_LATENCY, "one unit of a processor's work");
     describe_histogram!(WHATICKET_LATENCY, "one send to the provider");
     describe_counter!(WHATICKET_ERRORS, "sends that failed, by class");
@@ -125,14 +125,11 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(LLM_ERRORS, "model calls that failed, by class");
     describe_gauge!(LLM_ERROR_RATE, "failures among all model calls since start");
     describe_counter!(HEALTHCHECK_FAILURES, "health checks that failed, by component");
-    describe_counter!(CONSUMER_RECORDS, "records taken in, by processor and outcome");
-    describe_counter!(
-        CONSUMER_GIVEN_UP,
-        "records dead-lettered because they failed alone again and again, by processor"
-    );
-    describe_gauge!(CONSUMER_STOPPED, "partitions not read because their log was made anew, by processor");
-    describe_gauge!(CONSUMER_LAG, "records on the broker not yet taken in, by processor");
-    describe_gauge!(RUNNER_IN_FLIGHT, "rows of work under way, by processor");
+    describe_counter!(CONSUMER_RECORDS, "records handled, by processor and outcome");
+    describe_counter!(CONSUMER_GIVEN_UP, "records dead-lettered because they kept failing alone, by processor");
+    describe_gauge!(CONSUMER_STOPPED, "partitions not read because their topic was recreated, by processor");
+    describe_gauge!(CONSUMER_LAG, "records on the broker not yet read, by processor");
+    describe_gauge!(RUNNER_IN_FLIGHT, "jobs under way, by processor");
     describe_counter!(JOBS_ENDED, "attempts at jobs that ended, by queue and ending");
     describe_counter!(JOB_ERRORS, "attempts at jobs that failed, by queue and class");
     describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");
@@ -161,7 +158,7 @@ pub fn with_former_names(mut text: String) -> String {
             former.push_str(&outcome.replacen(present, old, 1));
             former.push('\n');
         }
-        // A series of its own and no metric: it has its TYPE line already.
+        // One label value of a metric, so its TYPE line is there already.
         if line.starts_with(TASK_LATENCY) && line.contains("_consumer\"") {
             former.push_str(&line.replace("_consumer\"", "_intake\""));
             former.push('\n');

@@ -44,11 +44,11 @@ pub enum Error {
     /// `telemetry.log` is no filter.
     #[error("setting `telemetry.log` is not a filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Something was installed before.
+    /// A subscriber is installed already.
     #[error("logging is already set up")]
     Twice,
     /// The thread that writes log lines could not be started.
-    #[error("no thread to write log lines with")]
+    #[error("the thread that writes log lines cannot be started")]
     Thread(#[source] std::io::Error),
     /// The recorder could not be installed.
     #[error("metrics cannot be recorded")]
@@ -79,8 +79,8 @@ pub fn start(config: &Config) -> Result<Telemetry, Error> {
     Ok(Telemetry { recorder, _log: written })
 }
 
-/// Keeps what the recorder holds small until stopped: samples of histograms pile up otherwise.
-pub async fn keep_small(recorder: PrometheusHandle, stop: Stop) {
+/// Drains the recorder's histogram samples regularly until stopped; they would use ever more memory otherwise.
+pub async fn run_upkeep(recorder: PrometheusHandle, stop: Stop) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -1,4 +1,4 @@
-//! W3C trace context (<https://www.w3.org/TR/trace-context/>) as far as we need it: one id from hook to delivery.
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>) as far as it is needed here: one id from webhook to delivery.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use domain::EventId;
 pub struct Traceparent(String);
 
 impl Traceparent {
-    /// Takes a header's value if it is well-formed.
+    /// A header's value, if it is well-formed.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
         let hex =
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_well_formed_values_are_taken() {
+    fn only_well_formed_values_are_accepted() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(Traceparent::parse(good).unwrap().correlation_id(), "0af7651916cd43dd8448eb211c80319c");
         for bad in ["", "00-0-0-0", &good.replace("0af", "0AF"), &good.replace("00-", "ff-"), &format!("{good}-x")] {

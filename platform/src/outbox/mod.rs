@@ -1,4 +1,4 @@
-//! The outbox: what is to be published is a row in the same transaction as its cause.
+//! The outbox: a record to be published is stored as a row in the transaction that causes it.
 //!
 //! This module and [`crate::relay`] alone write `outbox`.
 
@@ -18,7 +18,7 @@ pub struct Entry {
     pub company: CompanyId,
     pub topic: Topic,
     pub key: Vec<u8>,
-    /// What follows the company in its key: an address, a conversation, nothing. Decides the partition.
+    /// What follows the company in the key: an address, a conversation, or nothing. The partition is chosen by it.
     pub subject: String,
     /// How many partitions the company owns.
     pub spread: u16,
@@ -28,10 +28,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The record of an event of ours, with the headers every such record has.
+    /// The record of an event of this system, with the standard headers.
     ///
     /// # Errors
-    /// If it cannot be written, which never happens to our own types: nothing of the transaction is to be kept then.
+    /// If it cannot be serialized, which never happens with our own types: the transaction must then be rolled back.
     pub fn of_event<T: Serialize>(
         topic: Topic,
         subject: &str,
@@ -60,7 +60,7 @@ impl Entry {
     }
 }
 
-/// Adds records; they go out in this order, key by key.
+/// Adds records; those of one key are published in this order.
 ///
 /// # Errors
 /// If Postgres refuses.

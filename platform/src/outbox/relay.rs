@@ -22,17 +22,17 @@ use crate::telemetry::chain;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How often an empty outbox is looked at, in milliseconds.
+    /// How often an empty outbox is polled, in milliseconds.
     pub poll_ms: u64,
-    /// Most rows published together.
+    /// Most rows published at once.
     pub batch_rows: u32,
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the setting.
+    /// Names the invalid setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(1..=10_000).contains(&self.poll_ms) {
             return Err(settings::Error::invalid("outbox.poll_ms", "must be between 1 and 10000"));
@@ -50,16 +50,16 @@ impl Default for Config {
     }
 }
 
-/// Any number that nothing else in this database locks.
+/// An arbitrary number that nothing else in this database locks.
 const LOCK: i64 = 0x5ec2_e7a2_0b0c;
 
-/// Keeps the planner from choosing by how small the outbox was when the connection's plans were made: it goes from empty to
-/// thousands of rows and back faster than statistics follow, and a plan that reads the whole of it for each row to be
-/// deleted falls behind for good. The connection is the relay's own.
+/// Keeps the planner from choosing plans by how small the outbox was when the statements were planned: it goes from empty to
+/// thousands of rows and back faster than statistics follow, and with a plan that scans the table for each row to delete
+/// the relay never catches up. Only the relay uses this connection.
 const PREFER_INDEXES: &str = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; \
                               set enable_bitmapscan = off";
 
-/// Publishes until stopped. While Postgres or Kafka is away it waits and resumes by itself.
+/// Publishes until stopped. While Postgres or Kafka is unavailable it waits.
 pub async fn run(db: Db, producer: Producer, partitions: u16, config: Config, stop: Stop) {
     let mut wait = Duration::ZERO;
     loop {
@@ -77,7 +77,7 @@ pub async fn run(db: Db, producer: Producer, partitions: u16, config: Config, st
     }
 }
 
-/// Returns when another process holds the lock, when stopped, or with the error that lost the connection.
+/// Returns when another process holds the lock, when stopped, or with an error of the connection.
 async fn hold_lock_and_publish(
     db: &Db,
     producer: &Producer,
@@ -85,7 +85,7 @@ async fn hold_lock_and_publish(
     config: &Config,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    // Handled out of the pool, so that the lock goes with the connection and never back into the pool.
+    // Taken out of the pool, so that the lock is released with the connection and never returns to the pool.
     let client = deadpool_postgres::Object::take(db.get().await?);
     if !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
         return Ok(());
@@ -117,8 +117,8 @@ const OLDEST: &str = "
     order by outbox_id
     limit $1";
 
-/// Key by key, however few rows the planner believes there are: it may not read all of them and look for each among the keys.
-/// Rows are only ever inserted and deleted, so a row's ctid stands still.
+/// Looks rows up key by key, however few rows the planner expects: it must not scan the table for the keys. Rows are only
+/// inserted and deleted, so a row's ctid does not change.
 const DELETE: &str = "
     delete from secretaria.outbox
     where ctid = any (array(
@@ -144,7 +144,7 @@ async fn publish_some(
     config: &Config,
 ) -> Result<Round, Failure> {
     let rows = client.query(&statements.oldest, &[&i64::from(config.batch_rows)]).await?;
-    // Handed over in order, so they lie in order; then all acknowledgements are awaited together.
+    // Queued in order, so they are published in order; then all acknowledgements are awaited at once.
     let published = join_all(rows.iter().map(|row| publish(row, producer, partitions))).await;
     let (mut companies, mut ids) = (Vec::new(), Vec::new());
     let mut round = Round { seen: rows.len(), failed: 0 };
@@ -156,10 +156,7 @@ async fn publish_some(
                 counter!(metric::OUTBOX_PUBLISHED, "topic" => topic).increment(1);
             }
             Err(problem) if problem.is_final() => {
-                tracing::error!(
-                    error = chain(&problem),
-                    "outbox row cannot be published, now or later: it is dead-lettered"
-                );
+                tracing::error!(error = chain(&problem), "outbox row can never be published: it is dead-lettered");
                 dead_letter(client, row, &chain(&problem)).await?;
             }
             Err(problem) => {
@@ -174,14 +171,14 @@ async fn publish_some(
     Ok(round)
 }
 
-/// What became of the rows of one look.
+/// The rows of one round.
 struct Round {
     seen: usize,
     failed: usize,
 }
 
-/// Takes a row that no broker will ever take out of the way of the others, and keeps it for a person. A crash between
-/// the two statements adds it once more, which changes nothing.
+/// Dead-letters a row that the broker will never accept, so that the others are published. After a crash between the two
+/// statements the first is repeated, which changes nothing.
 async fn dead_letter(client: &Client, row: &Row, detail: &str) -> Result<(), Failure> {
     let (company, id): (i64, i64) = (row.get("company_id"), row.get("outbox_id"));
     dead_letter::add_unpublishable(client, company, id, detail).await?;
@@ -194,12 +191,12 @@ async fn dead_letter(client: &Client, row: &Row, detail: &str) -> Result<(), Fai
 enum Unpublished {
     #[error("topic {0} is unknown")]
     UnknownTopic(String),
-    #[error("broker did not take the row")]
+    #[error("broker did not accept the row")]
     NotDurable(#[from] crate::kafka::NotDurable),
 }
 
 impl Unpublished {
-    /// Whether trying again cannot help.
+    /// Whether a retry cannot help.
     fn is_final(&self) -> bool {
         match self {
             Unpublished::UnknownTopic(_) => true,
@@ -208,7 +205,7 @@ impl Unpublished {
     }
 }
 
-/// Hands one row to the producer at once; what is returned resolves at the broker's word.
+/// Queues one row at the producer at once; the future resolves at the broker's acknowledgement.
 fn publish(
     row: &Row,
     producer: &Producer,

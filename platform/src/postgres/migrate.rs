@@ -1,4 +1,4 @@
-//! Brings a database to this build's schema, one process at a time.
+//! Migrates a database to this build's schema, one process at a time.
 
 use std::time::Duration;
 
@@ -16,25 +16,22 @@ pub enum Error {
     /// A migration failed, or the database was migrated by a build with other migrations.
     #[error("migration failed")]
     Refinery(#[from] refinery::Error),
-    /// Another process holds the lock for too long.
+    /// Another process has held the lock for too long.
     #[error("another process has been migrating for {waited_s} s")]
-    Locked {
-        /// How long was waited.
-        waited_s: u64,
-    },
+    Locked { waited_s: u64 },
 }
 
-/// Any number that other applications in the same database are unlikely to lock.
+/// An arbitrary number that other applications in the same database are unlikely to lock.
 const LOCK: i64 = 0x5ec2_e7a2_1a00;
 const LOCK_WAIT_S: u64 = 60;
 
-/// Applies what is missing and returns the names of what was applied.
+/// Applies missing migrations and returns their names.
 ///
-/// The lock is polled, not waited for: a blocked waiter would hold a snapshot, and with it a deadlock with
+/// The lock is polled, not waited for: a blocked statement would hold a snapshot and could deadlock with
 /// `create index concurrently`.
 ///
 /// # Errors
-/// If Postgres is away, another process migrates for over a minute, or a migration fails.
+/// If Postgres is unavailable, another process migrates for over a minute, or a migration fails.
 pub async fn run(url: &SecretText, migrations: refinery::Runner) -> Result<Vec<String>, Error> {
     let (mut client, connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
     let connection = task::spawn("migrate", connection);

@@ -1,4 +1,4 @@
-//! Connections to Postgres: pooled, bounded in number and in waiting.
+//! Connections to Postgres: pooled, with bounds on their number and on every wait.
 
 pub mod migrate;
 
@@ -24,9 +24,9 @@ use crate::telemetry::chain;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Who may create roles and the schema: used by `migrate` alone.
+    /// A role that may create roles and the schema: used by `migrate` alone.
     pub owner_url: SecretText,
-    /// `secretaria_service`: ingest's directory and the processors.
+    /// `secretaria_service`: ingest's company directory and the processors.
     pub service_url: SecretText,
     /// `secretaria_api`: sees one company per transaction.
     pub api_url: SecretText,
@@ -59,7 +59,7 @@ impl Config {
     /// Checks what can be checked without connecting.
     ///
     /// # Errors
-    /// Names the setting that makes no sense.
+    /// Names the invalid setting.
     pub fn validate(&self) -> Result<(), settings::Error> {
         for (key, url) in [
             ("postgres.owner_url", &self.owner_url),
@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// What can go wrong between us and Postgres.
+/// Why Postgres did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No connection could be had in time.
@@ -89,13 +89,13 @@ pub enum Failure {
     /// A pool could not be made.
     #[error("pool cannot be built")]
     Build(#[from] deadpool_postgres::BuildError),
-    /// A function took the statement and said no to what it was given.
+    /// The data was refused, by a function's answer or before it was sent.
     #[error("{0}")]
     Refused(String),
 }
 
 impl Failure {
-    /// Whether what was sent is at fault: a value or a constraint, not the connection or the server.
+    /// Whether the data is at fault: a value or a constraint, not the connection or the server.
     ///
     /// Classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit exceeded), and what the
     /// protocol cannot carry.
@@ -112,13 +112,13 @@ impl Failure {
         }
     }
 
-    /// Whether something was waited for in vain: a lock (55P03), or whatever a statement was cancelled for (57014).
-    pub fn is_a_wait(&self) -> bool {
+    /// Whether the statement waited too long for a lock (55P03) or was cancelled (57014), for example by its timeout.
+    pub fn is_timeout(&self) -> bool {
         let Failure::Statement(error) = self else { return false };
         error.code().is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED)
     }
 
-    /// Whether one record may be the reason, if it fails alone again and again while others go in.
+    /// Whether one record may be the cause, if it keeps failing alone while others succeed.
     ///
     /// Never with a lost connection, nor in classes 08 (connection exception), 25 (invalid transaction state: a standby),
     /// 40 (transaction rollback), 42 (access rule violation: a missing grant or table), 53 (insufficient resources: a full
@@ -151,7 +151,7 @@ impl Db {
         target
             .application_name(format!("secretaria {name}"))
             .connect_timeout(wait)
-            // A server that is gone without a word is given up within half a minute, not after fifteen.
+            // A server that disappears without closing the connection is noticed in half a minute, not in fifteen.
             .keepalives_idle(Duration::from_secs(15))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3)
@@ -171,10 +171,10 @@ impl Db {
         Ok(Db { pool })
     }
 
-    /// A connection, for a short while.
+    /// A connection from the pool; return it soon.
     ///
     /// # Errors
-    /// If none is to be had within `postgres.wait_ms`.
+    /// If none is free within `postgres.wait_ms`.
     pub async fn get(&self) -> Result<Object, Failure> {
         Ok(self.pool.get().await?)
     }
@@ -199,7 +199,7 @@ pub async fn query(client: &impl GenericClient, sql: &str, params: Params<'_>) -
     client.query(&client.prepare_cached(sql).await?, params).await
 }
 
-/// Runs a statement whose plan the connection keeps, and says how many rows it touched.
+/// Runs a statement whose plan the connection keeps, and returns the number of rows affected.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -219,8 +219,8 @@ macro_rules! columns {
     };
 }
 
-/// Rows by what they were asked for, each of `count` once or not at all: their first column says which, from 1, as
-/// `with ordinality` counts.
+/// Rows in the order of the `count` inputs of a query, each with one row or none: the first column of a row is the number
+/// of its input, from 1, as `with ordinality` counts.
 pub fn in_order<T>(count: usize, rows: &[Row], read: impl Fn(&Row) -> T) -> Vec<Option<T>> {
     let mut all: Vec<Option<T>> = (0..count).map(|_| None).collect();
     for row in rows {
@@ -231,47 +231,48 @@ pub fn in_order<T>(count: usize, rows: &[Row], read: impl Fn(&Row) -> T) -> Vec<
     all
 }
 
-/// Which of those that were asked for a row is about, from its first column.
+/// The index of the input that a row belongs to, from its first column.
 pub fn place(row: &Row) -> usize {
     usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 
-/// Wakes whenever somebody notifies a channel, and once after every (re)connection, since words may have been missed.
+/// Listens on a channel: wakes at every notification, and once after every (re)connection, because notifications may have
+/// been missed.
 ///
-/// Runs until stopped; while Postgres is away it tries again every second.
+/// Runs until stopped; while Postgres is unavailable it reconnects every second.
 pub fn notifications(url: &SecretText, channel: &'static str, stop: crate::task::Stop) -> Arc<Notify> {
-    let heard = Arc::new(Notify::new());
-    let (url, told) = (url.clone(), Arc::clone(&heard));
+    let notify = Arc::new(Notify::new());
+    let (url, sender) = (url.clone(), Arc::clone(&notify));
     crate::task::spawn("notifications", async move {
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                ended = listen(&url, channel, &told) => if let Err(problem) = ended {
+                ended = listen(&url, channel, &sender) => if let Err(problem) = ended {
                     tracing::debug!(channel, error = chain(&problem), "not listening to postgres");
                 }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
-    heard
+    notify
 }
 
-async fn listen(url: &SecretText, channel: &str, told: &Notify) -> Result<(), Error> {
+async fn listen(url: &SecretText, channel: &str, notify: &Notify) -> Result<(), Error> {
     let (client, mut connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
-    let mut words = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
+    let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
     let command = format!("listen {channel}");
-    let asked = client.batch_execute(&command);
-    tokio::pin!(asked);
+    let listen = client.batch_execute(&command);
+    tokio::pin!(listen);
     let mut listening = false;
     loop {
         tokio::select! {
-            done = &mut asked, if !listening => {
+            done = &mut listen, if !listening => {
                 done?;
                 listening = true;
-                told.notify_one();
+                notify.notify_one();
             }
-            word = words.next() => match word {
-                Some(Ok(_)) => told.notify_one(),
+            message = messages.next() => match message {
+                Some(Ok(_)) => notify.notify_one(),
                 Some(Err(problem)) => return Err(problem),
                 None => return Ok(()),
             }

@@ -1,7 +1,8 @@
-//! Changing a live job by its key: another instant, or none at all.
+//! Changes a live job by its key: reschedules or cancels it.
 //!
-//! Changes of one job follow one another by a lock that nothing else takes: one on its row in `jobs` would close a circle
-//! with the transaction that ends the job. A job may move on while it is being looked for, and is then looked for again.
+//! Changes of one job are serialized by an advisory lock that nothing else takes: a lock on its row in `jobs` could
+//! deadlock with the transaction that ends the job. A job may change its state while it is looked up, and is then looked
+//! up again.
 
 use domain::CompanyId;
 use jiff::Timestamp;
@@ -10,23 +11,23 @@ use uuid::Uuid;
 
 use super::Queue;
 use super::job::{Claimed, Due, Ending, Lease};
-use super::store::{self, Ended};
+use super::store::{self, EndedAttempt};
 use crate::postgres::{Transaction, execute, query};
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Made,
-    /// The job is running: it cannot be rescheduled, and was asked to end if it was to be cancelled.
+    /// The job is running: it cannot be rescheduled; a cancel is requested of its call.
     Running,
     /// There is no such job.
     Missing,
 }
 
-/// How often a job that moves on meanwhile is looked for.
-const LOOKS: usize = 5;
+/// How often a job that keeps changing its state is looked up.
+const MAX_LOOKUPS: usize = 5;
 
-/// Gives a live job another instant. One that holds its lane keeps it; one that waits behind others keeps its place.
+/// Changes when a live job is due. One that holds its lane keeps it; one that waits behind others keeps its position.
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
@@ -39,7 +40,7 @@ pub async fn reschedule(
 ) -> Result<Change, Error> {
     lock(tx, queue, company, key).await?;
     let due_at = instant(tx, due).await?;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_LOOKUPS {
         let Some(job) = read(tx, queue, company, key).await? else { return Ok(Change::Missing) };
         if let Some(found) = remove(tx, queue, &job).await? {
             let keeps_lane = found.holds_lane;
@@ -68,7 +69,7 @@ pub async fn reschedule(
     Ok(Change::Running)
 }
 
-/// Puts off a job that still waits for its instant; any other is left as it is.
+/// Postpones a job that is scheduled; any other is left as it is.
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
@@ -103,21 +104,21 @@ pub async fn postpone(
     Ok(())
 }
 
-/// Removes a live job, or asks a running one to end. To be called last in a transaction, as enqueueing is.
+/// Removes a live job, or requests that a running one ends. To be called last in a transaction, like [`store::enqueue`].
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
 pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<Change, Error> {
     lock(tx, queue, company, key).await?;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_LOOKUPS {
         let Some(job) = read(tx, queue, company, key).await? else { return Ok(Change::Missing) };
         if let Some(found) = remove(tx, queue, &job).await? {
             let lane = job.lane.filter(|_| found.holds_lane);
             end(tx, queue, &job, lane).await?;
             return Ok(Change::Made);
         }
-        // Before any lane is locked: who ends the job holds its lease, and then waits for the lane.
-        let asked = execute(
+        // Before any lane is locked: a transaction that ends the job locks its lease first, then the lane.
+        let requested = execute(
             tx,
             "update secretaria.jobs_running
              set cancel_requested = true
@@ -125,7 +126,7 @@ pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key:
             &[&company.0, &queue.name(), &key],
         )
         .await?;
-        if asked == 1 {
+        if requested == 1 {
             return Ok(Change::Running);
         }
         if remove_waiting(tx, queue, &job).await? {
@@ -136,7 +137,7 @@ pub async fn cancel(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key:
     Ok(Change::Running)
 }
 
-/// A job as its row in `jobs` says.
+/// A row of `jobs`.
 struct Job {
     company: CompanyId,
     key: Uuid,
@@ -180,7 +181,7 @@ struct Removed {
     holds_lane: bool,
 }
 
-/// Takes a job out of `jobs_scheduled` or `jobs_ready`, where it is in one of them.
+/// Deletes a job from `jobs_scheduled` or `jobs_ready`, if it is in one of them.
 async fn remove(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<Option<Removed>, Error> {
     let scheduled = query(
         tx,
@@ -204,7 +205,7 @@ async fn remove(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<Option<
     Ok(ready.first().map(|row| Removed { attempts: row.get(0), holds_lane: row.get(1) }))
 }
 
-/// Locks the lane of a job that waits in it: whoever ends the job before it may be making it ready.
+/// Locks the lane of a job that waits in it: the transaction that ends the job before it may be making it ready.
 async fn lock_lane(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<(), Error> {
     query(
         tx,
@@ -220,7 +221,7 @@ async fn lock_lane(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<(), 
     .map(drop)
 }
 
-/// Gives a job that waits behind others another instant.
+/// Changes when a job that waits behind others is due.
 async fn postpone_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job, due_at: Timestamp) -> Result<bool, Error> {
     lock_lane(tx, queue, job).await?;
     let postponed = execute(
@@ -234,7 +235,7 @@ async fn postpone_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job, due_at:
     Ok(postponed == 1)
 }
 
-/// Takes a job from behind others.
+/// Deletes a job that waits behind others.
 async fn remove_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result<bool, Error> {
     lock_lane(tx, queue, job).await?;
     let removed = execute(
@@ -254,7 +255,7 @@ async fn remove_waiting(tx: &Transaction<'_>, queue: Queue, job: &Job) -> Result
     Ok(removed == 1)
 }
 
-/// Deletes the job's body and passes the lane that it held on.
+/// Deletes the job's row in `jobs` and passes on the lane that it held.
 async fn end(tx: &Transaction<'_>, queue: Queue, job: &Job, lane: Option<Uuid>) -> Result<(), Error> {
     let job = Claimed {
         lease: Lease { company: job.company, key: job.key, fence: 0 },
@@ -266,7 +267,7 @@ async fn end(tx: &Transaction<'_>, queue: Queue, job: &Job, lane: Option<Uuid>) 
         traceparent: None,
         late: std::time::Duration::ZERO,
     };
-    store::settle(tx, queue, &[Ended { job: &job, ending: Ending::Done }]).await.map(drop)
+    store::settle(tx, queue, &[EndedAttempt { job: &job, ending: Ending::Done }]).await.map(drop)
 }
 
 async fn is_running(tx: &Transaction<'_>, queue: Queue, company: CompanyId, key: Uuid) -> Result<bool, Error> {

@@ -1,8 +1,8 @@
-//! Circuit breakers: a provider that does not answer with a credential is not asked again for a while.
+//! Circuit breakers: a provider that does not answer with a credential is not called again for a while.
 //!
-//! One per (provider, credential), in the memory of a process. Closed: calls pass. Open after `failures` failures in a
-//! row: nothing passes until its wait is over, and each wait is twice the one before. Half open: one call at a time
-//! passes as a probe; its success closes the circuit, its failure opens it again. (M. Nygard, Release It!, ch. 5.)
+//! One per (provider, credential), in the memory of a process. Closed: calls are made. Open after `failures` failures in
+//! a row: no call is made until its wait is over, and each wait is twice the one before. Half open: one call at a
+//! time is made as a probe; its success closes the circuit, its failure opens it again. (M. Nygard, Release It!, ch. 5.)
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use domain::CompanyId;
 use serde::{Deserialize, Serialize};
 
-/// Whom a call asks, and as whom.
+/// A provider and the credential it is called with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Circuit {
-    /// The kind of provider: the label of metrics.
+    /// The kind of provider; a metric label.
     pub provider: &'static str,
-    /// Tells one credential of it from another without being one: a company, a host, a setting's name.
+    /// Identifies the credential without containing it: a company, a host, a setting's name.
     pub credential: String,
 }
 
-/// What a call says of the health of its provider.
+/// What a call says about its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It answered, whatever it said.
+    /// It answered, with whatever result.
     Healthy,
     /// It did not answer, or not with this credential.
     Failing,
@@ -49,9 +49,9 @@ impl Default for Config {
 
 /// Whether a call may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum CircuitDecision {
     Pass,
-    /// It may not for this long.
+    /// Not before this wait is over.
     HeldBack(Duration),
 }
 
@@ -71,7 +71,7 @@ struct Open {
     probing: bool,
 }
 
-/// The circuits of a queue.
+/// The circuits of one worker.
 #[derive(Debug)]
 pub(super) struct Circuits {
     config: Config,
@@ -80,38 +80,38 @@ pub(super) struct Circuits {
     of_company: HashMap<CompanyId, Circuit>,
 }
 
-/// How long a call waits that finds as many under way to the same provider as there may be.
+/// How long a job waits when the provider has `most_in_flight` calls already.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 
 impl Circuits {
-    /// Closed ones; at most `most_in_flight` calls are under way through each.
+    /// All circuits are closed; at most `most_in_flight` calls are in flight through each.
     pub(super) fn new(config: Config, most_in_flight: usize) -> Self {
         Circuits { config, most_in_flight, states: HashMap::new(), of_company: HashMap::new() }
     }
 
-    /// Asks for a call of a company; one that passes must be reported.
-    pub(super) fn admit(&mut self, circuit: &Circuit, company: CompanyId, now: Instant) -> Admission {
+    /// Requests a call for a company; a call that passes must be reported.
+    pub(super) fn admit(&mut self, circuit: &Circuit, company: CompanyId, now: Instant) -> CircuitDecision {
         if self.of_company.get(&company) != Some(circuit) {
             self.of_company.insert(company, circuit.clone());
         }
         if !self.states.contains_key(circuit) {
             self.states.insert(circuit.clone(), State::default());
         }
-        let Some(state) = self.states.get_mut(circuit) else { return Admission::Pass };
+        let Some(state) = self.states.get_mut(circuit) else { return CircuitDecision::Pass };
         state.companies.insert(company);
         match &mut state.open {
-            Some(open) if open.probing => return Admission::HeldBack(open.wait),
-            Some(open) if now < open.until => return Admission::HeldBack(open.until - now),
+            Some(open) if open.probing => return CircuitDecision::HeldBack(open.wait),
+            Some(open) if now < open.until => return CircuitDecision::HeldBack(open.until - now),
             Some(open) => open.probing = true,
-            None if state.in_flight >= self.most_in_flight => return Admission::HeldBack(FULL_WAIT),
+            None if state.in_flight >= self.most_in_flight => return CircuitDecision::HeldBack(FULL_WAIT),
             None => {}
         }
         state.in_flight += 1;
-        Admission::Pass
+        CircuitDecision::Pass
     }
 
-    /// A call that had passed has ended. Says whether that opened or closed the circuit.
-    pub(super) fn report(&mut self, circuit: &Circuit, health: Health, now: Instant) -> Option<Change> {
+    /// Reports the end of a call that had passed; returns whether that opened or closed the circuit.
+    pub(super) fn report(&mut self, circuit: &Circuit, health: Health, now: Instant) -> Option<CircuitChange> {
         let config = self.config;
         let state = self.states.get_mut(circuit)?;
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -120,9 +120,9 @@ impl Circuits {
             (Health::Healthy, open) => {
                 let was_open = open.take().is_some();
                 state.failures = 0;
-                was_open.then_some(Change::Closed)
+                was_open.then_some(CircuitChange::Closed)
             }
-            // A call from before the circuit opened says nothing new.
+            // A call that was made before the circuit opened adds nothing.
             (Health::Failing, Some(open)) if open.probing => {
                 let wait = (open.wait * 2).min(Duration::from_millis(config.open_cap_ms)).max(first);
                 *open = Open { since: open.since, until: now + wait, wait, probing: false };
@@ -133,7 +133,7 @@ impl Circuits {
                 state.failures += 1;
                 (state.failures >= config.failures).then(|| {
                     state.open = Some(Open { since: now, until: now + first, wait: first, probing: false });
-                    Change::Opened
+                    CircuitChange::Opened
                 })
             }
             // The next call is the probe.
@@ -155,12 +155,12 @@ impl Circuits {
         }
     }
 
-    /// For how long a circuit has been open.
+    /// How long a circuit has been open, if it is.
     pub(super) fn open_for(&self, circuit: &Circuit, now: Instant) -> Option<Duration> {
         Some(now - self.states.get(circuit)?.open?.since)
     }
 
-    /// The circuit that a company's last job went through, where it is open.
+    /// The circuit that a company's last job went through, if it is open.
     pub(super) fn open_of(&self, company: CompanyId) -> Option<&Circuit> {
         let circuit = self.of_company.get(&company)?;
         self.states.get(circuit)?.open.map(|_| circuit)
@@ -180,7 +180,7 @@ impl Circuits {
         open
     }
 
-    /// Forgets circuits that are closed and idle, when there are many.
+    /// Removes circuits that are closed and idle, when there are more than `most`.
     pub(super) fn forget_idle(&mut self, most: usize) {
         if self.states.len() > most {
             self.states.retain(|_, state| state.open.is_some() || state.in_flight > 0 || state.failures > 0);
@@ -189,9 +189,9 @@ impl Circuits {
     }
 }
 
-/// What a report changed.
+/// How a report changed its circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum CircuitChange {
     Opened,
     Closed,
 }
@@ -214,7 +214,7 @@ mod tests {
 
     const COMPANY: CompanyId = CompanyId(7);
 
-    fn bridge() -> Circuit {
+    fn circuit() -> Circuit {
         Circuit { provider: "whaticket", credential: "7".into() }
     }
 
@@ -222,9 +222,9 @@ mod tests {
     fn opened(now: Instant) -> Circuits {
         let config = Config { failures: 2, open_ms: 10_000, open_cap_ms: 15_000 };
         let mut circuits = Circuits::new(config, 100);
-        for expected in [None, Some(Change::Opened)] {
-            assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
-            assert_eq!(circuits.report(&bridge(), Health::Failing, now), expected);
+        for expected in [None, Some(CircuitChange::Opened)] {
+            assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
+            assert_eq!(circuits.report(&circuit(), Health::Failing, now), expected);
         }
         circuits
     }
@@ -234,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn an_open_circuit_holds_back_and_then_lets_one_probe_through() {
+    fn an_open_circuit_holds_jobs_back_and_then_lets_one_probe_pass() {
         let now = clock::instant();
         let mut circuits = opened(now);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(4)), Admission::HeldBack(seconds(6)));
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(4)), CircuitDecision::HeldBack(seconds(6)));
         assert_eq!(circuits.claimable(COMPANY, now + seconds(10)), Claimable::AsProbe);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(10)), Admission::Pass);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now + seconds(11)), Admission::HeldBack(seconds(10)));
-        assert_eq!(circuits.report(&bridge(), Health::Healthy, now + seconds(12)), Some(Change::Closed));
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(10)), CircuitDecision::Pass);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(11)), CircuitDecision::HeldBack(seconds(10)));
+        assert_eq!(circuits.report(&circuit(), Health::Healthy, now + seconds(12)), Some(CircuitChange::Closed));
         assert_eq!(circuits.claimable(COMPANY, now + seconds(12)), Claimable::Freely);
     }
 
@@ -250,9 +250,9 @@ mod tests {
         let now = clock::instant();
         let mut circuits = opened(now);
         let first_probe = now + seconds(10);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, first_probe), Admission::Pass);
-        assert_eq!(circuits.report(&bridge(), Health::Failing, first_probe), None);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, first_probe), Admission::HeldBack(seconds(15)));
+        assert_eq!(circuits.admit(&circuit(), COMPANY, first_probe), CircuitDecision::Pass);
+        assert_eq!(circuits.report(&circuit(), Health::Failing, first_probe), None);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, first_probe), CircuitDecision::HeldBack(seconds(15)));
         let claimable = circuits.claimable(COMPANY, first_probe);
         assert_eq!(claimable, Claimable::OnlyHeldTooLong { open_for: seconds(10) });
     }
@@ -262,28 +262,28 @@ mod tests {
         let now = clock::instant();
         let mut circuits = Circuits::new(Config { failures: 2, ..Config::default() }, 100);
         for health in [Health::Failing, Health::Healthy, Health::Failing, Health::Unclear] {
-            assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
-            assert_eq!(circuits.report(&bridge(), health, now), None);
+            assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
+            assert_eq!(circuits.report(&circuit(), health, now), None);
         }
     }
 
     #[test]
-    fn a_probe_that_says_nothing_leaves_the_next_call_to_probe() {
+    fn after_an_unclear_probe_the_next_call_is_the_probe() {
         let now = clock::instant();
         let mut circuits = opened(now);
         let later = now + seconds(10);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, later), Admission::Pass);
-        assert_eq!(circuits.report(&bridge(), Health::Unclear, later), None);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, later), Admission::Pass);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, later), CircuitDecision::Pass);
+        assert_eq!(circuits.report(&circuit(), Health::Unclear, later), None);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, later), CircuitDecision::Pass);
     }
 
     #[test]
     fn a_provider_gets_no_more_calls_at_once_than_it_may() {
         let now = clock::instant();
         let mut circuits = Circuits::new(Config::default(), 1);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::HeldBack(FULL_WAIT));
-        circuits.report(&bridge(), Health::Healthy, now);
-        assert_eq!(circuits.admit(&bridge(), COMPANY, now), Admission::Pass);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::HeldBack(FULL_WAIT));
+        circuits.report(&circuit(), Health::Healthy, now);
+        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
     }
 }

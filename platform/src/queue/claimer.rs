@@ -1,4 +1,4 @@
-//! Claims jobs for the free slots, starts their calls, and knows when to look again.
+//! Claims jobs for the free slots, starts their calls, and decides when to claim again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use super::circuit::Claimable;
 use super::fair::Limit;
 use super::job::Claimed;
-use super::load::{self, Begun, Starting, Unloadable};
+use super::load::{self, ClaimError, LoadedClaim, Starting};
 use super::store::{self, Offer};
 use super::work::{Call, HoldLimit, Work};
-use super::worker::{Finished, Share, Shared};
+use super::worker::{CountedJob, Finished, Shared};
 use crate::pace::{Pace, Rate};
 use crate::postgres::{Failure, query};
 use crate::task::Stop;
@@ -28,21 +28,21 @@ use crate::{clock, metric};
 const CLAIM: usize = 256;
 /// Most jobs promoted at once.
 const PROMOTE: i64 = 1_000;
-/// Most pairs of company and queue that one look goes through.
+/// Most pairs of company and queue that one sweep reads.
 const SWEEP: i64 = 2_000;
-/// Claims that follow one another closely are put off by this, so that one statement claims for several free slots.
+/// The shortest time between two claims, so that one statement claims for several free slots.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long before a slot is free a job is claimed for it.
+/// How long before a slot becomes free a job is claimed for it.
 const AHEAD: Duration = Duration::from_millis(45);
-/// How many companies with an open circuit are looked at in one claim, and how often.
+/// How many companies with an open circuit are checked in one claim, and how often.
 const HELD: (usize, Duration) = (32, Duration::from_millis(250));
 
-/// Claims, starts calls, and knows when to look again.
+/// The claiming part of a worker.
 pub(super) struct Claimer<W: Work> {
     shared: Arc<Shared<W>>,
     calls: JoinSet<()>,
     results: Option<mpsc::Sender<Finished<W>>>,
-    /// Companies whose circuit is open: only what was held back too long, and probes, are claimed of them.
+    /// Companies whose circuit is open: of theirs only probes, and jobs held back too long, are claimed.
     held: BTreeSet<CompanyId>,
     held_after: CompanyId,
     held_looked_at: Option<Instant>,
@@ -50,10 +50,10 @@ pub(super) struct Claimer<W: Work> {
     swept_after: CompanyId,
     pace: Pace,
     rate: Rate,
-    /// When the next scheduled job is due, as far as is known; it is asked again when one is scheduled.
+    /// When the next scheduled job is due, as far as is known; queried again when a job is scheduled.
     next_due: Option<Instant>,
     /// Loads one job at a time, because one of a claim could not be loaded.
-    careful: bool,
+    one_at_a_time: bool,
 }
 
 impl<W: Work> Claimer<W> {
@@ -70,7 +70,7 @@ impl<W: Work> Claimer<W> {
             pace: Pace::new(GATHER),
             rate: Rate::default(),
             next_due: None,
-            careful: false,
+            one_at_a_time: false,
         }
     }
 
@@ -80,7 +80,7 @@ impl<W: Work> Claimer<W> {
                 Ok(wait) => wait,
                 Err(problem) => {
                     tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres");
-                    // Results already in hand are written with shorter pauses than this, so they come first.
+                    // Results in memory are committed with shorter pauses than this, so they come first.
                     Duration::from_secs(1)
                 }
             };
@@ -88,19 +88,19 @@ impl<W: Work> Claimer<W> {
                 biased;
                 () = stop.cancelled() => return,
                 Some(ended) = self.calls.join_next() => log_panic::<W>(ended),
-                () = self.shared.wake.heard() => {}
+                () = self.shared.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
-    /// Looks once; says how long nothing needs to be looked at.
+    /// Sweeps, promotes and claims as far as due; returns how long the next step can wait.
     async fn step(&mut self, stop: &Stop) -> Result<Duration, Failure> {
         while let Some(ended) = self.calls.try_join_next() {
             log_panic::<W>(ended);
         }
         let sweep = Duration::from_millis(self.shared.config.sweep_ms);
-        self.hear();
+        self.take_hints();
         if self.swept_at.is_none_or(|it| it.elapsed() >= sweep) {
             self.sweep().await?;
         }
@@ -121,8 +121,8 @@ impl<W: Work> Claimer<W> {
         Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).min(until_held).max(Duration::from_millis(1)) })
     }
 
-    /// Takes what the worker was told since the last look.
-    fn hear(&mut self) {
+    /// Adds the companies that the worker was notified of since the last step.
+    fn take_hints(&mut self) {
         let hints = self.shared.wake.take();
         for company in hints.ready {
             self.add(company);
@@ -141,7 +141,7 @@ impl<W: Work> Claimer<W> {
         }
     }
 
-    /// Looks for what other processes enqueued, and for limits that an operator changed.
+    /// Looks for jobs that other processes enqueued, and for limits that an operator changed.
     async fn sweep(&mut self) -> Result<(), Failure> {
         let client = self.shared.db.get().await?;
         let found = store::ready_companies(&client, W::QUEUE, self.swept_after, SWEEP).await?;
@@ -178,7 +178,7 @@ impl<W: Work> Claimer<W> {
             companies.into_iter().for_each(|company| self.add(company));
             let due = store::next_due(&client, W::QUEUE).await?;
             self.next_due = due.map(|it| clock::instant() + it);
-            // Rows that another process is promoting are still seen as due: they are its business.
+            // Rows that another process is promoting still look due; that process takes care of them.
             if moved == 0 || due.is_none_or(|it| it > Duration::ZERO) {
                 if moved == 0 && due == Some(Duration::ZERO) {
                     self.next_due = Some(clock::instant() + GATHER);
@@ -188,30 +188,29 @@ impl<W: Work> Claimer<W> {
         }
     }
 
-    /// How many jobs may be claimed: one for each free slot, and for those that calls will have left by the time the claim is
-    /// through.
+    /// How many jobs may be claimed: one for each slot that is free now or expected to be free when the claim commits.
     fn free(&self) -> usize {
         let ahead = if W::CLAIMS_AHEAD { self.rate.expected(AHEAD).min(self.shared.config.window / 4) } else { 0 };
         let waiting = self.shared.waiting_for_slot.load(Ordering::Relaxed);
         (self.shared.slots.available_permits() + ahead).saturating_sub(waiting)
     }
 
-    /// Claims for the free slots; says how many jobs that brought.
+    /// Claims jobs for the free slots; returns how many.
     async fn claim(&mut self, stop: &Stop) -> Result<usize, Failure> {
         self.rate.measure(self.shared.calls_ended.load(Ordering::Relaxed));
         if self.free() == 0 {
             return Ok(0);
         }
         if self.shared.renewal_is_late() {
-            // After an absence of Postgres, what is held here is renewed before anything new is begun.
+            // After Postgres was unavailable, the leases held here are renewed before anything new is claimed.
             self.shared.leases.renew(&self.shared).await?;
             self.shared.renewed();
         }
         if !self.pace.wait().is_zero() {
             self.pace.gather().await;
-            self.hear();
+            self.take_hints();
         }
-        let free = if self.careful { 1 } else { self.free().min(CLAIM) };
+        let free = if self.one_at_a_time { 1 } else { self.free().min(CLAIM) };
         let offers = self.offers(free);
         if offers.is_empty() {
             return Ok(0);
@@ -220,10 +219,10 @@ impl<W: Work> Claimer<W> {
         let mut client = self.shared.db.get().await?;
         let tx = client.transaction().await?;
         match load::claim_and_load(&self.shared, &tx, &offers, free).await {
-            Ok(Begun { claimed, starting, ready, held_for }) => {
+            Ok(LoadedClaim { claimed, starting, ready, held_for }) => {
                 tx.commit().await?;
-                self.careful = false;
-                self.note(&offers, &claimed, &starting, free);
+                self.one_at_a_time = false;
+                self.update_companies(&offers, &claimed, &starting, free);
                 self.start(starting, stop);
                 ready.into_iter().for_each(|company| self.add(company));
                 if let Some(due) = held_for.map(|it| clock::instant() + it) {
@@ -231,12 +230,12 @@ impl<W: Work> Claimer<W> {
                 }
                 Ok(claimed.len())
             }
-            Err(Unloadable { failure, alone }) => {
+            Err(ClaimError { failure, alone }) => {
                 drop(tx);
                 drop(client);
                 match alone {
-                    Some(claimed) => self.put_off(&claimed, &failure).await?,
-                    None if failure.blames_the_data() => self.careful = true,
+                    Some(claimed) => self.postpone_unloadable(&claimed, &failure).await?,
+                    None if failure.blames_the_data() => self.one_at_a_time = true,
                     None => return Err(failure),
                 }
                 Ok(1)
@@ -244,7 +243,7 @@ impl<W: Work> Claimer<W> {
         }
     }
 
-    /// Which companies to claim of, the fairest first.
+    /// The companies to claim jobs of, in the order of fairness.
     fn offers(&mut self, free: usize) -> Vec<Offer> {
         let mut offers = self.held_offers(free);
         let fair = self.shared.fair().offers(free);
@@ -252,7 +251,7 @@ impl<W: Work> Claimer<W> {
         offers
     }
 
-    /// What may be claimed of companies whose circuit is open: a probe, and what was held back too long.
+    /// What may be claimed of companies whose circuit is open: a probe, and jobs held back too long.
     fn held_offers(&mut self, free: usize) -> Vec<Offer> {
         let (most, period) = HELD;
         if self.held_looked_at.is_some_and(|it| it.elapsed() < period) {
@@ -289,22 +288,22 @@ impl<W: Work> Claimer<W> {
         offers
     }
 
-    /// Forgets companies that had fewer ready jobs than they were offered slots, and puts those aside whose circuit is
-    /// open.
-    fn note(&mut self, offers: &[Offer], claimed: &[Claimed], starting: &[Starting<W>], free: usize) {
+    /// Removes companies that had fewer ready jobs than they were offered slots, and moves those with an open circuit to
+    /// `held`.
+    fn update_companies(&mut self, offers: &[Offer], claimed: &[Claimed], starting: &[Starting<W>], free: usize) {
         let mut jobs: HashMap<CompanyId, usize> = HashMap::new();
         for claimed in claimed {
             *jobs.entry(claimed.company()).or_default() += 1;
         }
         let mut fair = self.shared.fair();
         let circuits = self.shared.circuits();
-        // What ended at once is not in flight: nothing would tell of its end.
+        // A job that ended at once is not in flight: its end would never be counted.
         for starting in starting {
             fair.started(starting.claimed.company(), 1);
         }
         for Offer { company, most, before } in offers {
             let got = jobs.get(company).copied().unwrap_or(0);
-            // Where all free slots were taken, a company with fewer may only have come too late.
+            // If all free slots were used, a company that got fewer may still have ready jobs.
             let has_no_more = got < *most && claimed.len() < free;
             if circuits.open_of(*company).is_some() {
                 fair.remove(*company);
@@ -327,8 +326,8 @@ impl<W: Work> Claimer<W> {
             let guard = shared.leases.hold(claimed.lease, call.clone());
             let (slot, stop) = (shared.take_slot(), stop.clone());
             self.calls.spawn(async move {
-                let share = Share { shared: Arc::clone(&shared), company: claimed.company() };
-                let Some(slot) = slot.free(&stop).await else { return shared.give_back(&claimed).await };
+                let counted = CountedJob { shared: Arc::clone(&shared), company: claimed.company() };
+                let Some(slot) = slot.acquire(&stop).await else { return shared.release(&claimed).await };
                 let called = async {
                     let began_at = clock::instant();
                     let output = match known {
@@ -341,28 +340,28 @@ impl<W: Work> Claimer<W> {
                     called = called => called,
                     () = guard.lost.cancelled() => {
                         let (company_id, job) = (claimed.company().0, claimed.lease.key);
-                        return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is given up");
+                        return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is aborted");
                     }
                 };
                 admitted.report(shared.work.summary(&job, &output).health);
-                // As long as too many results wait for their commit, the slot is not free: what is in memory is bounded.
-                // The channel is closed only when nothing is committed any more.
-                let Ok(place) = results.reserve().await else { return };
+                // While too many results wait for their commit, the slot stays occupied: memory is bounded. The channel is
+                // closed only after the last commit.
+                let Ok(permit) = results.reserve().await else { return };
                 drop(slot);
                 shared.calls_ended.fetch_add(1, Ordering::Relaxed);
-                place.send(Finished { claimed, job, output, guard, began_at, _share: share });
+                permit.send(Finished { claimed, job, output, guard, began_at, _counted: counted });
             });
         }
     }
 
-    /// A single job cannot be loaded: it is put off, by a transaction that does not load it.
-    async fn put_off(&mut self, claimed: &Claimed, failure: &Failure) -> Result<(), Failure> {
+    /// Postpones a single job that cannot be loaded, in a transaction that does not load it.
+    async fn postpone_unloadable(&mut self, claimed: &Claimed, failure: &Failure) -> Result<(), Failure> {
         let shared = &self.shared;
         let mut client = shared.db.get().await?;
         let tx = client.transaction().await?;
         let offer = [Offer { company: claimed.company(), most: 1, before: None }];
         let again = load::claim(shared, &tx, &offer, 1).await?;
-        // Another one may come first by now: that one is not at fault.
+        // Another job may be first by now: it is not the one that failed.
         if again.iter().all(|it| it.lease.key == claimed.lease.key) {
             tx.commit().await?;
             drop(client);
@@ -370,11 +369,11 @@ impl<W: Work> Claimer<W> {
                 shared.postpone(claimed, failure).await?;
             }
         }
-        self.careful = false;
+        self.one_at_a_time = false;
         Ok(())
     }
 
-    /// Lets calls under way end and their results be committed, for a while.
+    /// Waits up to `drain_ms` for running calls to end and their results to be committed.
     pub(super) async fn drain(&mut self, committing: tokio::task::JoinHandle<()>) {
         let results = self.results.take();
         let drain = async {
@@ -387,13 +386,13 @@ impl<W: Work> Claimer<W> {
         let drained = tokio::time::timeout(Duration::from_millis(self.shared.config.drain_ms), drain).await;
         if drained.is_err() {
             let left = self.shared.leases.count();
-            tracing::warn!(queue = %W::QUEUE, left, "stopped with jobs under way: their leases run out");
+            tracing::warn!(queue = %W::QUEUE, left, "stopped with jobs still running: their leases will expire and be reclaimed");
         }
     }
 }
 
 fn log_panic<W: Work>(ended: Result<(), tokio::task::JoinError>) {
     if let Err(problem) = ended {
-        tracing::error!(queue = %W::QUEUE, error = chain(&problem), "a call ended without a result: its lease runs out");
+        tracing::error!(queue = %W::QUEUE, error = chain(&problem), "a call panicked: its lease will expire and be reclaimed");
     }
 }

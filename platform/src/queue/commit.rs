@@ -1,7 +1,7 @@
-//! Results become commits, in groups: while one is being committed, the next gather.
+//! Commits results in groups: while one group is being committed, the next results accumulate.
 //!
-//! A group that fails is committed one by one. Postgres away makes results wait, under leases that are renewed; a result
-//! whose lease was lost is void.
+//! A group that fails is committed one by one. While Postgres is unavailable, results wait and their leases are renewed; a
+//! result whose lease was lost is discarded.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::job::{Ending, Lease};
-use super::store::{self, Ended};
+use super::store::{self, EndedAttempt};
 use super::work::{self, Performed, Work};
 use super::worker::{Finished, Shared};
 use crate::pace::Pace;
@@ -21,16 +21,16 @@ use crate::telemetry::chain;
 
 /// Most results in one transaction, and most that wait for the next one; further ones wait in their calls' slots.
 pub(super) const GROUP: usize = 128;
-/// Groups follow one another by this, unless one is full.
+/// The shortest time between two groups, unless one is full.
 const PERIOD: Duration = Duration::from_millis(25);
-/// A group that fails so often for reasons of the server is committed one by one: a deadlock ends that way.
+/// A group that fails this often for reasons of the server is committed one by one, which resolves a deadlock.
 const GROUP_TRIES: usize = 3;
-/// Most groups that are committed one by one at once.
+/// Most groups that are being committed one by one at the same time.
 const ALONE: usize = 4;
 /// How long a commit waits for another transaction's lock.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 
-/// Where results wait for their commit.
+/// The queue of results that wait for their commit.
 pub(super) struct Results<W: Work> {
     waiting: mpsc::Receiver<Finished<W>>,
     pace: Pace,
@@ -47,7 +47,7 @@ impl<W: Work> Results<W> {
     async fn gather(&mut self) -> Vec<Finished<W>> {
         let mut group = Vec::new();
         self.waiting.recv_many(&mut group, GROUP).await;
-        // More may come in while the pace is kept; a full group need not wait.
+        // More results may arrive until the next round may begin; a full group does not wait.
         let rest = async {
             while group.len() < GROUP {
                 let most = GROUP - group.len();
@@ -62,8 +62,8 @@ impl<W: Work> Results<W> {
     }
 }
 
-/// Commits results until no more can come. What a group leaves is committed beside the groups that follow: a result
-/// that waits for a lock delays no other company.
+/// Commits results until no more can come. A group that fails is committed one by one in parallel with later groups, so
+/// that a result that waits for a lock delays no other company.
 pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
     let mut alone = JoinSet::new();
     loop {
@@ -71,9 +71,9 @@ pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results
         if group.is_empty() {
             break;
         }
-        // One order of locks for all groups.
+        // All groups take their locks in this order.
         group.sort_by_key(|it| it.claimed.lease);
-        // A task of its own: a panic in it costs its results their leases, and nothing else.
+        // A task of its own: after a panic only the leases of this group expire.
         let committing = Arc::clone(&shared);
         let left = match task::spawn("commit", async move { commit_group(&committing, group).await }).await {
             Ok(left) => left,
@@ -98,10 +98,10 @@ pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results
 }
 
 fn log_panic<W: Work>(problem: &tokio::task::JoinError) {
-    tracing::error!(queue = %W::QUEUE, error = chain(problem), "results were not committed: their leases run out");
+    tracing::error!(queue = %W::QUEUE, error = chain(problem), "a commit panicked: its results are lost, their leases will expire and be reclaimed");
 }
 
-/// Commits a group, or gives it back to be committed one by one.
+/// Commits a group; returns the results to be committed one by one.
 async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> Vec<Finished<W>> {
     let mut wait = Duration::from_millis(20);
     for _ in 0..GROUP_TRIES {
@@ -113,7 +113,7 @@ async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> V
             Err(problem) if problem.blames_the_data() => break,
             Err(problem) => {
                 warn_of::<W>(&problem);
-                if problem.is_a_wait() {
+                if problem.is_timeout() {
                     break;
                 }
             }
@@ -124,12 +124,13 @@ async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> V
     group
 }
 
-/// Pauses stay below the claimer's own, so that results come before new claims.
+/// Pauses are shorter than the claimer's, so that results are committed before new jobs are claimed.
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
 /// Commits results one by one, round after round, until none is left.
 async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) {
-    let mut left: Vec<Alone<W>> = group.into_iter().map(|result| Alone { result, was_refused: false }).collect();
+    let mut left: Vec<SingleResult<W>> =
+        group.into_iter().map(|result| SingleResult { result, was_refused: false }).collect();
     let mut wait = Duration::from_millis(20);
     loop {
         let mut again = Vec::new();
@@ -146,14 +147,14 @@ async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>)
 }
 
 /// A result that is committed by itself.
-struct Alone<W: Work> {
+struct SingleResult<W: Work> {
     result: Finished<W>,
-    /// Whether Postgres refused the first one, and another one takes its place.
+    /// Whether Postgres refused the first output, so that it was replaced.
     was_refused: bool,
 }
 
-/// Tries once; gives back what is to be tried again.
-async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: Alone<W>) -> Option<Alone<W>> {
+/// Tries once; returns the result if it is to be tried again.
+async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: SingleResult<W>) -> Option<SingleResult<W>> {
     let result = &mut alone.result;
     match commit(shared, std::slice::from_ref(result)).await {
         Ok(endings) => {
@@ -165,7 +166,7 @@ async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: Alone<W>) -> Optio
                 Some(output) => {
                     tracing::error!(
                         queue = %W::QUEUE, company_id = result.claimed.company().0, job = %result.claimed.lease.key,
-                        error = chain(&problem), "postgres refuses the result: another one is stored"
+                        error = chain(&problem), "postgres refuses the result: a replacement is stored"
                     );
                     result.output = output;
                     alone.was_refused = true;
@@ -185,7 +186,7 @@ fn warn_of<W: Work>(problem: &Failure) {
     tracing::warn!(queue = %W::QUEUE, error = chain(problem), "a result waits for postgres");
 }
 
-/// One transaction: leases are given up, effects are written, jobs end. Nothing for a result that is void.
+/// One transaction: leases are released, effects are written, jobs end. Returns `None` for a result whose lease was lost.
 async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Vec<Option<Ending>>, Failure> {
     let mut client = shared.db.get().await?;
     let tx = client.transaction().await?;
@@ -193,15 +194,15 @@ async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Ve
     execute(&tx, LOCK_TIMEOUT, &[]).await?;
     let leases: Vec<Lease> = group.iter().map(|it| it.claimed.lease).collect();
     let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
-    let counting: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
+    let valid: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
     let mut companies = Vec::new();
-    let performed: Vec<Performed<'_, W::Job, W::Output>> = counting.iter().map(|it| it.performed()).collect();
+    let performed: Vec<Performed<'_, W::Job, W::Output>> = valid.iter().map(|it| it.performed()).collect();
     let endings = work::finish(&shared.work, &tx, &performed).await?;
-    if !counting.is_empty() {
-        let ended: Vec<Ended<'_>> = counting
+    if !valid.is_empty() {
+        let ended: Vec<EndedAttempt<'_>> = valid
             .iter()
             .zip(&endings)
-            .map(|(it, ending)| Ended { job: &it.claimed, ending: ending.clone() })
+            .map(|(it, ending)| EndedAttempt { job: &it.claimed, ending: ending.clone() })
             .collect();
         companies = store::settle(&tx, W::QUEUE, &ended).await?;
     }

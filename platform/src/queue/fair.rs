@@ -1,39 +1,40 @@
-//! Which companies a claim may take jobs of: those with the fewest jobs in flight here, then those served longest ago.
+//! Fairness: which companies a claim offers slots to. Those with the fewest jobs in flight in this process come first, then
+//! those served longest ago.
 //!
-//! This is a proposal. The claim's statement decides, by the leases of all processes. In memory are only the companies
-//! with ready jobs, as far as this process has heard of them; a sweep through the table finds the others.
+//! This is a proposal: the claim's SQL decides, by the leases of all processes. Only companies with ready jobs are in
+//! memory, as far as this process was notified of them; a sweep of the table finds the others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use domain::CompanyId;
 
-/// Companies offered beyond the free slots, in case some of the first have nothing left.
+/// Companies offered beyond the free slots, in case some of the first have no ready jobs left.
 const SPARE_OFFERS: usize = 8;
 
-/// The companies with ready jobs.
+/// The companies with ready jobs, in the order of fairness.
 #[derive(Debug)]
-pub(super) struct Fair {
+pub(super) struct FairOrder {
     /// In the order in which they are offered.
     order: BTreeSet<Rank>,
     ready: HashMap<CompanyId, Rank>,
     running: HashMap<CompanyId, usize>,
-    /// Companies that differ from the others.
+    /// Companies with a row in `queue_limits`.
     limits: HashMap<CompanyId, Limit>,
     /// Most jobs in flight of one company without a limit of its own.
     cap: usize,
-    /// Jobs served, in shares of the companies' weights: a company that comes back starts from here.
+    /// Virtual time: jobs served, divided by weight. A company that has ready jobs again starts from here.
     now: u64,
 }
 
-/// What differs for one company.
+/// A row of `queue_limits`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Limit {
     pub(super) weight: f64,
     pub(super) max_running: Option<usize>,
 }
 
-/// Fewest in flight for its weight first, then the least served.
+/// Fewest jobs in flight divided by weight first, then the least served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     load: u64,
@@ -41,13 +42,13 @@ struct Rank {
     company: CompanyId,
 }
 
-/// One unit of load or of service, so that shares of it are whole numbers.
+/// One job as load or service, so that fractions of it are whole numbers.
 const UNIT: f64 = 65_536.0;
 
-impl Fair {
-    /// None yet; `cap` is how many jobs of a company may be in flight at once.
+impl FairOrder {
+    /// No companies yet; `cap` is how many jobs of a company may be in flight at once.
     pub(super) fn new(cap: usize) -> Self {
-        Fair {
+        FairOrder {
             order: BTreeSet::new(),
             ready: HashMap::new(),
             running: HashMap::new(),
@@ -57,12 +58,11 @@ impl Fair {
         }
     }
 
-    /// Replaces what differs for single companies.
     pub(super) fn set_limits(&mut self, limits: HashMap<CompanyId, Limit>) {
         self.limits = limits;
     }
 
-    /// Whether any company may have only so many jobs in flight.
+    /// Whether the number of jobs in flight is capped for any company.
     pub(super) fn has_caps(&self) -> bool {
         self.cap != usize::MAX || self.limits.values().any(|it| it.max_running.is_some())
     }
@@ -89,7 +89,7 @@ impl Fair {
         self.rerank(company, served);
     }
 
-    /// A job of a company is over. Says whether the company was at its cap: it may have more.
+    /// A job of a company has ended. Returns whether the company was at its cap, so that it may have more ready jobs.
     pub(super) fn ended(&mut self, company: CompanyId) -> bool {
         let was_capped = self.running(company) >= self.most(company);
         if let Some(running) = self.running.get_mut(&company) {
@@ -104,29 +104,29 @@ impl Fair {
 
     /// Companies to offer for so many free slots, the fairest first, and how many jobs each may get.
     pub(super) fn offers(&mut self, free: usize) -> Vec<(CompanyId, usize)> {
-        // Those at their cap would take the places of others that may run.
+        // Companies at their cap would displace others that may run.
         let may_run = self.order.iter().filter(|rank| self.running(rank.company) < self.most(rank.company));
         let chosen: Vec<Rank> = may_run.take(free + SPARE_OFFERS).copied().collect();
         // Fills the free slots one by one, each where the load is least; the spare companies get one each.
         let mut filling: BinaryHeap<Reverse<(u64, usize)>> =
-            chosen.iter().enumerate().map(|(place, rank)| Reverse((rank.load, place))).collect();
+            chosen.iter().enumerate().map(|(index, rank)| Reverse((rank.load, index))).collect();
         let mut each = vec![0; chosen.len()];
         for _ in 0..free + SPARE_OFFERS {
-            let Some(Reverse((_, place))) = filling.pop() else { break };
-            let company = chosen[place].company;
+            let Some(Reverse((_, index))) = filling.pop() else { break };
+            let company = chosen[index].company;
             let most = self.most(company).saturating_sub(self.running(company));
-            if each[place] < most {
-                each[place] += 1;
+            if each[index] < most {
+                each[index] += 1;
             }
-            if each[place] < most {
-                filling.push(Reverse((self.load(company, each[place]), place)));
+            if each[index] < most {
+                filling.push(Reverse((self.load(company, each[index]), index)));
             }
         }
         self.now = chosen.first().map_or(self.now, |rank| rank.served.max(self.now));
         chosen.iter().zip(each).filter(|(_, most)| *most > 0).map(|(rank, most)| (rank.company, most)).collect()
     }
 
-    /// Whether any company is known to have ready jobs.
+    /// Whether no company is known to have ready jobs.
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
@@ -167,13 +167,13 @@ mod tests {
     const BIG: CompanyId = CompanyId(1);
     const SMALL: CompanyId = CompanyId(2);
 
-    fn first(fair: &mut Fair) -> CompanyId {
+    fn first(fair: &mut FairOrder) -> CompanyId {
         fair.offers(1)[0].0
     }
 
     #[test]
     fn a_slot_is_offered_to_the_company_with_the_fewest_in_flight() {
-        let mut fair = Fair::new(100);
+        let mut fair = FairOrder::new(100);
         fair.add(BIG);
         fair.started(BIG, 3);
         fair.add(SMALL);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn companies_with_as_many_in_flight_take_turns() {
-        let mut fair = Fair::new(100);
+        let mut fair = FairOrder::new(100);
         fair.add(BIG);
         fair.add(SMALL);
         let turns: Vec<_> = (0..6)
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_company_that_comes_back_gets_no_credit_for_its_absence() {
-        let mut fair = Fair::new(100);
+        let mut fair = FairOrder::new(100);
         fair.add(BIG);
         for _ in 0..1_000 {
             assert_eq!(first(&mut fair), BIG);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn weights_share_the_slots() {
-        let mut fair = Fair::new(100);
+        let mut fair = FairOrder::new(100);
         fair.set_limits(HashMap::from([(BIG, Limit { weight: 3.0, max_running: None })]));
         fair.add(BIG);
         fair.add(SMALL);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_company_is_not_offered_above_its_cap() {
-        let mut fair = Fair::new(100);
+        let mut fair = FairOrder::new(100);
         fair.set_limits(HashMap::from([(SMALL, Limit { weight: 1.0, max_running: Some(2) })]));
         fair.add(SMALL);
         assert_eq!(fair.offers(10), [(SMALL, 2)]);
@@ -240,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn companies_at_their_cap_do_not_stand_before_those_that_may_run() {
-        let mut fair = Fair::new(usize::MAX);
+    fn companies_at_their_cap_do_not_displace_those_that_may_run() {
+        let mut fair = FairOrder::new(usize::MAX);
         let capped = (10..30).map(CompanyId);
         fair.set_limits(capped.clone().map(|it| (it, Limit { weight: 1.0, max_running: Some(1) })).collect());
         for company in capped {

@@ -1,4 +1,4 @@
-//! How much waits, and for how long, as metrics. Reads, and writes nothing.
+//! Queue sizes and the age of the oldest due job, as metrics. Only reads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub async fn keep_measuring(db: Db, queues: Vec<Queue>, stop: Stop) {
     loop {
         match measure(&db, &queues).await {
             Ok((sizes, ages)) => show(&queues, sizes, &ages, &mut labels),
-            Err(problem) => tracing::debug!(error = chain(&problem), "queues were not measured"),
+            Err(problem) => tracing::debug!(error = chain(&problem), "queue metrics were not updated"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -69,7 +69,7 @@ async fn measure(db: &Db, queues: &[Queue]) -> Result<Measured, Failure> {
     ))
 }
 
-/// A label seen before and empty now goes to zero; companies without a label of their own are added up.
+/// Sets the gauges. A label that has no jobs any more goes to zero; companies without a label of their own are added up.
 fn show(
     queues: &[Queue],
     sizes: Vec<(CompanyId, i64)>,

@@ -1,4 +1,4 @@
-//! What a job is before it is enqueued, while it runs, and how it ends.
+//! A job: as it is enqueued, as it is claimed, and how an attempt at it ends.
 
 use std::time::Duration;
 
@@ -7,21 +7,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A job to be enqueued.
+/// A job to enqueue.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub company: CompanyId,
-    /// Names it among the live jobs of its queue and company; enqueueing a live key changes nothing.
+    /// Identifies it among the live jobs of its queue and company; enqueueing a live key again changes nothing.
     pub key: Uuid,
     /// Jobs of one lane run one at a time, in the order in which they became due.
     pub lane: Option<Uuid>,
     /// Lower runs first among the ready jobs of its company.
     pub priority: i16,
-    /// When it may run.
     pub due: Due,
-    /// What the key does not say.
+    /// Whatever the processor needs beyond the key.
     pub body: Value,
-    /// The trace it belongs to.
     pub traceparent: Option<String>,
 }
 
@@ -33,7 +31,7 @@ impl NewJob {
     }
 }
 
-/// When a job may run, by the clock of Postgres.
+/// When a job may run, by Postgres's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     Now,
@@ -46,7 +44,7 @@ pub enum Due {
 pub struct Lease {
     pub company: CompanyId,
     pub key: Uuid,
-    /// The claim: a result counts only while this is the latest.
+    /// The number of the claim: a result is valid only while this is the latest.
     pub fence: i64,
 }
 
@@ -56,13 +54,12 @@ pub struct Claimed {
     pub lease: Lease,
     pub lane: Option<Uuid>,
     pub priority: i16,
-    /// The instant from which this attempt could have been made.
+    /// The instant at which this attempt became due.
     pub due_at: Timestamp,
     /// Claims so far, this one included; those that were held back are not counted.
     pub attempts: i32,
-    /// What was enqueued with it.
+    /// As enqueued.
     pub body: Value,
-    /// The trace it belongs to.
     pub traceparent: Option<String>,
     /// How long it has been due.
     pub late: Duration,
@@ -73,14 +70,14 @@ impl Claimed {
         self.lease.company
     }
 
-    /// A number from 0 to 1 that differs from attempt to attempt, and is the same when asked again: for jitter.
+    /// A number from 0 to 1, for jitter. It differs between attempts and is stable within one.
     pub fn chance(&self) -> f64 {
         let mixed =
             (self.lease.key.as_u64_pair().1 ^ self.lease.fence.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// What log lines call `correlation_id`: the trace id, or nothing.
+    /// The `correlation_id` of log lines: the trace id, or an empty string.
     pub fn correlation_id(&self) -> &str {
         self.traceparent.as_deref().and_then(|it| it.get(3..35)).unwrap_or("")
     }
@@ -89,17 +86,17 @@ impl Claimed {
 /// How an attempt at a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// It is over. Whatever is to be remembered is in the rows of its domain.
+    /// It is done and deleted. Anything to be kept is in the processor's own rows.
     Done,
     /// Its next attempt is due after this long; its lane waits for it.
     Retry(Duration),
     /// It was not attempted: its next attempt is due after this long, and this claim is not counted.
     HeldBack(Duration),
-    /// It is given up, and waits in `jobs_dead` for a person.
+    /// It is not attempted again, and waits in `jobs_dead` for an operator.
     DeadLetter {
-        /// A stable word to filter by.
+        /// A stable name to filter by.
         cause: &'static str,
-        /// A sentence for the person who looks. Holds no body, number or token.
+        /// A sentence for the operator. Holds no body, number or token.
         detail: String,
     },
 }

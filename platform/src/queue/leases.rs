@@ -1,4 +1,4 @@
-//! Leases: those held here are renewed, those that ran out anywhere are reclaimed.
+//! Leases: those of this worker are renewed, and those that expired in any process are reclaimed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use domain::CompanyId;
 use tokio::time::MissedTickBehavior;
 
 use super::job::{Claimed, Ending, Lease};
-use super::store::{self, Ended};
+use super::store::{self, EndedAttempt};
 use super::work::{self, Call, Loaded, Performed, Work};
 use super::worker::Shared;
 use crate::postgres::{Failure, Transaction};
@@ -20,20 +20,20 @@ const RECLAIM: i64 = 100;
 
 /// The leases held by this worker.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Leases(Arc<Mutex<HashMap<Lease, Held>>>);
+pub(super) struct Leases(Arc<Mutex<HashMap<Lease, HeldLease>>>);
 
 #[derive(Debug, Clone)]
-struct Held {
+struct HeldLease {
     call: Call,
     lost: Stop,
 }
 
-/// A lease that is renewed for as long as this lives.
+/// A lease that is renewed until this is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
     leases: Leases,
     lease: Lease,
-    /// Cancelled when the lease is lost: the result would be void.
+    /// Cancelled when the lease is lost: the result would be discarded.
     pub(super) lost: Stop,
 }
 
@@ -44,13 +44,13 @@ impl Drop for Guard {
 }
 
 impl Leases {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, HeldLease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn hold(&self, lease: Lease, call: Call) -> Guard {
         let lost = Stop::new();
-        self.lock().insert(lease, Held { call, lost: lost.clone() });
+        self.lock().insert(lease, HeldLease { call, lost: lost.clone() });
         Guard { leases: self.clone(), lease, lost }
     }
 
@@ -58,17 +58,17 @@ impl Leases {
         self.lock().len()
     }
 
-    /// Renews all of them. Those that are lost have their calls given up.
+    /// Renews all of them. The calls of lost leases are aborted.
     pub(super) async fn renew<W: Work>(&self, shared: &Shared<W>) -> Result<(), Failure> {
-        let asked: Vec<(Lease, Option<i16>)> =
+        let leases: Vec<(Lease, Option<i16>)> =
             self.lock().iter().map(|(lease, held)| (*lease, held.call.reported())).collect();
-        if asked.is_empty() {
+        if leases.is_empty() {
             return Ok(());
         }
-        let renewed = store::renew(&shared.db.get().await?, W::QUEUE, &asked, shared.lease()).await?;
+        let renewed = store::renew(&shared.db.get().await?, W::QUEUE, &leases, shared.lease()).await?;
         let renewed: HashMap<Lease, bool> = renewed.iter().map(|it| (it.lease, it.is_cancelled)).collect();
         let held = self.lock();
-        for (lease, _) in &asked {
+        for (lease, _) in &leases {
             match (held.get(lease), renewed.get(lease)) {
                 (Some(it), None) => it.lost.cancel(),
                 (Some(it), Some(true)) => it.call.cancel(),
@@ -95,9 +95,9 @@ pub(super) async fn keep_renewing<W: Work>(shared: Arc<Shared<W>>, ended: Stop) 
     }
 }
 
-/// Reclaims leases that ran out, until stopped.
+/// Reclaims expired leases until stopped.
 ///
-/// While this worker's own renewals fail, its leases may look expired to it: they are renewed first.
+/// After renewals of this worker have failed, its own leases may look expired: they are renewed first.
 pub(super) async fn keep_reclaiming<W: Work>(shared: Arc<Shared<W>>, stop: Stop) {
     loop {
         tokio::select! {
@@ -110,7 +110,7 @@ pub(super) async fn keep_reclaiming<W: Work>(shared: Arc<Shared<W>>, stop: Stop)
         loop {
             match reclaim(&shared).await {
                 Ok(0) => break,
-                Ok(jobs) => tracing::warn!(queue = %W::QUEUE, jobs, "reclaimed jobs whose lease ran out"),
+                Ok(jobs) => tracing::warn!(queue = %W::QUEUE, jobs, "reclaimed expired leases"),
                 Err(problem) => {
                     tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "expired leases wait for postgres");
                     break;
@@ -120,7 +120,7 @@ pub(super) async fn keep_reclaiming<W: Work>(shared: Arc<Shared<W>>, stop: Stop)
     }
 }
 
-/// Ends attempts whose lease ran out; says how many.
+/// Ends attempts whose lease has expired; returns how many.
 pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failure> {
     let mut client = shared.db.get().await?;
     let tx = client.transaction().await?;
@@ -143,7 +143,7 @@ pub(super) async fn reclaim<W: Work>(shared: &Shared<W>) -> Result<usize, Failur
     Ok(expired.len())
 }
 
-/// One of them is at fault: the others do not wait for it.
+/// For when one of them is refused: the others do not wait for it.
 async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) -> Result<usize, Failure> {
     let mut reclaimed = 0;
     for claimed in expired {
@@ -169,16 +169,16 @@ async fn reclaim_one_by_one<W: Work>(shared: &Shared<W>, expired: &[Claimed]) ->
     Ok(reclaimed)
 }
 
-/// What ending expired leases came to.
+/// The result of reclaiming expired leases.
 struct Reclaimed<W: Work> {
-    /// Whose jobs became ready by it.
+    /// Companies whose jobs became ready by it.
     companies: Vec<CompanyId>,
     /// The jobs that had a result.
     finished: Vec<(Claimed, W::Job, W::Output, Ending)>,
 }
 
 impl<W: Work> Reclaimed<W> {
-    /// Says what was committed.
+    /// To be called after the commit.
     fn committed(self, shared: &Shared<W>) {
         shared.wake.enqueued(self.companies);
         for (claimed, job, output, ending) in &self.finished {
@@ -198,7 +198,7 @@ async fn end_expired<W: Work>(
     // In the order in which the results of a group are finished.
     expired.sort_unstable_by_key(|it| it.lease);
     if shared.work.expired_output().is_none() {
-        let again = expired.iter().map(|job| Ended { job, ending: Ending::Retry(Duration::ZERO) });
+        let again = expired.iter().map(|job| EndedAttempt { job, ending: Ending::Retry(Duration::ZERO) });
         let companies = store::settle(tx, W::QUEUE, &again.collect::<Vec<_>>()).await?;
         return Ok(Reclaimed { companies, finished: Vec::new() });
     }
@@ -212,14 +212,14 @@ async fn end_expired<W: Work>(
     }
     let performed: Vec<_> = found.iter().map(|(claimed, job, output)| Performed { claimed, job, output }).collect();
     let endings = work::finish(&shared.work, tx, &performed).await?;
-    let mut ended: Vec<Ended<'_>> = gone.iter().map(|job| Ended { job, ending: Ending::Done }).collect();
-    ended.extend(found.iter().zip(&endings).map(|((job, ..), ending)| Ended { job, ending: ending.clone() }));
+    let mut ended: Vec<EndedAttempt<'_>> = gone.iter().map(|job| EndedAttempt { job, ending: Ending::Done }).collect();
+    ended.extend(found.iter().zip(&endings).map(|((job, ..), ending)| EndedAttempt { job, ending: ending.clone() }));
     let companies = store::settle(tx, W::QUEUE, &ended).await?;
     let finished = found.into_iter().zip(endings).map(|((claimed, job, output), end)| (claimed, job, output, end));
     Ok(Reclaimed { companies, finished: finished.collect() })
 }
 
-/// Lets the leases of a previous run of this instance run out at once, once Postgres answers.
+/// Expires and reclaims the leases of a previous run of this instance, as soon as Postgres answers.
 pub(super) async fn expire_previous_run<W: Work>(shared: &Shared<W>, stop: &Stop) {
     loop {
         let expired =
@@ -228,7 +228,7 @@ pub(super) async fn expire_previous_run<W: Work>(shared: &Shared<W>, stop: &Stop
             Ok(0) => return,
             Ok(jobs) => {
                 tracing::info!(queue = %W::QUEUE, jobs, "reclaimed leases of a previous run");
-                // What that run's calls came to is unknown; that is settled before anything new is claimed.
+                // The outcome of that run's calls is unknown; their jobs are settled before anything new is claimed.
                 while matches!(reclaim(shared).await, Ok(1..)) {}
                 return;
             }

@@ -1,19 +1,19 @@
-//! The transaction of a claim: jobs get their leases, what their calls need is read, and that they begin is written down.
+//! The transaction of a claim: leases jobs, reads what their calls need, and lets the processor record that calls begin.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::CompanyId;
 
-use super::circuit::Admission;
+use super::circuit::CircuitDecision;
 use super::job::{Claimed, Ending, Lease};
-use super::store::{self, Ended, Offer};
+use super::store::{self, EndedAttempt, Offer};
 use super::work::{HoldLimit, Loaded, Work};
 use super::worker::{Admitted, Shared};
 use crate::clock;
 use crate::postgres::{Failure, Transaction};
 
-/// A job about to be called, or to be finished without a call.
+/// A job whose call is about to be made, or whose result is known without a call.
 pub(super) struct Starting<W: Work> {
     pub(super) claimed: Claimed,
     pub(super) job: W::Job,
@@ -21,33 +21,33 @@ pub(super) struct Starting<W: Work> {
     pub(super) admitted: Admitted<W>,
 }
 
-/// What a claim came to.
-pub(super) struct Begun<W: Work> {
-    /// All jobs that were claimed, those that ended at once included.
+/// The result of a claim.
+pub(super) struct LoadedClaim<W: Work> {
+    /// All jobs that were claimed, including those that ended at once.
     pub(super) claimed: Vec<Claimed>,
-    /// Those that are called, or finished without a call.
+    /// Those whose call is made, or whose result is known.
     pub(super) starting: Vec<Starting<W>>,
-    /// Whose jobs became ready by those that ended.
+    /// Companies whose jobs became ready because others ended.
     pub(super) ready: Vec<CompanyId>,
-    /// How soon the first of those that are held back is due again.
+    /// How long until the first job that was held back is due again.
     pub(super) held_for: Option<Duration>,
 }
 
-impl<W: Work> Begun<W> {
-    fn nothing() -> Self {
-        Begun { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_for: None }
+impl<W: Work> LoadedClaim<W> {
+    fn empty() -> Self {
+        LoadedClaim { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_for: None }
     }
 }
 
-/// A claim that failed; `alone` is its only job, where that is what could not be loaded.
-pub(super) struct Unloadable {
+/// A claim that failed; `alone` is its only job, if loading that job failed.
+pub(super) struct ClaimError {
     pub(super) failure: Failure,
     pub(super) alone: Option<Claimed>,
 }
 
-impl From<Failure> for Unloadable {
+impl From<Failure> for ClaimError {
     fn from(failure: Failure) -> Self {
-        Unloadable { failure, alone: None }
+        ClaimError { failure, alone: None }
     }
 }
 
@@ -57,16 +57,16 @@ pub(super) async fn claim_and_load<W: Work>(
     tx: &Transaction<'_>,
     offers: &[Offer],
     free: usize,
-) -> Result<Begun<W>, Unloadable> {
+) -> Result<LoadedClaim<W>, ClaimError> {
     let claimed = claim(shared, tx, offers, free).await?;
     if claimed.is_empty() {
-        return Ok(Begun::nothing());
+        return Ok(LoadedClaim::empty());
     }
     match load(shared, tx, &claimed).await {
-        Ok(begun) => Ok(Begun { claimed, ..begun }),
+        Ok(begun) => Ok(LoadedClaim { claimed, ..begun }),
         Err(failure) => {
             let alone = claimed.first().filter(|_| claimed.len() == 1 && failure.blames_the_data()).cloned();
-            Err(Unloadable { failure, alone })
+            Err(ClaimError { failure, alone })
         }
     }
 }
@@ -86,18 +86,18 @@ pub(super) async fn claim<W: Work>(
     Ok(store::claim(tx, W::QUEUE, offers, free, shared.lease(), &shared.instance, cap).await?)
 }
 
-/// Reads what the calls need, leaves out what is held back or gone, and writes down that the others begin.
+/// Reads what the calls need, ends jobs that are held back or gone, and records that the calls of the others begin.
 async fn load<W: Work>(
     shared: &Arc<Shared<W>>,
     tx: &Transaction<'_>,
     claimed: &[Claimed],
-) -> Result<Begun<W>, Failure> {
-    let mut begun = Begun { starting: Vec::with_capacity(claimed.len()), ..Begun::nothing() };
+) -> Result<LoadedClaim<W>, Failure> {
+    let mut begun = LoadedClaim { starting: Vec::with_capacity(claimed.len()), ..LoadedClaim::empty() };
     let starting = &mut begun.starting;
     let mut ended = Vec::new();
     for (claimed, loaded) in claimed.iter().zip(shared.work.load(tx, claimed).await?) {
         match loaded {
-            Loaded::Gone => ended.push(Ended { job: claimed, ending: Ending::Done }),
+            Loaded::Gone => ended.push(EndedAttempt { job: claimed, ending: Ending::Done }),
             Loaded::Known(job, output) => {
                 let admitted = Admitted::new(shared, None);
                 starting.push(Starting { claimed: claimed.clone(), job, known: Some(output), admitted });
@@ -106,7 +106,7 @@ async fn load<W: Work>(
                 Ok(begins) => starting.push(begins),
                 Err(wait) => {
                     begun.held_for = Some(begun.held_for.map_or(wait, |it| it.min(wait)));
-                    ended.push(Ended { job: claimed, ending: Ending::HeldBack(wait) });
+                    ended.push(EndedAttempt { job: claimed, ending: Ending::HeldBack(wait) });
                 }
             },
         }
@@ -124,7 +124,7 @@ async fn load<W: Work>(
     Ok(begun)
 }
 
-/// Asks the job's circuit; says how long it is held back otherwise.
+/// Starts the job if its circuit lets it pass; otherwise returns how long it is held back.
 fn admit<W: Work>(shared: &Arc<Shared<W>>, claimed: &Claimed, job: W::Job) -> Result<Starting<W>, Duration> {
     let circuit = shared.work.circuit(&job);
     let starts = |job, known, circuit| {
@@ -137,10 +137,10 @@ fn admit<W: Work>(shared: &Arc<Shared<W>>, claimed: &Claimed, job: W::Job) -> Re
         (circuits.admit(&circuit, claimed.company(), now), circuits.open_for(&circuit, now))
     };
     match (admission, shared.work.hold_limit(), open_for) {
-        (Admission::Pass, ..) => starts(job, None, Some(circuit)),
-        // Full, not open: a slot comes free soon.
-        (Admission::HeldBack(wait), _, None) => Err(wait),
-        (Admission::HeldBack(wait), limit, Some(open_for)) => {
+        (CircuitDecision::Pass, ..) => starts(job, None, Some(circuit)),
+        // Not open, but at its cap: a call ends soon.
+        (CircuitDecision::HeldBack(wait), _, None) => Err(wait),
+        (CircuitDecision::HeldBack(wait), limit, Some(open_for)) => {
             let left = match limit {
                 HoldLimit::SinceDue(limit) => limit.saturating_sub(claimed.late),
                 HoldLimit::WhileOpen(limit) => limit.saturating_sub(claimed.late.min(open_for)),

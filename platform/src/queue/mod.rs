@@ -1,11 +1,11 @@
 //! Job queue: slow and timed work from rows of Postgres.
 //!
-//! A job is enqueued in the transaction that caused it and deleted in the one that ends it. Its state is the narrow table
-//! it is in: scheduled, ready, waiting behind others of its lane, running. A claim is a committed transaction, then the
-//! call is made, then its result is the next transaction, which counts only while the lease holds. A lane runs one job at
-//! a time and in order, kept across retries. The slot that comes free goes to the company with the fewest jobs in flight.
+//! A job is enqueued in the transaction that causes it and deleted in the one that ends it. Its state is the table that it
+//! is in: scheduled, ready, waiting behind others of its lane, running, dead. One transaction claims a job, then the call
+//! is made, then another transaction commits its result, which is valid only while the lease holds. A lane runs one job at
+//! a time and in order, also across retries. A free slot goes to the company with the fewest jobs in flight.
 //!
-//! `sql/` is what is done to the tables; [`worker`] is the loop that a processor runs, [`Work`] is what it provides.
+//! `sql/` holds the statements on the tables; [`worker`] is the loop that a processor runs, [`Work`] is what it provides.
 
 mod by_key;
 mod circuit;
@@ -71,19 +71,19 @@ impl fmt::Display for Queue {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Most calls under way at once in this process. What waits for its commit is bounded besides.
+    /// Most calls in flight in this process. Results that wait for their commit have a bound of their own.
     pub window: usize,
-    /// Most jobs of one company under way at once, over all processes, unless `queue_limits` says otherwise. 0: no cap.
+    /// Most jobs of one company in flight, over all processes, unless `queue_limits` says otherwise. 0: no cap.
     pub company_cap: usize,
     /// Most calls to one provider with one credential at once in this process. 0: no cap.
     pub provider_cap: usize,
-    /// Longest time between two looks for ready jobs that other processes have enqueued, in milliseconds.
+    /// The longest time between two sweeps for ready jobs that other processes have enqueued, in milliseconds.
     pub sweep_ms: u64,
     /// How long a lease holds without being renewed, in milliseconds.
     pub lease_ms: u64,
-    /// How long calls under way may go on after a stop, in milliseconds.
+    /// How long running calls may go on after a stop, in milliseconds.
     pub drain_ms: u64,
-    /// When a provider is not asked for a while.
+    /// When a provider is not called for a while.
     pub circuit: CircuitConfig,
 }
 
@@ -102,10 +102,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the setting; `section` is whose worker it is.
+    /// Names the invalid setting in `section`.
     pub fn validate(&self, section: &'static str) -> Result<(), settings::Error> {
         let circuit = &self.circuit;
         let problem = if !(1..=100_000).contains(&self.window) {

@@ -1,4 +1,4 @@
-//! What an operator sees of the queues. Reads, and writes nothing.
+//! Queues and jobs as an operator sees them. Only reads.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::postgres::{Db, Failure, query};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    Together,
+    /// One line per queue.
+    AllCompanies,
     /// A line per company that has jobs.
     EachCompany,
     Company(CompanyId),
@@ -23,34 +24,34 @@ pub enum Scope {
 pub struct Totals {
     /// The queue, whether or not this build knows it.
     pub queue: String,
-    /// Whose, unless all are added up.
+    /// The company; `None` if all are added up.
     pub company: Option<CompanyId>,
-    /// Jobs that are due later, or that have only just become due.
+    /// Jobs that are due later, or that became due and are not promoted yet.
     pub scheduled: i64,
-    /// Jobs that a claim may take.
+    /// Jobs that may be claimed.
     pub ready: i64,
     /// Jobs that are due, behind others of their lane.
     pub waiting: i64,
     /// Jobs under a lease.
     pub running: i64,
-    /// Jobs that were given up.
+    /// Jobs that are not attempted again.
     pub dead: i64,
     /// How long the oldest job that is due and not running has been due.
     pub oldest_due: Option<Duration>,
-    /// Since when nothing of it is claimed, and by whom that was asked for.
+    /// Since when it is paused, and by which operator.
     pub paused: Option<(Timestamp, String)>,
-    /// Companies of the queue that are paused one by one.
+    /// Companies of the queue that are paused individually.
     pub paused_companies: i64,
 }
 
-/// The queues, those known first and even where they are empty.
+/// The queues; those in `known` first, even if they are empty.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub async fn overview(db: &Db, known: &[Queue], scope: Scope) -> Result<Vec<Totals>, Failure> {
     let names: Vec<&str> = known.iter().map(|it| it.name()).collect();
     let company = if let Scope::Company(company) = scope { Some(company.0) } else { None };
-    let is_split = scope != Scope::Together;
+    let is_split = scope != Scope::AllCompanies;
     let rows = query(&db.get().await?, include_str!("sql/overview.sql"), &[&company, &is_split, &names]).await?;
     Ok(rows.iter().map(read_totals).collect())
 }
@@ -96,48 +97,47 @@ impl State {
     }
 }
 
-/// Which jobs; what is left out does not matter.
+/// Which jobs; `None` does not restrict.
 #[derive(Debug, Clone)]
 pub struct Filter {
     pub queue: Option<Queue>,
     pub company: Option<CompanyId>,
     pub key: Option<Uuid>,
     pub state: Option<State>,
-    /// At most so many.
     pub limit: u32,
 }
 
 /// A job as an operator sees it: not its body.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct JobView {
     pub state: String,
     pub queue: String,
     pub company: CompanyId,
     pub key: Uuid,
     pub lane: Option<Uuid>,
     pub attempts: i32,
-    /// When it may run, or could have run; nothing for one given up.
+    /// When it may run, or could have run; `None` for a dead one.
     pub due_at: Option<Timestamp>,
-    /// Its lease, while it runs.
-    pub lease: Option<SeenLease>,
-    /// Why and when it was given up.
+    /// Its lease, if it is running.
+    pub lease: Option<LeaseView>,
+    /// Why and when it died.
     pub dead: Option<Death>,
 }
 
 /// A lease as an operator sees it.
 #[derive(Debug, Clone)]
-pub struct SeenLease {
+pub struct LeaseView {
     pub claimed_by: String,
     pub claimed_at: Timestamp,
-    /// Until when, unless it is renewed.
+    /// When it expires, unless it is renewed.
     pub until: Timestamp,
-    /// Whether it is asked to end.
+    /// Whether an operator has requested its end.
     pub cancel_requested: bool,
-    /// How much is done, in thousandths, if the call says so.
+    /// How much is done, in thousandths, if the call reports it.
     pub progress_permille: Option<i16>,
 }
 
-/// Why a job was given up.
+/// Why and when a job died.
 #[derive(Debug, Clone)]
 pub struct Death {
     pub cause: String,
@@ -145,11 +145,11 @@ pub struct Death {
     pub died_at: Timestamp,
 }
 
-/// Jobs, those that run first and those given up last.
+/// Jobs: running ones first, dead ones last.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
-pub async fn show(db: &Db, filter: &Filter) -> Result<Vec<Seen>, Failure> {
+/// If Postgres is unavailable or refuses.
+pub async fn show(db: &Db, filter: &Filter) -> Result<Vec<JobView>, Failure> {
     let Filter { queue, company, key, state, limit } = filter;
     let rows = query(
         &db.get().await?,
@@ -160,8 +160,8 @@ pub async fn show(db: &Db, filter: &Filter) -> Result<Vec<Seen>, Failure> {
     Ok(rows.iter().map(read_job).collect())
 }
 
-fn read_job(row: &Row) -> Seen {
-    let lease = |claimed_by| SeenLease {
+fn read_job(row: &Row) -> JobView {
+    let lease = |claimed_by| LeaseView {
         claimed_by,
         claimed_at: row.get(8),
         until: row.get(9),
@@ -169,7 +169,7 @@ fn read_job(row: &Row) -> Seen {
         progress_permille: row.get(11),
     };
     let death = |cause| Death { cause, detail: row.get(13), died_at: row.get(14) };
-    Seen {
+    JobView {
         state: row.get(0),
         queue: row.get(1),
         company: CompanyId(row.get(2)),

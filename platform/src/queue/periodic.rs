@@ -1,7 +1,7 @@
 //! Periodic jobs: once per tick across all processes.
 //!
-//! The process that moves the tick on enqueues the job, in the same transaction. Ticks that passed while every process was
-//! down are made up for once, not one by one.
+//! The process that advances the tick enqueues the job, in the same transaction. For ticks that passed while no process
+//! was running, one job is enqueued, not one each.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::postgres::{Db, Failure, query};
 use crate::task::Stop;
 use crate::telemetry::chain;
 
-/// A job that comes back.
+/// A job that is enqueued at regular times.
 #[derive(Debug, Clone, Copy)]
 pub struct Periodic {
-    /// Names it within its queue; also in the body of each of its jobs, as `periodic`.
+    /// Identifies it within its queue; also in the body of each of its jobs, as `periodic`.
     pub name: &'static str,
     /// From one tick to the next. Ticks are whole multiples of it since 1970, so that all processes agree on them.
     pub every: Duration,
 }
 
-/// Enqueues a periodic job at each tick, until stopped. Postgres away only makes it wait.
+/// Enqueues a periodic job at each tick until stopped. While Postgres is unavailable it waits.
 pub async fn run(periodic: Periodic, queue: Queue, db: Db, wake: Wake, stop: Stop) {
     loop {
         let now = clock::now();
@@ -49,10 +49,10 @@ pub async fn run(periodic: Periodic, queue: Queue, db: Db, wake: Wake, stop: Sto
     }
 }
 
-/// Enqueues the job of a tick, if no other process has done so; says whether this one did.
+/// Enqueues the job of a tick unless another process has done so; returns whether this one did.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub async fn begin(db: &Db, queue: Queue, periodic: &Periodic, tick: Timestamp) -> Result<bool, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;

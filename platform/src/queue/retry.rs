@@ -1,4 +1,4 @@
-//! When to try again: a schedule of waits, and what a provider asks for.
+//! When to retry: a schedule of waits, and the waits that providers ask for.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Schedule {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
-    /// The share of a wait that chance may add, so that many failures at once do not come back at once: 0 to 1.
+    /// The share of a wait that is added at random at most, so that jobs that failed at once are not retried at once: 0 to 1.
     pub jitter: f64,
 }
 
@@ -30,7 +30,7 @@ impl Schedule {
     /// Checks the settings `retry_after_s`, `time_scale` and `jitter` of a section.
     ///
     /// # Errors
-    /// Names the setting.
+    /// Names the invalid setting.
     pub fn validate(&self, section: &str, longest_s: f64) -> Result<(), settings::Error> {
         let invalid = |key: &str, problem: String| Err(settings::Error::invalid(format!("{section}.{key}"), problem));
         if self.retry_after_s.len() > MOST_RETRIES
@@ -48,21 +48,21 @@ impl Schedule {
         Ok(())
     }
 
-    /// The wait after the `attempts`-th attempt; nothing when that was the last. `chance` is between 0 and 1; a provider
-    /// may ask for a longer wait than the schedule's, never for a shorter one.
+    /// The wait after the `attempts`-th attempt; `None` when that was the last. `chance` is between 0 and 1; the wait that a
+    /// provider asks for counts only if it is longer than the schedule's.
     pub fn wait_after(&self, attempts: usize, asked: Option<Duration>, chance: f64) -> Option<Duration> {
         let seconds = self.retry_after_s.get(attempts.checked_sub(1)?)?;
         let scaled = seconds * self.time_scale * (1.0 + self.jitter * chance.clamp(0.0, 1.0));
         Some(Duration::from_secs_f64(scaled).max(asked.unwrap_or_default()))
     }
 
-    /// All waits together, without jitter: as long as a job without a deadline may be held back.
+    /// The sum of all waits, without jitter: how long a job without a deadline may be held back.
     pub fn total(&self) -> Duration {
         Duration::from_secs_f64(self.retry_after_s.iter().sum::<f64>() * self.time_scale)
     }
 }
 
-/// Reads a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Neither is trusted beyond a day.
+/// Reads a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Capped at one day.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let seconds = match value.parse::<u64>() {

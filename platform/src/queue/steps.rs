@@ -1,4 +1,4 @@
-//! What the worker does, one step at a time: for tests of a processor, which decide themselves when what happens.
+//! The worker one step at a time, without its loop: for tests of processors, which control the order of events.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::CompanyId;
 
 use super::job::{Claimed, Ending, Lease};
-use super::store::{self, Ended, Offer};
+use super::store::{self, EndedAttempt, Offer};
 use super::work::{self, Call, Performed, Work};
 use super::worker::{Admitted, Shared, Worker};
 use super::{leases, load};
@@ -17,17 +17,15 @@ pub struct Steps<W: Work>(Arc<Shared<W>>);
 
 /// A job whose call is to be made.
 pub struct Started<W: Work> {
-    /// The job as it was claimed.
     pub claimed: Claimed,
     pub job: W::Job,
-    /// The result, where it is known without a call.
+    /// The result, if it is known without a call.
     pub known: Option<W::Output>,
-    /// Reported with the first result; a job that is dropped without one says nothing of its provider.
+    /// Reported with the first result; if the job is dropped without one, its circuit gets [`super::Health::Unclear`].
     admitted: Mutex<Option<Admitted<W>>>,
 }
 
 impl<W: Work> Steps<W> {
-    /// Steps of this worker.
     pub fn new(worker: Worker<W>) -> Self {
         Steps(Arc::new(Shared::from(worker)))
     }
@@ -36,7 +34,7 @@ impl<W: Work> Steps<W> {
         &self.0.work
     }
 
-    /// Makes everything due that is scheduled, whenever it would be.
+    /// Makes all scheduled jobs due now.
     ///
     /// # Errors
     /// If Postgres refuses.
@@ -76,7 +74,7 @@ impl<W: Work> Steps<W> {
         Ok(begun.starting.into_iter().map(started).collect())
     }
 
-    /// Claims at most `most` jobs, makes their calls one after the other, and commits each result; says how many.
+    /// Claims at most `most` jobs, makes their calls one after the other, and commits each result; returns how many.
     ///
     /// # Errors
     /// If Postgres refuses.
@@ -91,7 +89,7 @@ impl<W: Work> Steps<W> {
         Ok(started.len())
     }
 
-    /// Commits a result; nothing if its lease was lost.
+    /// Commits a result; `None` if its lease was lost.
     ///
     /// # Errors
     /// If Postgres refuses.
@@ -99,7 +97,7 @@ impl<W: Work> Steps<W> {
         Ok(self.finish_all(&[(started, output)]).await?.pop().flatten())
     }
 
-    /// Commits results in one transaction, and says in their order how they ended; nothing where a lease was lost.
+    /// Commits results in one transaction; returns in their order how they ended, `None` if a lease was lost.
     ///
     /// # Errors
     /// If Postgres refuses.
@@ -121,10 +119,10 @@ impl<W: Work> Steps<W> {
         // In the order in which the worker commits a group.
         performed.sort_by_key(|it| it.claimed.lease);
         let endings = work::finish(&self.0.work, &tx, &performed).await?;
-        let ended: Vec<Ended<'_>> = performed
+        let ended: Vec<EndedAttempt<'_>> = performed
             .iter()
             .zip(&endings)
-            .map(|(it, ending)| Ended { job: it.claimed, ending: ending.clone() })
+            .map(|(it, ending)| EndedAttempt { job: it.claimed, ending: ending.clone() })
             .collect();
         store::settle(&tx, W::QUEUE, &ended).await?;
         tx.commit().await?;
@@ -133,7 +131,7 @@ impl<W: Work> Steps<W> {
         Ok(leases.into_iter().map(ending).collect())
     }
 
-    /// Lets the leases of this instance run out and ends their attempts; says how many.
+    /// Expires the leases of this instance and reclaims them; returns how many.
     ///
     /// # Errors
     /// If Postgres refuses.

@@ -1,7 +1,7 @@
 //! The queue's SQL. This module alone writes the tables `jobs*`, `job_lanes` and `periodic_jobs`.
 //!
-//! Order of locks in one transaction: rows of the domain first, then jobs, then lanes in the order of their key. Whoever
-//! enqueues or ends jobs does that last.
+//! Order of locks in one transaction: the processor's rows first, then jobs, then lanes in the order of their key. So a
+//! transaction enqueues or ends jobs last.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use super::Queue;
 use super::job::{Claimed, Due, Ending, Lease, NewJob};
 use crate::postgres::{GenericClient, Transaction, execute, query};
 
-/// A company that a claim may take jobs of.
+/// A company that a claim may claim jobs of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Offer {
     pub(super) company: CompanyId,
     /// Most jobs of it.
     pub(super) most: usize,
-    /// Only jobs that were due before this instant.
+    /// Only jobs that became due before this instant.
     pub(super) before: Option<Timestamp>,
 }
 
-/// How one attempt ended, with what the queue must know of the job.
+/// A claimed job, and how the attempt at it ended.
 #[derive(Debug, Clone)]
-pub(super) struct Ended<'a> {
+pub(super) struct EndedAttempt<'a> {
     pub(super) job: &'a Claimed,
     pub(super) ending: Ending,
 }
@@ -40,8 +40,8 @@ pub struct Enqueued {
     pub ready: usize,
 }
 
-/// Keeps the planner from choosing by how small a table was a minute ago: these tables go from empty to millions of rows
-/// faster than statistics follow, and a plan is kept as long as its connection.
+/// Keeps the planner from choosing plans by how small a table was a minute ago: these tables grow from empty to millions of
+/// rows faster than statistics follow, and a plan is kept as long as its connection.
 ///
 /// # Errors
 /// If Postgres refuses; the transaction is then lost.
@@ -116,10 +116,10 @@ pub(super) async fn claim(
     Ok(rows.iter().map(read_claimed).collect())
 }
 
-/// Later than any job is due, and still an instant that Postgres holds.
+/// Later than any job is due, and still in the range of `timestamptz`.
 const FAR_FUTURE: Timestamp = Timestamp::MAX;
 
-/// Locks the companies whose number of running jobs is capped, so that several processes together keep to the cap.
+/// Locks the companies whose number of running jobs is capped, so that the cap holds across processes.
 ///
 /// In a statement of its own: the claim's snapshot is then newer than the lock.
 pub(super) async fn lock_capped(tx: &Transaction<'_>, queue: Queue, offers: &[Offer], all: bool) -> Result<(), Error> {
@@ -141,7 +141,7 @@ pub(super) async fn lock_capped(tx: &Transaction<'_>, queue: Queue, offers: &[Of
     .map(drop)
 }
 
-/// Leases that ran out, locked, oldest first.
+/// Locks and returns expired leases, oldest first.
 pub(super) async fn expired(tx: &Transaction<'_>, queue: Queue, most: i64) -> Result<Vec<Claimed>, Error> {
     let rows = query(tx, include_str!("sql/expired.sql"), &[&queue.name(), &most]).await?;
     Ok(rows.iter().map(read_claimed).collect())
@@ -167,7 +167,7 @@ pub(super) struct Renewed {
     pub(super) is_cancelled: bool,
 }
 
-/// Renews leases and writes their progress (per mille) down; those not returned are lost.
+/// Renews leases and stores their progress (per mille); those not returned are lost.
 pub(super) async fn renew(
     client: &impl GenericClient,
     queue: Queue,
@@ -189,12 +189,12 @@ pub(super) async fn renew(
     Ok(rows.iter().map(renewed).collect())
 }
 
-/// Lets the leases of a previous run of this instance run out at once.
+/// Expires the leases of a previous run of this instance; returns how many.
 pub(super) async fn expire_own(client: &impl GenericClient, queue: Queue, instance: &str) -> Result<u64, Error> {
     execute(client, include_str!("sql/expire_own.sql"), &[&queue.name(), &instance]).await
 }
 
-/// Gives leases up; only those returned may have a result.
+/// Releases leases; only the results of those returned are valid.
 pub(super) async fn release(tx: &Transaction<'_>, queue: Queue, leases: &[Lease]) -> Result<Vec<Lease>, Error> {
     let (companies, keys, fences) = arrays(leases.iter());
     let rows = query(tx, include_str!("sql/release.sql"), &[&queue.name(), &companies, &keys, &fences]).await?;
@@ -208,8 +208,12 @@ pub(super) async fn release(tx: &Transaction<'_>, queue: Queue, leases: &[Lease]
     Ok(held)
 }
 
-/// Ends attempts whose leases were released in this transaction. Says whose jobs became ready by it.
-pub(super) async fn settle(tx: &Transaction<'_>, queue: Queue, ended: &[Ended<'_>]) -> Result<Vec<CompanyId>, Error> {
+/// Ends attempts whose leases were released in this transaction. Returns the companies whose jobs became ready by it.
+pub(super) async fn settle(
+    tx: &Transaction<'_>,
+    queue: Queue,
+    ended: &[EndedAttempt<'_>],
+) -> Result<Vec<CompanyId>, Error> {
     let leaving = ended.iter().filter(|it| matches!(it.ending, Ending::Done | Ending::DeadLetter { .. }));
     let (companies, lanes): (Vec<i64>, Vec<Uuid>) =
         leaving.filter_map(|it| Some((it.job.company().0, it.job.lane?))).unzip();
@@ -221,7 +225,7 @@ pub(super) async fn settle(tx: &Transaction<'_>, queue: Queue, ended: &[Ended<'_
     let lanes: Vec<Option<Uuid>> = ended.iter().map(|it| it.job.lane).collect();
     let priorities: Vec<i16> = ended.iter().map(|it| it.job.priority).collect();
     let attempts: Vec<i32> = ended.iter().map(attempts_after).collect();
-    let endings: Vec<&str> = ended.iter().map(|it| settle_word(&it.ending)).collect();
+    let endings: Vec<&str> = ended.iter().map(|it| settle_name(&it.ending)).collect();
     let after_s: Vec<f64> = ended.iter().map(|it| wait_s(&it.ending)).collect();
     let causes: Vec<Option<&str>> = ended.iter().map(|it| cause(&it.ending).map(|it| it.0)).collect();
     let details: Vec<Option<&str>> = ended.iter().map(|it| cause(&it.ending).map(|it| it.1)).collect();
@@ -236,18 +240,18 @@ pub(super) async fn settle(tx: &Transaction<'_>, queue: Queue, ended: &[Ended<'_
     Ok(rows.iter().map(|row| CompanyId(row.get(0))).collect())
 }
 
-fn attempts_after(ended: &Ended<'_>) -> i32 {
+fn attempts_after(ended: &EndedAttempt<'_>) -> i32 {
     let held_back = matches!(ended.ending, Ending::HeldBack(_));
     ended.job.attempts - i32::from(held_back)
 }
 
-/// Being held back does not make a job younger: it was due, and its deadline runs on.
-fn first_due_at(ended: &Ended<'_>) -> Option<Timestamp> {
+/// A job that is held back keeps the instant at which it became due, so that its deadline does not move.
+fn first_due_at(ended: &EndedAttempt<'_>) -> Option<Timestamp> {
     matches!(ended.ending, Ending::HeldBack(_)).then_some(ended.job.due_at)
 }
 
 /// The names that `settle.sql` knows.
-fn settle_word(ending: &Ending) -> &'static str {
+fn settle_name(ending: &Ending) -> &'static str {
     match ending {
         Ending::Done => "done",
         Ending::Retry(_) | Ending::HeldBack(_) => "again",
@@ -269,29 +273,29 @@ fn cause(ending: &Ending) -> Option<(&'static str, &str)> {
     }
 }
 
-/// Moves at most `most` jobs whose instant has come on; says how many there were and whose are ready now.
+/// Moves at most `most` due jobs out of `jobs_scheduled`; returns how many, and the companies that have ready jobs by it.
 pub(super) async fn promote(tx: &Transaction<'_>, queue: Queue, most: i64) -> Result<(usize, Vec<CompanyId>), Error> {
     let rows = query(tx, include_str!("sql/promote.sql"), &[&queue.name(), &most]).await?;
     let ready = rows.iter().filter(|row| row.get(1)).map(|row| CompanyId(row.get(0)));
     Ok((rows.len(), ready.collect()))
 }
 
-/// How long until the next scheduled job is due; nothing while none is scheduled.
+/// How long until the next scheduled job is due; `None` while none is scheduled.
 pub(super) async fn next_due(client: &impl GenericClient, queue: Queue) -> Result<Option<Duration>, Error> {
     let rows = query(client, include_str!("sql/next_due.sql"), &[&queue.name()]).await?;
     Ok(rows.first().map(|row| Duration::try_from_secs_f64(row.get(0)).unwrap_or_default()))
 }
 
-/// What one look for ready jobs found.
+/// The result of one sweep for ready jobs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sweep {
     /// Companies with ready jobs, in order.
     pub(super) companies: Vec<CompanyId>,
-    /// The company after which the next look begins; nothing where this one came to the end.
+    /// The company after which the next sweep begins; `None` if this one reached the end.
     pub(super) next_after: Option<CompanyId>,
 }
 
-/// Looks for companies with ready jobs after the given one, through at most `most` pairs of company and queue.
+/// Finds companies with ready jobs after the given one, reading at most `most` pairs of company and queue.
 pub(super) async fn ready_companies(
     client: &impl GenericClient,
     queue: Queue,

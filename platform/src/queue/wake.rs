@@ -1,4 +1,4 @@
-//! Wakes a worker before its next sweep, and says what for.
+//! Wakes a worker before its next sweep, with hints of which companies have jobs.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::CompanyId;
 use tokio::sync::Notify;
 
-/// Cheap to clone. What is said before the worker looks is never lost: it is kept until it is taken.
+/// Cheap to clone. Hints are kept until the worker takes them, so none is lost between two steps.
 #[derive(Debug, Clone, Default)]
 pub struct Wake(Arc<Inner>);
 
@@ -16,7 +16,7 @@ struct Inner {
     notify: Notify,
 }
 
-/// What the worker has been told since it last asked.
+/// The hints since the worker last took them.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     pub(super) ready: BTreeSet<CompanyId>,
@@ -24,21 +24,21 @@ pub(super) struct Hints {
 }
 
 impl Wake {
-    /// These companies may have ready jobs; to be said after the commit.
+    /// These companies may have ready jobs; to be called after the commit.
     pub fn ready(&self, companies: impl IntoIterator<Item = CompanyId>) {
-        self.say(|hints| hints.ready.extend(companies));
+        self.notify(|hints| hints.ready.extend(companies));
     }
 
-    /// Jobs of these companies were enqueued, some perhaps for later; to be said after the commit.
+    /// Jobs of these companies were enqueued, some perhaps for later; to be called after the commit.
     pub fn enqueued(&self, companies: impl IntoIterator<Item = CompanyId>) {
-        self.say(|hints| {
+        self.notify(|hints| {
             hints.ready.extend(companies);
             hints.scheduled = true;
         });
     }
 
-    fn say(&self, what: impl FnOnce(&mut Hints)) {
-        what(&mut self.0.hints.lock().unwrap_or_else(PoisonError::into_inner));
+    fn notify(&self, add: impl FnOnce(&mut Hints)) {
+        add(&mut self.0.hints.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.notify.notify_one();
     }
 
@@ -46,7 +46,7 @@ impl Wake {
         std::mem::take(&mut *self.0.hints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn heard(&self) {
+    pub(super) async fn notified(&self) {
         self.0.notify.notified().await;
     }
 }

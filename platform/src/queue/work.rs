@@ -10,41 +10,41 @@ use super::job::{Claimed, Ending};
 use crate::postgres::{Failure, Transaction};
 use crate::task::Stop;
 
-/// A processor's slow work. The worker owns leases, retries of the database, grouping, logging and shutdown.
+/// A processor's slow work. The worker takes care of leases, retries of the database, grouping, logging and shutdown.
 pub trait Work: Send + Sync + 'static {
     /// What a call needs.
     type Job: Send + Sync + 'static;
-    /// What a call brings.
+    /// The result of a call.
     type Output: Send + Sync + 'static;
 
     const QUEUE: Queue;
 
-    /// Whether jobs are claimed shortly before their slot is free. Not where [`Work::begin`] writes down that the call is made:
-    /// of a worker that dies, nothing could tell whether it was.
+    /// Whether jobs are claimed shortly before their slot is free. Not if [`Work::begin`] records that the call is made: after
+    /// a crash it would be unknown whether it was.
     const CLAIMS_AHEAD: bool = false;
 
-    /// Reads what the calls need, in the transaction of the claim; one answer per job, in order. Read again where the lease
-    /// has run out and there is an [`Work::expired_output`].
+    /// Reads what the calls need, in the transaction of the claim; one entry per job, in order. Called again when the lease
+    /// has expired, if there is a [`Work::expired_output`].
     fn load(
         &self,
         tx: &Transaction<'_>,
         claimed: &[Claimed],
     ) -> impl Future<Output = Result<LoadedJobs<Self::Job, Self::Output>, Failure>> + Send;
 
-    /// Whom the call asks, and as whom. While that circuit is open the job is held back.
+    /// The circuit of the call. While it is open the job is held back.
     fn circuit(&self, _job: &Self::Job) -> Option<Circuit> {
         None
     }
 
-    /// How long a job may be held back, and what it then comes to.
+    /// How long a job may be held back; then [`Work::held_too_long`] is its result.
     fn hold_limit(&self) -> HoldLimit {
         HoldLimit::SinceDue(Duration::from_secs(300))
     }
 
-    /// What a job comes to that was held back for as long as it may be.
+    /// The result of a job that was held back for as long as [`Work::hold_limit`] allows.
     fn held_too_long(&self, claimed: &Claimed, job: &Self::Job) -> Self::Output;
 
-    /// Writes down that calls are about to be made, in the transaction of the claim.
+    /// Records that calls are about to be made, in the transaction of the claim.
     fn begin(
         &self,
         _tx: &Transaction<'_>,
@@ -65,18 +65,18 @@ pub trait Work: Send + Sync + 'static {
         performed: &[Performed<'_, Self::Job, Self::Output>],
     ) -> impl Future<Output = Result<Vec<Ending>, Failure>> + Send;
 
-    /// What to finish with instead when Postgres refuses what this result would write.
+    /// A replacement for a result that Postgres refuses; `None` postpones the job.
     fn refused(&self, _performed: &Performed<'_, Self::Job, Self::Output>, _failure: &Failure) -> Option<Self::Output> {
         None
     }
 
-    /// What a call came to whose lease ran out: its worker died or was cut off. It is finished like any other result;
-    /// without one the call is made again at once.
+    /// The result of a call whose lease expired, because its worker crashed or lost its connection. It is finished like any
+    /// other result; with `None` the call is made again at once.
     fn expired_output(&self) -> Option<Self::Output> {
         None
     }
 
-    /// What the log, the metrics and the circuit are told of a result.
+    /// A result, for the log, the metrics and the circuit.
     fn summary(&self, job: &Self::Job, output: &Self::Output) -> Summary;
 
     /// Called after a commit, for metrics of the processor's own.
@@ -99,50 +99,49 @@ pub(super) async fn finish<W: Work>(
     Ok(endings)
 }
 
-/// What loading a job came to.
+/// A job, loaded.
 #[derive(Debug)]
 pub enum Loaded<J, O> {
-    /// A call is to be made.
+    /// The call is to be made.
     Call(J),
     /// The result is known without a call.
     Known(J, O),
-    /// Nothing is to be done any more: the job is over.
+    /// Nothing is to be done any more: the job ends.
     Gone,
 }
 
-/// What loading jobs came to, one answer per job.
+/// One entry per job, in order.
 pub type LoadedJobs<J, O> = Vec<Loaded<J, O>>;
 
 /// How long a job may be held back while its circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldLimit {
-    /// From the instant it was due: a deadline that runs on.
+    /// Since the job was due: a deadline.
     SinceDue(Duration),
-    /// From the instant it was due or the circuit opened, whichever came later: a retry schedule as a whole.
+    /// Since the job was due or the circuit opened, whichever came later: as long as a whole retry schedule.
     WhileOpen(Duration),
 }
 
-/// A job and what its call brought.
+/// A job and the result of its call.
 #[derive(Debug)]
 pub struct Performed<'a, J, O> {
-    /// The job as it was claimed.
     pub claimed: &'a Claimed,
     pub job: &'a J,
     pub output: &'a O,
 }
 
-/// What the log, the metrics and the circuit are told of a result.
+/// A result, for the log, the metrics and the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// The result in one word.
+    /// The name of the result in log lines.
     pub result: &'static str,
-    /// The class of the failure, if it was one.
+    /// The class of the failure, if it was one; a metric label.
     pub class: Option<&'static str>,
-    /// What it says of the provider.
+    /// What it says about the provider.
     pub health: Health,
 }
 
-/// A call under way: its progress, and whether it is to end.
+/// A running call: its progress, and whether it was cancelled.
 #[derive(Debug, Clone, Default)]
 pub struct Call {
     progress: Arc<AtomicI32>,
@@ -157,17 +156,17 @@ impl Call {
         Call { progress: Arc::new(AtomicI32::new(NONE)), cancelled: Stop::new() }
     }
 
-    /// Reports how much is done, in thousandths; it is written down when the lease is next renewed.
+    /// Reports how much is done, in thousandths; stored when the lease is next renewed.
     pub fn progress(&self, permille: u16) {
         self.progress.store(i32::from(permille.min(1_000)), Ordering::Relaxed);
     }
 
-    /// Resolves when an operator has asked for the job's end. A call that ignores it goes on.
+    /// Resolves when an operator has cancelled the job. A call that ignores it goes on.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
 
-    /// Whether an operator has asked for the job's end.
+    /// Whether an operator has cancelled the job.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
     }

@@ -1,7 +1,7 @@
-//! The worker: claims jobs while it has free slots, makes their calls, and hands the results on to be committed.
+//! The worker: claims jobs while it has free slots, makes their calls, and passes the results on to be committed.
 //!
-//! What is in memory is a bounded window, never the backlog. Stopping: nothing is claimed any more, calls under way may
-//! end for `drain_ms`; what is left is a lease that runs out.
+//! Only a bounded window of jobs is in memory, never the backlog. On stop nothing more is claimed and running calls have
+//! `drain_ms` to end; the leases of the others expire.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use domain::CompanyId;
 use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::circuit::{Change, Circuit, Circuits, Health};
+use super::circuit::{Circuit, CircuitChange, Circuits, Health};
 use super::claimer::Claimer;
 use super::commit::{self, Results};
-use super::fair::Fair;
+use super::fair::FairOrder;
 use super::job::{Claimed, Ending};
 use super::leases::{self, Guard, Leases};
-use super::store::{self, Ended};
+use super::store::{self, EndedAttempt};
 use super::work::{Performed, Work};
 use super::{Config, Wake};
 use crate::postgres::{Db, Failure};
@@ -26,12 +26,12 @@ use crate::task::{self, Stop};
 use crate::telemetry::chain;
 use crate::{clock, metric};
 
-/// The longest a job that was claimed ahead waits for its slot; then it is given back.
+/// The longest a job that was claimed ahead waits for its slot; then it is released.
 const LONGEST_AHEAD: Duration = Duration::from_secs(1);
-/// How long a job waits that Postgres refuses to load or to end, and after how many attempts it is given up.
+/// How long a job is postponed that Postgres refuses to load or to end, and after how many attempts it is dead-lettered.
 const POSTPONED: (Duration, i32) = (Duration::from_secs(30), 10);
 
-/// A processor's worker, to be run.
+/// A processor's worker; [`Worker::run`] runs it.
 pub struct Worker<W: Work> {
     pub work: W,
     pub db: Db,
@@ -53,7 +53,7 @@ pub(super) struct Shared<W: Work> {
     pub(super) calls_ended: AtomicUsize,
     /// Jobs that were claimed ahead and wait for a slot.
     pub(super) waiting_for_slot: AtomicUsize,
-    fair: Mutex<Fair>,
+    fair: Mutex<FairOrder>,
     circuits: Mutex<Circuits>,
     began_at: Instant,
     renewed_ms: AtomicU64,
@@ -66,20 +66,20 @@ pub(super) struct Finished<W: Work> {
     pub(super) output: W::Output,
     pub(super) guard: Guard,
     pub(super) began_at: Instant,
-    pub(super) _share: Share<W>,
+    pub(super) _counted: CountedJob<W>,
 }
 
 pub(super) enum Slot<W: Work> {
-    Handled(OwnedSemaphorePermit),
-    /// The job was claimed ahead of it.
-    Awaited(Waiting<W>),
+    Acquired(OwnedSemaphorePermit),
+    /// The job was claimed ahead of its slot.
+    Awaited(SlotWaiter<W>),
 }
 
 impl<W: Work> Slot<W> {
-    /// Waits until it is free, for a while; nothing if it is not, or the worker stops.
-    pub(super) async fn free(self, stop: &Stop) -> Option<OwnedSemaphorePermit> {
+    /// Waits for the slot, at most [`LONGEST_AHEAD`]; `None` after that, or if the worker stops.
+    pub(super) async fn acquire(self, stop: &Stop) -> Option<OwnedSemaphorePermit> {
         let waiting = match self {
-            Slot::Handled(slot) => return Some(slot),
+            Slot::Acquired(slot) => return Some(slot),
             Slot::Awaited(waiting) => waiting,
         };
         tokio::select! {
@@ -91,22 +91,22 @@ impl<W: Work> Slot<W> {
     }
 }
 
-/// A job that was claimed ahead, counted for as long as this lives.
-pub(super) struct Waiting<W: Work>(Arc<Shared<W>>);
+/// Counts a job that was claimed ahead of its slot, until dropped.
+pub(super) struct SlotWaiter<W: Work>(Arc<Shared<W>>);
 
-impl<W: Work> Drop for Waiting<W> {
+impl<W: Work> Drop for SlotWaiter<W> {
     fn drop(&mut self) {
         self.0.waiting_for_slot.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A job as fairness counts it: for as long as this lives.
-pub(super) struct Share<W: Work> {
+/// Counts a job in flight for fairness, until dropped.
+pub(super) struct CountedJob<W: Work> {
     pub(super) shared: Arc<Shared<W>>,
     pub(super) company: CompanyId,
 }
 
-impl<W: Work> Drop for Share<W> {
+impl<W: Work> Drop for CountedJob<W> {
     fn drop(&mut self) {
         let was_capped = self.shared.fair().ended(self.company);
         if was_capped {
@@ -115,7 +115,7 @@ impl<W: Work> Drop for Share<W> {
     }
 }
 
-/// A call as its circuit counts it. One that breaks off, or is not made after all, says nothing of the provider.
+/// A call that its circuit has admitted. If it is dropped without a report, the circuit gets [`Health::Unclear`].
 pub(super) struct Admitted<W: Work> {
     shared: Arc<Shared<W>>,
     circuit: Option<Circuit>,
@@ -148,7 +148,7 @@ impl<W: Work> Finished<W> {
 }
 
 impl<W: Work> Worker<W> {
-    /// Works until stopped, then lets calls under way end for `drain_ms`. Postgres away only makes it wait.
+    /// Works until stopped, then lets running calls end for `drain_ms`. While Postgres is unavailable it waits.
     pub async fn run(self, stop: Stop) {
         let config = self.config;
         let shared = Arc::new(Shared::from(self));
@@ -177,7 +177,7 @@ impl<W: Work> From<Worker<W>> for Shared<W> {
             instance,
             wake,
             leases: Leases::default(),
-            fair: Mutex::new(Fair::new(config.company_cap())),
+            fair: Mutex::new(FairOrder::new(config.company_cap())),
             circuits: Mutex::new(Circuits::new(config.circuit, config.provider_cap())),
             slots: Arc::new(Semaphore::new(config.window)),
             calls_ended: AtomicUsize::new(0),
@@ -189,13 +189,13 @@ impl<W: Work> From<Worker<W>> for Shared<W> {
 }
 
 impl<W: Work> Shared<W> {
-    /// A free slot, or the right to the next one.
+    /// A free slot, or a wait for the next one.
     pub(super) fn take_slot(self: &Arc<Self>) -> Slot<W> {
         match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(slot) => Slot::Handled(slot),
+            Ok(slot) => Slot::Acquired(slot),
             Err(_) => {
                 self.waiting_for_slot.fetch_add(1, Ordering::Relaxed);
-                Slot::Awaited(Waiting(Arc::clone(self)))
+                Slot::Awaited(SlotWaiter(Arc::clone(self)))
             }
         }
     }
@@ -214,13 +214,13 @@ impl<W: Work> Shared<W> {
         self.renewed_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Whether leases held here may look expired although they are not, after an absence of Postgres.
+    /// Whether leases held here may look expired because renewals failed while Postgres was unavailable.
     pub(super) fn renewal_is_late(&self) -> bool {
         let renewed = Duration::from_millis(self.renewed_ms.load(Ordering::Relaxed));
         self.began_at.elapsed() > renewed + self.renewal_period() * 2
     }
 
-    pub(super) fn fair(&self) -> MutexGuard<'_, Fair> {
+    pub(super) fn fair(&self) -> MutexGuard<'_, FairOrder> {
         self.fair.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -228,13 +228,13 @@ impl<W: Work> Shared<W> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts off a job that Postgres refuses to load or to end; in the end it is given up.
+    /// Postpones a job that Postgres refuses to load or to end; after enough attempts it is dead-lettered.
     pub(super) async fn postpone(&self, claimed: &Claimed, problem: &Failure) -> Result<(), Failure> {
         let (wait, most) = POSTPONED;
         let error = chain(problem);
         tracing::error!(
             queue = %W::QUEUE, company_id = claimed.company().0, job = %claimed.lease.key, attempts = claimed.attempts,
-            error, "postgres refuses this job: it is put off"
+            error, "postgres refuses this job: it is postponed"
         );
         let ending = if claimed.attempts < most {
             Ending::Retry(wait)
@@ -244,11 +244,11 @@ impl<W: Work> Shared<W> {
         self.end(claimed, ending).await
     }
 
-    /// Gives a job back that was claimed and not begun; where Postgres does not take it, its lease runs out.
-    pub(super) async fn give_back(&self, claimed: &Claimed) {
+    /// Releases a job that was claimed and not begun; if Postgres does not accept that, its lease expires.
+    pub(super) async fn release(&self, claimed: &Claimed) {
         if let Err(problem) = self.end(claimed, Ending::HeldBack(Duration::ZERO)).await {
             let (company_id, job) = (claimed.company().0, claimed.lease.key);
-            tracing::warn!(queue = %W::QUEUE, company_id, %job, error = chain(&problem), "a job is not given back: its lease runs out");
+            tracing::warn!(queue = %W::QUEUE, company_id, %job, error = chain(&problem), "a job was not released: its lease will expire and be reclaimed");
         }
     }
 
@@ -258,14 +258,14 @@ impl<W: Work> Shared<W> {
         store::prefer_indexes(&tx).await?;
         let mut companies = Vec::new();
         if !store::release(&tx, W::QUEUE, &[claimed.lease]).await?.is_empty() {
-            companies = store::settle(&tx, W::QUEUE, &[Ended { job: claimed, ending }]).await?;
+            companies = store::settle(&tx, W::QUEUE, &[EndedAttempt { job: claimed, ending }]).await?;
         }
         tx.commit().await?;
         self.wake.enqueued(companies);
         Ok(())
     }
 
-    /// Log line, metrics and fairness of a result; nothing ended if its lease was lost.
+    /// Log line and metrics of a result; `ending` is `None` if its lease was lost.
     pub(super) fn report(&self, result: &Finished<W>, ending: Option<&Ending>) {
         let claimed = &result.claimed;
         let (queue, company_id, job) = (W::QUEUE.name(), claimed.company().0, claimed.lease.key);
@@ -273,7 +273,7 @@ impl<W: Work> Shared<W> {
         histogram!(metric::TASK_LATENCY, "task" => queue).record(took.as_secs_f64());
         let Some(ending) = ending else {
             counter!(metric::JOBS_ENDED, "queue" => queue, "ending" => "lease_lost").increment(1);
-            return tracing::warn!(queue, company_id, %job, "lease was lost: the result is void");
+            return tracing::warn!(queue, company_id, %job, "lease was lost: the result is discarded");
         };
         let summary = self.work.summary(&result.job, &result.output);
         counter!(metric::JOBS_ENDED, "queue" => queue, "ending" => ending.as_str()).increment(1);
@@ -282,7 +282,7 @@ impl<W: Work> Shared<W> {
         }
         let (attempts, correlation_id) = (claimed.attempts, claimed.correlation_id());
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let (result_word, class) = (summary.result, summary.class);
+        let (result_name, class) = (summary.result, summary.class);
         tracing::info!(
             queue,
             company_id,
@@ -290,7 +290,7 @@ impl<W: Work> Shared<W> {
             attempts,
             correlation_id,
             duration_ms,
-            result = result_word,
+            result = result_name,
             class,
             ending = ending.as_str(),
             "job attempted"
@@ -302,10 +302,10 @@ impl<W: Work> Shared<W> {
         let change = self.circuits().report(circuit, health, clock::instant());
         let (queue, provider) = (W::QUEUE.name(), circuit.provider);
         match change {
-            Some(Change::Opened) => {
+            Some(CircuitChange::Opened) => {
                 tracing::warn!(queue, provider, credential = circuit.credential, "circuit opened: jobs are held back");
             }
-            Some(Change::Closed) => {
+            Some(CircuitChange::Closed) => {
                 tracing::info!(queue, provider, credential = circuit.credential, "circuit closed");
                 let companies = self.circuits().companies(circuit);
                 self.wake.ready(companies);

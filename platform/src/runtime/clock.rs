@@ -1,4 +1,4 @@
-//! The one place that asks what time it is; everyone else is told.
+//! The only module that reads the clock; all others are given the time.
 #![expect(clippy::disallowed_methods, reason = "this is the file the ban points to")]
 
 use std::time::Instant;
@@ -9,7 +9,7 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Now, on the clock that never goes back: for durations and deadlines.
+/// Now, on the monotonic clock: for durations and deadlines.
 pub fn instant() -> Instant {
     Instant::now()
 }

@@ -1,8 +1,9 @@
 //! One process per processor and instance name, held by an advisory lock of Postgres.
 //!
-//! What an instance had claimed before a crash is its own again after; two living processes of one name would take
-//! each other's work for dead. The second waits until the first has gone. A lock goes with its connection, so a killed
-//! process frees it at once; one whose connection is cut works on and is not noticed until it starts again.
+//! An instance that starts again after a crash reclaims the leases of its previous run, so two running processes of one
+//! name would each reclaim the other's live leases. The second waits until the first has ended. Postgres releases the
+//! lock when the connection closes, so a killed process frees it at once; a process that only loses its connection keeps
+//! running without the lock, and nothing notices that until it starts again.
 
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use crate::postgres::{Db, Failure};
 use crate::task::Stop;
 use crate::telemetry::chain;
 
-/// The name is ours for as long as this lives.
+/// The lock on the instance's name; released when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct InstanceLock {
     _connection: ClientWrapper,
 }
 
-/// Waits for the name to be free; `None` when stopped before that.
-pub async fn hold(db: &Db, processor: ProcessorName, instance: &str, stop: &Stop) -> Option<Held> {
+/// Waits for the lock; `None` when stopped before that.
+pub async fn hold(db: &Db, processor: ProcessorName, instance: &str, stop: &Stop) -> Option<InstanceLock> {
     let mut waited_s = 0_u32;
     loop {
         match try_hold(db, processor, instance).await {
@@ -39,12 +40,12 @@ pub async fn hold(db: &Db, processor: ProcessorName, instance: &str, stop: &Stop
     }
 }
 
-async fn try_hold(db: &Db, processor: ProcessorName, instance: &str) -> Result<Option<Held>, Failure> {
-    // Handled out of the pool, so that the lock never comes back to it.
+async fn try_hold(db: &Db, processor: ProcessorName, instance: &str) -> Result<Option<InstanceLock>, Failure> {
+    // Taken out of the pool, so that no other user of the pool gets a connection that holds the lock.
     let connection = deadpool_postgres::Object::take(db.get().await?);
     let name = format!("secretaria/{processor}/{instance}");
     let row = connection.query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&name]).await?;
-    Ok(row.get::<_, bool>(0).then_some(Held { _connection: connection }))
+    Ok(row.get::<_, bool>(0).then_some(InstanceLock { _connection: connection }))
 }
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ mod tests {
     const REPLY: ProcessorName = ProcessorName::named("reply");
 
     #[tokio::test]
-    async fn a_second_process_of_one_name_waits_for_as_long_as_the_first_lives() {
+    async fn a_second_process_of_one_name_waits_for_as_long_as_the_first_runs() {
         in_a_database(async |database| {
             let (db, stop) = (&database.service, Stop::new());
             let first = hold(db, REPLY, "one", &stop).await.unwrap();
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_stopped_while_waiting_holds_nothing() {
+    async fn a_process_that_is_stopped_while_waiting_holds_nothing() {
         in_a_database(async |database| {
             let (db, stop) = (&database.service, Stop::new());
             let first = hold(db, REPLY, "one", &stop).await;

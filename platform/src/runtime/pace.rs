@@ -1,5 +1,5 @@
-//! Work that comes in small pieces, in rounds: a piece that comes long after the last round begins one at once; under load
-//! a round waits for what gathers, so that one transaction serves many.
+//! Batching of small pieces of work into rounds: a piece that arrives long after the last round starts one at once; under
+//! load a round waits while more arrive, so that one transaction serves many.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ impl Pace {
     }
 }
 
-/// How often something happens, by the last tenth of a second or more.
+/// How often something happens per second, measured over the last 100 ms or more.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
     measured: Option<(Instant, usize)>,
@@ -44,7 +44,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Notes how often it has happened so far.
+    /// Updates the rate; `times` is how often it has happened in total.
     pub(crate) fn measure(&mut self, times: usize) {
         let now = clock::instant();
         let Some((since, before)) = self.measured else {
@@ -58,7 +58,7 @@ impl Rate {
         }
     }
 
-    /// How often it will happen in so long.
+    /// How often it will happen within this duration, at the measured rate.
     pub(crate) fn expected(&self, within: Duration) -> usize {
         (self.per_s * within.as_secs_f64()) as usize
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_alone_does_not_wait_and_what_follows_does() {
+    fn the_first_round_does_not_wait_and_the_next_one_does() {
         let mut pace = Pace::new(Duration::from_secs(60));
         assert_eq!(pace.wait(), Duration::ZERO);
         pace.begin();

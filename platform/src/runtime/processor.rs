@@ -1,4 +1,4 @@
-//! What every processor is made of: a consumer that takes events in, and a worker for what is slow.
+//! What every processor is made of: a consumer that handles events, and a worker for slow jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,35 +14,35 @@ use crate::task::{self, Stop};
 use crate::telemetry::chain;
 use crate::{kafka, settings};
 
-/// What stands in the list of processors.
+/// A processor, as the list of processors describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name: also its section of the settings.
+    /// Also the name of its section of the settings.
     pub name: ProcessorName,
     /// What it does, in one line.
     pub help: &'static str,
     pub topics: &'static [Topic],
-    /// Its jobs, where it has slow work.
+    /// The queue of its jobs, if it has slow work.
     pub queue: Option<Queue>,
     /// Whether an operator may remove its jobs.
     pub removal: Removal,
     /// Its settings that are lists, as `section.key`.
     pub list_settings: &'static [&'static str],
-    /// Variables that stood for one of its settings before it had a section, and that setting.
+    /// Environment variables of earlier versions, each with the setting that it sets now.
     pub older_settings: &'static [(&'static str, &'static str)],
 }
 
-/// Whether an operator may cancel a live job of a queue, or drop one that was given up.
+/// Whether an operator may cancel a live job of a queue, or drop a dead one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// The job is all there is of the work: without it, nothing is left open.
+    /// The job is all there is of the work: no other row depends on it.
     Allowed,
-    /// Rows of the processor would be left without their job: what that leads to, and what to do instead.
+    /// Rows of the processor would be left without their job. The text says what that leads to and what to do instead.
     Refused(&'static str),
 }
 
 impl Entry {
-    /// An entry without anything special.
+    /// An entry with defaults: no queue, and no removal of jobs.
     pub const fn named(name: &'static str, help: &'static str, topics: &'static [Topic]) -> Self {
         Entry {
             name: ProcessorName::named(name),
@@ -63,22 +63,22 @@ pub struct Context {
     pub kafka: kafka::Config,
     /// Opens the companies' sealed secrets.
     pub sealer: Arc<Sealer>,
-    /// This process's stable name: what it held before a crash is its own again after.
+    /// This process's stable name: after a restart it reclaims what it held before under the same name.
     pub instance: String,
 }
 
 /// A processor could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The consumer could not begin or go on.
+    /// The consumer could not start, or ended.
     #[error("consumer could not go on")]
     Consumer(#[from] consumer::Error),
-    /// The worker ended without being asked to.
+    /// The worker ended although it was not stopped.
     #[error("worker ended by itself")]
     WorkerEnded,
     #[error("task panicked")]
     Panicked(#[from] JoinError),
-    /// The settings are refused where they are used; loading them has checked what can be checked before.
+    /// A setting that loading could not check turned out to be unusable.
     #[error("settings cannot be used")]
     Settings(#[from] settings::Error),
     /// The client of a provider cannot be made.
@@ -87,7 +87,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The client of a provider cannot be made, for this reason.
     pub fn client(problem: impl std::error::Error + Send + Sync + 'static) -> Self {
         Error::Client(Box::new(problem))
     }
@@ -102,7 +101,7 @@ impl Context {
         Ok(consumer::run(handler, self.db, &self.kafka, &self.instance, Wake::default(), stop).await?)
     }
 
-    /// Consumes and works until stopped. If one of the two ends before it was asked to, so does the other.
+    /// Consumes and works until stopped. If one of the two ends before it is stopped, so does the other.
     ///
     /// # Errors
     /// If the consumer cannot start or go on, or the worker has ended.
@@ -135,18 +134,19 @@ impl Context {
     }
 }
 
-/// Asks Postgres until it answers. Pauses stay below the worker's own, so that results come before new claims.
+/// Repeats a query until Postgres answers. The pauses are shorter than the worker's, so that results are written before
+/// new jobs are claimed.
 ///
 /// # Errors
-/// Only if what was asked is at fault, so that asking again would not help.
-pub async fn retry_while_unavailable<T, F>(queue: Queue, mut ask: impl FnMut() -> F) -> Result<T, Failure>
+/// Only if the data is at fault ([`Failure::blames_the_data`]), so that a repeat would not help.
+pub async fn retry_while_unavailable<T, F>(queue: Queue, mut query: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut wait = Duration::from_millis(50);
     loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
+        match query().await {
+            Ok(result) => return Ok(result),
             Err(problem) if problem.blames_the_data() => return Err(problem),
             Err(problem) => tracing::warn!(%queue, error = chain(&problem), "a job waits for postgres"),
         }

@@ -1,4 +1,4 @@
-//! Settings: a TOML file, then the environment (`SECRETARIA__SECTION__KEY`); an unknown key is an error, not a typo kept.
+//! Settings: a TOML file, then the environment (`SECRETARIA__SECTION__KEY`); an unknown key is an error.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use serde::de::DeserializeOwned;
 /// The prefix of every variable; sections and keys follow, joined by two underscores.
 pub const ENV_PREFIX: &str = "SECRETARIA";
 
-/// The settings could not be read; nothing has been started.
+/// The settings could not be read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file or a variable says something that no setting accepts.
+    /// The file or a variable cannot be read as settings.
     #[error("settings: {problem}")]
     Unreadable {
-        /// What it says, for which setting, and where.
+        /// What is wrong, in which setting, and where it was set.
         problem: String,
     },
-    /// A value is understood and makes no sense.
+    /// A value can be read but is not allowed.
     #[error("setting `{key}`: {problem}")]
     Invalid {
         /// The setting, as `section.key`.
@@ -28,14 +28,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// A value that is understood and makes no sense.
     pub fn invalid(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Invalid { key: key.into(), problem: problem.into() }
     }
 }
 
-/// Reads the settings of the whole program. `lists` are those that are lists, written with commas in a variable; `older`
-/// are variables with names of their own, which count where nothing else says anything.
+/// Reads the settings of the whole program. `lists` are the settings that are lists, separated by commas in a variable;
+/// `older` are variables of earlier versions, each with the setting that it gives a default.
 ///
 /// # Errors
 /// If the file is missing or malformed, a key is unknown, or a value has the wrong type; the message names the key.
@@ -56,31 +55,31 @@ pub fn load<T: DeserializeOwned>(
     for key in lists {
         environment = environment.with_list_parse_key(key);
     }
-    for (key, value) in said(older) {
-        let value = sources.set_default(key, value).map_err(|it| Error::Unreadable { problem: in_words(&it) });
+    for (key, value) in set_variables(older) {
+        let value = sources.set_default(key, value).map_err(|it| Error::Unreadable { problem: describe(&it) });
         sources = value?;
     }
     let sources = sources.add_source(environment).build();
-    sources.and_then(config::Config::try_deserialize).map_err(|it| Error::Unreadable { problem: in_words(&it) })
+    sources.and_then(config::Config::try_deserialize).map_err(|it| Error::Unreadable { problem: describe(&it) })
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where settings are read")]
-fn said(older: &[(&str, &'static str)]) -> impl Iterator<Item = (&'static str, String)> {
-    let said = |variable: &str| std::env::var(variable).ok().filter(|it| !it.is_empty());
-    older.iter().filter_map(move |(variable, key)| Some((*key, said(variable)?)))
+fn set_variables(older: &[(&str, &'static str)]) -> impl Iterator<Item = (&'static str, String)> {
+    let value_of = |variable: &str| std::env::var(variable).ok().filter(|it| !it.is_empty());
+    older.iter().filter_map(move |(variable, key)| Some((*key, value_of(variable)?)))
 }
 
-/// Settings that take one word of a few. The reader only says that another was no variant.
-const WORDS: [(&str, &str); 1] = [("telemetry.format", "`json` or `text`")];
+/// Settings that take one of a few values; the `config` crate does not list them in its error.
+const CHOICES: [(&str, &str); 1] = [("telemetry.format", "`json` or `text`")];
 
 /// The problem, with the name of the variable where a variable was at fault.
-fn in_words(problem: &ConfigError) -> String {
+fn describe(problem: &ConfigError) -> String {
     let (ConfigError::At { key: Some(key), origin, .. } | ConfigError::Type { key: Some(key), origin, .. }) = problem
     else {
         return problem.to_string();
     };
-    if let Some((_, words)) = WORDS.iter().find(|(it, _)| it == key) {
-        return format!("`{key}` must be {words}");
+    if let Some((_, choices)) = CHOICES.iter().find(|(it, _)| it == key) {
+        return format!("`{key}` must be {choices}");
     }
     match origin.as_deref() {
         Some("the environment") => {
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     fn wrong(key: &str, origin: Option<&str>) -> String {
-        in_words(&ConfigError::At {
+        describe(&ConfigError::At {
             error: Box::new(ConfigError::Message("not a number".into())),
             origin: origin.map(str::to_owned),
             key: Some(key.into()),
@@ -104,14 +103,14 @@ mod tests {
 
     #[test]
     fn a_wrong_variable_is_named() {
-        let said = wrong("kafka.partitions", Some("the environment"));
+        let message = wrong("kafka.partitions", Some("the environment"));
         let ending = "for key `kafka.partitions` in the environment, variable SECRETARIA__KAFKA__PARTITIONS";
-        assert_eq!(said, format!("not a number {ending}"));
+        assert_eq!(message, format!("not a number {ending}"));
         assert!(!wrong("kafka.partitions", Some("settings.toml")).contains("SECRETARIA__"));
     }
 
     #[test]
-    fn a_setting_of_few_words_names_them() {
+    fn a_setting_with_few_values_names_them() {
         assert_eq!(wrong("telemetry.format", None), "`telemetry.format` must be `json` or `text`");
     }
 }

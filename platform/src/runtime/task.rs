@@ -1,4 +1,4 @@
-//! Tasks that have a name, and the order in which everything stops.
+//! Named tasks, futures that survive being dropped, and the signal to shut down.
 #![expect(clippy::disallowed_methods, reason = "this is the file the ban points to")]
 
 use std::future::Future;
@@ -19,7 +19,7 @@ where
     tokio::spawn(future.instrument(tracing::info_span!("task", task = name)))
 }
 
-/// Starts the task of one connection. Its log lines are those of requests, so they carry no task's name.
+/// Starts the task of one connection. Its log lines are those of requests, so they carry no task name.
 pub(crate) fn spawn_connection<F>(future: F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -27,21 +27,21 @@ where
     tokio::spawn(future);
 }
 
-/// Work that ends even if nobody waits for it any more: dropped before its end, it goes on as a task.
+/// Runs a future to completion even if the caller drops it: dropped before its end, it continues as a task.
 ///
-/// Cheaper than a task from the start, which costs two changes of task on every request for the few that hang up.
-pub fn to_its_end<F>(future: F) -> ToItsEnd<F>
+/// Cheaper than spawning it at once, which costs every request two task switches for the few callers that disconnect.
+pub fn run_to_completion<F>(future: F) -> RunToCompletion<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    ToItsEnd(Some(Box::pin(future)))
+    RunToCompletion(Some(Box::pin(future)))
 }
 
-pub struct ToItsEnd<F>(Option<Pin<Box<F>>>)
+pub struct RunToCompletion<F>(Option<Pin<Box<F>>>)
 where
     F: Future<Output: Send> + Send + 'static;
 
-impl<F> Future for ToItsEnd<F>
+impl<F> Future for RunToCompletion<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -57,12 +57,12 @@ where
     }
 }
 
-impl<F> Drop for ToItsEnd<F>
+impl<F> Drop for RunToCompletion<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
     fn drop(&mut self) {
-        // One that panicked is not taken up again.
+        // A future that panicked cannot be polled again.
         if let Some(future) = self.0.take().filter(|_| !std::thread::panicking())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -71,8 +71,8 @@ where
     }
 }
 
-/// Resolves when the process is asked to end: SIGTERM or ctrl-c.
-pub async fn asked_to_end() {
+/// Resolves on SIGTERM or ctrl-c.
+pub async fn shutdown_signal() {
     let interrupt = tokio::signal::ctrl_c();
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminate) => {
@@ -95,16 +95,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_dropped_half_way_goes_on() {
+    async fn a_future_dropped_half_way_goes_on() {
         let (go, gone) = oneshot::channel::<()>();
         let (say, said) = oneshot::channel();
-        let mut work = to_its_end(async move {
+        let mut work = run_to_completion(async move {
             gone.await.unwrap();
             say.send("done").unwrap();
         });
         tokio::select! {
             biased;
-            () = &mut work => panic!("nobody said go"),
+            () = &mut work => panic!("it was not let go yet"),
             () = std::future::ready(()) => {}
         }
         drop(work);
@@ -113,9 +113,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_to_its_end_is_not_done_again() {
+    async fn a_future_that_has_completed_does_not_run_again() {
         let (say, mut said) = tokio::sync::mpsc::channel(2);
-        to_its_end(async move { say.send("done").await.unwrap() }).await;
+        run_to_completion(async move { say.send("done").await.unwrap() }).await;
         assert_eq!((said.recv().await, said.recv().await), (Some("done"), None));
     }
 }

@@ -19,9 +19,9 @@ pub struct Sealer {
     key: LessSafeKey,
 }
 
-/// The place a secret lives: part of what is authenticated.
+/// The column and company that a secret is stored for: part of what is authenticated.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct SecretColumn {
     pub table: &'static str,
     pub column: &'static str,
     pub company: CompanyId,
@@ -40,10 +40,10 @@ pub enum Error {
     /// The key file does not hold 64 hex digits.
     #[error("key file {path} must hold 64 hex digits")]
     MalformedKey { path: String },
-    /// The value was not sealed here, under this key, for this place.
+    /// The value was not sealed with this key, or not for this column and company.
     #[error("sealed value of {table}.{column}, company {company}, does not open: was it sealed with another kek.hex? see `keys.dir`", table = .0.table, column = .0.column, company = .0.company)]
-    WrongPlaceOrKey(Place),
-    /// The cipher refused; it does so only for absurd lengths.
+    WrongColumnOrKey(SecretColumn),
+    /// The cipher refused the value, which it does only for extreme lengths, or there is no randomness.
     #[error("value cannot be sealed")]
     Refused,
     /// What was opened is not text.
@@ -64,37 +64,37 @@ impl Sealer {
         Ok(Sealer { key: LessSafeKey::new(key) })
     }
 
-    /// Seals a secret for its place.
+    /// Seals a secret for its column.
     ///
     /// # Errors
-    /// If the system has no randomness, or the value is absurdly long.
-    pub fn seal(&self, place: Place, secret: &[u8]) -> Result<Vec<u8>, Error> {
+    /// If the system has no randomness, or the value is extremely long.
+    pub fn seal(&self, column: SecretColumn, secret: &[u8]) -> Result<Vec<u8>, Error> {
         let nonce = random_bytes::<NONCE_LEN>()?;
         let mut sealed = secret.to_vec();
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(place.aad(KEY_VERSION)),
+                Aad::from(column.aad(KEY_VERSION)),
                 &mut sealed,
             )
             .map_err(|_| Error::Refused)?;
         Ok([&KEY_VERSION.to_be_bytes()[..], &nonce, &sealed].concat())
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens what was sealed for this column.
     ///
     /// # Errors
-    /// If it was sealed elsewhere, under another key, or was changed.
-    pub fn open(&self, place: Place, sealed: &[u8]) -> Result<SecretSlice<u8>, Error> {
-        let wrong = || Error::WrongPlaceOrKey(place);
+    /// If it was sealed for another column or company, under another key, or was changed.
+    pub fn open(&self, column: SecretColumn, sealed: &[u8]) -> Result<SecretSlice<u8>, Error> {
+        let wrong = || Error::WrongColumnOrKey(column);
         let (version, rest) = sealed.split_first_chunk::<4>().ok_or_else(wrong)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
         let mut opened = ciphertext.to_vec();
-        let aad = Aad::from(place.aad(u32::from_be_bytes(*version)));
+        let aad = Aad::from(column.aad(u32::from_be_bytes(*version)));
         let plain = self
             .key
             .open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut opened)
-            .map_err(|_| Error::WrongPlaceOrKey(place))?;
+            .map_err(|_| Error::WrongColumnOrKey(column))?;
         Ok(SecretSlice::from(plain.to_vec()))
     }
 
@@ -102,8 +102,8 @@ impl Sealer {
     ///
     /// # Errors
     /// As [`Sealer::open`], and if it is not UTF-8.
-    pub fn open_text(&self, place: Place, sealed: &[u8]) -> Result<SecretString, Error> {
-        let opened = self.open(place, sealed)?;
+    pub fn open_text(&self, column: SecretColumn, sealed: &[u8]) -> Result<SecretString, Error> {
+        let opened = self.open(column, sealed)?;
         let text = std::str::from_utf8(opened.expose_secret()).map_err(|_| Error::NotText)?;
         Ok(SecretString::from(text))
     }
@@ -115,16 +115,16 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-impl Place {
+impl SecretColumn {
     fn aad(&self, key_version: u32) -> Vec<u8> {
         format!("{}.{}/{}/{key_version}", self.table, self.column, self.company).into_bytes()
     }
 }
 
-/// Bytes nobody can guess: secrets, nonces.
+/// Cryptographically random bytes, for secrets and nonces.
 ///
 /// # Errors
-/// If the system has no randomness to give.
+/// If the system has no randomness.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| Error::Refused)?;
@@ -135,7 +135,8 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
 mod tests {
     use super::*;
 
-    const HERE: Place = Place { table: "companies", column: "webhook_secret_sealed", company: CompanyId(1) };
+    const HERE: SecretColumn =
+        SecretColumn { table: "companies", column: "webhook_secret_sealed", company: CompanyId(1) };
 
     fn sealer(fill: u8) -> Sealer {
         Sealer { key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, &[fill; 32]).unwrap()) }
@@ -146,8 +147,8 @@ mod tests {
         let sealed = sealer(1).seal(HERE, b"segredo").unwrap();
         assert_eq!(sealer(1).open_text(HERE, &sealed).unwrap().expose_secret(), "segredo");
         assert!(sealer(2).open(HERE, &sealed).is_err(), "another key");
-        assert!(sealer(1).open(Place { company: CompanyId(2), ..HERE }, &sealed).is_err(), "another company");
-        assert!(sealer(1).open(Place { column: "other", ..HERE }, &sealed).is_err(), "another column");
+        assert!(sealer(1).open(SecretColumn { company: CompanyId(2), ..HERE }, &sealed).is_err(), "another company");
+        assert!(sealer(1).open(SecretColumn { column: "other", ..HERE }, &sealed).is_err(), "another column");
         let mut older = sealed.clone();
         older[3] = 9;
         assert!(sealer(1).open(HERE, &older).is_err(), "another key version");

@@ -13,12 +13,11 @@ impl SecretText {
         self.0.expose_secret()
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.expose().is_empty()
     }
 
-    /// The secret itself, for whoever keeps it as one.
+    /// The secret, for callers that store it as a [`SecretString`].
     pub fn secret(&self) -> SecretString {
         self.0.clone()
     }

@@ -1,4 +1,4 @@
-//! Webhooks that leave: Standard Webhooks (github.com/standard-webhooks, specification 1.0.0), symmetric signatures.
+//! Signatures of outbound webhooks: Standard Webhooks (github.com/standard-webhooks, specification 1.0.0), symmetric signatures.
 //!
 //! A secret is 24 to 64 bytes, written `whsec_` and base64. What is signed is `{id}.{timestamp}.{body}`, by HMAC-SHA256;
 //! while a secret is being rotated out, a call carries one signature per secret.
@@ -19,7 +19,7 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 const PREFIX: &str = "whsec_";
 
-/// What a receiver and we know, and nobody else.
+/// A secret shared with one receiver.
 #[derive(Debug, Clone)]
 pub struct Secret(SecretSlice<u8>);
 
@@ -29,7 +29,7 @@ pub struct Secret(SecretSlice<u8>);
 pub struct Malformed;
 
 impl Secret {
-    /// Reads a secret as it is written down.
+    /// Reads a secret in its text form.
     ///
     /// # Errors
     /// If it has another form; the text is not repeated.
@@ -41,15 +41,15 @@ impl Secret {
         Ok(Secret(SecretSlice::from(bytes)))
     }
 
-    /// A secret that nobody has had.
+    /// A new random secret.
     ///
     /// # Errors
-    /// If the system has no randomness to give.
+    /// If the system has no randomness.
     pub fn random() -> Result<Self, seal::Error> {
         Ok(Secret(SecretSlice::from(seal::random_bytes::<32>()?.to_vec())))
     }
 
-    /// As it is written down.
+    /// The text form: `whsec_` and base64.
     pub fn to_text(&self) -> SecretString {
         SecretString::from(format!("{PREFIX}{}", STANDARD.encode(self.0.expose_secret())))
     }

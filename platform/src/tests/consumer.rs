@@ -1,5 +1,5 @@
-//! A consumer over two topics, on a real Kafka: a crash and a restart lose nothing and take nothing in twice, however it
-//! accounts for what it has read.
+//! A consumer of two topics, on a real Kafka: a crash and a restart lose no event and handle none twice, with either kind
+//! of accounting.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::database::{Database, in_a_database};
 const TOPICS: [Topic; 2] = [Topic::UsageEvents, Topic::Alerts];
 const PARTITIONS: u16 = 2;
 
-/// Writes down each event it takes in, and ignores every seventh.
+/// Stores each event it handles, and ignores every seventh.
 struct Archive<const BY_RANGE: bool>;
 
 impl<const BY_RANGE: bool> Handler for Archive<BY_RANGE> {
@@ -58,7 +58,7 @@ async fn publish(producer: &Producer, topic: Topic, number: u32) {
         received_at: now,
         payload: number,
     };
-    // One in each partition of each topic cannot be read.
+    // One record in each partition of each topic cannot be decoded.
     let payload = if number / 2 == 3 { b"garbage".to_vec() } else { payload.write().unwrap() };
     let event = event.to_string();
     let headers: [kafka::Header<'_>; 2] = [(header::COMPANY, b"1"), (header::EVENT_ID, event.as_bytes())];
@@ -91,12 +91,12 @@ async fn a_restart_loses_and_doubles_nothing<const BY_RANGE: bool>(database: &Da
     };
     let until = async |count: usize| {
         let reached = async { while archived(database).await < count {} };
-        tokio::time::timeout(Duration::from_secs(60), reached).await.expect("they are taken in");
+        tokio::time::timeout(Duration::from_secs(60), reached).await.expect("they are handled");
     };
     publish_all(0..60).await;
     let first = member(&Stop::new());
     until(20).await;
-    first.abort(); // In the midst of whatever it does.
+    first.abort(); // At an arbitrary moment.
     publish_all(60..100).await;
     let stop = Stop::new();
     let second = member(&stop);
@@ -121,24 +121,24 @@ async fn a_consumer_over_two_topics_survives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_accounts_by_range_survives_a_restart_and_conservation_sees_what_is_amiss() {
+async fn a_consumer_that_accounts_by_range_survives_a_restart_and_the_checks_find_what_is_broken() {
     let Some(kafka) = broker::kafka(PARTITIONS) else { return };
     in_a_database(async |database| {
         a_restart_loses_and_doubles_nothing::<true>(database, &kafka).await;
         let sums = "select sum(done), sum(ignored), sum(dead_lettered), count(*) < 200 from event_ranges";
         assert_eq!(database.rows(sums).await, ["168 | 28 | 4 | t"]);
         assert_eq!(database.rows("select from event_outcomes").await, [""; 0]);
-        let law = async || {
+        let broken_checks = async || {
             let broken = database.broken_laws().await.into_iter();
             broken.filter_map(|it| Some(it.split_once(" | ")?.0.to_owned())).collect::<BTreeSet<_>>()
         };
         database.run("update event_ranges set done = done + 1 where partition = 0 and first_offset = 0").await;
         let counts =
             ["a range counts every offset it spans", "every admitted record has an outcome"].map(str::to_owned);
-        assert_eq!(law().await, counts.into());
+        assert_eq!(broken_checks().await, counts.into());
         database.run("delete from event_ranges where partition = 0 and first_offset = 0").await;
         let follows = ["every admitted record has an outcome", "ranges follow one another up to where reading stands"];
-        assert_eq!(law().await, follows.map(str::to_owned).into());
+        assert_eq!(broken_checks().await, follows.map(str::to_owned).into());
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Parking: bytes and headers survive the dead_letters, and a record carries its history back.
+//! Dead letters keep bytes and headers, and a replayed record carries its history.
 
 use domain::{CompanyId, EventId, ProcessorName, Topic, header};
 use platform::dead_letter::{self, Cause, FailedEvent, headers_as_json, headers_from_json, subject_of, with_history};
@@ -21,24 +21,24 @@ fn headers() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
 proptest! {
     #[test]
     fn headers_of_dead_letters_are_kept_as_they_were(headers in headers()) {
-        // Through text, as a column holds them.
+        // Through text, as the column stores them.
         let stored = headers_as_json(&headers).to_string();
         prop_assert_eq!(headers_from_json(&serde_json::from_str(&stored).unwrap()), headers);
     }
 
     #[test]
-    fn a_history_is_told_once_and_touches_no_other_header(headers in headers(), attempts in 0..100_i32) {
+    fn a_history_is_added_once_and_changes_no_other_header(headers in headers(), attempts in 0..100_i32) {
         let known = [header::CAUSE, header::ORIGIN, header::ATTEMPT];
-        let told = with_history(&headers, "timeout", "inbound.messages/3/7", attempts);
-        let twice = with_history(&told, "timeout", "inbound.messages/3/7", attempts);
-        prop_assert_eq!(&twice, &told);
+        let once = with_history(&headers, "timeout", "inbound.messages/3/7", attempts);
+        let twice = with_history(&once, "timeout", "inbound.messages/3/7", attempts);
+        prop_assert_eq!(&twice, &once);
         let others = headers.iter().filter(|(name, _)| !known.contains(&name.as_str()));
         let expected = pairs(&[
             (header::CAUSE, "timeout"),
             (header::ORIGIN, "inbound.messages/3/7"),
             (header::ATTEMPT, &attempts.to_string()),
         ]);
-        prop_assert_eq!(told, others.cloned().chain(expected).collect::<Vec<_>>());
+        prop_assert_eq!(once, others.cloned().chain(expected).collect::<Vec<_>>());
     }
 
     #[test]
@@ -74,7 +74,7 @@ fn record() -> Record {
     )
 }
 
-async fn park(database: &Database, record: &Record, class: &'static str, attempts: i32) {
+async fn dead_letter(database: &Database, record: &Record, class: &'static str, attempts: i32) {
     let event = EventId(Uuid::from_u128(1));
     let failed = FailedEvent { company: CompanyId(1), event, topic: Topic::InboundMessages, record };
     let cause = Cause { class: class.into(), detail: "why it was".to_owned(), attempts };
@@ -85,9 +85,9 @@ async fn park(database: &Database, record: &Record, class: &'static str, attempt
 }
 
 #[tokio::test]
-async fn a_parked_record_keeps_its_bytes_and_is_announced_with_its_history() {
+async fn a_dead_letter_keeps_the_bytes_of_its_record_and_is_announced_with_its_history() {
     in_a_database(async |database| {
-        park(database, &record(), "undecodable", 1).await;
+        dead_letter(database, &record(), "undecodable", 1).await;
         let dead_letters = "select cause, detail, attempts, topic, partition, record_offset, convert_from(key, 'utf8'),
                        encode(payload, 'hex'), state
                      from dead_letters";
@@ -111,9 +111,9 @@ async fn a_parked_record_keeps_its_bytes_and_is_announced_with_its_history() {
 #[tokio::test]
 async fn what_fails_again_after_a_replay_is_dead_lettered_again_with_all_its_attempts() {
     in_a_database(async |database| {
-        park(database, &record(), "timeout", 6).await;
+        dead_letter(database, &record(), "timeout", 6).await;
         database.run("update dead_letters set state = 'replayed', settled_at = now(), settled_by = 'ana'").await;
-        park(database, &record(), "forbidden", 1).await;
+        dead_letter(database, &record(), "forbidden", 1).await;
         let dead_letters = "select state, cause, attempts, settled_at, settled_by from dead_letters";
         assert_eq!(database.rows(dead_letters).await, ["waiting | forbidden | 7 | - | -"]);
         assert_eq!(database.waiting(Topic::DeadLetters).await.len(), 2);

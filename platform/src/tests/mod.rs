@@ -1,9 +1,9 @@
-//! What the ground promises, as claims. Those about tables run in a Postgres; the rest needs nothing.
+//! Tests of what this crate promises. Those about tables need a Postgres.
 
 pub(crate) mod broker;
 pub(crate) mod database;
 mod consumer;
-mod laws;
+mod checks;
 mod outcomes;
 mod outbox;
 mod dead_letter;

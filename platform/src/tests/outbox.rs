@@ -1,4 +1,4 @@
-//! The outbox: what is pushed together goes out in that order, or not at all.
+//! The outbox: entries pushed in one transaction are published in that order, or not at all.
 
 use domain::{CompanyId, Envelope, EventId, Fact, Kind, SCHEMA, Topic, UsageEvent, header};
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ fn entry(company: i64, event: u128, subject: &str) -> Entry {
 }
 
 #[test]
-fn a_record_says_in_its_headers_all_that_is_needed_to_route_count_and_trace() {
+fn the_headers_of_a_record_hold_what_is_needed_to_route_count_and_trace_it() {
     let entry = entry(42, 1, "");
     let headers: Vec<String> =
         entry.headers.iter().map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();
@@ -45,16 +45,16 @@ fn a_record_says_in_its_headers_all_that_is_needed_to_route_count_and_trace() {
 }
 
 #[test]
-fn a_record_about_somebody_is_keyed_by_company_and_subject() {
+fn a_record_with_a_subject_is_keyed_by_company_and_subject() {
     let entry = entry(42, 1, "551199990001");
     assert_eq!(String::from_utf8(entry.key).unwrap(), "42/551199990001");
     assert_eq!(entry.subject, "551199990001");
 }
 
 #[tokio::test]
-async fn what_is_pushed_goes_out_in_that_order() {
+async fn what_is_pushed_is_published_in_that_order() {
     in_a_database(async |database| {
-        // Descending ids, alternating companies: neither order is the one that counts.
+        // Descending ids and alternating companies: neither decides the order.
         let entries: Vec<Entry> = (0..200).map(|it| entry(1 + i64::from(it % 3), 1_000 - it as u128, "x")).collect();
         let mut client = database.service.get().await.unwrap();
         let tx = client.transaction().await.unwrap();

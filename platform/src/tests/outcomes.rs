@@ -1,4 +1,4 @@
-//! Outcomes: an event is handled once, however often it comes.
+//! Outcomes: an event is handled once, however often it is read.
 
 use domain::{CompanyId, EventId, EventOutcome, IgnoreReason, ProcessorName, Topic};
 use platform::outcomes::{self, Admission, Incoming, Replay};
@@ -27,7 +27,7 @@ fn replayed(event: u128) -> Incoming {
     seen(1, event, Replay::Yes)
 }
 
-async fn open(database: &Database, processor: ProcessorName, events: &[Incoming]) -> Vec<Admission> {
+async fn admit(database: &Database, processor: ProcessorName, events: &[Incoming]) -> Vec<Admission> {
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     let admissions = outcomes::admit(&tx, processor, events).await.unwrap();
@@ -35,7 +35,7 @@ async fn open(database: &Database, processor: ProcessorName, events: &[Incoming]
     admissions
 }
 
-async fn end(database: &Database, event: u128, outcome: EventOutcome) {
+async fn record(database: &Database, event: u128, outcome: EventOutcome) {
     let mut client = database.service.get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     outcomes::record(&tx, REPLY, &[(CompanyId(1), EventId(Uuid::from_u128(event)), outcome)]).await.unwrap();
@@ -48,11 +48,11 @@ async fn states(database: &Database) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
+async fn an_event_that_occurs_twice_in_a_batch_is_new_once() {
     in_a_database(async |database| {
         let batch = [new(1), new(2), new(1)];
-        assert_eq!(open(database, REPLY, &batch).await, [Admission::New, Admission::New, Admission::Duplicate]);
-        assert_eq!(open(database, REPLY, &batch).await, [Admission::Duplicate; 3]);
+        assert_eq!(admit(database, REPLY, &batch).await, [Admission::New, Admission::New, Admission::Duplicate]);
+        assert_eq!(admit(database, REPLY, &batch).await, [Admission::Duplicate; 3]);
         assert_eq!(states(database).await, ["in_flight | - | f", "in_flight | - | f"]);
     })
     .await;
@@ -61,9 +61,9 @@ async fn an_event_that_occurs_twice_in_a_batch_is_fresh_once() {
 #[tokio::test]
 async fn what_one_processor_or_company_has_seen_is_new_to_another() {
     in_a_database(async |database| {
-        assert_eq!(open(database, REPLY, &[new(1)]).await, [Admission::New]);
-        assert_eq!(open(database, ProcessorName::named("delivery"), &[new(1)]).await, [Admission::New]);
-        assert_eq!(open(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Admission::New]);
+        assert_eq!(admit(database, REPLY, &[new(1)]).await, [Admission::New]);
+        assert_eq!(admit(database, ProcessorName::named("delivery"), &[new(1)]).await, [Admission::New]);
+        assert_eq!(admit(database, REPLY, &[seen(2, 1, Replay::No)]).await, [Admission::New]);
     })
     .await;
 }
@@ -71,11 +71,11 @@ async fn what_one_processor_or_company_has_seen_is_new_to_another() {
 #[tokio::test]
 async fn a_replay_reopens_what_is_dead_lettered_and_nothing_else() {
     in_a_database(async |database| {
-        open(database, REPLY, &[new(1), new(2), new(3), new(4)]).await;
-        end(database, 1, EventOutcome::DeadLettered).await;
-        end(database, 2, EventOutcome::Done).await;
-        end(database, 3, EventOutcome::Ignored(IgnoreReason::Group)).await;
-        assert_eq!(open(database, REPLY, &[new(1)]).await, [Admission::Duplicate], "a producer's repeat is no replay");
+        admit(database, REPLY, &[new(1), new(2), new(3), new(4)]).await;
+        record(database, 1, EventOutcome::DeadLettered).await;
+        record(database, 2, EventOutcome::Done).await;
+        record(database, 3, EventOutcome::Ignored(IgnoreReason::Group)).await;
+        assert_eq!(admit(database, REPLY, &[new(1)]).await, [Admission::Duplicate], "a producer's repeat is no replay");
 
         let replays = [replayed(1), replayed(2), replayed(3), replayed(4), replayed(1), replayed(5)];
         let expected = [
@@ -86,7 +86,7 @@ async fn a_replay_reopens_what_is_dead_lettered_and_nothing_else() {
             Admission::Duplicate,
             Admission::New,
         ];
-        assert_eq!(open(database, REPLY, &replays).await, expected);
+        assert_eq!(admit(database, REPLY, &replays).await, expected);
         let in_flight = "in_flight | - | f";
         assert_eq!(states(database).await, [in_flight, "done | - | t", "ignored | group | t", in_flight, in_flight]);
     })
@@ -94,13 +94,13 @@ async fn a_replay_reopens_what_is_dead_lettered_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_event_has_one_end() {
+async fn an_event_has_one_outcome() {
     in_a_database(async |database| {
-        open(database, REPLY, &[new(1)]).await;
-        end(database, 1, EventOutcome::InFlight).await;
+        admit(database, REPLY, &[new(1)]).await;
+        record(database, 1, EventOutcome::InFlight).await;
         assert_eq!(states(database).await, ["in_flight | - | f"]);
-        end(database, 1, EventOutcome::Ignored(IgnoreReason::Stub)).await;
-        end(database, 1, EventOutcome::Done).await;
+        record(database, 1, EventOutcome::Ignored(IgnoreReason::Stub)).await;
+        record(database, 1, EventOutcome::Done).await;
         assert_eq!(states(database).await, ["ignored | stub | t"]);
     })
     .await;
@@ -111,7 +111,7 @@ async fn of_two_batches_at_once_one_gets_the_event() {
     in_a_database(async |database| {
         for event in 0..10 {
             let batch = [new(event)];
-            let (one, two) = tokio::join!(open(database, REPLY, &batch), open(database, REPLY, &batch));
+            let (one, two) = tokio::join!(admit(database, REPLY, &batch), admit(database, REPLY, &batch));
             let mut both = [one[0], two[0]];
             both.sort_by_key(|it| *it as usize);
             assert_eq!(both, [Admission::New, Admission::Duplicate]);

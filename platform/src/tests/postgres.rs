@@ -1,4 +1,4 @@
-//! Which failures may be a record's own fault, asked of a real server.
+//! Which failures may be caused by a single record, on a real server.
 
 use platform::postgres::{Db, Failure};
 
@@ -10,7 +10,7 @@ async fn raising(db: &Db, code: &str) -> Failure {
 }
 
 #[tokio::test]
-async fn what_the_server_or_its_administrators_explain_is_no_records_fault() {
+async fn failures_of_the_server_or_its_administration_are_not_blamed_on_a_record() {
     in_a_database(async |database| {
         for code in [
             "08006", "25006", "25P02", "40001", "40P01", "42501", "42P01", "53100", "53300", "55P03", "57014", "57P01",
@@ -27,7 +27,7 @@ async fn what_the_server_or_its_administrators_explain_is_no_records_fault() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_no_records_fault() {
+async fn a_lost_connection_is_not_blamed_on_a_record() {
     in_a_database(async |database| {
         let client = database.service.get().await.unwrap();
         let lost = client.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await.unwrap_err();

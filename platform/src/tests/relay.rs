@@ -1,4 +1,4 @@
-//! The relay, from a Postgres onto librdkafka's in-process broker.
+//! The outbox relay, from a real Postgres to librdkafka's in-process broker.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn published(config: &Config, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_no_broker_takes_becomes_a_dead_letter_and_those_behind_it_go_out() {
+async fn a_row_that_no_broker_accepts_becomes_a_dead_letter_and_those_behind_it_are_published() {
     in_a_database(async |database| {
         let broker = MockCluster::new(1).unwrap();
         broker.create_topic(TOPIC.as_str(), 1, 1).unwrap();
@@ -66,7 +66,7 @@ async fn a_row_that_no_broker_takes_becomes_a_dead_letter_and_those_behind_it_go
             (database.service.clone(), Producer::with_retries(&config, "test").unwrap(), Stop::new());
         let relay = task::spawn("relay", relay::run(db, producer, 1, relay::Config::default(), stop.clone()));
         assert_eq!(published(&config, 4).await, ["before", "behind", "after that", "the last"]);
-        // A round that has begun is brought to its end.
+        // A round that has begun is completed.
         stop.cancel();
         relay.await.unwrap();
 
@@ -88,7 +88,7 @@ async fn a_row_that_no_broker_takes_becomes_a_dead_letter_and_those_behind_it_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_burst_into_an_outbox_that_was_empty_a_minute_ago_each_row_is_deleted_by_its_key() {
+async fn after_a_burst_into_an_empty_outbox_each_row_is_deleted_by_its_key() {
     const ROWS: usize = 2_000;
     in_a_database(async |database| {
         let broker = MockCluster::new(1).unwrap();
@@ -96,7 +96,7 @@ async fn of_a_burst_into_an_outbox_that_was_empty_a_minute_ago_each_row_is_delet
         let config = Config { bootstrap: broker.bootstrap_servers(), partitions: 1, ..Config::default() };
         let burst: Vec<Entry> = (0..ROWS).map(|it| entry(it as u128, it.to_string())).collect();
         push(database, &burst).await;
-        // As autovacuum leaves it when it comes by between two bursts: pages, and not a row in them.
+        // The state that autovacuum leaves between two bursts: pages without rows.
         database.root.batch_execute("delete from secretaria.outbox").await.unwrap();
         database.root.batch_execute("vacuum (analyze, truncate false) secretaria.outbox").await.unwrap();
         push(database, &burst).await;
@@ -109,7 +109,7 @@ async fn of_a_burst_into_an_outbox_that_was_empty_a_minute_ago_each_row_is_delet
         stop.cancel();
         relay.await.unwrap();
 
-        // The relay's connection has ended, so all that it did is counted sooner or later, in one go.
+        // The relay's connection has ended, so its statistics appear soon, all at once.
         let counted = "select idx_scan from pg_stat_user_tables where relname = 'outbox' and n_tup_del >= 2000";
         let mut looked_up = Vec::new();
         while looked_up.is_empty() {

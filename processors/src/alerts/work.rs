@@ -10,7 +10,7 @@ use platform::egress::Policy;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Error};
 use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Queue, Schedule, Summary, Work};
-use platform::seal::{self, Place, Sealer};
+use platform::seal::{self, Sealer, SecretColumn};
 use platform::telemetry::chain;
 use platform::webhook::{Malformed, Secret};
 use platform::{clock, metric};
@@ -73,7 +73,7 @@ impl Calling {
 
     fn open(&self, company: CompanyId, webhook: &Webhook) -> Result<Vec<Secret>, NoSecret> {
         let read = |column, sealed: &[u8]| -> Result<Secret, NoSecret> {
-            let text = self.sealer.open_text(Place { table: "company_webhooks", column, company }, sealed)?;
+            let text = self.sealer.open_text(SecretColumn { table: "company_webhooks", column, company }, sealed)?;
             Ok(Secret::parse(text.expose_secret())?)
         };
         let mut secrets = vec![read("secret_sealed", &webhook.secret)?];

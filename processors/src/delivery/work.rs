@@ -9,7 +9,7 @@ use platform::attempt::Verdict;
 use platform::postgres::{Failure, Transaction};
 use platform::processor::{Context, Error};
 use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Performed, Queue, Schedule, Summary, Work};
-use platform::seal::{self, Place, Sealer};
+use platform::seal::{self, Sealer, SecretColumn};
 use platform::telemetry::chain;
 use platform::{clock, metric};
 use secrecy::SecretString;
@@ -38,7 +38,7 @@ impl Sending {
     fn open(&self, delivery: &Delivery, channel: &Channel) -> Result<Account, seal::Error> {
         let company = delivery.company;
         let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
-            self.sealer.open_text(Place { table: "channels", column, company }, sealed)
+            self.sealer.open_text(SecretColumn { table: "channels", column, company }, sealed)
         };
         let auth = match &channel.credentials {
             store::Credentials::Token(token) => Auth::Token(text("token_sealed", token)?),

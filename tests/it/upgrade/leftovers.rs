@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use platform::kafka;
-use platform::seal::{Place, Sealer};
+use platform::seal::{Sealer, SecretColumn};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -156,7 +156,7 @@ async fn receivers(app: &TestApp) {
                from secretaria.company_webhooks w join secretaria.companies c using (company_id)";
     for row in app.sql.query(sql, &[]).await.unwrap() {
         let place =
-            Place { table: "company_webhooks", column: "secret_sealed", company: domain::CompanyId(row.get(0)) };
+            SecretColumn { table: "company_webhooks", column: "secret_sealed", company: domain::CompanyId(row.get(0)) };
         let secret = sealer.open_text(place, row.get(2)).unwrap();
         let secrets = vec![secrecy::ExposeSecret::expose_secret(&secret).to_owned()];
         app.sandbox.receive(row.get(1), &Receiver { secrets }).unwrap();

@@ -1,7 +1,7 @@
-//! What every request gets, whichever route answers it: an id, and a problem document in place of a bare error.
+//! Wraps all routes: every request gets an id, and every error without a body becomes a problem document.
 //!
-//! The id is the caller's `X-Request-Id` if it is a sane one, else the trace of its `traceparent`, else one of ours. It
-//! is in the answer's `X-Request-Id`, in problem documents, and in the log as `correlation_id`. Handlers find it in the
+//! The id is the caller's `X-Request-Id` if it is valid, else the trace id of its `traceparent`, else a new one. It is
+//! in the answer's `X-Request-Id`, in problem documents, and in the log as `correlation_id`. Handlers find it in the
 //! request's extensions.
 
 use std::fmt::Write as _;
@@ -18,9 +18,9 @@ use crate::http::Answers;
 use crate::problem::{self, Problem};
 use crate::trace::Traceparent;
 
-/// The header, both ways.
+/// The header of requests and answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Most letters of an id that a caller gives.
+/// Most characters of a caller's id.
 pub const LONGEST_ID: usize = 64;
 
 /// A request's id: 1 to 64 ASCII letters, digits, and `-`, `_`, `.` or `:`.
@@ -28,22 +28,21 @@ pub const LONGEST_ID: usize = 64;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         // All of it is ASCII.
         self.0.to_str().unwrap_or_default()
     }
 
-    /// An id as documents show it.
+    /// An example for the OpenAPI document.
     pub(crate) fn example() -> Self {
         RequestId(HeaderValue::from_static("5f2c9a41d07be836-17"))
     }
 
-    /// What the caller says it is: the one sane `X-Request-Id`, or else its trace.
+    /// The caller's id: its only `X-Request-Id` if valid, or else its trace id.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(REQUEST_ID).iter();
         if let (Some(value), None) = (values.next(), values.next())
-            && is_sane(value.as_bytes())
+            && is_valid_id(value.as_bytes())
         {
             return Some(RequestId(value.clone()));
         }
@@ -52,12 +51,12 @@ impl RequestId {
     }
 }
 
-fn is_sane(id: &[u8]) -> bool {
+fn is_valid_id(id: &[u8]) -> bool {
     (1..=LONGEST_ID).contains(&id.len())
         && id.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.' | b':'))
 }
 
-/// Makes the ids of one process: a prefix that no other process has, and a number.
+/// Generates the ids of one process: a random prefix and a number.
 #[derive(Debug, Clone)]
 pub struct RequestIds(Arc<Series>);
 
@@ -68,7 +67,7 @@ struct Series {
 }
 
 impl RequestIds {
-    /// Ids that begin with these bytes as hex digits. Chance comes from outside.
+    /// Ids that begin with these bytes as hex digits; the caller provides random ones.
     pub fn of_process(bytes: [u8; 8]) -> Self {
         let mut prefix = String::with_capacity(17);
         for byte in bytes {
@@ -86,22 +85,21 @@ impl RequestIds {
     }
 }
 
-/// Routes whose requests all have an id, and whose errors all have the shape of a problem: around all of them, because what
-/// no route answers gets the same.
+/// Routes whose requests all have an id, and whose errors are all problem documents, including those of unknown paths.
 ///
-/// Not a layer of theirs: that costs a boxed service and a boxed future for every request.
+/// Not an axum layer: that would cost a boxed service and a boxed future per request.
 #[derive(Debug, Clone)]
-pub struct InOneShape<A> {
+pub struct WithIdsAndProblems<A> {
     routes: A,
     ids: RequestIds,
 }
 
-/// Gives every request of those routes an id, and every error of theirs the shape of a problem.
-pub fn answered_in_one_shape<A: Answers>(routes: A, ids: RequestIds) -> InOneShape<A> {
-    InOneShape { routes, ids }
+/// Gives every request an id, and turns every error into a problem document.
+pub fn with_ids_and_problems<A: Answers>(routes: A, ids: RequestIds) -> WithIdsAndProblems<A> {
+    WithIdsAndProblems { routes, ids }
 }
 
-impl<A: Answers> Answers for InOneShape<A> {
+impl<A: Answers> Answers for WithIdsAndProblems<A> {
     async fn answer(&self, mut request: Request) -> Response {
         let began = clock::instant();
         let method = request.method().clone();
@@ -109,9 +107,9 @@ impl<A: Answers> Answers for InOneShape<A> {
         request.extensions_mut().insert(id.clone());
 
         let response = self.routes.answer(request).await;
-        // Whatever has a route leaves a line of its own, or is a probe and leaves none.
+        // Handlers log their own requests; probes are not logged.
         let is_unrouted = response.status() == StatusCode::NOT_FOUND && is_bare(&response);
-        let mut response = in_one_shape(response, &id);
+        let mut response = as_problem(response, &id);
 
         response.headers_mut().insert(REQUEST_ID, id.0.clone());
         if is_unrouted {
@@ -120,7 +118,7 @@ impl<A: Answers> Answers for InOneShape<A> {
                 method = method.as_str(),
                 status = response.status().as_u16(),
                 duration_ms = began.elapsed().as_micros() as f64 / 1_000.0,
-                "request to no route"
+                "no route for request"
             );
         }
         response
@@ -135,8 +133,8 @@ fn is_a_report(response: &Response) -> bool {
     response.headers().get(CONTENT_TYPE).is_some_and(|it| it == "application/json")
 }
 
-/// An error becomes a problem that names the request, unless its body is JSON already: then it is a report of its own.
-fn in_one_shape(response: Response, id: &RequestId) -> Response {
+/// Turns an error into a problem document with the request's id, unless its body is JSON already (`/healthz`).
+fn as_problem(response: Response, id: &RequestId) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;

@@ -1,4 +1,4 @@
-//! Ids, and errors in one shape, around any routes.
+//! Request ids and problem documents, around any routes.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Query};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn routes() -> InOneShape<Router> {
+fn routes() -> WithIdsAndProblems<Router> {
     let ours = || Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", "limit: too large").with_field(Some("limit"));
     let routes = Router::new()
         .route("/ours", get(move || async move { ours() }))
@@ -19,7 +19,7 @@ fn routes() -> InOneShape<Router> {
         .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ok": false}))) }))
         .route("/seen", get(|id: Extension<RequestId>| async move { id.as_str().to_owned() }))
         .route("/bare", get(|| async { StatusCode::INTERNAL_SERVER_ERROR.into_response() }));
-    answered_in_one_shape(routes, RequestIds::of_process([0xab; 8]))
+    with_ids_and_problems(routes, RequestIds::of_process([0xab; 8]))
 }
 
 async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -> (StatusCode, HeaderMap, Value) {
@@ -40,7 +40,7 @@ async fn id_for(headers: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn an_error_of_ours_says_what_it_always_said_and_names_the_request() {
+async fn a_problem_keeps_its_fields_and_names_the_request() {
     let (status, headers, body) = ask("GET", "/ours", &[("x-request-id", "check-1")], "").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
@@ -92,10 +92,10 @@ async fn a_report_that_is_json_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_sane_id_comes_back_and_any_other_is_replaced() {
+async fn a_valid_id_is_returned_and_any_other_is_replaced() {
     let longest = "a".repeat(64);
-    for sane in ["1", "a-B_c.d:9", "8c5d7ad8-0b3e-4f6e-9d59-0d0f5a2b9c11", &longest] {
-        assert_eq!(id_for(&[("x-request-id", sane)]).await, sane);
+    for valid in ["1", "a-B_c.d:9", "8c5d7ad8-0b3e-4f6e-9d59-0d0f5a2b9c11", &longest] {
+        assert_eq!(id_for(&[("x-request-id", valid)]).await, valid);
     }
     for odd in ["", "a b", "a\tb", "a,b", "{}", "ação", "<script>", &format!("{longest}a")] {
         assert_eq!(id_for(&[("x-request-id", odd)]).await, "abababababababab-1", "{odd}");
@@ -103,12 +103,12 @@ async fn a_sane_id_comes_back_and_any_other_is_replaced() {
     assert_eq!(id_for(&[("x-request-id", "a"), ("x-request-id", "b")]).await, "abababababababab-1", "two are none");
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(id_for(&[trace]).await, "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(id_for(&[trace, ("x-request-id", "mine")]).await, "mine", "what is said outright wins");
+    assert_eq!(id_for(&[trace, ("x-request-id", "mine")]).await, "mine", "the explicit id wins");
 }
 
 #[tokio::test]
 async fn a_handler_sees_the_id_that_is_answered_and_no_other() {
-    for given in ["mine", "not sane"] {
+    for given in ["mine", "not valid"] {
         let (_, headers, seen) = ask("GET", "/seen", &[("x-request-id", given)], "").await;
         assert_eq!(headers["x-request-id"].to_str().unwrap(), seen.as_str().unwrap(), "{given}");
     }

@@ -1,4 +1,4 @@
-//! What an operator does to queues: pause and resume them, cancel a job, and say what becomes of jobs given up.
+//! An operator's commands on queues: pause and resume them, cancel a job, retry or drop dead jobs.
 
 use domain::CompanyId;
 use tokio_postgres::Row;
@@ -11,7 +11,7 @@ use crate::postgres::{Db, Failure, Transaction, execute, query};
 #[cfg(test)]
 mod tests;
 
-/// What is paused or resumed.
+/// What is paused or resumed: a queue, or one company in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Whole,
@@ -19,7 +19,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// As `queue_pauses` says it.
+    /// The `company_id` in `queue_pauses`; 0 is the whole queue.
     fn company(self) -> i64 {
         match self {
             Part::Whole => 0,
@@ -28,32 +28,32 @@ impl Part {
     }
 }
 
-/// Lets nothing of this be claimed any more. What runs goes on, what is scheduled still becomes ready, and the time of
-/// the pause counts as waiting. False if it was paused already.
+/// Stops claims. Running jobs go on, scheduled jobs still become ready, and the time of the pause counts as waiting. False
+/// if it was paused already.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub async fn pause(db: &Db, queue: Queue, part: Part, by: &str) -> Result<bool, Failure> {
     let sql = "insert into secretaria.queue_pauses (company_id, queue, paused_by) values ($1, $2, $3)
                on conflict do nothing";
     Ok(execute(&db.get().await?, sql, &[&part.company(), &queue.name(), &by]).await? == 1)
 }
 
-/// What resuming came to.
+/// The result of resuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resumed {
     /// Whether this was paused.
     pub was_paused: bool,
-    /// Whether the queue as a whole is paused still.
+    /// Whether the whole queue is still paused.
     pub whole_is_paused: bool,
-    /// Companies of the queue that are paused still.
+    /// How many companies of the queue are still paused.
     pub paused_companies: i64,
 }
 
-/// Lets this be claimed again. A company's pause and that of the whole queue are apart: each is resumed by itself.
+/// Allows claims again. A company's pause and that of the whole queue are independent: each is resumed by itself.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub async fn resume(db: &Db, queue: Queue, part: Part) -> Result<Resumed, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
@@ -67,10 +67,10 @@ pub async fn resume(db: &Db, queue: Queue, part: Part) -> Result<Resumed, Failur
     Ok(Resumed { was_paused, whole_is_paused: row.get(0), paused_companies: row.get(1) })
 }
 
-/// Removes one live job, or asks it to end where it runs.
+/// Removes one live job, or requests its end if it is running.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub async fn cancel_one(db: &Db, queue: Queue, company: CompanyId, key: Uuid) -> Result<Change, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
@@ -79,46 +79,43 @@ pub async fn cancel_one(db: &Db, queue: Queue, company: CompanyId, key: Uuid) ->
     Ok(change)
 }
 
-/// Which jobs given up, of one queue; what is left out does not matter.
+/// Which dead jobs of one queue; `None` does not restrict.
 #[derive(Debug, Clone)]
 pub struct DeadFilter {
     pub company: Option<CompanyId>,
     pub key: Option<Uuid>,
-    /// Given up for this cause.
     pub cause: Option<String>,
     /// At most so many, the oldest first.
     pub limit: u32,
 }
 
-/// Whether it is meant.
+/// Whether a command changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
-    /// Only say what would be done.
+    /// Only returns what would be changed.
     Dry,
     Real,
 }
 
-/// A job given up, as an operator hears of it.
+/// A dead job, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
     pub company: CompanyId,
     pub key: Uuid,
-    /// Why it was given up.
     pub cause: String,
-    /// After so many claims.
     pub attempts: i32,
     /// Whether a job of its key is live: it is then not enqueued again.
     pub is_live: bool,
 }
 
-/// Enqueues jobs given up again, due at once and last of their lane. One whose key is live again is left as it is.
+/// Enqueues dead jobs again, due at once and last in their lane. One whose key is live again is left as it is.
 ///
 /// # Errors
-/// If Postgres is away or refuses; then nothing is changed.
+/// If Postgres is unavailable or refuses; then nothing is changed.
 pub async fn retry(db: &Db, queue: Queue, filter: &DeadFilter, run: Run) -> Result<Vec<Dead>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let (dead, jobs): (Vec<Dead>, Vec<NewJob>) = hold(&tx, queue, filter).await?.into_iter().unzip();
+    let (dead, jobs): (Vec<Dead>, Vec<NewJob>) = lock(&tx, queue, filter).await?.into_iter().unzip();
     if run == Run::Dry {
         return Ok(dead);
     }
@@ -129,14 +126,14 @@ pub async fn retry(db: &Db, queue: Queue, filter: &DeadFilter, run: Run) -> Resu
     Ok(dead)
 }
 
-/// Deletes jobs given up for good.
+/// Deletes dead jobs.
 ///
 /// # Errors
-/// If Postgres is away or refuses; then nothing is changed.
+/// If Postgres is unavailable or refuses; then nothing is changed.
 pub async fn drop(db: &Db, queue: Queue, filter: &DeadFilter, run: Run) -> Result<Vec<Dead>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let dead: Vec<Dead> = hold(&tx, queue, filter).await?.into_iter().map(|(dead, _)| dead).collect();
+    let dead: Vec<Dead> = lock(&tx, queue, filter).await?.into_iter().map(|(dead, _)| dead).collect();
     if run == Run::Real {
         remove(&tx, queue, dead.iter().map(|it| (it.company, it.key))).await?;
         tx.commit().await?;
@@ -144,8 +141,8 @@ pub async fn drop(db: &Db, queue: Queue, filter: &DeadFilter, run: Run) -> Resul
     Ok(dead)
 }
 
-/// Locks jobs given up, the oldest first, and reads them as they would be enqueued again.
-async fn hold(tx: &Transaction<'_>, queue: Queue, filter: &DeadFilter) -> Result<Vec<(Dead, NewJob)>, Failure> {
+/// Locks dead jobs, the oldest first, and reads them as they would be enqueued again.
+async fn lock(tx: &Transaction<'_>, queue: Queue, filter: &DeadFilter) -> Result<Vec<(Dead, NewJob)>, Failure> {
     let DeadFilter { company, key, cause, limit } = filter;
     let rows = query(
         tx,

@@ -1,4 +1,4 @@
-//! An operator's work on a real Postgres, with the rights of an operator.
+//! An operator's commands on a real Postgres, with the privileges of an operator.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::job::{Claimed, Due, Ending, NewJob};
 use super::super::overview::{self, Filter, Scope, State};
-use super::super::store::{self, Ended, Offer};
+use super::super::store::{self, EndedAttempt, Offer};
 use super::super::{Change, Queue};
 use super::{DeadFilter, Part, Resumed, Run, cancel_one, drop, pause, resume, retry};
 use crate::postgres::{Config, Db, Transaction};
@@ -49,7 +49,7 @@ async fn enqueue(database: &Database, jobs: &[NewJob]) {
     in_tx(&database.service, async |tx| store::enqueue(tx, QUEUE, jobs).await.unwrap()).await;
 }
 
-/// Claims whatever may be claimed of both companies.
+/// Claims all jobs of both companies that may be claimed.
 async fn claim(database: &Database) -> Vec<Claimed> {
     let offers = [CLINIC, SALON].map(|company| Offer { company, most: 100, before: None });
     let lease = Duration::from_secs(60);
@@ -60,13 +60,13 @@ async fn claim(database: &Database) -> Vec<Claimed> {
 async fn end(database: &Database, job: &Claimed, ending: Ending) {
     in_tx(&database.service, async |tx| {
         assert_eq!(store::release(tx, QUEUE, &[job.lease]).await.unwrap().len(), 1);
-        store::settle(tx, QUEUE, &[Ended { job, ending }]).await.unwrap();
+        store::settle(tx, QUEUE, &[EndedAttempt { job, ending }]).await.unwrap();
     })
     .await;
 }
 
-/// Gives up everything that may be claimed.
-async fn give_up(database: &Database, cause: &'static str) {
+/// Dead-letters all jobs that may be claimed.
+async fn dead_letter_all(database: &Database, cause: &'static str) {
     for job in claim(database).await {
         end(database, &job, Ending::DeadLetter { cause, detail: "a test says so".into() }).await;
     }
@@ -100,7 +100,7 @@ async fn a_paused_queue_or_company_is_not_claimed_until_it_is_resumed() {
         assert!(pause(&operator, QUEUE, Part::Whole, "rui").await.unwrap());
         enqueue(database, &[NewJob::new(CLINIC, key(3))]).await;
         assert_eq!(numbers(&claim(database).await), [0; 0]);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 2 0 1 0, paused rui and 1"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 2 0 1 0, paused rui and 1"]);
         let each = ["test 1: 0 1 0 1 0, paused rui and 0", "test 2: 0 1 0 0 0, paused ana and 0"];
         assert_eq!(totals(database, Scope::EachCompany).await, each);
 
@@ -153,7 +153,7 @@ async fn a_pause_of_a_company_without_jobs_is_listed_and_so_is_a_queue_that_no_b
         })
         .await;
         let expected = ["test all: 0 0 0 0 0, paused no and 1", "older all: 0 1 0 0 0, paused no and 0"];
-        assert_eq!(totals(database, Scope::Together).await, expected);
+        assert_eq!(totals(database, Scope::AllCompanies).await, expected);
     })
     .await;
 }
@@ -164,7 +164,7 @@ async fn jobs_are_shown_in_every_state() {
         let operator = operator(database).await;
         let gone = NewJob::new(CLINIC, key(1));
         enqueue(database, std::slice::from_ref(&gone)).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[in_lane(CLINIC, 2), in_lane(CLINIC, 3)]).await;
         claim(database).await;
         let later = Due::After(Duration::from_secs(3_600));
@@ -191,7 +191,7 @@ async fn jobs_are_shown_in_every_state() {
 }
 
 #[tokio::test]
-async fn one_job_is_cancelled_by_its_key_and_a_running_one_is_asked_to_end() {
+async fn one_job_is_cancelled_by_its_key_and_the_end_of_a_running_one_is_requested() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[in_lane(CLINIC, 1), in_lane(CLINIC, 2), in_lane(CLINIC, 3)]).await;
@@ -209,14 +209,14 @@ async fn one_job_is_cancelled_by_its_key_and_a_running_one_is_asked_to_end() {
 }
 
 #[tokio::test]
-async fn jobs_given_up_are_enqueued_again_as_they_were() {
+async fn dead_jobs_are_enqueued_again_as_they_were() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         let body = serde_json::json!({ "remind": "tomorrow" });
         let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
         let job = NewJob { body: body.clone(), traceparent: trace.clone(), ..in_lane(CLINIC, 1) };
         enqueue(database, &[job]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         let dry = retry(&operator, QUEUE, &EVERYTHING, Run::Dry).await.unwrap();
         assert_eq!((dry.len(), dry[0].attempts, dry[0].is_live), (1, 1, false));
         assert_eq!(numbers(&claim(database).await), [0; 0]);
@@ -233,28 +233,28 @@ async fn jobs_given_up_are_enqueued_again_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_job_given_up_whose_key_is_live_again_is_left() {
+async fn a_dead_job_whose_key_is_live_again_is_left() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[NewJob::new(CLINIC, key(1))]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[NewJob::new(CLINIC, key(1))]).await;
         let retried = retry(&operator, QUEUE, &EVERYTHING, Run::Real).await.unwrap();
         assert!(retried[0].is_live);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 1 0 0 1, paused no and 0"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 1 0 0 1, paused no and 0"]);
         database.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn jobs_given_up_are_dropped_by_company_cause_and_key() {
+async fn dead_jobs_are_dropped_by_company_cause_and_key() {
     in_a_database(async |database| {
         let operator = operator(database).await;
         enqueue(database, &[NewJob::new(CLINIC, key(1)), NewJob::new(SALON, key(2))]).await;
-        give_up(database, "too_often").await;
+        dead_letter_all(database, "too_often").await;
         enqueue(database, &[NewJob::new(CLINIC, key(3)), NewJob::new(CLINIC, key(4))]).await;
-        give_up(database, "refused").await;
+        dead_letter_all(database, "refused").await;
         let dropped = async |filter: DeadFilter, run: Run| -> Vec<u128> {
             let mut dropped: Vec<u128> =
                 drop(&operator, QUEUE, &filter, run).await.unwrap().iter().map(|it| it.key.as_u128()).collect();
@@ -267,7 +267,7 @@ async fn jobs_given_up_are_dropped_by_company_cause_and_key() {
         assert_eq!(dropped(DeadFilter { key: Some(key(3)), ..EVERYTHING }, Run::Real).await, [3]);
         assert_eq!(dropped(DeadFilter { limit: 1, ..EVERYTHING }, Run::Dry).await, [1]);
         assert_eq!(dropped(EVERYTHING, Run::Real).await, [1, 4]);
-        assert_eq!(totals(database, Scope::Together).await, ["test all: 0 0 0 0 0, paused no and 0"]);
+        assert_eq!(totals(database, Scope::AllCompanies).await, ["test all: 0 0 0 0 0, paused no and 0"]);
     })
     .await;
 }

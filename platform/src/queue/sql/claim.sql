@@ -1,5 +1,5 @@
 -- Claims at most $7 jobs among the companies offered: the next slot goes to the company with the fewest jobs in flight
--- for its weight. Rows of jobs_ready are only ever inserted and deleted, so a locked row's ctid stands still.
+-- for its weight. Rows of jobs_ready are only inserted and deleted, so a locked row's ctid does not change.
 with offered as materialized (
   select c.company_id, c.place, c.most, c.before, coalesce(l.weight, 1)::float8 as weight,
     coalesce(l.max_running, $5::integer) as max_running,
@@ -24,20 +24,20 @@ with offered as materialized (
     limit greatest(0, least(o.most, o.max_running - o.running))
     for update skip locked
   ) j
-), won as materialized (
+), chosen as materialized (
   select *
   from candidates
   order by load, place
   limit $7
 ), removed as (
   delete from secretaria.jobs_ready
-  where ctid = any (array(select row_id from won))
+  where ctid = any (array(select row_id from chosen))
 ), leased as (
   insert into secretaria.jobs_running
     (company_id, queue, job_key, fence, lane, priority, due_at, attempts, claimed_by, lease_until)
   select company_id, $1, job_key, nextval('secretaria.job_fences'), lane, priority, due_at, attempts + 1, $6,
     now() + make_interval(secs => $8)
-  from won
+  from chosen
   returning company_id, job_key, fence, lane, priority, due_at, attempts
 )
 select l.company_id, l.job_key, l.fence, l.lane, l.priority, l.due_at, l.attempts, j.body, j.traceparent,

@@ -1,5 +1,5 @@
 -- Enqueues many jobs at once. A key that is live already is left as it is. The upsert locks lanes in the order of their
--- key; their positions are given out under that lock, so the order within a lane is the order of the commits.
+-- key; their positions are assigned under that lock, so the order within a lane is the order of the commits.
 with asked as materialized (
   select distinct on (company_id, job_key)
     company_id, job_key, lane, priority, coalesce(due_at, now() + make_interval(secs => after_s)) as due_at, body,

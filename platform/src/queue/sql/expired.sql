@@ -1,4 +1,4 @@
--- Leases that ran out, locked one transaction at a time by their fence.
+-- Expired leases, locked, so that only one transaction at a time reclaims each.
 select r.company_id, r.job_key, r.fence, r.lane, r.priority, r.due_at, r.attempts, j.body, j.traceparent,
   extract(epoch from now() - r.due_at)::float8
 from secretaria.jobs_running r

@@ -1,4 +1,4 @@
--- A statement of its own, before `settle`: that one's snapshot is then newer than any job enqueued under the lock. Lane by
+-- A statement of its own, before `settle`, whose snapshot is then newer than any job enqueued under the lock. Locks lane by
 -- lane, in the order of the key.
 select
 from (

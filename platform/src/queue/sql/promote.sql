@@ -1,5 +1,5 @@
--- Moves jobs whose instant has come on: to ready, or behind the jobs of their lane. One that kept its lane is first of it,
--- and one that was held back is as late as it was before.
+-- Moves due jobs out of jobs_scheduled: to ready, or behind the other jobs of their lane. One that kept its lane is first
+-- in it, and one that was held back keeps the instant at which it first became due.
 with due as materialized (
   select ctid as row_id, company_id, job_key, due_at, lane, keeps_lane, priority, attempts, first_due_at
   from secretaria.jobs_scheduled

@@ -1,5 +1,5 @@
 -- Companies with ready jobs, after the given one: one index probe for each of at most $3 pairs of company and queue. The
--- last pair is among the rows, whatever its queue, so that the next look can go on behind it.
+-- last pair is among the rows, whatever its queue, so that the next sweep can continue after it.
 with recursive pairs as (
   (select company_id, queue
    from secretaria.jobs_ready
@@ -20,7 +20,7 @@ with recursive pairs as (
 select company_id, queue = $1, pairs = $3::bigint, company_id - (queue < $1)::integer
 from (
   select company_id, queue, row_number() over () as place, count(*) over () as pairs
-  from (select company_id, queue from pairs limit $3::bigint) looked_at
+  from (select company_id, queue from pairs limit $3::bigint) probed
 ) seen
 where queue = $1 or place = pairs
 order by place

@@ -1,5 +1,5 @@
--- The first step of an end: leases are held until the commit, and only those returned may have a result. Key by key, as in
--- `settle`, whatever the planner believes of the table's size.
+-- The first step of ending attempts: locks leases until the commit; only the results of those returned are valid. Looks
+-- them up key by key, as in `settle`, whatever table size the planner expects.
 select r.company_id, r.job_key, r.fence
 from unnest($2::bigint[], $3::uuid[], $4::bigint[]) as k (company_id, job_key, fence)
 cross join lateral (

@@ -1,5 +1,5 @@
--- Leases that are held by this transaction go. A statement of its own: its snapshot sees what the holding waited for, and a
--- locked row is changed by no other transaction, so its ctid stands still.
+-- Deletes leases that this transaction has locked. A statement of its own: its snapshot includes the changes that locking
+-- waited for. No other transaction changes a locked row, so its ctid does not change.
 delete from secretaria.jobs_running
 where ctid = any (array(
   select r.row_id

@@ -1,7 +1,6 @@
--- The last step of an end. Ended jobs leave with their bodies and pass their lane on; the others are scheduled and keep it.
--- Jobs and lanes are looked up key by key, whatever the planner believes of the size of their tables: it may not read all of
--- them and look for each among the keys. A running job's row, and a lane that is locked, are changed by nobody else, so
--- their ctid stands still.
+-- The last step of ending attempts. Ended jobs are deleted and pass their lane on; the others are scheduled and keep it.
+-- Jobs and lanes are looked up key by key, whatever table sizes the planner expects: it must not scan the tables for the
+-- keys. No other transaction changes a running job's row or a locked lane, so their ctid does not change.
 with settled as materialized (
   select *
   from unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::smallint[], $6::integer[], $7::text[], $8::float8[], $9::text[],

@@ -12,7 +12,7 @@ use domain::CompanyId;
 use uuid::Uuid;
 
 use super::job::{Claimed, Ending, Lease, NewJob};
-use super::store::{self, Ended, Offer};
+use super::store::{self, EndedAttempt, Offer};
 use super::{Due, Enqueued, Queue};
 use crate::postgres::{Db, Error, Transaction};
 
@@ -54,7 +54,7 @@ async fn claim(db: &Db, most: usize) -> Vec<Claimed> {
     claim_of(db, &[COMPANY], most).await
 }
 
-/// Ends a claimed job; says whether its lease still held.
+/// Ends a claimed job; returns whether its lease still held.
 async fn end(db: &Db, job: &Claimed, ending: Ending) -> bool {
     in_tx(db, async |tx| {
         store::prefer_indexes(tx).await.unwrap();
@@ -67,11 +67,11 @@ async fn end_in(tx: &Transaction<'_>, job: &Claimed, ending: Ending) -> Result<b
     if store::release(tx, QUEUE, &[job.lease]).await?.is_empty() {
         return Ok(false);
     }
-    store::settle(tx, QUEUE, &[Ended { job, ending }]).await?;
+    store::settle(tx, QUEUE, &[EndedAttempt { job, ending }]).await?;
     Ok(true)
 }
 
-/// Reclaims leases that ran out: their attempts are made again at once. Says how many.
+/// Reclaims expired leases: their attempts are made again at once. Returns how many.
 async fn reclaim_in(tx: &Transaction<'_>) -> usize {
     let expired = store::expired(tx, QUEUE, 100).await.unwrap();
     for job in &expired {

@@ -1,4 +1,4 @@
-//! What one connection sees: states, lanes, fairness, changes by key.
+//! On one connection: states, lanes, fairness, changes by key.
 
 use super::invariants::is_consistent;
 use super::*;
@@ -53,14 +53,14 @@ async fn a_result_counts_only_under_the_latest_lease() {
         assert!(end(db, &first[0], Ending::Retry(Duration::ZERO)).await);
         promote(db).await;
         let second = claim(db, 1).await;
-        assert!(!end(db, &first[0], Ending::Done).await, "its lease was given up");
+        assert!(!end(db, &first[0], Ending::Done).await, "its lease was released");
         assert!(end(db, &second[0], Ending::Done).await);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_slot_goes_to_the_company_with_the_fewest_in_flight_however_old_anothers_backlog_is() {
+async fn a_slot_goes_to_the_company_with_the_fewest_in_flight_however_old_the_backlog_of_another_is() {
     in_a_database(async |database| {
         let db = &database.service;
         let (big, small) = (CompanyId(1), CompanyId(2));
@@ -69,7 +69,7 @@ async fn a_slot_goes_to_the_company_with_the_fewest_in_flight_however_old_anothe
         };
         enqueue(db, &of(big, 0, 300)).await;
         enqueue(db, &of(small, 1_000, 300)).await;
-        // Slots that come free one at a time: each claim is of one job.
+        // Slots that become free one at a time: each claim is of one job.
         let mut claims = std::collections::BTreeMap::new();
         for _ in 0..200 {
             let claimed = claim_of(db, &[big, small], 1).await;
@@ -81,7 +81,7 @@ async fn a_slot_goes_to_the_company_with_the_fewest_in_flight_however_old_anothe
 }
 
 #[tokio::test]
-async fn a_job_without_its_instant_holds_no_lane_and_one_with_a_retry_keeps_it() {
+async fn a_job_that_is_not_due_holds_no_lane_and_one_with_a_retry_keeps_it() {
     in_a_database(async |database| {
         let db = &database.service;
         enqueue(db, &[NewJob { due: after(3_600), ..in_lane(1, 7) }]).await;
@@ -139,7 +139,7 @@ async fn a_periodic_job_is_enqueued_once_per_tick() {
 }
 
 #[tokio::test]
-async fn a_job_given_up_waits_for_a_person_and_its_lane_goes_on() {
+async fn a_dead_job_waits_for_an_operator_and_its_lane_goes_on() {
     in_a_database(async |database| {
         let db = &database.service;
         enqueue(db, &[in_lane(1, 7), in_lane(2, 7)]).await;
@@ -153,7 +153,7 @@ async fn a_job_given_up_waits_for_a_person_and_its_lane_goes_on() {
 }
 
 #[tokio::test]
-async fn looks_for_ready_jobs_go_on_through_the_jobs_of_other_queues_to_the_end() {
+async fn sweeps_for_ready_jobs_go_on_past_the_jobs_of_other_queues_to_the_end() {
     in_a_database(async |database| {
         let db = &database.service;
         let of = |company| NewJob::new(CompanyId(company), key(1));

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use platform::attempt::Verdict;
 use platform::kafka::Record;
 use platform::queue::{Ending, Started, Steps};
-use platform::seal::Place;
+use platform::seal::SecretColumn;
 use uuid::Uuid;
 
 use super::decide::Answer;
@@ -100,7 +100,7 @@ fn record(fixture: &Fixture<'_>, envelope: &Envelope<Alert>) -> Record {
 
 /// Gives a company a receiver, signed with [`SECRET`].
 async fn wants_to_be_told(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
-    let place = Place { table: "company_webhooks", column: "secret_sealed", company };
+    let place = SecretColumn { table: "company_webhooks", column: "secret_sealed", company };
     let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
     let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
     fixture.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();

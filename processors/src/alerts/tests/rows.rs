@@ -1,6 +1,6 @@
 //! Rows: what comes in, how it ends, and what a replay gives it. On a Postgres of the test's own.
 
-use platform::seal::Place;
+use platform::seal::SecretColumn;
 use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
 
 use super::*;
@@ -196,7 +196,7 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
         sandbox.receive("clinica", &Knows { secrets: vec![OLD.into()] }).unwrap();
         let clinic = told(fixture, false, &["a"]).await;
-        let place = Place { table: "company_webhooks", column: "previous_secret_sealed", company: clinic };
+        let place = SecretColumn { table: "company_webhooks", column: "previous_secret_sealed", company: clinic };
         let sealed = sealer().seal(place, OLD.as_bytes()).unwrap();
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
         let sql = "update company_webhooks set url = $1, previous_secret_sealed = $2,

@@ -1,4 +1,4 @@
-//! Rescheduling and cancelling by key, against everything that moves the job meanwhile.
+//! Rescheduling and cancelling by key, against everything that changes the job's state meanwhile.
 
 use super::*;
 use crate::queue::{Change, cancel, reschedule};
@@ -29,8 +29,8 @@ impl By {
     }
 }
 
-/// Two transactions in both orders: `other` first and the change waits for it, or the change first and `other` comes in
-/// `outcome`. Both ways the job is where it belongs afterwards.
+/// Two transactions in both orders: `other` first, and the change waits for it; or the change first, and `other` waits if
+/// `change_first_waits`. In both orders the job is in the right state afterwards.
 async fn against(
     by: By,
     number: u128,
@@ -134,13 +134,13 @@ async fn a_change_of_a_waiting_job_against_the_end_of_the_one_before_it() {
                     two.commit().await.unwrap();
                 })
                 .await;
-                // What was rescheduled keeps its place, and its lane waits for it.
+                // A rescheduled job keeps its position, and its lane waits for it.
                 let expected: &[u128] = match (by, number) {
                     (By::Cancel, 2) => &[3],
                     (By::Reschedule, 2) => &[],
                     _ => &[2],
                 };
-                assert_eq!(run_out(database).await, expected, "{by:?} {finishes_first} {number}");
+                assert_eq!(finish_all(database).await, expected, "{by:?} {finishes_first} {number}");
             })
             .await;
         }
@@ -178,15 +178,15 @@ async fn a_cancel_of_a_job_that_is_ending_waits_for_how_it_ends() {
             let first = running(database).await;
             with_two(database, async |finishing, cancelling| {
                 assert!(store::release(&finishing, QUEUE, &[first.lease]).await.unwrap().len() == 1);
-                let make_way = async {
-                    store::settle(&finishing, QUEUE, &[Ended { job: &first, ending }]).await?;
+                let unblock = async {
+                    store::settle(&finishing, QUEUE, &[EndedAttempt { job: &first, ending }]).await?;
                     finishing.commit().await
                 };
-                assert_eq!(waits(database, &cancelling, cancel_in(&cancelling, 1), make_way).await, change);
+                assert_eq!(waits(database, &cancelling, cancel_in(&cancelling, 1), unblock).await, change);
                 cancelling.commit().await.unwrap();
             })
             .await;
-            assert_eq!(run_out(database).await, [2, 3]);
+            assert_eq!(finish_all(database).await, [2, 3]);
         })
         .await;
     }
@@ -229,7 +229,7 @@ async fn a_cancel_of_a_lanes_only_job_against_an_enqueuer_of_the_lane_or_of_its_
                 enqueuing.commit().await.unwrap();
             })
             .await;
-            assert_eq!(run_out(database).await, [number]);
+            assert_eq!(finish_all(database).await, [number]);
         })
         .await;
     }
@@ -242,7 +242,7 @@ async fn a_cancel_of_a_lanes_only_job_against_an_enqueuer_of_the_lane_or_of_its_
             cancelling.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [2]);
+        assert_eq!(finish_all(database).await, [2]);
     })
     .await;
 }

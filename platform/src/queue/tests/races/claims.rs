@@ -1,4 +1,4 @@
-//! Several claimers: each job once, never above the caps, and nothing is lost with one that dies.
+//! Several claimers: each job is claimed once, caps hold, and nothing is lost when a claimer crashes.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ async fn many_claimers_of_many_companies_claim_each_job_once() {
         enqueue(&database.service, &jobs).await;
         let claimer = async || {
             let mut claimed = Vec::new();
-            // Others may hold what is left for a moment: the rows say when all is claimed.
+            // Others may have locked the rest for a moment, so the rows decide when all jobs are claimed.
             while database.number("select count(*) from jobs_ready").await > 0 {
                 let some = claim_of(&database.service, &companies, 5).await;
                 assert!(some.len() <= 5, "{} jobs for 5 slots", some.len());
@@ -66,17 +66,17 @@ async fn many_claimers_of_many_companies_claim_each_job_once() {
 }
 
 #[tokio::test]
-async fn what_a_claimer_held_that_died_before_its_commit_is_claimed_by_another() {
+async fn what_a_claimer_had_locked_when_it_crashed_is_claimed_by_another() {
     in_a_database(async |database| {
         enqueue(&database.service, &[in_lane(1, 7), in_lane(2, 7)]).await;
-        with_two(database, async |dying, living| {
-            assert_eq!(numbers(&claim_in(&dying, 9).await), [1]);
-            assert!(claim_in(&living, 9).await.is_empty());
-            let pid: i32 = dying.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        with_two(database, async |crashing, other| {
+            assert_eq!(numbers(&claim_in(&crashing, 9).await), [1]);
+            assert!(claim_in(&other, 9).await.is_empty());
+            let pid: i32 = crashing.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
             database.run(&format!("select pg_terminate_backend({pid}, 10000)")).await;
-            let again = claim_in(&living, 9).await;
+            let again = claim_in(&other, 9).await;
             assert_eq!((numbers(&again), again[0].attempts), (vec![1], 1));
-            living.commit().await.unwrap();
+            other.commit().await.unwrap();
         })
         .await;
     })
@@ -84,7 +84,7 @@ async fn what_a_claimer_held_that_died_before_its_commit_is_claimed_by_another()
 }
 
 #[tokio::test]
-async fn a_lane_that_is_being_left_is_claimed_of_after_the_commit() {
+async fn the_next_job_of_a_lane_is_claimed_after_the_commit_that_ends_the_one_before() {
     in_a_database(async |database| {
         enqueue(&database.service, &[in_lane(1, 7), in_lane(2, 7)]).await;
         let first = claim(&database.service, 1).await;
@@ -100,7 +100,7 @@ async fn a_lane_that_is_being_left_is_claimed_of_after_the_commit() {
     .await;
 }
 
-/// As a worker claims: companies with a cap are locked first.
+/// Claims like a worker: companies with a cap are locked first.
 async fn claim_capped(tx: &Transaction<'_>, most: usize, cap: usize) -> Vec<Claimed> {
     let offers = [Offer { company: COMPANY, most, before: None }];
     store::lock_capped(tx, QUEUE, &offers, cap != usize::MAX).await.unwrap();
@@ -120,8 +120,8 @@ async fn two_claims_at_once_keep_to_a_companys_cap_together() {
                 enqueue(&database.service, &plain(1..6)).await;
                 with_two(database, async |one, two| {
                     assert_eq!(claim_capped(&one, 9, cap).await.len(), 2);
-                    let make_way = async { if commits { one.commit().await } else { one.rollback().await } };
-                    let claimed = waits(database, &two, claim_capped(&two, 9, cap), make_way).await;
+                    let unblock = async { if commits { one.commit().await } else { one.rollback().await } };
+                    let claimed = waits(database, &two, claim_capped(&two, 9, cap), unblock).await;
                     assert_eq!(claimed.len(), if commits { 0 } else { 2 });
                     two.commit().await.unwrap();
                 })

@@ -1,9 +1,9 @@
-//! All orders of the statements of two transactions, but those in which one would wait for the other.
+//! All orders of the statements of two transactions, except those in which one would wait for the other.
 
 use super::*;
 use crate::queue::{cancel, reschedule};
 
-/// What a transaction does, statement by statement.
+/// One transaction, as one or two statements.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     /// Releases the lease of job 1, then settles it so.
@@ -25,7 +25,7 @@ impl Act {
         match self {
             Act::End(_) if statement == 0 => *counts = !store::release(tx, QUEUE, &[job.lease]).await?.is_empty(),
             Act::End(_) if !*counts => {}
-            Act::End(ending) => drop(store::settle(tx, QUEUE, &[Ended { job, ending: ending() }]).await?),
+            Act::End(ending) => drop(store::settle(tx, QUEUE, &[EndedAttempt { job, ending: ending() }]).await?),
             Act::Enqueue => drop(store::enqueue(tx, QUEUE, &[in_lane(5, 7), in_lane(6, 8)]).await?),
             Act::Promote => drop(store::promote(tx, QUEUE, 1_000).await?),
             Act::Claim => drop(claim_in(tx, 9).await),
@@ -49,7 +49,7 @@ async fn prepare(database: &Database) -> Claimed {
     job
 }
 
-/// Makes the statements in an order; says whether none had to wait.
+/// Runs the statements in an order; returns whether none had to wait.
 async fn in_order(database: &Database, acts: [Act; 2], order: &[usize]) -> bool {
     let job = prepare(database).await;
     let (mut one, mut two) = (database.service.get().await.unwrap(), database.service.get().await.unwrap());
@@ -89,7 +89,7 @@ fn orders(left: [usize; 2]) -> Vec<Vec<usize>> {
 }
 
 #[tokio::test]
-async fn whatever_the_order_of_two_transactions_statements_the_tables_fit_together() {
+async fn in_any_order_of_the_statements_of_two_transactions_the_tables_are_consistent() {
     let acts = [
         Act::End(|| Ending::Done),
         Act::End(|| Ending::Retry(Duration::ZERO)),
@@ -105,8 +105,8 @@ async fn whatever_the_order_of_two_transactions_statements_the_tables_fit_togeth
     in_a_database(async |database| {
         database.run("set jit = off").await;
         let mut made = 0;
-        for (place, one) in acts.into_iter().enumerate() {
-            for two in &acts[place + 1..] {
+        for (index, one) in acts.into_iter().enumerate() {
+            for two in &acts[index + 1..] {
                 for order in orders([one.statements() + 1, two.statements() + 1]) {
                     made += usize::from(in_order(database, [one, *two], &order).await);
                 }

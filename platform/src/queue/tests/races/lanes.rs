@@ -1,4 +1,4 @@
-//! Whoever takes the last place of a lane, and whoever passes it on, must see each other.
+//! A transaction that adds a job to a lane, and one that ends the lane's last job, must see each other.
 
 use super::*;
 use crate::queue::Periodic;
@@ -11,7 +11,7 @@ async fn head(database: &Database) -> Claimed {
 }
 
 #[tokio::test]
-async fn a_job_enqueued_while_its_lane_is_being_left_is_ready() {
+async fn a_job_enqueued_while_the_last_job_of_its_lane_ends_is_ready() {
     in_a_database(async |database| {
         let first = head(database).await;
         with_two(database, async |finishing, enqueuing| {
@@ -22,13 +22,13 @@ async fn a_job_enqueued_while_its_lane_is_being_left_is_ready() {
             enqueuing.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [2]);
+        assert_eq!(finish_all(database).await, [2]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_lane_is_left_to_a_job_whose_enqueuer_commits_meanwhile() {
+async fn a_lane_passes_to_a_job_whose_enqueuer_commits_meanwhile() {
     in_a_database(async |database| {
         let first = head(database).await;
         with_two(database, async |enqueuing, finishing| {
@@ -38,7 +38,7 @@ async fn a_lane_is_left_to_a_job_whose_enqueuer_commits_meanwhile() {
             finishing.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [2]);
+        assert_eq!(finish_all(database).await, [2]);
     })
     .await;
 }
@@ -73,7 +73,7 @@ async fn a_job_enqueued_while_an_end_rolls_back_waits() {
         .await;
         assert!(claim(&database.service, 1).await.is_empty());
         assert!(end(&database.service, &first, Ending::Done).await);
-        assert_eq!(run_out(database).await, [2]);
+        assert_eq!(finish_all(database).await, [2]);
     })
     .await;
 }
@@ -85,14 +85,14 @@ async fn jobs_of_one_lane_run_in_the_order_of_their_commits() {
             with_two(database, async |one, two| {
                 enqueue_in(&one, [in_lane(9, 7), in_lane(8, 7)]).await;
                 let enqueued = enqueue_in(&two, [in_lane(2, 7), in_lane(1, 7)]);
-                let make_way = async { if commits { one.commit().await } else { one.rollback().await } };
-                let enqueued = waits(database, &two, enqueued, make_way).await;
+                let unblock = async { if commits { one.commit().await } else { one.rollback().await } };
+                let enqueued = waits(database, &two, enqueued, unblock).await;
                 assert_eq!(enqueued.ready, usize::from(!commits));
                 two.commit().await.unwrap();
             })
             .await;
             let expected: &[u128] = if commits { &[9, 8, 2, 1] } else { &[2, 1] };
-            assert_eq!(run_out(database).await, expected);
+            assert_eq!(finish_all(database).await, expected);
         })
         .await;
     }
@@ -105,13 +105,13 @@ async fn a_key_is_enqueued_by_the_second_where_the_first_rolls_back() {
             with_two(database, async |one, two| {
                 enqueue_in(&one, [in_lane(1, 7)]).await;
                 let enqueued = enqueue_in(&two, [in_lane(1, 7)]);
-                let make_way = async { if commits { one.commit().await } else { one.rollback().await } };
-                let enqueued = waits(database, &two, enqueued, make_way).await;
+                let unblock = async { if commits { one.commit().await } else { one.rollback().await } };
+                let enqueued = waits(database, &two, enqueued, unblock).await;
                 assert_eq!(enqueued.added, usize::from(!commits));
                 two.commit().await.unwrap();
             })
             .await;
-            assert_eq!(run_out(database).await, [1]);
+            assert_eq!(finish_all(database).await, [1]);
         })
         .await;
     }
@@ -140,15 +140,15 @@ async fn lanes_are_locked_in_the_order_of_their_key_however_they_are_asked_for()
             enqueue_in(&one, [in_lane(1, 7)]).await;
             let enqueued = enqueue_in(&two, [in_lane(2, 8), in_lane(3, 7)]);
             // Lane 8 comes after 7, so the one that waits for 7 does not hold it.
-            let make_way = async {
+            let unblock = async {
                 assert_eq!(enqueue_in(&one, [in_lane(4, 8)]).await.ready, 1);
                 one.commit().await
             };
-            assert_eq!(waits(database, &two, enqueued, make_way).await.ready, 0);
+            assert_eq!(waits(database, &two, enqueued, unblock).await.ready, 0);
             two.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [1, 4, 2, 3]);
+        assert_eq!(finish_all(database).await, [1, 4, 2, 3]);
     })
     .await;
 }
@@ -179,7 +179,7 @@ async fn transactions_that_lock_lanes_in_opposite_orders_do_not_both_fail() {
             let (of_one, of_two) = tokio::join!(of_one, of_two);
             let failed: Vec<Error> = [of_one, of_two].into_iter().filter_map(Result::err).collect();
             let codes: Vec<&str> = failed.iter().map(|it| it.code().unwrap().code()).collect();
-            assert_eq!(codes, ["40P01"], "one of them is told to try again");
+            assert_eq!(codes, ["40P01"], "one of them is to be retried");
         })
         .await;
         let again = [in_lane(1, 7), in_lane(2, 8), in_lane(3, 8), in_lane(4, 7)];
@@ -190,7 +190,7 @@ async fn transactions_that_lock_lanes_in_opposite_orders_do_not_both_fail() {
 }
 
 #[tokio::test]
-async fn a_job_promoted_while_its_lane_is_being_left_is_ready() {
+async fn a_job_promoted_while_the_last_job_of_its_lane_ends_is_ready() {
     in_a_database(async |database| {
         let first = head(database).await;
         enqueue_overdue(database, &[in_lane(2, 7)]).await;
@@ -206,16 +206,16 @@ async fn a_job_promoted_while_its_lane_is_being_left_is_ready() {
 }
 
 #[tokio::test]
-async fn a_lane_is_left_to_a_job_that_is_promoted_meanwhile() {
+async fn a_lane_passes_to_a_job_that_is_promoted_meanwhile() {
     for commits in [true, false] {
         in_a_database(async |database| {
             let first = head(database).await;
             enqueue_overdue(database, &[in_lane(2, 7)]).await;
             with_two(database, async |promoting, finishing| {
                 assert_eq!(promote_in(&promoting).await, 1);
-                let make_way = async { if commits { promoting.commit().await } else { promoting.rollback().await } };
+                let unblock = async { if commits { promoting.commit().await } else { promoting.rollback().await } };
                 let ended = end_in(&finishing, &first, Ending::Done);
-                assert!(waits(database, &finishing, ended, make_way).await.unwrap());
+                assert!(waits(database, &finishing, ended, unblock).await.unwrap());
                 finishing.commit().await.unwrap();
             })
             .await;
@@ -243,7 +243,7 @@ async fn a_promotion_and_an_enqueuer_of_one_lane_follow_one_another() {
                 two.commit().await.unwrap();
             })
             .await;
-            assert_eq!(run_out(database).await, if promotes_first { [1, 2] } else { [2, 1] });
+            assert_eq!(finish_all(database).await, if promotes_first { [1, 2] } else { [2, 1] });
         })
         .await;
     }
@@ -267,7 +267,7 @@ async fn a_retry_promoted_while_others_are_enqueued_stays_first_of_its_lane() {
             promoting.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [1, 2, 3]);
+        assert_eq!(finish_all(database).await, [1, 2, 3]);
     })
     .await;
 }
@@ -285,7 +285,7 @@ async fn jobs_are_promoted_once_by_several_processes() {
         })
         .await;
         assert_eq!(promote(&database.service).await, 1);
-        assert_eq!(run_out(database).await.len(), 3);
+        assert_eq!(finish_all(database).await.len(), 3);
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! A lease that ran out is stolen once, and what its old holder still does is void.
+//! An expired lease is reclaimed once, and results of its former holder are discarded.
 
 use super::*;
 
@@ -9,7 +9,7 @@ async fn running(database: &Database) -> Claimed {
 }
 
 #[tokio::test]
-async fn a_result_that_comes_while_its_lease_is_reclaimed_is_void() {
+async fn a_result_that_comes_while_its_lease_is_reclaimed_is_discarded() {
     in_a_database(async |database| {
         let job = running(database).await;
         expire(database).await;
@@ -20,13 +20,13 @@ async fn a_result_that_comes_while_its_lease_is_reclaimed_is_void() {
             finishing.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [1, 2]);
+        assert_eq!(finish_all(database).await, [1, 2]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_result_counts_whose_lease_is_given_back_by_a_reclaim_that_fails() {
+async fn a_result_is_valid_when_the_reclaim_of_its_lease_is_rolled_back() {
     in_a_database(async |database| {
         let job = running(database).await;
         expire(database).await;
@@ -37,7 +37,7 @@ async fn a_result_counts_whose_lease_is_given_back_by_a_reclaim_that_fails() {
             finishing.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [2]);
+        assert_eq!(finish_all(database).await, [2]);
     })
     .await;
 }
@@ -56,7 +56,7 @@ async fn a_lease_whose_result_is_being_committed_is_not_reclaimed() {
                 reclaiming.commit().await.unwrap();
             })
             .await;
-            assert_eq!(run_out(database).await, if commits { vec![2] } else { vec![1, 2] });
+            assert_eq!(finish_all(database).await, if commits { vec![2] } else { vec![1, 2] });
         })
         .await;
     }
@@ -84,7 +84,7 @@ async fn a_lease_is_either_renewed_or_reclaimed() {
             renewing.commit().await.unwrap();
         })
         .await;
-        assert_eq!(run_out(database).await, [1, 2]);
+        assert_eq!(finish_all(database).await, [1, 2]);
     })
     .await;
 }
@@ -105,7 +105,7 @@ async fn a_lease_is_reclaimed_by_one_process() {
         promote(&database.service).await;
         let again = claim(&database.service, 1).await;
         assert_eq!((numbers(&again), again[0].attempts), (vec![1], 2));
-        assert!(!end(&database.service, &job, Ending::Done).await, "the lease is another's now");
+        assert!(!end(&database.service, &job, Ending::Done).await, "the lease belongs to another claim now");
         assert!(end(&database.service, &again[0], Ending::Done).await);
     })
     .await;
@@ -118,14 +118,14 @@ async fn renewals_and_results_lock_leases_in_the_same_order() {
         let jobs = claim(&database.service, 9).await;
         with_two(database, async |finishing, renewing| {
             end_in(&finishing, &jobs[0], Ending::Done).await.unwrap();
-            // Asked for in the opposite order; job 3 is not held while 1 is waited for.
+            // Requested in the opposite order; job 3 is not locked while the lock on 1 is waited for.
             let backwards: Vec<_> = jobs.iter().rev().map(|it| (it.lease, None)).collect();
             let renewed = store::renew(&renewing, QUEUE, &backwards, LEASE);
-            let make_way = async {
+            let unblock = async {
                 end_in(&finishing, &jobs[2], Ending::Done).await?;
                 finishing.commit().await
             };
-            let renewed = waits(database, &renewing, renewed, make_way).await.unwrap();
+            let renewed = waits(database, &renewing, renewed, unblock).await.unwrap();
             assert_eq!(renewed.iter().map(|it| it.lease).collect::<Vec<_>>(), [jobs[1].lease]);
             renewing.commit().await.unwrap();
         })

@@ -1,4 +1,4 @@
-//! Races of two connections: their statements in a given order, and which of them must wait for the other's commit.
+//! Races of two connections: statements in a given order, some of which must wait for the other's commit.
 
 mod changes;
 mod claims;
@@ -21,7 +21,7 @@ async fn with_two(database: &Database, test: impl AsyncFnOnce(Transaction<'_>, T
     is_consistent(database).await;
 }
 
-/// Runs a step that must wait for a lock; once it is seen waiting, `then` makes way for it.
+/// Runs a step that must wait for a lock; once it is waiting, runs `then`, which unblocks it.
 #[track_caller]
 fn waits<T>(
     database: &Database,
@@ -32,7 +32,7 @@ fn waits<T>(
     let caller = std::panic::Location::caller();
     async move {
         let pid: i32 = tx.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
-        let make_way = async {
+        let unblock = async {
             let blocked = format!("select cardinality(pg_blocking_pids({pid}))");
             for _ in 0..20_000 {
                 if database.number(&blocked).await > 0 {
@@ -41,7 +41,7 @@ fn waits<T>(
             }
             panic!("{caller}: the step does not wait");
         };
-        tokio::join!(step, make_way).0
+        tokio::join!(step, unblock).0
     }
 }
 
@@ -68,13 +68,13 @@ async fn enqueue_overdue(database: &Database, jobs: &[NewJob]) {
     }
 }
 
-/// Lets all leases run out.
+/// Expires all leases.
 async fn expire(database: &Database) {
     database.run("update jobs_running set lease_until = now() - interval '1 second'").await;
 }
 
-/// Claims and ends what is left, one job after another; says in which order.
-async fn run_out(database: &Database) -> Vec<u128> {
+/// Claims and ends the remaining jobs, one after another; returns their order.
+async fn finish_all(database: &Database) -> Vec<u128> {
     let mut order = Vec::new();
     loop {
         promote(&database.service).await;

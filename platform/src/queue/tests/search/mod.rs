@@ -1,4 +1,4 @@
-//! An exhaustive search: every order of a few steps on a few jobs, and what holds of the tables after each of them.
+//! An exhaustive search: every order of a few steps on a few jobs, with the invariants checked after each step.
 
 mod steps;
 
@@ -11,10 +11,10 @@ use super::invariants::BROKEN;
 use super::*;
 use crate::tests::database::in_a_database;
 
-/// How many steps follow one another: from nothing, and once a lane is full.
+/// The length of the paths: from empty tables, and from a lane that has several jobs.
 const DEPTHS: [usize; 2] = [5, 3];
 
-/// All queue tables as one value. A search is one transaction, so that its instants are few and stand still.
+/// All queue tables as one value. A search is one transaction, so that `now()` does not change in it.
 const DUMP: &str = "
 select jsonb_build_object(
   'jobs', (select jsonb_agg(to_jsonb(t) order by job_key) from secretaria.jobs t),
@@ -37,11 +37,11 @@ delete from secretaria.job_lanes";
 const TABLES: [&str; 7] =
     ["jobs", "jobs_scheduled", "jobs_ready", "jobs_waiting", "jobs_running", "jobs_dead", "job_lanes"];
 
-/// What is in the tables, and what the two workers and an observer know.
+/// The contents of the tables, and what the search expects of them.
 #[derive(Debug, Clone)]
 struct State {
     tables: Value,
-    /// Leases that were claimed and whose results have not come yet, stale ones included.
+    /// Leases that were claimed and have no result yet, stale ones included.
     held: Vec<Claimed>,
     /// The jobs of each lane in the order in which they became due.
     lanes: BTreeMap<u128, Vec<u128>>,
@@ -62,7 +62,7 @@ impl State {
         self.tables[table].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The same for states that differ in nothing but the numbers of their fences.
+    /// A key that is the same for states that differ only in the numbers of their fences.
     fn canonical(&self) -> String {
         let fences = self.rows("jobs_running").iter().filter_map(|row| row["fence"].as_i64());
         let fences: BTreeSet<i64> = fences.chain(self.held.iter().map(|it| it.lease.fence)).collect();
@@ -90,7 +90,7 @@ impl State {
     }
 }
 
-/// Puts the tables into a state; they are empty before.
+/// Fills the tables, which are empty before.
 async fn restore(tx: &Transaction<'_>, tables: &Value) {
     for table in TABLES.iter().filter(|it| tables[**it].is_array()) {
         let sql = format!(
@@ -100,18 +100,18 @@ async fn restore(tx: &Transaction<'_>, tables: &Value) {
     }
 }
 
-/// The tables, which fit together.
-async fn look(tx: &Transaction<'_>, state: &State) -> Value {
+/// Reads the tables and checks the invariants.
+async fn read_tables(tx: &Transaction<'_>, state: &State) -> Value {
     let rows = crate::postgres::query(tx, &format!("select ({DUMP}), array({BROKEN})"), &[]).await.unwrap();
     let (tables, broken): (Value, Vec<String>) = (rows[0].get(0), rows[0].get(1));
     assert_eq!(broken, [""; 0], "after {:?}", state.path);
     let live = tables["jobs"].as_array().into_iter().flatten();
     let live: BTreeSet<u128> = live.map(steps::number).collect();
-    assert_eq!(live, state.live, "nothing is lost, after {:?}", state.path);
+    assert_eq!(live, state.live, "no job is lost, after {:?}", state.path);
     tables
 }
 
-/// Goes through all states that so many steps lead to, the shortest paths first; says how many there are.
+/// Visits all states that are at most `steps` steps away, the shortest paths first; returns how many there are.
 async fn search(tx: &Transaction<'_>, first: State, steps: usize) -> usize {
     let longest = first.path.len() + steps;
     let mut seen = HashSet::from([first.canonical()]);
@@ -127,7 +127,7 @@ async fn search(tx: &Transaction<'_>, first: State, steps: usize) -> usize {
             let mut after = state.clone();
             after.path.push(step);
             step.make(tx, &mut after).await;
-            after.tables = look(tx, &after).await;
+            after.tables = read_tables(tx, &after).await;
             step.check(&state, &after);
             if seen.insert(after.canonical()) {
                 next.push_back(after);
@@ -140,19 +140,19 @@ async fn search(tx: &Transaction<'_>, first: State, steps: usize) -> usize {
 }
 
 #[tokio::test]
-async fn whatever_the_order_of_steps_the_tables_fit_together_and_lanes_keep_their_order() {
+async fn in_any_order_of_steps_the_tables_are_consistent_and_lanes_keep_their_order() {
     in_a_database(async |database| {
         in_tx(&database.service, async |tx| {
             store::prefer_indexes(tx).await.unwrap();
-            // What is dear by its estimate alone is not worth compiling each time.
+            // The planner's estimates are high enough to compile each statement, which is not worth it here.
             tx.batch_execute("set local jit = off").await.unwrap();
             let mut state = State::empty(Value::Null);
-            state.tables = look(tx, &state).await;
+            state.tables = read_tables(tx, &state).await;
             assert!(search(tx, state.clone(), DEPTHS[0]).await > 500);
             for step in [Step::Enqueue(1), Step::Enqueue(2), Step::Enqueue(3), Step::Claim(1), Step::Elapse] {
                 state.path.push(step);
                 step.make(tx, &mut state).await;
-                state.tables = look(tx, &state).await;
+                state.tables = read_tables(tx, &state).await;
             }
             tx.batch_execute(EMPTY).await.unwrap();
             assert!(search(tx, state, DEPTHS[1]).await > 200);

@@ -1,9 +1,9 @@
-//! The steps of the search: the module's own functions, each in the transaction of the search.
+//! The steps of the search: functions of the queue, each called in the transaction of the search.
 
 use super::*;
 use crate::queue::{Change, cancel, reschedule};
 
-/// Jobs 1 and 2 are of lane 7, and so is 3, which is due later; job 4 has lane 8 to itself.
+/// Jobs 1, 2 and 3 are in lane 7, 3 being due later; job 4 is alone in lane 8.
 const JOBS: [u128; 4] = [1, 2, 3, 4];
 const FOR_LATER: u128 = 3;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -19,10 +19,10 @@ pub(super) enum Step {
     Promote,
     /// A worker claims at most so many jobs.
     Claim(usize),
-    /// The result of a lease that is held, as it may be no longer.
+    /// The result of a claim, whose lease may have been lost since.
     End(usize, End),
     Renew(usize),
-    /// All leases run out.
+    /// All leases expire.
     Expire,
     Reclaim,
     RescheduleNow(u128),
@@ -50,7 +50,7 @@ impl End {
 }
 
 impl Step {
-    /// What can be done in a state.
+    /// The steps that are possible in a state.
     pub(super) fn all(state: &State) -> Vec<Step> {
         let mut steps = vec![Step::Promote];
         steps.extend(JOBS.iter().filter(|it| !state.enqueued.contains(*it)).map(|it| Step::Enqueue(*it)));
@@ -89,7 +89,7 @@ impl Step {
             }
             Step::Elapse => elapse(tx).await,
             Step::Promote => {
-                // One that holds no lane yet comes behind the others; there is one such job at most.
+                // A job that does not hold its lane comes after the others; there is at most one such job.
                 let due = state.rows("jobs_scheduled").iter().filter(|row| is_due(row) && row["keeps_lane"] == false);
                 let due: Vec<u128> = due.map(number).collect();
                 assert!(due.len() <= 1, "{:?}", state.path);
@@ -139,7 +139,7 @@ impl Step {
         }
     }
 
-    /// What a step says of the state before and the one after it.
+    /// Checks the states before and after a step.
     pub(super) fn check(self, before: &State, after: &State) {
         if let Step::End(held, _) = self
             && !before.holds(before.held[held].lease)
@@ -166,7 +166,7 @@ fn is_running(state: &State, job: u128) -> bool {
     state.rows("jobs_running").iter().any(|row| row["job_key"] == key(job).to_string())
 }
 
-/// Whatever is scheduled is due, in the order in which it was; so is what waits behind others.
+/// Makes all scheduled and waiting jobs due, in the same order.
 async fn elapse(tx: &Transaction<'_>) {
     let sql = "update secretaria.jobs set due_at = least(due_at, now());
                update secretaria.jobs_scheduled set due_at = least(due_at, now());

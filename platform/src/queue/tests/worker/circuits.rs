@@ -1,4 +1,4 @@
-//! A provider that is down: its jobs wait without being attempted, those of others go on.
+//! A provider that is down: its jobs wait without being attempted, those of other providers go on.
 
 use super::*;
 use crate::queue::HoldLimit;
@@ -41,10 +41,10 @@ async fn jobs_of_an_open_circuit_are_held_back_unattempted_while_others_go_on() 
 }
 
 #[tokio::test]
-async fn a_probe_closes_the_circuit_and_everything_flows() {
+async fn a_probe_closes_the_circuit_and_all_jobs_run() {
     in_a_scripted_database(async |database| {
         let script = Script::with_circuits(HoldLimit::SinceDue(TIMEOUT));
-        // Nothing but the circuit's own wait wakes the worker.
+        // Only the circuit's own wait wakes the worker.
         let config = Config { circuit: circuit(500), sweep_ms: NEVER_MS, ..config() };
         let worker = opened(database, &script, config).await;
         let more: Vec<NewJob> = (3..30).map(|it| job(1, it, "fail")).collect();
@@ -59,7 +59,7 @@ async fn a_probe_closes_the_circuit_and_everything_flows() {
 }
 
 #[tokio::test]
-async fn while_a_provider_stays_down_it_is_asked_by_probes_alone() {
+async fn while_a_provider_stays_down_it_is_called_by_probes_only() {
     in_a_scripted_database(async |database| {
         let script = Script::with_circuits(HoldLimit::SinceDue(TIMEOUT));
         let config = Config { circuit: circuit(100), ..config() };
@@ -81,7 +81,7 @@ async fn while_a_provider_stays_down_it_is_asked_by_probes_alone() {
     .await;
 }
 
-/// How long job 3 was held back, in seconds, where it may be for two.
+/// How long job 3 was held back, in seconds, with a limit of two.
 async fn held_for_s(limit: HoldLimit, open_ms: u64) -> f64 {
     let (held, mut seconds) = (std::sync::Mutex::new(String::new()), 0.0);
     in_a_scripted_database(async |database| {

@@ -1,4 +1,4 @@
-//! What a worker claims, and when: caps, pauses, and that no wake-up is lost.
+//! Which jobs a worker claims, and when: caps, pauses, and no lost wake-ups.
 
 use super::*;
 
@@ -37,7 +37,7 @@ async fn jobs_that_are_gone_do_not_count_against_a_companys_cap() {
 }
 
 #[tokio::test]
-async fn a_lane_of_jobs_that_are_gone_is_left_without_waiting_for_a_sweep() {
+async fn a_lane_of_jobs_that_are_gone_goes_on_without_waiting_for_a_sweep() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let in_lane = |number, does| NewJob { lane: Some(key(7)), ..job(1, number, does) };
@@ -66,7 +66,7 @@ async fn a_provider_gets_no_more_calls_at_once_than_its_cap() {
 }
 
 #[tokio::test]
-async fn a_worker_hears_of_every_job_however_it_comes_between_its_looks() {
+async fn a_worker_is_woken_for_every_job_whenever_it_is_enqueued() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let worker = start(database, "one", Config { sweep_ms: NEVER_MS, ..config() }, &script);
@@ -90,7 +90,7 @@ async fn a_worker_hears_of_every_job_however_it_comes_between_its_looks() {
 }
 
 #[tokio::test]
-async fn a_worker_hears_of_jobs_for_later() {
+async fn a_worker_is_woken_for_scheduled_jobs() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let worker = start(database, "one", Config { sweep_ms: NEVER_MS, ..config() }, &script);
@@ -106,7 +106,7 @@ async fn a_worker_hears_of_jobs_for_later() {
 }
 
 #[tokio::test]
-async fn a_full_window_takes_the_next_job_as_soon_as_a_slot_is_free() {
+async fn a_full_window_starts_the_next_job_as_soon_as_a_slot_is_free() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &jobs(1, 0..30, "slow")).await;
@@ -119,13 +119,13 @@ async fn a_full_window_takes_the_next_job_as_soon_as_a_slot_is_free() {
 }
 
 #[tokio::test]
-async fn what_was_claimed_ahead_of_its_slot_is_not_called_after_a_stop() {
+async fn jobs_claimed_ahead_of_their_slot_are_not_called_after_a_stop() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[jobs(1, 0..600, "done"), jobs(1, 600..620, "wait")].concat()).await;
-        // No lease runs out in a stall of the machine: its call would be made again.
+        // Long enough that no lease expires on a slow machine: its call would be made again.
         let worker = start(database, "one", Config { window: 8, lease_ms: 60_000, ..config() }, &script);
-        // Calls that end by the hundred a second are followed by calls that do not: jobs are claimed ahead of them.
+        // Hundreds of calls a second end, and are followed by calls that do not: jobs are claimed ahead of their slots.
         until(database, "select count(*) from jobs_running", 10).await;
         script.until_running(8).await;
         worker.stop.cancel();
@@ -140,7 +140,7 @@ async fn what_was_claimed_ahead_of_its_slot_is_not_called_after_a_stop() {
 }
 
 #[tokio::test]
-async fn a_paused_company_is_left_alone_until_it_goes_on() {
+async fn a_paused_company_is_not_claimed_until_it_is_resumed() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         database.run("insert into queue_pauses (company_id, queue, paused_by) values (1, 'test', 'a test')").await;

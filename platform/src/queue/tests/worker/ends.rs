@@ -1,11 +1,11 @@
-//! What Postgres refuses concerns one job alone.
+//! What Postgres refuses affects one job only.
 
 use super::*;
 
 const SCHEDULED: &str = "select job_key, attempts, due_at > now() + interval '20 seconds' from jobs_scheduled";
 
 #[tokio::test]
-async fn of_a_group_with_a_refused_result_the_others_are_committed_and_that_one_is_replaced() {
+async fn in_a_group_with_a_refused_result_the_others_are_committed_and_that_one_is_replaced() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let does = ["wait", "wait", "refused", "wait", "wait"];
@@ -30,7 +30,7 @@ async fn a_result_that_waits_for_a_lock_holds_up_no_other_company() {
         let mut other = database.service.get().await.unwrap();
         let held = other.transaction().await.unwrap();
         held.batch_execute("select from secretaria.job_lanes for update").await.unwrap();
-        // Longer than a group waits for a lock: its lease cannot be renewed meanwhile.
+        // Longer than a group waits for a lock: the lease cannot be renewed meanwhile.
         let worker = start(database, "one", Config { lease_ms: 60_000, ..config() }, &script);
         script.until_called(1).await;
         enqueue(&database.service, &[job(2, 2, "done")]).await;
@@ -45,7 +45,7 @@ async fn a_result_that_waits_for_a_lock_holds_up_no_other_company() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_refused_for_good_is_put_off() {
+async fn a_result_that_is_always_refused_is_postponed() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "refused_again"), job(1, 2, "done")]).await;
@@ -59,7 +59,7 @@ async fn a_result_that_is_refused_for_good_is_put_off() {
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_loaded_is_put_off_and_the_others_go_on() {
+async fn a_job_that_cannot_be_loaded_is_postponed_and_the_others_go_on() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let does = ["done", "done", "unloadable", "done", "done"];
@@ -75,7 +75,7 @@ async fn a_job_that_cannot_be_loaded_is_put_off_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_job_that_comes_first_meanwhile_is_not_put_off_instead() {
+async fn a_job_that_becomes_first_meanwhile_is_not_postponed_instead() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "overtaken")]).await;
@@ -89,7 +89,7 @@ async fn a_job_that_comes_first_meanwhile_is_not_put_off_instead() {
 }
 
 #[tokio::test]
-async fn a_panic_while_results_are_written_stops_nothing_and_their_jobs_come_back() {
+async fn a_panic_while_results_are_committed_does_not_stop_the_worker_and_their_jobs_are_retried() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         let worker = start(database, "one", config(), &script);

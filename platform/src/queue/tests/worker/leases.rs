@@ -1,4 +1,4 @@
-//! Leases hold while calls run; what is lost or left is made again, once.
+//! Leases are held while calls run; a call whose lease is lost or left is made again, once.
 
 use super::*;
 use crate::queue::{Change, cancel};
@@ -22,22 +22,22 @@ async fn a_lease_is_renewed_for_as_long_as_its_call_runs() {
 }
 
 #[tokio::test]
-async fn a_call_whose_lease_is_lost_is_given_up() {
+async fn a_call_whose_lease_is_lost_is_aborted() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "hang_once")]).await;
         let worker = start(database, "one", config(), &script);
         script.until_running(1).await;
         database.run("update jobs_running set fence = fence + 1000, lease_until = now() + interval '1 hour'").await;
-        script.until_given_up(1).await;
+        script.until_aborted(1).await;
         worker.stop().await;
-        assert_eq!(database.number("select count(*) from jobs_running").await, 1, "the thief's");
+        assert_eq!(database.number("select count(*) from jobs_running").await, 1, "that of the other claim");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_result_whose_lease_was_lost_is_void() {
+async fn a_result_whose_lease_was_lost_is_discarded() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "wait"), job(2, 2, "wait")]).await;
@@ -54,7 +54,7 @@ async fn a_result_whose_lease_was_lost_is_void() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_call_stops_nothing_and_its_job_comes_back() {
+async fn a_panic_in_a_call_does_not_stop_the_worker_and_its_job_is_retried() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "panic_once"), job(1, 2, "done")]).await;
@@ -67,7 +67,7 @@ async fn a_panic_in_a_call_stops_nothing_and_its_job_comes_back() {
 }
 
 #[tokio::test]
-async fn calls_under_way_end_and_are_committed_before_a_worker_stops() {
+async fn running_calls_end_and_are_committed_before_a_worker_stops() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "wait"), job(1, 2, "wait")]).await;
@@ -76,7 +76,7 @@ async fn calls_under_way_end_and_are_committed_before_a_worker_stops() {
         worker.stop.cancel();
         enqueue(&database.service, &[job(1, 3, "done")]).await;
         worker.wake.ready([COMPANY]);
-        // Their leases are renewed while they are waited for.
+        // Their leases are renewed while the worker waits for them.
         until(database, RENEWED, 2).await;
         script.open(2);
         worker.stop().await;
@@ -94,7 +94,7 @@ async fn a_call_that_does_not_end_leaves_its_lease_to_another_worker() {
         let first = start(database, "one", Config { drain_ms: 50, ..config() }, &script);
         script.until_running(1).await;
         first.stop().await;
-        script.until_given_up(1).await;
+        script.until_aborted(1).await;
         assert_eq!(database.number("select count(*) from jobs_running").await, 1);
         let second = start(database, "two", config(), &script);
         until_empty(database).await;
@@ -105,7 +105,7 @@ async fn a_call_that_does_not_end_leaves_its_lease_to_another_worker() {
 }
 
 #[tokio::test]
-async fn a_worker_takes_what_a_dead_one_left_and_its_own_at_once() {
+async fn a_worker_reclaims_expired_leases_and_those_of_its_previous_run_at_once() {
     for (instance, lease) in [("two", Duration::ZERO), ("one", LEASE)] {
         in_a_scripted_database(async |database| {
             let script = Script::new();
@@ -124,12 +124,12 @@ async fn a_worker_takes_what_a_dead_one_left_and_its_own_at_once() {
     }
 }
 
-/// One of them, whose result Postgres refuses, is not the others' fault.
+/// A job whose result Postgres refuses does not affect the others.
 #[tokio::test]
-async fn what_expired_leases_come_to_is_committed_and_told_once() {
+async fn results_of_expired_leases_are_committed_and_reported_once() {
     for (refused, jobs_left) in [(false, 0), (true, 1)] {
         in_a_scripted_database(async |database| {
-            let script = Script::with_an_end_for_expired();
+            let script = Script::with_result_for_expired();
             let mut jobs = vec![job(1, 1, "done"), job(1, 2, "gone"), job(2, 3, "known"), job(2, 4, "done")];
             jobs.extend(refused.then(|| job(1, 5, "known_refused")));
             enqueue(&database.service, &jobs).await;
@@ -150,7 +150,7 @@ async fn what_expired_leases_come_to_is_committed_and_told_once() {
 }
 
 #[tokio::test]
-async fn a_running_job_reports_its_progress_and_hears_that_it_is_cancelled() {
+async fn a_running_job_reports_its_progress_and_is_notified_of_its_cancellation() {
     in_a_scripted_database(async |database| {
         let script = Script::new();
         enqueue(&database.service, &[job(1, 1, "cancellable")]).await;

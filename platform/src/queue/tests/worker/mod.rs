@@ -1,4 +1,4 @@
-//! The worker's loop on a real Postgres, with work whose jobs say in their bodies what becomes of them.
+//! The worker's loop on a real Postgres, with jobs whose bodies say how they end.
 
 mod circuits;
 mod claims;
@@ -18,10 +18,10 @@ use crate::tests::database::{Database, in_a_database};
 /// Longer than anything here takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A look for the jobs of other processes that comes too late for any test: what runs was woken.
+/// A sweep interval that is too long for any test: jobs run only because the worker was woken.
 const NEVER_MS: u64 = 60_000;
 
-/// What a test writes, and who may.
+/// The tests' table of results.
 const TABLES: &str = "
 create table secretaria.written (
   company_id bigint not null,
@@ -38,7 +38,7 @@ fn config() -> Config {
     Config { lease_ms: 300, sweep_ms: 50, ..Config::default() }
 }
 
-/// A worker under way.
+/// A running worker.
 struct Running {
     stop: Stop,
     wake: Wake,
@@ -46,7 +46,7 @@ struct Running {
 }
 
 impl Running {
-    /// Asks it to stop and waits until it has.
+    /// Stops it and waits until it has ended.
     async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(TIMEOUT, self.handle).await.unwrap().unwrap();
@@ -80,12 +80,12 @@ async fn in_a_scripted_database(test: impl AsyncFnOnce(&Database)) {
     .await;
 }
 
-/// A job that does what it says: see [`script`].
+/// A job whose body says what it does: see [`script`].
 fn job(company: i64, number: u128, does: &str) -> NewJob {
     NewJob { body: serde_json::json!({ "does": does }), ..NewJob::new(CompanyId(company), key(number)) }
 }
 
-/// Waits until a query gives a number.
+/// Waits until a query returns a number.
 #[track_caller]
 fn until(database: &Database, sql: &str, expected: i64) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
@@ -110,7 +110,7 @@ fn until_empty(database: &Database) -> impl Future<Output = ()> {
     until(database, "select count(*) from jobs", 0)
 }
 
-/// Results by their words, with the attempts they took.
+/// Results by name, with the attempts they took.
 async fn written(database: &Database) -> Vec<String> {
     let sql = "select word, attempts, count(*) from written group by word, attempts order by word, attempts";
     database.rows(sql).await

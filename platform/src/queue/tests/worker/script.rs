@@ -1,8 +1,8 @@
-//! Work that does what the body of each job says.
+//! Work whose jobs do what their bodies say.
 //!
-//! `done`, `fail` (while the provider is down), `wait` (for the test to open the gate), `hang_once`, `panic_once`,
+//! `done`, `fail` (while the provider is down), `wait` (until the test lets it end), `hang_once`, `panic_once`,
 //! `cancellable`, `slow`, `refused`, `refused_again`, `finish_panics_once`, `gone`, `known`, `known_refused`, `unloadable`, and `overtaken`,
-//! which cannot be loaded either and is no longer the first of its company by then.
+//! which cannot be loaded either, and at that moment another job becomes the first of its company.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use super::*;
 use crate::postgres::{Failure, execute, query};
 use crate::queue::{Call, Circuit, Health, HoldLimit, Loaded, Performed, Summary, Work};
 
-/// What the tests see and steer; shared by all workers of a test.
+/// What the tests observe and control; shared by all workers of a test.
 #[derive(Clone)]
 pub(super) struct Script(Arc<Inner>);
 
@@ -23,14 +23,14 @@ struct Inner {
     was_overtaken: AtomicBool,
     has_circuit: bool,
     hold_limit: HoldLimit,
-    /// What calls came to whose lease ran out, unless they are made again.
+    /// The result of calls whose lease expired; with `None` they are made again.
     expired_output: Option<&'static str>,
     calls: Mutex<Vec<u128>>,
-    /// Commits of results, as the work was told.
+    /// Results that were reported as committed.
     committed: Mutex<Vec<(u128, &'static str)>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
-    given_up: AtomicUsize,
+    aborted: AtomicUsize,
 }
 
 impl Script {
@@ -38,13 +38,13 @@ impl Script {
         Self::with(false, HoldLimit::SinceDue(Duration::from_secs(300)))
     }
 
-    /// Each company asks a provider of its own.
+    /// Each company has a provider of its own.
     pub(super) fn with_circuits(hold_limit: HoldLimit) -> Self {
         Self::with(true, hold_limit)
     }
 
-    /// Calls whose lease ran out come to `expired` and are not made again.
-    pub(super) fn with_an_end_for_expired() -> Self {
+    /// Calls whose lease expired have the result `expired` and are not made again.
+    pub(super) fn with_result_for_expired() -> Self {
         Self::of(false, HoldLimit::SinceDue(Duration::from_secs(300)), Some("expired"))
     }
 
@@ -64,7 +64,7 @@ impl Script {
             calls: Mutex::default(),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
-            given_up: AtomicUsize::new(0),
+            aborted: AtomicUsize::new(0),
         }))
     }
 
@@ -93,8 +93,8 @@ impl Script {
     }
 
     /// Waits until so many calls were dropped before their end.
-    pub(super) async fn until_given_up(&self, calls: usize) {
-        self.until(|it| it.given_up.load(Ordering::SeqCst) == calls).await;
+    pub(super) async fn until_aborted(&self, calls: usize) {
+        self.until(|it| it.aborted.load(Ordering::SeqCst) == calls).await;
     }
 
     /// Waits until so many calls were begun.
@@ -102,7 +102,7 @@ impl Script {
         self.until(|it| it.calls.lock().unwrap().len() >= calls).await;
     }
 
-    /// Waits until so many calls are under way.
+    /// Waits until so many calls are running.
     pub(super) async fn until_running(&self, calls: usize) {
         self.until(|it| it.running.load(Ordering::SeqCst) == calls).await;
     }
@@ -117,17 +117,17 @@ impl Script {
     }
 }
 
-/// A call under way, and whether it came to its end.
-struct UnderWay<'a> {
+/// A running call, and whether it completed.
+struct RunningCall<'a> {
     script: &'a Inner,
     ended: bool,
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
         self.script.running.fetch_sub(1, Ordering::SeqCst);
         if !self.ended {
-            self.script.given_up.fetch_add(1, Ordering::SeqCst);
+            self.script.aborted.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -143,7 +143,7 @@ impl Scripted {
         Scripted { script: script.clone(), db: db.clone() }
     }
 
-    /// A job of its company that comes first, from another process.
+    /// Enqueues another job of the company that comes first, as another process would.
     async fn enqueue_first(&self) {
         let first = NewJob { priority: -1, ..super::job(1, 99, "done") };
         enqueue(&self.db, &[first]).await;
@@ -206,7 +206,7 @@ impl Work for Scripted {
         script.calls.lock().unwrap().push(claimed.lease.key.as_u128());
         let running = script.running.fetch_add(1, Ordering::SeqCst) + 1;
         script.most_running.fetch_max(running, Ordering::SeqCst);
-        let mut under_way = UnderWay { script, ended: false };
+        let mut running_call = RunningCall { script, ended: false };
         let is_first = claimed.attempts == 1;
         let output = match job.does.as_str() {
             "wait" => {
@@ -235,7 +235,7 @@ impl Work for Scripted {
             }
             _ => "done",
         };
-        under_way.ended = true;
+        running_call.ended = true;
         output
     }
 

@@ -1,4 +1,4 @@
-//! The queries that operators trust notice when a law is broken: every law is broken once, by hand.
+//! The checks that operators rely on find what they are for: what each check holds is broken once, by hand.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -98,8 +98,8 @@ const SOUND_JOBS: &str = "
     insert into jobs_dead (company_id, queue, job_key, lane, body, attempts, cause, detail)
     values (2, 'reply', md5('given up')::uuid, md5('lane')::uuid, '{}', 10, 'refused_by_database', '');";
 
-/// What somebody, or a bug, might do, and the law it breaks.
-const CRIMES: &[(&str, &str)] = &[
+/// Changes that an operator or a bug might make, each with the check that finds it.
+const VIOLATIONS: &[(&str, &str)] = &[
     (
         "update consumer_offsets set first_offset = 6 where processor = 'reply'",
         "every offset passed is a record counted",
@@ -227,53 +227,53 @@ const CRIMES: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn every_law_that_is_broken_is_named() {
+async fn every_violation_is_found_by_its_check() {
     in_a_database(async |database| {
         database.run(SOUND).await;
         database.run(SOUND_JOBS).await;
         database.conserves().await;
-        for (crime, law) in CRIMES {
-            database.run(&format!("begin; {crime};")).await;
+        for (change, check) in VIOLATIONS {
+            database.run(&format!("begin; {change};")).await;
             let broken = database.broken_laws().await;
             database.run("rollback").await;
-            assert!(broken.iter().any(|it| it.starts_with(&format!("{law} | "))), "{crime}: {broken:#?}");
+            assert!(broken.iter().any(|it| it.starts_with(&format!("{check} | "))), "{change}: {broken:#?}");
         }
     })
     .await;
 }
 
-/// The laws by their own words, with the file that holds each.
-fn laws() -> Vec<(String, String)> {
-    let law = |file: PathBuf| {
+/// The checks: their names, each with the SQL of its file.
+fn checks() -> Vec<(String, String)> {
+    let check = |file: PathBuf| {
         let sql = std::fs::read_to_string(&file).unwrap();
         let quoted = sql.lines().find_map(|line| line.strip_prefix("select '")?.strip_suffix("' as law,")).unwrap();
         (quoted.replace("''", "'"), sql)
     };
-    files_of(&sql_folder("checks")).into_iter().map(law).collect()
+    files_of(&sql_folder("checks")).into_iter().map(check).collect()
 }
 
 #[test]
-fn no_law_is_left_untried() {
-    let laws: BTreeSet<String> = laws().into_iter().map(|(law, _)| law).collect();
-    let tried: BTreeSet<String> = CRIMES.iter().map(|(_, law)| (*law).to_owned()).collect();
-    assert_eq!(laws, tried);
+fn every_check_is_tested() {
+    let checks: BTreeSet<String> = checks().into_iter().map(|(check, _)| check).collect();
+    let tested: BTreeSet<String> = VIOLATIONS.iter().map(|(_, check)| (*check).to_owned()).collect();
+    assert_eq!(checks, tested);
 }
 
 #[test]
-fn each_file_begins_with_its_law_and_holds_one_query() {
-    for (law, sql) in laws() {
-        let (first, rest) = law.split_at(1);
+fn each_file_begins_with_the_name_of_its_check_and_holds_one_query() {
+    for (check, sql) in checks() {
+        let (first, rest) = check.split_at(1);
         let begins = format!("-- {}{rest}.\n", first.to_uppercase());
-        assert!(sql.starts_with(&begins), "{law}: the file begins otherwise");
-        assert!(sql.ends_with(";\n") && sql.matches(';').count() == 1, "{law}: not one query");
-        assert_eq!(sql.matches(" as detail\n").count(), 1, "{law}: no detail");
+        assert!(sql.starts_with(&begins), "{check}: the file begins differently");
+        assert!(sql.ends_with(";\n") && sql.matches(';').count() == 1, "{check}: not one query");
+        assert_eq!(sql.matches(" as detail\n").count(), 1, "{check}: no detail");
     }
 }
 
 #[test]
-fn every_law_is_explained_to_operators() {
+fn every_check_is_explained_to_operators() {
     let operating = std::fs::read_to_string(sql_folder("../docs/OPERATING.md")).unwrap();
-    for (law, _) in laws() {
-        assert!(operating.contains(&format!("\n| {law} | ")), "{law}: has no row in docs/OPERATING.md");
+    for (check, _) in checks() {
+        assert!(operating.contains(&format!("\n| {check} | ")), "{check}: has no row in docs/OPERATING.md");
     }
 }
