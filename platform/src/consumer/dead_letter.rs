@@ -28,7 +28,7 @@ pub struct Cause {
 /// An event to become a dead letter, with the record it came in.
 #[derive(Debug, Clone)]
 pub struct FailedEvent<'a> {
-    /// Whose; [`CompanyId::NOBODY`] when the record does not say.
+    /// Whose; [`CompanyId::NONE`] when the record does not say.
     pub company: CompanyId,
     pub event: EventId,
     /// The topic it lay on.

@@ -104,13 +104,13 @@ impl Config {
 /// If a client cannot be made.
 pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
     let work = work::Sending::new(&context, &config)?;
-    context.consume_and_work(Consumer, work, config.runner, stop).await
+    context.consume_and_work(OutboundMessageHandler, work, config.runner, stop).await
 }
 
 /// Where messages come in.
-struct Consumer;
+struct OutboundMessageHandler;
 
-impl Handler for Consumer {
+impl Handler for OutboundMessageHandler {
     type Payload = OutboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;

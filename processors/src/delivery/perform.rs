@@ -12,7 +12,7 @@ use platform::{metric, outcomes};
 
 use super::PROCESSOR;
 use super::decide::{self, Round};
-use super::store::{self, Delivery, Ended};
+use super::store::{self, Delivery, EndedDelivery};
 use super::whaticket::CIRCUIT_OPEN;
 
 /// An attempt and what became of it.
@@ -33,7 +33,7 @@ pub(super) async fn end(
 ) -> Result<Vec<Ending>, Failure> {
     let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| after(it, schedule)).collect();
     let ended = store::end_attempts(tx, attempts, &decided).await?;
-    let mut marked = Vec::new();
+    let mut ended_events = Vec::new();
     let mut endings = Vec::with_capacity(attempts.len());
     for (it, (_, next)) in attempts.iter().zip(&decided) {
         let outcome = match next {
@@ -44,21 +44,21 @@ pub(super) async fn end(
             Next::End(Outcome::Done) => EventOutcome::Done,
             // Nothing withdraws a message so far.
             Next::End(Outcome::FailedPermanent | Outcome::Withdrawn) => {
-                give_up(tx, it).await?;
+                add_dead_letter(tx, it).await?;
                 EventOutcome::DeadLettered
             }
         };
-        marked.push((it.job.company, it.job.delivery, outcome));
+        ended_events.push((it.job.company, it.job.delivery, outcome));
         endings.push(Ending::Done);
     }
     let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
     outbox::push(tx, &events.collect::<Result<Vec<Entry>, Failure>>()?).await?;
-    outcomes::record(tx, PROCESSOR.name, &marked).await?;
+    outcomes::record(tx, PROCESSOR.name, &ended_events).await?;
     Ok(endings)
 }
 
 /// That a delivery ended. Its id is that of the claim that ended it: one that a replay ends again ends under another.
-fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, Failure> {
+fn event(attempt: &Attempt<'_>, ended: &EndedDelivery, now: Timestamp) -> Result<Entry, Failure> {
     let (company_id, delivery_id, kind) = (attempt.job.company, attempt.job.delivery, Kind::DeliveryEnded);
     let event_id = EventId::of_end(company_id, kind.as_str(), delivery_id.0, attempt.claimed.lease.fence);
     let payload = Activity::Delivery(DeliveryEnded {
@@ -74,7 +74,7 @@ fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, 
     Entry::of_event(Topic::ActivityEvents, "", ended.placement, &envelope, traceparent)
 }
 
-async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
+async fn add_dead_letter(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
     let (delivery, class) = (attempt.job, attempt.output.class().unwrap_or("sent"));
     let detail = match attempt.output {
         Verdict::Unknown { .. } => format!("it is unknown whether it was sent ({class}); it is not sent a third time"),

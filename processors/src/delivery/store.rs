@@ -31,18 +31,18 @@ pub(super) struct Delivery {
     pub(super) purpose: Purpose,
     pub(super) to: String,
     pub(super) body: String,
-    pub(super) channel: Option<Channel>,
+    pub(super) channel: Option<SealedAccount>,
 }
 
 /// How a company's channel is reached, its secrets still sealed.
 #[derive(Debug, Clone)]
-pub(super) struct Channel {
+pub(super) struct SealedAccount {
     pub(super) base_url: String,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: SealedCredentials,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Credentials {
+pub(super) enum SealedCredentials {
     /// A token that does not change.
     Token(Vec<u8>),
     /// A login that gives tokens.
@@ -137,15 +137,15 @@ fn read(row: &Row) -> Result<Delivery, Failure> {
     })
 }
 
-fn channel(row: &Row) -> Option<Channel> {
+fn channel(row: &Row) -> Option<SealedAccount> {
     let credentials = match row.get::<_, Option<&str>>(10)? {
-        "token" => Credentials::Token(row.get::<_, Option<Vec<u8>>>(11)?),
-        _ => Credentials::Login {
+        "token" => SealedCredentials::Token(row.get::<_, Option<Vec<u8>>>(11)?),
+        _ => SealedCredentials::Login {
             email: row.get::<_, Option<String>>(12)?,
             password: row.get::<_, Option<Vec<u8>>>(13)?,
         },
     };
-    Some(Channel { base_url: row.get(9), credentials })
+    Some(SealedAccount { base_url: row.get(9), credentials })
 }
 
 /// Writes attempts down before they are made.
@@ -176,7 +176,7 @@ pub(super) async fn begin_attempts(
 
 /// A delivery that has ended, as it is told.
 #[derive(Debug, Clone)]
-pub(super) struct Ended {
+pub(super) struct EndedDelivery {
     /// Which of those that were asked for.
     pub(super) place: usize,
     pub(super) conversation: ConversationId,
@@ -194,7 +194,7 @@ pub(super) async fn end_attempts(
     tx: &Transaction<'_>,
     attempts: &[Attempt<'_>],
     decided: &[(AttemptResult, Next)],
-) -> Result<Vec<Ended>, Error> {
+) -> Result<Vec<EndedDelivery>, Error> {
     let ends: Vec<_> = attempts.iter().zip(decided).collect();
     let rows = query(
         tx,
@@ -235,8 +235,8 @@ pub(super) async fn end_attempts(
     Ok(rows.iter().map(read_ended).collect())
 }
 
-fn read_ended(row: &Row) -> Ended {
-    Ended {
+fn read_ended(row: &Row) -> EndedDelivery {
+    EndedDelivery {
         place: place(row),
         conversation: ConversationId(row.get(1)),
         contact: row.get::<_, Option<Uuid>>(2).map(ContactId),

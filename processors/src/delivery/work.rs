@@ -15,7 +15,7 @@ use platform::{clock, metric};
 use secrecy::SecretString;
 
 use super::perform;
-use super::store::{self, Channel, Delivery};
+use super::store::{self, Delivery, SealedAccount};
 use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, SendRequest};
 use super::{Config, QUEUE};
 
@@ -35,14 +35,14 @@ impl Sending {
         })
     }
 
-    fn open(&self, delivery: &Delivery, channel: &Channel) -> Result<Account, seal::Error> {
+    fn open(&self, delivery: &Delivery, channel: &SealedAccount) -> Result<Account, seal::Error> {
         let company = delivery.company;
         let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
             self.sealer.open_text(Place { table: "channels", column, company }, sealed)
         };
         let auth = match &channel.credentials {
-            store::Credentials::Token(token) => Auth::Token(text("token_sealed", token)?),
-            store::Credentials::Login { email, password } => {
+            store::SealedCredentials::Token(token) => Auth::Token(text("token_sealed", token)?),
+            store::SealedCredentials::Login { email, password } => {
                 Auth::Login(Credentials { email: email.clone(), password: text("login_password_sealed", password)? })
             }
         };

@@ -9,10 +9,10 @@ use crate::tests::with_fixture;
 async fn a_delivery_that_is_held_back_is_not_attempted_and_no_attempt_is_counted() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        let steps = sensitive(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &LATER);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
+        receive(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
         for _ in 0..3 {
             assert_eq!(due(&steps).await, [""; 0]);
             steps.make_due().await.unwrap();
@@ -30,11 +30,11 @@ async fn a_delivery_that_is_held_back_is_not_attempted_and_no_attempt_is_counted
 async fn a_circuit_is_of_one_company() {
     with_fixture(async |fixture| {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
-        let steps = sensitive(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &LATER);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "a2")]).await;
-        hear(fixture, salon, &[(1, 1, "b1")]).await;
+        receive(fixture, clinic, &[(2, 1, "a2")]).await;
+        receive(fixture, salon, &[(1, 1, "b1")]).await;
         assert_eq!(due(&steps).await, ["b1"]);
     })
     .await;
@@ -45,10 +45,10 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         // A schedule that takes no time is over as soon as the circuit is open.
-        let steps = sensitive(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &AT_ONCE);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
+        receive(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
         let held = claim(&steps).await;
         assert_eq!(held.iter().map(|it| it.job.body.as_str()).collect::<Vec<_>>(), ["a1", "b1"]);
         for started in &held {
@@ -88,7 +88,7 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
 async fn a_delivery_for_a_purpose_that_this_version_does_not_know_is_put_off_unsent_and_holds_nobody_up() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
         fixture.run("alter table deliveries drop constraint deliveries_purpose_check").await;
         fixture.run("update deliveries set purpose = 'reminder' where body = 'a1'").await;
         let refusal = steps(fixture, &LATER).claim(10).await.err().unwrap();

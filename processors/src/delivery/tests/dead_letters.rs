@@ -11,7 +11,7 @@ async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 /// Claims what is due, and its lease runs out.
-async fn vanish(steps: &Steps<Sending>) {
+async fn let_lease_expire(steps: &Steps<Sending>) {
     claim_one(steps).await;
     assert_eq!(steps.reclaim().await.unwrap(), 1);
 }
@@ -21,11 +21,11 @@ async fn replay(fixture: &Fixture<'_>) -> Vec<Admission> {
     let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
     dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
     let records = fixture.publish(Topic::OutboundMessages).await;
-    fixture.take_in(&Consumer, &records).await.unwrap()
+    fixture.consume(&OutboundMessageHandler, &records).await.unwrap()
 }
 
 /// Fails every attempt until it is given up.
-async fn fail(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
+async fn fail_all(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
     for attempt in 1..=6 {
         let started = claim_one(steps).await;
         assert_eq!(started.job.of_round, attempt);
@@ -39,13 +39,13 @@ async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
-        vanish(&steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        let_lease_expire(&steps).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
         assert_eq!(outcomes(fixture).await, ["in_flight | 2"]);
 
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(fixture).await[0], "a1 | ended | failed_permanent | 2 | 2");
         assert_eq!(outcomes(fixture).await, ["dead_lettered | 1", "in_flight | 1"]);
@@ -62,7 +62,7 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         let slow = claim_one(&steps).await;
         steps.reclaim().await.unwrap();
         assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it waits");
@@ -86,7 +86,7 @@ async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
         let steps = steps(fixture, &AT_ONCE);
         let mut came = record(fixture, clinic, 1, 1, "a1");
         came.headers.push(("odd".into(), vec![0xff, 0, 0xfe]));
-        fixture.take_in(&Consumer, std::slice::from_ref(&came)).await.unwrap();
+        fixture.consume(&OutboundMessageHandler, std::slice::from_ref(&came)).await.unwrap();
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
@@ -116,14 +116,14 @@ async fn a_replay_gives_the_whole_schedule_again() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
-        fail(fixture, &steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
+        fail_all(fixture, &steps).await;
         assert_eq!(dead_letters(fixture).await, ["waiting | busy | 6"]);
 
         assert_eq!(replay(fixture).await, [Admission::Replayed]);
         assert_eq!((outcomes(fixture).await, dead_letters(fixture).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
         fixture.conserves().await;
-        fail(fixture, &steps).await;
+        fail_all(fixture, &steps).await;
         assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 12 | 0"]);
         assert_eq!(dead_letters(fixture).await, ["waiting | busy | 12"]);
         let rounds = "select attempt || '/' || of_round || ' ' || result from delivery_attempts where attempt > 5 order by attempt";
@@ -154,17 +154,17 @@ async fn a_replay_forgets_earlier_doubts() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
-        vanish(&steps).await;
-        vanish(&steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
+        let_lease_expire(&steps).await;
+        let_lease_expire(&steps).await;
         replay(fixture).await;
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(
             deliveries(fixture).await,
             ["a1 | waiting | - | 3 | 1"],
             "a person has decided that it may be sent again"
         );
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 4 | 2"]);
         fixture.conserves().await;
     })
@@ -176,10 +176,10 @@ async fn a_replay_goes_out_before_what_was_written_after_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         replay(fixture).await;
-        hear(fixture, clinic, &[(1, 2, "a2")]).await;
+        receive(fixture, clinic, &[(1, 2, "a2")]).await;
         assert_eq!(due(&steps).await, ["a1"]);
     })
     .await;
@@ -188,10 +188,10 @@ async fn a_replay_goes_out_before_what_was_written_after_it() {
 #[tokio::test]
 async fn many_sweeps_at_once_settle_an_attempt_whose_lease_ran_out_once() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
         assert_eq!(claim(&steps).await.len(), 3);
         let settled = futures_util::future::try_join_all((0..8).map(|_| steps.reclaim())).await.unwrap();
         assert_eq!(settled.iter().sum::<usize>(), 3);

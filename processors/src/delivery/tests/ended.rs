@@ -30,7 +30,7 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
                 Uuid::from_u128(1)
             ))
             .await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
         fixture.run("update deliveries set created_at = now() - interval '90 seconds'").await;
         let both = claim(&steps).await;
         finish(&steps, &both[0], BUSY).await;
@@ -60,7 +60,7 @@ async fn neither_text_nor_number_is_told() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "um segredo")]).await;
+        receive(fixture, clinic, &[(1, 1, "um segredo")]).await;
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         let record = fixture.publish(Topic::ActivityEvents).await.remove(0);
         let told = String::from_utf8(record.payload.unwrap()).unwrap();
@@ -75,15 +75,18 @@ async fn neither_text_nor_number_is_told() {
 async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        let steps = sensitive(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &AT_ONCE);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
         let all = Filter { limit: 10, ..Filter::default() };
         let mut told = Vec::new();
         for round in 0..3 {
             if round > 0 {
                 dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
-                fixture.take_in(&Consumer, &fixture.publish(Topic::OutboundMessages).await).await.unwrap();
+                fixture
+                    .consume(&OutboundMessageHandler, &fixture.publish(Topic::OutboundMessages).await)
+                    .await
+                    .unwrap();
             }
             // While its circuit is open it ends without an attempt.
             let started = claim_one(&steps).await;
@@ -109,7 +112,7 @@ async fn an_end_that_fails_midway_tells_nothing_and_may_be_tried_again() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         let started = claim_one(&steps).await;
         for (table, check) in [("outbox", "false"), ("event_outcomes", "state <> 'done'")] {
             fixture.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;

@@ -17,7 +17,7 @@ use platform::queue::{self, CircuitConfig, Ending, Schedule, Started, Steps};
 use uuid::Uuid;
 
 use super::work::Sending;
-use super::{Config, Consumer};
+use super::{Config, OutboundMessageHandler};
 use crate::tests::{Fixture, noon};
 
 /// Waits of a schedule that is due at once.
@@ -42,7 +42,7 @@ fn steps_of(fixture: &Fixture<'_>, instance: &str, waits: &[f64]) -> Steps<Sendi
 }
 
 /// Steps whose circuits open with the first failure.
-fn sensitive(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
+fn steps_that_open_at_once(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let runner = queue::Config { circuit, ..queue::Config::default() };
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
@@ -78,10 +78,10 @@ fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, positio
 }
 
 /// Takes messages in, each with its conversation, its place in that, and its text.
-async fn hear(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
+async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
     let records =
         messages.iter().map(|(conversation, place, body)| record(fixture, company, *conversation, *place, body));
-    fixture.take_in(&Consumer, &records.collect::<Vec<_>>()).await.unwrap();
+    fixture.consume(&OutboundMessageHandler, &records.collect::<Vec<_>>()).await.unwrap();
 }
 
 /// Claims what is due; ordered by text.

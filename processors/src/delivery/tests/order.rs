@@ -13,7 +13,7 @@ async fn only_the_head_of_a_conversation_is_sent() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2"), (2, 7, "b7"), (2, 9, "b9")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2"), (2, 7, "b7"), (2, 9, "b9")]).await;
         let heads = claim(&steps).await;
         assert_eq!(
             heads.iter().map(|it| it.job.body.as_str()).collect::<Vec<_>>(),
@@ -35,7 +35,7 @@ async fn only_the_head_of_a_conversation_is_sent() {
 async fn while_a_head_waits_for_its_retry_the_next_ones_wait_behind_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
         let steps = steps(fixture, &LATER);
         assert_eq!(finish(&steps, &claim_one(&steps).await, BUSY).await, Some(AFTER_AN_HOUR));
         assert_eq!(due(&steps).await, [""; 0]);
@@ -47,7 +47,7 @@ async fn while_a_head_waits_for_its_retry_the_next_ones_wait_behind_it() {
 
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
         let steps = steps(fixture, &AT_ONCE);
         finish(&steps, &claim_one(&steps).await, BUSY).await;
         let again = claim_one(&steps).await;
@@ -67,7 +67,7 @@ async fn while_a_head_waits_for_its_retry_the_next_ones_wait_behind_it() {
 async fn an_attempt_is_written_down_before_it_is_made() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         assert_eq!(attempts(fixture).await, [""; 0]);
         let steps = steps(fixture, &LATER);
         let started = claim_one(&steps).await;
@@ -93,8 +93,8 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
         let bodies: Vec<String> = (0..50).map(|it| format!("a{it}")).collect();
         let flood: Vec<_> =
             bodies.iter().zip(1..).map(|(body, conversation)| (conversation, 1, body.as_str())).collect();
-        hear(fixture, loud, &flood).await;
-        hear(fixture, quiet, &[(99, 1, "b")]).await;
+        receive(fixture, loud, &flood).await;
+        receive(fixture, quiet, &[(99, 1, "b")]).await;
         let two = steps(fixture, &LATER).claim(2).await.unwrap();
         assert_eq!(two.iter().map(|it| it.job.company).collect::<HashSet<_>>(), HashSet::from([loud, quiet]));
     })
@@ -104,12 +104,12 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 #[tokio::test]
 async fn many_claimants_at_once_make_each_attempt_once_and_keep_the_order() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let clinic = fixture.company("clinica.test").await;
         let bodies: Vec<String> = (0..60).map(|it| format!("{:02}/{}", it % 20, it / 20)).collect();
         let messages: Vec<_> =
             bodies.iter().zip(0..).map(|(body, it)| (1 + it % 20, 1 + (it / 20) as i64, body.as_str())).collect();
-        hear(fixture, clinic, &messages).await;
+        receive(fixture, clinic, &messages).await;
         let steps = steps(fixture, &LATER);
         let mut sent = Vec::new();
         for _ in 0..40 {
@@ -136,9 +136,12 @@ async fn an_event_that_comes_again_is_not_sent_again() {
         let clinic = fixture.company("clinica.test").await;
         let batch = [record(fixture, clinic, 1, 1, "a1"), record(fixture, clinic, 1, 1, "a1")];
         let steps = steps(fixture, &LATER);
-        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
+        assert_eq!(
+            fixture.consume(&OutboundMessageHandler, &batch).await.unwrap(),
+            [Admission::New, Admission::Duplicate]
+        );
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
-        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(fixture.consume(&OutboundMessageHandler, &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(due(&steps).await, [""; 0]);
     })
     .await;
@@ -150,9 +153,9 @@ async fn an_instance_that_starts_again_gives_its_own_attempts_up_and_no_others()
         let clinic = fixture.company("clinica.test").await;
         let (one, two, three) =
             (steps(fixture, &LATER), steps_of(fixture, "two", &LATER), steps_of(fixture, "three", &LATER));
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         claim_one(&one).await;
-        hear(fixture, clinic, &[(2, 1, "b1")]).await;
+        receive(fixture, clinic, &[(2, 1, "b1")]).await;
         claim_one(&two).await;
         assert_eq!(three.reclaim().await.unwrap(), 0);
         assert_eq!(one.reclaim().await.unwrap(), 1);

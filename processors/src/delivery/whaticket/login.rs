@@ -32,28 +32,28 @@ pub(crate) struct Credentials {
 /// The cache of login tokens.
 #[derive(Default)]
 pub(super) struct Logins {
-    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    slots: Mutex<HashMap<LoginKey, Arc<CachedLogin>>>,
 }
 
 /// A bearer token and how long it may be used.
 #[derive(Clone)]
-pub(super) struct Token {
+pub(super) struct LoginToken {
     pub(super) secret: SecretString,
     usable_until_s: i64,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct LoginKey {
     company: CompanyId,
     base_url: String,
     email: String,
 }
 
 #[derive(Default)]
-struct Slot {
+struct CachedLogin {
     /// Logins ended so far; tells those who waited that somebody did it for them.
     rounds: AtomicU64,
-    last: tokio::sync::Mutex<Option<Result<Token, Verdict>>>,
+    last: tokio::sync::Mutex<Option<Result<LoginToken, Verdict>>>,
 }
 
 impl Logins {
@@ -66,18 +66,18 @@ impl Logins {
         http: &reqwest::Client,
         account: &Account,
         credentials: &Credentials,
-        rejected: Option<&Token>,
-    ) -> Result<Token, Verdict> {
+        rejected: Option<&LoginToken>,
+    ) -> Result<LoginToken, Verdict> {
         let slot = self.slot(account, credentials);
         let rounds = slot.rounds.load(Ordering::Acquire);
         let mut last = slot.last.lock().await;
-        let somebody_did_it = slot.rounds.load(Ordering::Acquire) != rounds;
+        let renewed_meanwhile = slot.rounds.load(Ordering::Acquire) != rounds;
         match &*last {
             Some(Ok(token)) if is_rejected(token, rejected) => {}
-            Some(Ok(token)) if somebody_did_it || clock::now().as_second() < token.usable_until_s => {
+            Some(Ok(token)) if renewed_meanwhile || clock::now().as_second() < token.usable_until_s => {
                 return Ok(token.clone());
             }
-            Some(Err(verdict)) if somebody_did_it => return Err(*verdict),
+            Some(Err(verdict)) if renewed_meanwhile => return Err(*verdict),
             _ => {}
         }
         let outcome = log_in(http, account, credentials).await;
@@ -86,8 +86,8 @@ impl Logins {
         outcome
     }
 
-    fn slot(&self, account: &Account, credentials: &Credentials) -> Arc<Slot> {
-        let key = Key {
+    fn slot(&self, account: &Account, credentials: &Credentials) -> Arc<CachedLogin> {
+        let key = LoginKey {
             company: account.company,
             base_url: account.base_url.trim_end_matches('/').to_owned(),
             email: credentials.email.clone(),
@@ -100,11 +100,11 @@ impl Logins {
     }
 }
 
-fn is_rejected(token: &Token, rejected: Option<&Token>) -> bool {
+fn is_rejected(token: &LoginToken, rejected: Option<&LoginToken>) -> bool {
     rejected.is_some_and(|rejected| rejected.secret.expose_secret() == token.secret.expose_secret())
 }
 
-async fn log_in(http: &reqwest::Client, account: &Account, credentials: &Credentials) -> Result<Token, Verdict> {
+async fn log_in(http: &reqwest::Client, account: &Account, credentials: &Credentials) -> Result<LoginToken, Verdict> {
     let body = serde_json::json!({
         "email": credentials.email,
         "password": credentials.password.expose_secret(),
@@ -125,11 +125,11 @@ async fn log_in(http: &reqwest::Client, account: &Account, credentials: &Credent
 }
 
 /// The token in a login's answer, with the end its own claims state. Its signature is the server's business.
-fn read_token(body: &[u8], now_s: i64) -> Option<Token> {
+fn read_token(body: &[u8], now_s: i64) -> Option<LoginToken> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let token = answer.get("token")?.as_str().filter(|token| is_bearer(token))?;
     let expires_s = expiry(token).unwrap_or(now_s.saturating_add(UNDATED_S));
-    Some(Token { secret: SecretString::from(token), usable_until_s: expires_s.saturating_sub(MARGIN_S) })
+    Some(LoginToken { secret: SecretString::from(token), usable_until_s: expires_s.saturating_sub(MARGIN_S) })
 }
 
 /// What a header can carry.

@@ -23,7 +23,7 @@ use serde::Serialize;
 pub(crate) use login::Credentials;
 pub(crate) use verdict::{CIRCUIT_OPEN, health};
 
-use login::{Logins, Token};
+use login::{LoginToken, Logins};
 use verdict::classify;
 
 /// Answers are one line of JSON; more is not read.
@@ -82,37 +82,37 @@ impl Client {
     /// Dropping the future after its first poll leaves the outcome unknown.
     pub(crate) async fn send(&self, account: &Account, message: &SendRequest<'_>) -> Verdict {
         let outcome = match &account.auth {
-            Auth::Token(token) => self.hand_over(account, message, token).await,
-            Auth::Login(credentials) => self.hand_over_logged_in(account, message, credentials).await,
+            Auth::Token(token) => self.post(account, message, token).await,
+            Auth::Login(credentials) => self.post_logged_in(account, message, credentials).await,
         };
         outcome.map_or_else(|verdict| verdict, |it| classify(it.status, it.retry_after, it.body.as_deref().ok()))
     }
 
-    async fn hand_over_logged_in(
+    async fn post_logged_in(
         &self,
         account: &Account,
         message: &SendRequest<'_>,
         credentials: &Credentials,
     ) -> Result<Response, Verdict> {
         let token = self.token(account, credentials, None).await?;
-        let answer = self.hand_over(account, message, &token.secret).await?;
+        let answer = self.post(account, message, &token.secret).await?;
         if !verdict::refuses_token(answer.status, answer.body.as_deref().ok()) {
             return Ok(answer);
         }
         let renewed = self.token(account, credentials, Some(&token)).await?;
-        self.hand_over(account, message, &renewed.secret).await
+        self.post(account, message, &renewed.secret).await
     }
 
     async fn token(
         &self,
         account: &Account,
         credentials: &Credentials,
-        rejected: Option<&Token>,
-    ) -> Result<Token, Verdict> {
+        rejected: Option<&LoginToken>,
+    ) -> Result<LoginToken, Verdict> {
         self.logins.token(&self.http, account, credentials, rejected).await
     }
 
-    async fn hand_over(
+    async fn post(
         &self,
         account: &Account,
         message: &SendRequest<'_>,

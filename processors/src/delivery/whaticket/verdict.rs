@@ -42,8 +42,8 @@ pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<
         429 => Verdict::Temporary { class: "rate_limited", retry_after },
         500.. => Verdict::Temporary { class: "server_error", retry_after },
         400..500 => match body {
-            Some(body) => by_words(&words(body)).unwrap_or(Verdict::permanent("refused")),
-            // The words decide whether it was sent, and they are lost.
+            Some(body) => by_message(&error_message(body)).unwrap_or(Verdict::permanent("refused")),
+            // The error_message decide whether it was sent, and they are lost.
             None => Verdict::unknown("answer_lost"),
         },
     }
@@ -51,11 +51,11 @@ pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<
 
 /// Whether an answer refuses the token, which happens before anything else is looked at.
 pub(super) fn refuses_token(status: u16, body: Option<&[u8]>) -> bool {
-    // Community and the forks answer an expired login token with a 403 of these words.
-    status == 401 || (status == 403 && body.is_some_and(|body| words(body).starts_with("Invalid token")))
+    // Community and the forks answer an expired login token with a 403 of these error_message.
+    status == 401 || (status == 403 && body.is_some_and(|body| error_message(body).starts_with("Invalid token")))
 }
 
-fn by_words(words: &str) -> Option<Verdict> {
+fn by_message(error_message: &str) -> Option<Verdict> {
     const SESSION_DOWN: Verdict = Verdict::temporary("session_down");
     const NOT_ON_WHATSAPP: Verdict = Verdict::permanent("not_on_whatsapp");
     const BAD_NUMBER: Verdict = Verdict::permanent("bad_number");
@@ -75,10 +75,10 @@ fn by_words(words: &str) -> Option<Verdict> {
         // The fork says this for every plain exception, before and after the send.
         ("Não foi possível enviar a mensagem", UNCLEAR),
     ];
-    TABLE.iter().find(|(prefix, _)| words.starts_with(prefix)).map(|(_, verdict)| *verdict)
+    TABLE.iter().find(|(prefix, _)| error_message.starts_with(prefix)).map(|(_, verdict)| *verdict)
 }
 
-fn words(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let error = parsed.as_ref().and_then(|body| body.get("error").or_else(|| body.get("message")));
     error.and_then(Value::as_str).unwrap_or_default().trim().to_owned()
