@@ -33,7 +33,7 @@ pub(super) struct Calling {
 /// Why a company's secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum SecretError {
-    #[error("webhook secret cannot be opened")]
+    #[error("webhook secret cannot be decrypted")]
     Sealed(#[from] seal::Error),
     #[error("webhook secret is malformed")]
     Malformed(#[from] Malformed),
@@ -64,7 +64,7 @@ impl Calling {
     fn company_receiver(&self, company: CompanyId, webhook: &SealedWebhook) -> Result<Receiver, Verdict> {
         let url = self.policy.url(&webhook.url)?;
         let secrets = self.open(company, webhook).map_err(|problem| {
-            tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be opened");
+            tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be read");
             // The fault is ours, perhaps a wrong key: retries leave time to correct it.
             Verdict::temporary("sealed_secret")
         })?;

@@ -1,4 +1,4 @@
-//! Effects on rows, inside one transaction: the ends of attempts.
+//! Effects on rows, inside one transaction: how attempts and deliveries end.
 
 use domain::{Activity, DeliveryEnded, Envelope, EventId, EventOutcome, Kind, SCHEMA, Topic};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use super::decide::{self, Round};
 use super::store::{self, Delivery, EndedDelivery};
 use super::whaticket::CIRCUIT_OPEN;
 
-/// An attempt and what became of it.
+/// An attempt with its verdict.
 pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
 fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
@@ -24,7 +24,7 @@ fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
     decide::after(round, attempt.output, schedule, attempt.claimed.chance())
 }
 
-/// Ends attempts, and the deliveries that go no further; that those ended is published.
+/// Ends attempts, and the deliveries that are not retried. Publishes an event for each delivery that ended.
 pub(super) async fn end(
     tx: &Transaction<'_>,
     attempts: &[Attempt<'_>],
@@ -42,7 +42,7 @@ pub(super) async fn end(
                 continue;
             }
             Next::End(Outcome::Done) => EventOutcome::Done,
-            // Nothing withdraws a message so far.
+            // No message is withdrawn so far.
             Next::End(Outcome::FailedPermanent | Outcome::Withdrawn) => {
                 add_dead_letter(tx, it).await?;
                 EventOutcome::DeadLettered
@@ -51,13 +51,14 @@ pub(super) async fn end(
         ended_events.push((it.job.company, it.job.delivery, outcome));
         endings.push(Ending::Done);
     }
-    let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
+    let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.index)?, it, now)));
     outbox::push(tx, &events.collect::<Result<Vec<Entry>, Failure>>()?).await?;
     outcomes::record(tx, PROCESSOR.name, &ended_events).await?;
     Ok(endings)
 }
 
-/// That a delivery ended. Its id is that of the claim that ended it: one that a replay ends again ends under another.
+/// The event of a delivery that ended. The claim that ended it is part of its id, so that a delivery that a replay ends
+/// again has another event.
 fn event(attempt: &Attempt<'_>, ended: &EndedDelivery, now: Timestamp) -> Result<Entry, Failure> {
     let (company_id, delivery_id, kind) = (attempt.job.company, attempt.job.delivery, Kind::DeliveryEnded);
     let event_id = EventId::of_end(company_id, kind.as_str(), delivery_id.0, attempt.claimed.lease.fence);

@@ -1,4 +1,4 @@
-//! delivery's claims: what follows an attempt, who is sent when, and what is written down before and after.
+//! delivery's claims: what follows an attempt, in which order messages are sent, and which rows an attempt leaves.
 
 mod circuit;
 mod decide;
@@ -77,10 +77,10 @@ fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, positio
     fixture.record(Topic::OutboundMessages, &conversation_id.to_string(), &envelope)
 }
 
-/// Takes messages in, each with its conversation, its place in that, and its text.
+/// Handles records of messages, each with its conversation, its position in that, and its text.
 async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
     let records =
-        messages.iter().map(|(conversation, place, body)| record(fixture, company, *conversation, *place, body));
+        messages.iter().map(|(conversation, position, body)| record(fixture, company, *conversation, *position, body));
     fixture.consume(&OutboundMessageHandler, &records.collect::<Vec<_>>()).await.unwrap();
 }
 
@@ -102,7 +102,7 @@ async fn due(steps: &Steps<Sending>) -> Vec<String> {
     claim(steps).await.into_iter().map(|it| it.job.body).collect()
 }
 
-/// Commits a verdict; nothing if it came too late.
+/// Commits a verdict; `None` if the lease was lost.
 async fn finish(steps: &Steps<Sending>, started: &Started<Sending>, verdict: Verdict) -> Option<Ending> {
     steps.finish(started, &verdict).await.unwrap()
 }

@@ -1,8 +1,8 @@
-//! Whaticket's send API: one attempt to hand over one message, and the verdict on it.
+//! Whaticket's send API: one attempt to send one message, and the verdict on it.
 //!
-//! Promises: the message is written to the network at most once, except that a refused login token is renewed once and
-//! the message sent again, which is safe because the token is looked at before anything else. What may have been
-//! performed is *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
+//! The message is written to the network at most once, except that a refused login token is renewed once and the message
+//! sent again, which is safe because the server checks the token before anything else. What may have been performed is
+//! *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
 
 mod login;
 mod verdict;
@@ -26,20 +26,19 @@ pub(crate) use verdict::{CIRCUIT_OPEN, health};
 use login::{LoginToken, Logins};
 use verdict::classify;
 
-/// Answers are one line of JSON; more is not read.
+/// Responses are one line of JSON; more is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Below the five seconds after which Node closes an idle connection: a request must not meet a closing one.
 const IDLE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Account {
     pub(crate) company: CompanyId,
-    /// Where its backend answers, without `/api`.
+    /// The URL of its backend, without `/api`.
     pub(crate) base_url: String,
-    /// How we show who we are.
     pub(crate) auth: Auth,
 }
 
-/// The two ways in.
+/// How requests authenticate.
 pub(crate) enum Auth {
     /// The connection's own token.
     Token(SecretString),
@@ -47,28 +46,27 @@ pub(crate) enum Auth {
     Login(Credentials),
 }
 
-/// One message to be handed over.
+/// One message to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendRequest<'a> {
-    /// Which message; with the attempt it lets the provider's log be matched with ours.
+    /// Sent in a header with the attempt, so that the provider's log can be matched with ours.
     pub(crate) message_id: MessageId,
     /// Which attempt, from 1.
     pub(crate) attempt: u32,
     /// Where to, as the provider reported it: digits, or an id with `@`.
     pub(crate) number: &'a str,
     pub(crate) body: &'a str,
-    /// The trace it belongs to.
     pub(crate) traceparent: Option<&'a str>,
 }
 
-/// A client for every company's Whaticket; share it, so that logins and connections are shared.
+/// A client for every company's Whaticket; one per process, so that logins and connections are shared.
 pub(crate) struct Client {
     http: reqwest::Client,
     logins: Logins,
 }
 
 impl Client {
-    /// Prepares a client that gives each request this long, to the end of its answer; nothing is called yet.
+    /// A client whose requests may each take `timeout`, to the end of the response. Makes no request.
     ///
     /// # Errors
     /// If the HTTP client cannot start.
@@ -77,9 +75,9 @@ impl Client {
         Ok(Client { http, logins: Logins::default() })
     }
 
-    /// Makes one attempt: one request, or, where tokens come from a login, at most four (login and send, and both again).
+    /// Makes one attempt: one request, or with a login at most four (login and send, and both again).
     ///
-    /// Dropping the future after its first poll leaves the outcome unknown.
+    /// If the future is dropped after its first poll, it is unknown whether the message was sent.
     pub(crate) async fn send(&self, account: &Account, message: &SendRequest<'_>) -> Verdict {
         let outcome = match &account.auth {
             Auth::Token(token) => self.post(account, message, token).await,
@@ -95,9 +93,9 @@ impl Client {
         credentials: &Credentials,
     ) -> Result<Response, Verdict> {
         let token = self.token(account, credentials, None).await?;
-        let answer = self.post(account, message, &token.secret).await?;
-        if !verdict::refuses_token(answer.status, answer.body.as_deref().ok()) {
-            return Ok(answer);
+        let response = self.post(account, message, &token.secret).await?;
+        if !verdict::refuses_token(response.status, response.body.as_deref().ok()) {
+            return Ok(response);
         }
         let renewed = self.token(account, credentials, Some(&token)).await?;
         self.post(account, message, &renewed.secret).await

@@ -1,4 +1,4 @@
-//! The client against the sandbox: what is certain, what is not, and how often anybody logs in.
+//! The client against the sandbox: verdicts of certain and uncertain sends, and the number of logins.
 
 use futures_util::future::join_all;
 use sandbox::{Fault, FaultRule, Filter, Sandbox, SettingsChange, Target};
@@ -91,7 +91,7 @@ async fn silence_after_the_bytes_were_written_is_unknown() {
         let before = sandbox.count(&Filter::of(Target::Send));
         sandbox.fault(FaultRule::new(Target::Send, fault.clone())).unwrap();
         assert_eq!(client.send(&fixed(sandbox.base_url()), &message("5511999990001")).await, verdict, "{fault:?}");
-        assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} is met once");
+        assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} happens once");
     }
 }
 
@@ -107,7 +107,7 @@ async fn what_was_never_written_is_temporary() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_permanent() {
+async fn an_invalid_address_is_permanent() {
     let (_, client) = sandbox_and_client().await;
     for base_url in ["", "exemplo.test", "ftp://exemplo.test", "http://exemplo.test/?a=", "http://exemplo.test/#"] {
         let verdict = client.send(&fixed(base_url), &message("5511999990001")).await;
@@ -116,7 +116,7 @@ async fn an_address_that_is_none_is_permanent() {
 }
 
 #[tokio::test]
-async fn the_wait_the_provider_asks_for_is_passed_on() {
+async fn the_wait_that_the_provider_asks_for_is_in_the_verdict() {
     let (sandbox, client) = sandbox_and_client().await;
     let headers = [("retry-after".to_owned(), "17".to_owned())].into();
     let fault = Fault::Status { status: 429, body: serde_json::Value::Null, headers };
@@ -134,11 +134,11 @@ async fn many_messages_at_once_cost_one_login() {
     assert_eq!(verdicts, [Verdict::Done; 20]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (20, 1));
     assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
-    assert_eq!(logins(&sandbox), 1, "the token is kept");
+    assert_eq!(logins(&sandbox), 1, "the token is cached");
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_renewed_once_for_all_and_nothing_is_sent_twice() {
+async fn a_revoked_token_is_renewed_once_for_all_messages_and_none_is_sent_twice() {
     let (sandbox, client) = sandbox_and_client().await;
     let account = user(sandbox.base_url());
     assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
@@ -190,7 +190,7 @@ async fn companies_do_not_share_tokens() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_login_that_failed_shares_its_end() {
+async fn callers_that_waited_for_a_failed_login_get_its_failure() {
     let (sandbox, _) = sandbox_and_client().await;
     let client = impatient();
     let account = user(sandbox.base_url());
@@ -198,11 +198,11 @@ async fn who_waited_for_a_login_that_failed_shares_its_end() {
     let verdicts = send_at_once(10, &client, &account).await;
     assert_eq!(verdicts, [Verdict::temporary("login_unavailable"); 10]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (0, 1));
-    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done, "a failure is not kept");
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done, "a failure is not cached");
 }
 
 #[tokio::test]
-async fn a_login_that_fails_says_whether_to_try_again() {
+async fn a_failed_login_shows_whether_to_try_again() {
     let (sandbox, client) = sandbox_and_client().await;
     let status = |status| Fault::Status { status, body: serde_json::Value::Null, headers: Default::default() };
     let cases = [
