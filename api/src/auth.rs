@@ -140,7 +140,7 @@ impl std::fmt::Debug for Keys {
 impl Claims {
     fn hold_at(&self, now: Timestamp) -> Result<(), Rejection> {
         let now = now.as_second();
-        if self.company_id <= CompanyId::NOBODY || self.nbf > now.saturating_add(LEEWAY_S) {
+        if self.company_id <= CompanyId::NONE || self.nbf > now.saturating_add(LEEWAY_S) {
             return Err(Rejection::InvalidToken);
         }
         if self.exp.saturating_add(LEEWAY_S) <= now {

@@ -94,7 +94,7 @@ impl Parameters {
 
     fn company_id(&mut self) -> Result<CompanyId, Rejection> {
         let text = self.take("company_id")?.ok_or(Rejection::parameter("company_id", "must be given"))?;
-        let company = text.parse().ok().filter(|company| *company > CompanyId::NOBODY);
+        let company = text.parse().ok().filter(|company| *company > CompanyId::NONE);
         company.ok_or(Rejection::parameter("company_id", "must be a positive whole number"))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
-use domain::placement::{DEFAULT_SPREAD, Share};
+use domain::placement::{CompanyPartitions, DEFAULT_SPREAD};
 use domain::{
     Address, Author, Channel, CompanyId, Content, Envelope, EventId, InboundMessage, Kind, SCHEMA, Topic, header,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Load {
 struct Contact {
     company: CompanyId,
     address: Address,
-    share: Share,
+    share: CompanyPartitions,
     written: AtomicU32,
 }
 
@@ -40,7 +40,7 @@ impl Load {
             let company = companies[number % companies.len()];
             // Numbers with four equal digits are nobody's.
             let address = Address::trusted(format!("5511{:05}9999", number % 100_000));
-            let share = Share::of(company, DEFAULT_SPREAD, config.partitions);
+            let share = CompanyPartitions::of(company, DEFAULT_SPREAD, config.partitions);
             Contact { company, address, share, written: AtomicU32::new(0) }
         };
         let config = kafka::Config { linger_ms: 2, ..config.clone() };
@@ -98,7 +98,7 @@ impl Load {
     /// Whether two companies share a partition.
     pub(crate) fn meet(&self, one: CompanyId, other: CompanyId) -> bool {
         let owned = |company| {
-            let share = Share::of(company, DEFAULT_SPREAD, self.partitions);
+            let share = CompanyPartitions::of(company, DEFAULT_SPREAD, self.partitions);
             (0..100).map(|it| share.partition(&it.to_string())).collect::<std::collections::BTreeSet<i32>>()
         };
         !owned(one).is_disjoint(&owned(other))

@@ -20,7 +20,7 @@ What to try, after \`source ${STATE#"$ROOT/"}/env\`
 
   write          $binary hook send --company $company --text 'Oi! Quanto custa a limpeza?'
   read along     $binary follow --company $company
-  dead letters   $binary parked list
+  dead letters   $binary dead-letters list
   the sums       $binary conservation
   ask the API    curl -H "Authorization: Bearer \$($binary token --company $company)" '$usage'
   the rows       psql "\$SECRETARIA__POSTGRES__OPERATOR_URL"

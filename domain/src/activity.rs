@@ -12,7 +12,7 @@ pub enum Activity {
     Delivery(DeliveryEnded),
 }
 
-/// A turn has its outcome.
+/// A turn ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TurnEnded {
@@ -23,25 +23,26 @@ pub struct TurnEnded {
     pub messages_in: u32,
     /// `replied`, `fallback` or `ignored`.
     pub outcome: String,
-    /// Why, unless it was simply answered.
+    /// Why, unless the model answered.
     pub reason: Option<String>,
     /// From receiving its first message to this end, in milliseconds.
     pub answer_ms: u64,
-    /// The model that was called last, if one was.
+    /// The model that was called last, if any was.
     pub model: Option<String>,
 }
 
-/// A message was delivered, or given up.
+/// A delivery ended: the message was sent, or its event was dead-lettered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryEnded {
     pub delivery_id: EventId,
     pub conversation_id: ConversationId,
-    /// With whom, where the conversation is known.
+    /// `None` where the conversation is not known.
     pub contact_id: Option<ContactId>,
+    /// `sent` or `failed_permanent`.
     pub outcome: String,
     /// Attempts since it was last enqueued.
     pub attempts: u32,
-    /// From accepting it to this end, in milliseconds.
+    /// From creating the delivery to this end, in milliseconds.
     pub took_ms: u64,
 }

@@ -2,14 +2,14 @@
 //!
 //! The same Brazilian mobile is reported as `55 31 9 8888-0002` and as `55 31 8888-0002` (the ninth digit came in
 //! 2012–2016 and WhatsApp keeps some accounts in the older form). For identity the ninth digit is removed, but only
-//! before 6–9: before 2–5 what remains would be a landline, which may be another person's, and no mobile before 0–5 ever
+//! before 6–9: before 2–5 what remains would be a landline, which may be another person's, and no mobile with 0–5 there ever
 //! had eight digits. A send always uses the form the provider reported.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The road a message came on. Identity never crosses channels.
+/// The channel a message came through. Ids never cross channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
@@ -53,7 +53,7 @@ impl Address {
 
     /// A WhatsApp id such as `5511999990001@s.whatsapp.net`, `1169…@lid` or `1203…@g.us`.
     ///
-    /// A device part (`5511…:12@…`) is not part of who somebody is. Returns `None` when nothing is before the `@`.
+    /// A device part (`5511…:12@…`) does not identify a person and is dropped. Returns `None` when nothing is before the `@`.
     pub fn jid(jid: &str) -> Option<Self> {
         let (user, server) = jid.split_once('@').unwrap_or((jid, "s.whatsapp.net"));
         let user = user.split(':').next().unwrap_or(user);
@@ -65,14 +65,14 @@ impl Address {
         }
     }
 
-    /// What releases before 0.2.0 made of this mobile: they dropped the ninth digit before 0–5 too.
+    /// The address that releases before 0.2.0 gave this mobile: they dropped the ninth digit before 0–5 too.
     pub fn former_form(&self) -> Option<Self> {
         let digits = self.0.as_bytes();
         let changed = is_with_ninth_digit(&self.0) && matches!(digits[5], b'0'..=b'5');
         changed.then(|| Address(format!("{}{}", &self.0[..4], &self.0[5..])))
     }
 
-    /// The mobile that releases before 0.2.0 gave this address too: its [`Address::former_form`] is this.
+    /// The mobile to which releases before 0.2.0 gave this address too: its [`Address::former_form`] is this.
     pub fn confused_mobile(&self) -> Option<Self> {
         let digits = self.0.as_bytes();
         let shared = digits.len() == 12
@@ -82,7 +82,7 @@ impl Address {
         shared.then(|| Address(format!("{}9{}", &self.0[..4], &self.0[4..])))
     }
 
-    /// Takes back what [`Address::as_str`] gave.
+    /// An address from what [`Address::as_str`] returned, unchecked.
     pub fn trusted(text: impl Into<String>) -> Self {
         Address(text.into())
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mobile_is_never_taken_for_a_landline() {
+    fn a_mobile_never_has_the_address_of_a_landline() {
         for first in 0..=5 {
             let (landline, mobile) = (format!("5511{first}3334444"), format!("55119{first}3334444"));
             let [landline, mobile] = [&landline, &mobile].map(|it| Address::phone(it).unwrap());

@@ -1,20 +1,20 @@
-//! What a company should know, as the quota functions say it on `alerts` (`sql/functions/40_counters/alerts.sql`).
+//! What a company is notified of, as the quota functions write it to `alerts` (`sql/functions/40_counters/alerts.sql`).
 //!
-//! The envelope's kind says which it is; here is what is known about it.
+//! The envelope's kind says which event it is; these are the payloads.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// Something a company should know.
+/// Something a company is notified of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Alert {
     /// Usage has passed a part of its limit.
     Threshold(Threshold),
-    /// A subscription took a step.
-    Step(Step),
+    /// A subscription changed.
+    SubscriptionChange(SubscriptionChange),
 }
 
 /// A part of a limit that was passed: once per period and limit.
@@ -22,30 +22,30 @@ pub enum Alert {
 pub struct Threshold {
     /// What is counted, by its name in the catalogue.
     pub feature: String,
-    /// Which part, in per cent.
+    /// The part that was passed, in per cent.
     pub threshold: i16,
     /// The limit, in the feature's smallest unit.
     pub limit: i64,
-    /// What was used just after, in the same unit.
+    /// What was used after the fact that passed it, in the same unit.
     pub used: i64,
     /// Raised whenever thresholds may be passed again: by a new period and by another limit. `arming` before 0.3.0.
     #[serde(alias = "arming")]
     pub threshold_epoch: i64,
-    /// When the period began; none if it has no beginning.
+    /// When the period began; `None` if it has no beginning.
     #[serde(with = "some_micros")]
     pub period_start: Option<Timestamp>,
-    /// When the period ends; none if it never does.
+    /// When the period ends; `None` if it never does.
     #[serde(with = "some_micros")]
     pub period_end: Option<Timestamp>,
 }
 
-/// A step in the life of a subscription.
+/// A change of a subscription: created, another plan, another status, a scheduled change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct SubscriptionChange {
     pub subscription_id: Uuid,
     /// The row that recorded it, in `subscription_events`.
     pub subscription_event_id: Uuid,
-    /// What the step is about: plan versions, statuses, instants.
+    /// What changed: plan versions, statuses, instants.
     #[serde(flatten)]
     pub detail: Map<String, Value>,
 }
@@ -73,16 +73,16 @@ mod tests {
         "period_end": null, "period_start": 1760000000000000}"#;
 
     #[test]
-    fn a_threshold_and_a_step_are_told_apart_by_what_they_hold() {
+    fn a_threshold_and_a_subscription_change_are_distinguished_by_their_fields() {
         let Alert::Threshold(crossed) = serde_json::from_str(CROSSED).unwrap() else { panic!("a threshold") };
         assert_eq!((crossed.threshold, crossed.used, crossed.limit, crossed.period_end), (80, 8, 10, None));
         assert_eq!(crossed.period_start.unwrap().as_second(), 1_760_000_000);
         let id = Uuid::nil();
-        let step = format!(
+        let change = format!(
             r#"{{"to": "past_due", "from": "active", "subscription_id": "{id}", "subscription_event_id": "{id}"}}"#
         );
-        let Alert::Step(step) = serde_json::from_str(&step).unwrap() else { panic!("a step") };
-        assert_eq!(step.detail.keys().collect::<Vec<_>>(), ["from", "to"]);
+        let Alert::SubscriptionChange(change) = serde_json::from_str(&change).unwrap() else { panic!("a change") };
+        assert_eq!(change.detail.keys().collect::<Vec<_>>(), ["from", "to"]);
     }
 
     #[test]

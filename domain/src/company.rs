@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct CompanyId(pub i64);
 
 impl CompanyId {
-    /// What a record that names no company is booked under; no such company exists.
-    pub const NOBODY: CompanyId = CompanyId(0);
+    /// No company: what a record that names none is counted under. No company has this id.
+    pub const NONE: CompanyId = CompanyId(0);
 }
 
 impl fmt::Display for CompanyId {

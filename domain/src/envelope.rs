@@ -1,6 +1,6 @@
 //! How a fact is written on a topic: JSON with an integer schema, instants as UTC microseconds.
 //!
-//! The headers repeat what is needed to route, count and trace, so nobody parses a payload for that.
+//! The headers repeat what is needed to route, count and trace, so that no reader parses a payload for that.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CompanyId, EventId};
 
-/// The schema this build writes and reads. A record with another one is dead-lettered, never guessed at.
+/// The schema this build writes and reads. A record with another one is dead-lettered.
 pub const SCHEMA: u32 = 1;
 
 /// The names of the Kafka record headers.
@@ -16,7 +16,7 @@ pub mod header {
     /// The company's id, decimal.
     pub const COMPANY: &str = "company";
     pub const EVENT_ID: &str = "event_id";
-    /// What sort of fact it is.
+    /// A [`Kind`](super::Kind).
     pub const KIND: &str = "kind";
     /// The payload's schema, decimal.
     pub const SCHEMA: &str = "schema";
@@ -27,17 +27,17 @@ pub mod header {
     /// When we received it, UTC microseconds.
     pub const RECEIVED_AT: &str = "received_at";
     pub const TRACEPARENT: &str = "traceparent";
-    /// The verified MAC of the request it came in, hexadecimal, on what came in by a signed one.
+    /// The verified MAC of the signed request that the record came from, hexadecimal; absent on other records.
     pub const MAC: &str = "mac";
     /// How many times it was tried, on dead-lettered and replayed records.
     pub const ATTEMPT: &str = "attempt";
-    /// `topic/partition/offset` it first lay at, on dead-lettered and replayed records.
+    /// `topic/partition/offset` of the first record, on dead-lettered and replayed records.
     pub const ORIGIN: &str = "origin";
     /// Why it was dead-lettered.
     pub const CAUSE: &str = "cause";
 }
 
-/// The sorts of facts.
+/// What sort of fact an envelope holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -50,15 +50,15 @@ pub enum Kind {
     SubscriptionCreated,
     /// An [`crate::Alert`]: the plan will change at the end of the term.
     SubscriptionPlanChangeScheduled,
-    /// An [`crate::Alert`]: the plan is another one now.
+    /// An [`crate::Alert`]: the plan has changed.
     SubscriptionPlanChanged,
     /// An [`crate::Alert`]: the subscription will end with its period.
     SubscriptionCancelScheduled,
     /// An [`crate::Alert`]: the subscription is over.
     SubscriptionCanceled,
-    /// An [`crate::Alert`]: a cancellation was taken back.
+    /// An [`crate::Alert`]: a scheduled cancellation was withdrawn.
     SubscriptionResumed,
-    /// An [`crate::Alert`]: the subscription has another status.
+    /// An [`crate::Alert`]: the subscription's status has changed.
     SubscriptionStatusChanged,
     TurnEnded,
     DeliveryEnded,
@@ -101,13 +101,12 @@ impl Kind {
     }
 }
 
-/// A fact with what everybody needs to know about it.
+/// A fact, with what every reader needs to know about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope<T> {
     pub schema: u32,
     pub event_id: EventId,
     pub company_id: CompanyId,
-    /// What sort it is.
     pub kind: Kind,
     #[serde(with = "micros")]
     pub occurred_at: Timestamp,
@@ -117,7 +116,7 @@ pub struct Envelope<T> {
     pub payload: T,
 }
 
-/// Why a record cannot be read; each ends on the dead-letter dead_letters.
+/// Why a record cannot be read; each such record is dead-lettered.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// The bytes are not an envelope of ours.
@@ -125,24 +124,21 @@ pub enum Unreadable {
     Undecodable(#[source] serde_json::Error),
     /// An envelope of another version.
     #[error("unknown schema {schema}, this build reads {SCHEMA}")]
-    UnknownSchema {
-        /// The version it says.
-        schema: u32,
-    },
-    /// A known envelope on the wrong topic.
+    UnknownSchema { schema: u32 },
+    /// A known kind on the wrong topic.
     #[error("kind {found} where {expected} belongs", found = found.as_str(), expected = names(expected))]
     WrongKind {
         found: Kind,
-        /// What the topic holds.
+        /// The kinds that the topic holds.
         expected: &'static [Kind],
     },
-    /// There is nothing in the record.
+    /// The record's payload is absent or has no bytes.
     #[error("record has no payload")]
     Empty,
 }
 
 impl Unreadable {
-    /// A short stable word for counters and filters.
+    /// One of a fixed set of names, for metrics, rows and filters.
     pub fn class(&self) -> &'static str {
         match self {
             Unreadable::Undecodable(_) => "undecodable",
@@ -161,7 +157,7 @@ impl<T: DeserializeOwned> Envelope<T> {
     /// Reads a record's payload.
     ///
     /// # Errors
-    /// Says why the record cannot be handled; the schema is looked at before the rest is.
+    /// Why the record cannot be handled; the schema is checked before the rest is parsed.
     pub fn read(bytes: &[u8], expected: &'static [Kind]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Version {
@@ -224,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_from_the_future_is_named_even_when_nothing_else_fits() {
+    fn an_unknown_schema_is_reported_even_when_nothing_else_can_be_read() {
         assert!(matches!(read(r#"{"schema":9,"new":true}"#), Err(Unreadable::UnknownSchema { schema: 9 })));
     }
 
     #[test]
-    fn garbage_emptiness_and_strangers_are_told_apart() {
+    fn undecodable_empty_and_misplaced_records_have_different_classes() {
         let class = |json: &str| read(json).unwrap_err().class();
         assert_eq!(class("\u{0}not json"), "undecodable");
         assert_eq!(class(""), "empty");

@@ -1,4 +1,5 @@
-//! How the handling of one event ended. An outcome is also the proof that the event was seen: a second one is a repeat.
+//! How the handling of one event ended. An outcome also proves that the event was handled before: the same event again
+//! is a duplicate.
 //!
 //! Conservation: accepted = done + ignored + dead-lettered + in flight, per company and processor.
 
@@ -9,13 +10,13 @@ use serde::{Deserialize, Serialize};
 /// The four states of an event at a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventOutcome {
-    /// Taken in; its work is a row somewhere.
+    /// Admitted; its work is a row of the processor's own tables.
     InFlight,
     /// Its work is done.
     Done,
-    /// Nothing was to be done, for a reason.
+    /// There was nothing to do, for a reason.
     Ignored(IgnoreReason),
-    /// On the dead-letter dead_letters, waiting for a person.
+    /// In `dead_letters`, waiting for an operator.
     DeadLettered,
 }
 
@@ -39,7 +40,7 @@ impl EventOutcome {
     }
 }
 
-/// Why an event that was understood is not answered.
+/// Why an event that could be read needs no work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IgnoreReason {
@@ -54,19 +55,19 @@ pub enum IgnoreReason {
     Edited,
     /// An earlier message was taken back.
     Revoked,
-    /// An empty shell: the provider could not decrypt or deliver the content.
+    /// A message without content: the provider could not decrypt or deliver it.
     Stub,
     /// An emoji on an earlier message.
     Reaction,
-    /// Of a kind that we do not read: a poll, an order, whatever WhatsApp adds next.
+    /// Of a kind that we do not read: a poll, an order, or one that WhatsApp adds later.
     UnsupportedKind,
     /// Its signature was first seen on another event: a webhook sent again under another idempotency key.
     Duplicate,
     /// The company is not served.
     CompanyInactive,
-    /// Taken already, under the id that releases before 0.2.0 gave it.
+    /// Handled already, under the id that releases before 0.2.0 gave it.
     Repeated,
-    /// Neither the company nor the operator wants to be told.
+    /// Neither the company nor the operator has a webhook.
     NoWebhook,
 }
 
@@ -97,7 +98,7 @@ impl fmt::Display for IgnoreReason {
     }
 }
 
-/// A processor, by the name used in tables, metrics, groups and `--only`. Which there are is one list, in the program.
+/// A processor, by the name used in tables, metrics, consumer groups and `--only`. The list of them is in the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessorName(&'static str);
 

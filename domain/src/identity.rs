@@ -13,11 +13,11 @@ use crate::{Address, Channel, CompanyId};
 /// The project's own UUID namespace. Changing it orphans every id ever derived.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7f0c_9d2e_41b6_5c8a_9e37_2d6b_8a14_c3f5);
 
-/// Who wrote a message, seen from the company.
+/// Which side wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Author {
-    /// The person on the other side.
+    /// The contact.
     Contact,
     /// The company itself, by hand or by us: an echo.
     Ourselves,
@@ -55,12 +55,12 @@ uuid_id!(
     MessageId
 );
 uuid_id!(
-    /// The messages answered together by one model call.
+    /// The messages of a contact that one model call answers.
     TurnId
 );
 
 impl EventId {
-    /// A message the provider gave an id: unique within a chat and a direction only, so both are part of it.
+    /// A message with a provider's id. That is unique only within a chat and a direction, so both are parts.
     pub fn of_provider_message(
         company: CompanyId,
         channel: Channel,
@@ -83,17 +83,17 @@ impl EventId {
         ]))
     }
 
-    /// A hook without a provider's id whose producer sent `X-Idempotency-Key`.
+    /// A webhook without a provider's id whose producer sent `X-Idempotency-Key`.
     pub fn of_idempotency_key(company: CompanyId, channel: Channel, key: &str) -> Self {
         EventId(derive(&[b"idempotency_key", &company.0.to_be_bytes(), channel.as_str().as_bytes(), key.as_bytes()]))
     }
 
-    /// A hook with neither: its verified MAC, which covers the timestamp and every byte.
+    /// A webhook with neither: its verified MAC, which covers the timestamp and every byte.
     pub fn of_mac(company: CompanyId, channel: Channel, mac: &[u8]) -> Self {
         EventId(derive(&[b"mac", &company.0.to_be_bytes(), channel.as_str().as_bytes(), mac]))
     }
 
-    /// A record that could not be read at all: where it lies is who it is.
+    /// A record without a readable id: its position identifies it.
     pub fn of_position(topic: &str, partition: i32, offset: i64) -> Self {
         EventId(derive(&[b"position", topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()]))
     }
@@ -103,14 +103,14 @@ impl EventId {
         EventId(derive(&[b"usage", &company.0.to_be_bytes(), fact.as_bytes(), cause.as_bytes()]))
     }
 
-    /// The event that says how a piece of work ended: a turn, a delivery. A replay that ends again says so again, with
-    /// another `round`.
+    /// The event that says how a turn or a delivery ended. One that a replay ends again has another event, with another
+    /// `round`.
     pub fn of_end(company: CompanyId, kind: &str, work: Uuid, round: i64) -> Self {
         let (company, round) = (company.0.to_be_bytes(), round.to_be_bytes());
         EventId(derive(&[b"end", &company, kind.as_bytes(), work.as_bytes(), &round]))
     }
 
-    /// One model call made for a claim of a turn: what its tokens are booked under.
+    /// One model call made for a claim of a turn: the idempotency key that its tokens are booked under.
     pub fn of_model_call(company: CompanyId, turn: TurnId, claim: i32, call: u32) -> Self {
         let (company, claim, call) = (company.0.to_be_bytes(), claim.to_be_bytes(), call.to_be_bytes());
         EventId(derive(&[b"model_call", &company, turn.0.as_bytes(), &claim, &call]))
@@ -124,7 +124,7 @@ impl ContactId {
         ContactId(derive(&[b"contact", &company, channel.as_str().as_bytes(), alias.as_str().as_bytes()]))
     }
 
-    /// The second of two people who were one contact, known by that alias. Not [`ContactId::first_seen_as`], which may be
+    /// The second of two people who were stored as one contact, known by that alias. Not [`ContactId::first_seen_as`], which may be
     /// the id that the first one keeps.
     pub fn divided_from(company: CompanyId, contact: ContactId, alias: &Address) -> Self {
         let company = company.0.to_be_bytes();
@@ -179,7 +179,7 @@ fn derive(parts: &[&[u8]]) -> Uuid {
 mod tests {
     use super::*;
 
-    fn hook(company: i64, address: &str, author: Author, id: &str) -> String {
+    fn provider_message(company: i64, address: &str, author: Author, id: &str) -> String {
         let address = Address::phone(address).unwrap();
         EventId::of_provider_message(CompanyId(company), Channel::Whaticket, &address, author, id).to_string()
     }
@@ -187,18 +187,22 @@ mod tests {
     #[test]
     fn an_id_is_the_same_on_every_machine() {
         assert_eq!(
-            hook(1, "5511999990001", Author::Contact, "3EB0C431C26A1916E07A"),
+            provider_message(1, "5511999990001", Author::Contact, "3EB0C431C26A1916E07A"),
             "7c79caa8-5853-5a58-9ed5-8f79e7ebdb31"
         );
     }
 
     #[test]
     fn a_providers_id_is_unique_within_a_chat_only() {
-        let one = hook(1, "5511999990001", Author::Contact, "3EB0");
-        assert_ne!(one, hook(2, "5511999990001", Author::Contact, "3EB0"));
-        assert_ne!(one, hook(1, "5511999990002", Author::Contact, "3EB0"));
-        assert_ne!(one, hook(1, "5511999990001", Author::Ourselves, "3EB0"));
-        assert_eq!(one, hook(1, "551199990001", Author::Contact, "3EB0"), "the ninth digit is not identity");
+        let one = provider_message(1, "5511999990001", Author::Contact, "3EB0");
+        assert_ne!(one, provider_message(2, "5511999990001", Author::Contact, "3EB0"));
+        assert_ne!(one, provider_message(1, "5511999990002", Author::Contact, "3EB0"));
+        assert_ne!(one, provider_message(1, "5511999990001", Author::Ourselves, "3EB0"));
+        assert_eq!(
+            one,
+            provider_message(1, "551199990001", Author::Contact, "3EB0"),
+            "the ninth digit is not identity"
+        );
     }
 
     #[test]

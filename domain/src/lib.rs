@@ -1,4 +1,4 @@
-//! What Secretaria talks about: companies, addresses, messages, usage, topics, and the pure rules over them.
+//! The business types: companies, addresses, messages, usage, topics, and the pure rules over them.
 //!
 //! Knows nothing of tokio, SQL, Kafka or HTTP, so every other crate can use it.
 //!
@@ -6,7 +6,7 @@
 //! - [`CompanyId`] — the tenant; everything belongs to exactly one.
 //! - [`Address`] — who writes to a company, in the one form that is compared and hashed.
 //! - [`EventId`] — an id derived from what an event *is*, so that a repeat lands on the same row.
-//! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that travel.
+//! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that are published.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
 //! - [`EventOutcome`] — how the handling of one event ended.
 
@@ -25,7 +25,7 @@ mod event_outcome;
 
 pub use activity::{Activity, DeliveryEnded, TurnEnded};
 pub use address::{Address, Alias, Channel};
-pub use alert::{Alert, Step, Threshold};
+pub use alert::{Alert, SubscriptionChange, Threshold};
 pub use company::CompanyId;
 pub use envelope::{Envelope, Kind, SCHEMA, Unreadable, header};
 pub use event_outcome::{EventOutcome, IgnoreReason, ProcessorName};

@@ -1,4 +1,4 @@
-//! A message somebody wrote, as ingest understood it.
+//! A message of a chat, as ingest parsed it.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Alias, Author, Channel, IgnoreReason};
 
-/// One inbound message: who, where to answer, and what was said.
+/// One inbound message: its writer, where to answer, and its content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InboundMessage {
-    /// The road it came on.
+    /// The channel it came through.
     pub channel: Channel,
-    /// The chat, in comparable form: what the record is keyed by.
+    /// The chat, in comparable form: part of the record's key.
     pub address: Address,
-    /// Every name the provider gave the writer, the address first.
+    /// Every address the provider gave for the writer, the chat's first.
     pub aliases: Vec<Alias>,
     /// Where an answer goes, exactly as the provider reported it: digits, or an id with `@`.
     pub reply_to: String,
@@ -29,14 +29,14 @@ pub struct InboundMessage {
     /// The provider's id of the message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotes: Option<String>,
-    /// Why nobody should answer it, when that is plain from its shape.
+    /// Why it needs no answer, where its form alone shows that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore: Option<IgnoreReason>,
 }
 
 impl InboundMessage {
-    /// The message with the address that its writer has today. Records of releases before 0.2.0 name a mobile whose ninth
-    /// digit is followed by 0–5 as if it were a landline; where the answer goes tells which it is.
+    /// The message with the address that this version gives its writer. Records of releases before 0.2.0 name a mobile whose ninth
+    /// digit is followed by 0–5 as if it were a landline; `reply_to` shows which it is.
     pub fn in_present_form(&self) -> Cow<'_, Self> {
         let present = Address::trusted(&self.reply_to);
         if present.former_form().as_ref() != Some(&self.address) {
@@ -73,14 +73,13 @@ pub enum Content {
     },
     /// An emoji on another message.
     Reaction {
-        /// The emoji; empty when it was taken back.
+        /// The emoji; empty when the reaction was removed.
         emoji: String,
     },
     /// Nothing that can be read: a stub, a removal.
     Nothing,
 }
 
-/// The sorts of media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaKind {
@@ -95,7 +94,7 @@ pub enum MediaKind {
 }
 
 impl Content {
-    /// The message as one line of text for a model or a person, in Portuguese where we must name a thing.
+    /// The message as one line of text for a model or a person, with Portuguese names for what is not text.
     pub fn as_text(&self) -> String {
         match self {
             Content::Text { body } => body.clone(),

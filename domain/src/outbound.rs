@@ -1,4 +1,4 @@
-//! A message we want said: what reply writes and delivery hands to a provider.
+//! A message to be sent: what reply writes and delivery hands to a provider.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use crate::{Channel, ConversationId, MessageId};
 pub struct OutboundMessage {
     /// Its id, which is also the event's.
     pub message_id: MessageId,
-    /// The conversation it belongs to; one message of a conversation is under way at a time.
+    /// The conversation it belongs to; one message of a conversation is being sent at a time.
     pub conversation_id: ConversationId,
-    /// Its place in the conversation; lower ones go first.
+    /// Its position in the conversation; lower ones are sent first.
     pub position: i64,
-    /// The road it goes on.
+    /// The channel it is sent through.
     pub channel: Channel,
     /// Where to, in the provider's own form.
     pub to: String,

@@ -1,4 +1,4 @@
-//! On which partition a record lies: shuffle sharding, a pure function with golden vectors.
+//! Which partition a record goes to: shuffle sharding, a pure function with golden vectors.
 //!
 //! A company owns `k` of a topic's `N` partitions, the ones with the highest rendezvous score (Thaler and Ravishankar,
 //! "Using name-based mappings to increase hit rates", 1998); what follows the company in the key is hashed inside that
@@ -16,28 +16,28 @@ pub const DEFAULT_SPREAD: u16 = 2;
 /// `spread` is the number of partitions the company owns; it is held between 1 and `partitions`, and
 /// `partitions` of zero counts as one.
 pub fn partition(company: CompanyId, subject: &str, spread: u16, partitions: u16) -> i32 {
-    Share::of(company, spread, partitions).partition(subject)
+    CompanyPartitions::of(company, spread, partitions).partition(subject)
 }
 
-/// The partitions a company owns, worked out once for many records.
+/// The partitions a company owns, computed once for many records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share(Vec<u16>);
+pub struct CompanyPartitions(Vec<u16>);
 
-impl Share {
+impl CompanyPartitions {
     /// The company's `spread` partitions among `partitions`, best first; both are held in bounds as in [`partition`].
     pub fn of(company: CompanyId, spread: u16, partitions: u16) -> Self {
         let partitions = partitions.max(1);
         let mut order: Vec<u16> = (0..partitions).collect();
         order.sort_by_key(|&partition| (std::cmp::Reverse(score(company, partition)), partition));
         order.truncate(usize::from(spread.clamp(1, partitions)));
-        Share(order)
+        CompanyPartitions(order)
     }
 
-    /// The one on which records about `subject` lie.
+    /// The partition of records about `subject`.
     pub fn partition(&self, subject: &str) -> i32 {
-        // At least one partition is owned, so the rank is always there.
-        let rank = (hash(subject.as_bytes()) % self.0.len() as u64) as usize;
-        i32::from(self.0[rank])
+        // At least one partition is owned, so the index is in range.
+        let index = (hash(subject.as_bytes()) % self.0.len() as u64) as usize;
+        i32::from(self.0[index])
     }
 }
 

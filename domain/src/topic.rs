@@ -1,21 +1,21 @@
-//! The topics: their names, what keys them, who writes and who reads.
+//! The topics: their names, their keys, what writes and what reads them.
 
 use std::fmt;
 
-/// A topic of the river.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// What contacts wrote. Written by ingest, read by reply.
     InboundMessages,
-    /// What we want said. Written by the outbox relay, read by delivery.
+    /// Messages to be sent. Written by the outbox relay, read by delivery.
     OutboundMessages,
     /// What was used. Written by the outbox relay, read by metering.
     UsageEvents,
-    /// What a company should know: a threshold crossed, a plan changed. Written by the outbox relay, read by alerts.
+    /// What a company is notified of: a threshold crossed, a plan changed. Written by the outbox relay, read by alerts.
     Alerts,
-    /// How work ended: turns, deliveries. Written by the outbox relay, read by the archive.
+    /// How work ended: turns, deliveries. Written by the outbox relay; nothing reads it yet.
     ActivityEvents,
-    /// What could not be handled, for watchers; the dead_letters itself is rows. Written by the outbox relay.
+    /// Announcements of events that could not be handled; the dead letters themselves are rows. Written by the outbox
+    /// relay.
     DeadLetters,
 }
 
@@ -25,12 +25,12 @@ pub enum KeyScheme {
     Address,
     Conversation,
     Company,
-    /// The key the record had where it came from.
+    /// The key of the record on the topic it came from.
     Origin,
 }
 
 impl Topic {
-    /// Every topic, in river order.
+    /// Every topic, in the order in which an event passes them.
     pub const ALL: [Topic; 6] = [
         Topic::InboundMessages,
         Topic::OutboundMessages,
@@ -57,7 +57,7 @@ impl Topic {
         Topic::ALL.into_iter().find(|topic| topic.as_str() == name)
     }
 
-    /// What keys its records.
+    /// What follows the company in the keys of its records.
     pub fn key_scheme(self) -> KeyScheme {
         match self {
             Topic::InboundMessages => KeyScheme::Address,

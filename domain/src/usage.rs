@@ -1,4 +1,4 @@
-//! What is metered: facts about what happened. Which facts a plan's feature counts is the catalogue's business.
+//! What is metered. The catalogue says which of these facts a plan's feature counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct UsageEvent {
 pub enum Fact {
     /// One message from a contact, when its turn is answered.
     MessageIn,
-    /// One message from us, at the commit that decided to send it.
+    /// One message of ours, at the commit that decided to send it.
     MessageOut,
     /// One model call that reported its tokens.
     ModelTokens {
@@ -41,7 +41,7 @@ impl Fact {
         }
     }
 
-    /// The event id of this fact for what caused it, a message's or a turn's id.
+    /// The event id of this fact; `cause` is the id of the message or the turn that caused it.
     pub fn event_id(&self, company: CompanyId, cause: uuid::Uuid) -> EventId {
         EventId::of_usage(company, self.name(), cause)
     }

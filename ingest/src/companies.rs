@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use axum::http::HeaderMap;
 use domain::CompanyId;
-use domain::placement::{DEFAULT_SPREAD, Share};
+use domain::placement::{CompanyPartitions, DEFAULT_SPREAD};
 use jiff::Timestamp;
 use metrics::{Counter, counter};
 use platform::metric;
@@ -30,7 +30,7 @@ pub(crate) struct Company {
     pub(crate) id: CompanyId,
     pub(crate) secrets: Secrets,
     pub(crate) token: Option<Token>,
-    pub(crate) share: Share,
+    pub(crate) share: CompanyPartitions,
     /// Its id and its placement epoch, as every record says them.
     pub(crate) written: Written,
     pub(crate) accepted: Counter,
@@ -154,7 +154,11 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
         id,
         secrets: Secrets::new(current.expose_secret(), previous.map(|(it, until)| (it.expose_secret(), until))),
         token,
-        share: Share::of(id, u16::try_from(row.get::<_, i16>(5)).unwrap_or(DEFAULT_SPREAD), source.partitions),
+        share: CompanyPartitions::of(
+            id,
+            u16::try_from(row.get::<_, i16>(5)).unwrap_or(DEFAULT_SPREAD),
+            source.partitions,
+        ),
         written: Written { id: id.to_string().into(), epoch: row.get::<_, i32>(6).to_string().into() },
         accepted: counter!(metric::WEBHOOK_RECEIVED, "company" => metric::company_label(id), "status" => "accepted"),
     })
@@ -163,10 +167,10 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
 /// Whom nobody knows: everything is checked, and nothing fits.
 fn unknown_company() -> Company {
     Company {
-        id: CompanyId::NOBODY,
+        id: CompanyId::NONE,
         secrets: Secrets::decoy(),
         token: None,
-        share: Share::of(CompanyId::NOBODY, 1, 1),
+        share: CompanyPartitions::of(CompanyId::NONE, 1, 1),
         written: Written { id: "0".into(), epoch: "0".into() },
         accepted: Counter::noop(),
     }

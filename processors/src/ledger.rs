@@ -1,7 +1,8 @@
-//! Booking what was used: the quota functions keep the ledger, its sums and the counters, each fact once.
+//! Booking usage: the quota functions write the ledger, its sums and the counters, each fact once.
 //!
-//! Each fact is booked under its event's id, so that it counts once however often it is booked.
-//! The functions are found by the search path: the extension's where it is installed, else those in PL/pgSQL.
+//! A fact is booked under the id of its event, so that it counts once, however often and by whichever processor it is
+//! booked.
+//! The search path finds the functions: the extension's where it is installed, else those in PL/pgSQL.
 
 use domain::{CompanyId, Fact};
 use jiff::Timestamp;
@@ -9,9 +10,9 @@ use platform::postgres::{Failure, Row, Transaction, query};
 
 /// One line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct LedgerLine {
     pub(crate) company: CompanyId,
-    /// The event's id: the same fact told twice is one line.
+    /// The event's id.
     pub(crate) idempotency_key: String,
     pub(crate) fact: Fact,
     pub(crate) occurred_at: Timestamp,
@@ -27,15 +28,15 @@ select ord, reason
 from increment_ai_usage_bulk($1, $2, $3, $4, $5, $6, $7)
 where not accepted";
 
-/// Books facts. A line whose key is in the ledger already changes nothing.
+/// Books facts. A line whose key is already in the ledger with the same fact changes nothing.
 ///
 /// A fact is never refused for a limit: what was used is recorded.
 ///
 /// # Errors
-/// If Postgres refuses the statement, or the functions refuse a line, because its key stands for something else or its
-/// figure makes no sense: that one blames the data, and nothing of the transaction should be kept.
-pub(crate) async fn book(tx: &Transaction<'_>, lines: &[Line]) -> Result<(), Failure> {
-    let (tokens, messages): (Vec<&Line>, Vec<&Line>) =
+/// If Postgres refuses the statement, or the functions refuse a line because its key is that of another fact or its
+/// amount is invalid. A refused line blames the data; the caller must roll the transaction back.
+pub(crate) async fn book(tx: &Transaction<'_>, lines: &[LedgerLine]) -> Result<(), Failure> {
+    let (tokens, messages): (Vec<&LedgerLine>, Vec<&LedgerLine>) =
         lines.iter().partition(|it| matches!(it.fact, Fact::ModelTokens { .. }));
     if !messages.is_empty() {
         let facts: Vec<&str> = messages.iter().map(|it| it.fact.name()).collect();
@@ -44,37 +45,38 @@ pub(crate) async fn book(tx: &Transaction<'_>, lines: &[Line]) -> Result<(), Fai
         none_refused(&rows, &messages)?;
     }
     if !tokens.is_empty() {
-        let (mut models, mut read, mut written, mut of_cache) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut models, mut inputs, mut outputs, mut cached_inputs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for line in &tokens {
             if let Fact::ModelTokens { model, input, output, cached } = &line.fact {
                 models.push(model.as_str());
-                read.push(*input);
-                written.push(*output);
-                of_cache.push(*cached);
+                inputs.push(*input);
+                outputs.push(*output);
+                cached_inputs.push(*cached);
             }
         }
         let (companies, keys, instants) = (companies(&tokens), keys(&tokens), instants(&tokens));
-        let rows = query(tx, TOKENS, &[&companies, &models, &read, &written, &of_cache, &keys, &instants]).await?;
+        let rows =
+            query(tx, TOKENS, &[&companies, &models, &inputs, &outputs, &cached_inputs, &keys, &instants]).await?;
         none_refused(&rows, &tokens)?;
     }
     Ok(())
 }
 
-fn companies(lines: &[&Line]) -> Vec<i64> {
+fn companies(lines: &[&LedgerLine]) -> Vec<i64> {
     lines.iter().map(|it| it.company.0).collect()
 }
 
-fn keys<'a>(lines: &[&'a Line]) -> Vec<&'a str> {
+fn keys<'a>(lines: &[&'a LedgerLine]) -> Vec<&'a str> {
     lines.iter().map(|it| it.idempotency_key.as_str()).collect()
 }
 
-fn instants(lines: &[&Line]) -> Vec<Timestamp> {
+fn instants(lines: &[&LedgerLine]) -> Vec<Timestamp> {
     lines.iter().map(|it| it.occurred_at).collect()
 }
 
-fn none_refused(refused: &[Row], lines: &[&Line]) -> Result<(), Failure> {
+fn none_refused(refused: &[Row], lines: &[&LedgerLine]) -> Result<(), Failure> {
     let Some(row) = refused.first() else { return Ok(()) };
-    let place = usize::try_from(row.get::<_, i32>(0)).unwrap_or_default();
-    let event = place.checked_sub(1).and_then(|it| lines.get(it)).map_or("", |it| it.idempotency_key.as_str());
+    let ordinal = usize::try_from(row.get::<_, i32>(0)).unwrap_or_default();
+    let event = ordinal.checked_sub(1).and_then(|it| lines.get(it)).map_or("", |it| it.idempotency_key.as_str());
     Err(Failure::Refused(format!("event {event} cannot be booked: {}", row.get::<_, &str>(1))))
 }

@@ -101,7 +101,7 @@ fn meant(change: &Change) -> Run {
 async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<dead_letters::Filter> {
     let company = match filter.company.as_deref() {
         None => None,
-        Some("0") => Some(CompanyId::NOBODY),
+        Some("0") => Some(CompanyId::NONE),
         Some(name) => Some(company_named(operator, name).await?),
     };
     let named = |name: &str| crate::processors::named(name).map(|it| it.name);

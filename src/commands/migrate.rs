@@ -8,7 +8,7 @@ use platform::kafka;
 use platform::postgres::Db;
 use platform::seal::Sealer;
 use platform::task;
-use processors::conversations::division::{self, Finding, Outcome};
+use processors::conversations::division::{self, DivisionOutcome, Finding};
 use tokio_postgres::NoTls;
 
 use super::{company, functions, old_processes, operator, say};
@@ -87,13 +87,13 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
 async fn divide_contacts(db: &Db) -> anyhow::Result<()> {
     for Finding { company, contact, outcome } in division::run(db).await? {
         match outcome {
-            Outcome::Mobile => {
+            DivisionOutcome::Mobile => {
                 say(format_args!("contact moved    {contact} of company {company} to its mobile number"))?
             }
-            Outcome::Divided { other, turns, unproven } => say(format_args!(
+            DivisionOutcome::Divided { other, turns, unproven } => say(format_args!(
                 "contact divided  {contact} of company {company}: {turns} turns are {other}'s, {unproven} of either stay"
             ))?,
-            Outcome::Unproven => say(format_args!(
+            DivisionOutcome::Unproven => say(format_args!(
                 "look at contact  {contact} of company {company}: it may be a landline, a mobile or both"
             ))?,
         }

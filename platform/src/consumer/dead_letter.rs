@@ -29,7 +29,7 @@ pub struct Cause {
 /// An event to dead-letter, with the record it came in.
 #[derive(Debug, Clone)]
 pub struct FailedEvent<'a> {
-    /// [`CompanyId::NOBODY`] when the record does not name a company.
+    /// Whose; [`CompanyId::NONE`] when the record does not say.
     pub company: CompanyId,
     pub event: EventId,
     /// The topic it was read from.

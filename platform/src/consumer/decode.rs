@@ -60,7 +60,7 @@ impl<'a> Invalid<'a> {
         let company = record.header_text(header::COMPANY).and_then(|text| text.parse().ok());
         let event = record.header_text(header::EVENT_ID).and_then(|text| Uuid::parse_str(text).ok()).map(EventId);
         Invalid {
-            company: company.filter(|it: &CompanyId| it.0 > 0).unwrap_or(CompanyId::NOBODY),
+            company: company.filter(|it: &CompanyId| it.0 > 0).unwrap_or(CompanyId::NONE),
             event: event
                 .unwrap_or_else(|| EventId::of_position(record.topic.as_str(), record.partition, record.offset)),
             record,

@@ -78,7 +78,7 @@ fn a_record_of_ours_is_an_event() {
 fn garbage_without_headers_has_no_company_and_is_identified_by_its_position() {
     let poison = |offset| Record::kept(TOPIC, 3, offset, None, Some(b"{\"schema\": 1, maria".to_vec()), Vec::new());
     let (company, event, cause) = decoded(&poison(7));
-    assert_eq!((company, event), (CompanyId::NOBODY, EventId::of_position("usage.events", 3, 7)));
+    assert_eq!((company, event), (CompanyId::NONE, EventId::of_position("usage.events", 3, 7)));
     let cause = cause.unwrap();
     assert_eq!(cause, "undecodable: record does not decode: line 1 column 15");
     assert_ne!(decoded(&poison(8)).1, event);
@@ -105,9 +105,9 @@ fn invalid_headers_are_not_used() {
     };
     let position = EventId::of_position("usage.events", 3, 7);
     for (company, event) in [("0", "x"), ("-3", ""), ("1e3", "5"), ("\u{0}", "null")] {
-        assert_eq!(says(company.as_bytes(), event.as_bytes()), (CompanyId::NOBODY, position));
+        assert_eq!(says(company.as_bytes(), event.as_bytes()), (CompanyId::NONE, position));
     }
-    assert_eq!(says(&[0xff, 0xfe], &[0xff]), (CompanyId::NOBODY, position));
+    assert_eq!(says(&[0xff, 0xfe], &[0xff]), (CompanyId::NONE, position));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub async fn run(periodic: Periodic, queue: Queue, db: Db, wake: Wake, stop: Sto
         let wait = match begin(&db, queue, &periodic, tick).await {
             Ok(began) => {
                 if began {
-                    wake.ready([CompanyId::NOBODY]);
+                    wake.ready([CompanyId::NONE]);
                 }
                 until(tick, periodic.every, now)
             }
@@ -74,7 +74,7 @@ pub async fn begin(db: &Db, queue: Queue, periodic: &Periodic, tick: Timestamp) 
     let job = NewJob {
         due: Due::Now,
         body: serde_json::json!({ "periodic": periodic.name, "tick_at": tick }),
-        ..NewJob::new(CompanyId::NOBODY, Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
+        ..NewJob::new(CompanyId::NONE, Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
     };
     store::enqueue(&tx, queue, &[job]).await?;
     tx.commit().await?;

@@ -1,4 +1,4 @@
-//! Who is told, what follows a call, and when an event has ended. No I/O, no clock, no chance.
+//! Which endpoints an event goes to, what a response means, and when an event has ended. No I/O, clock or randomness.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
 pub(super) enum Endpoint {
     /// The company the event is about.
     Company,
-    /// Whoever runs this service.
+    /// The operator of this service.
     Operator,
 }
 
@@ -29,36 +29,35 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint of that name; the table's own check admits no other.
+    /// The endpoint of that name; the table's check allows no other.
     pub(super) fn named(name: &str) -> Self {
         if name == Endpoint::Operator.as_str() { Endpoint::Operator } else { Endpoint::Company }
     }
 }
 
-/// Everybody who wants to be told of an event; whether each has a receiver.
+/// The endpoints that an event goes to: those that have a receiver.
 pub(super) fn endpoints(company: bool, operator: bool) -> Vec<Endpoint> {
     let wanted = [(Endpoint::Company, company), (Endpoint::Operator, operator)];
     wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(endpoint, _)| endpoint).collect()
 }
 
-/// What a call came to.
+/// What a call came to: the receiver's response, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// The verdict on it.
+pub(super) struct ReceiverResponse {
     pub(super) verdict: Verdict,
-    /// The status that was answered, if one was.
+    /// The HTTP status, if there was a response.
     pub(super) status: Option<u16>,
 }
 
-impl From<Verdict> for Answer {
+impl From<Verdict> for ReceiverResponse {
     fn from(verdict: Verdict) -> Self {
-        Answer { verdict, status: None }
+        ReceiverResponse { verdict, status: None }
     }
 }
 
-impl Answer {
-    /// Judges a status line, which is the whole answer: what follows it is not read. 2xx is a success, 410 says never
-    /// again (Standard Webhooks), everything else is called again.
+impl ReceiverResponse {
+    /// Judges a response by its status alone; the body is not read. 2xx is a success, after 410 no further call is made
+    /// (Standard Webhooks), after everything else there is a retry.
     pub(super) fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
         let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
         let again = |class| Verdict::Temporary { class, retry_after };
@@ -70,10 +69,10 @@ impl Answer {
             400..500 => again("refused"),
             ..400 => again("redirected"),
         };
-        Answer { verdict, status: Some(status) }
+        ReceiverResponse { verdict, status: Some(status) }
     }
 
-    /// What it says of the receiver.
+    /// What it means for the receiver's circuit.
     pub(super) fn health(&self) -> Health {
         match self.verdict.class() {
             Some("server_error" | "unreachable" | "timeout" | "connection_lost") => Health::Failing,
@@ -83,10 +82,10 @@ impl Answer {
     }
 }
 
-/// How an event ended, from how each receiver's share of it did; nothing while one of them goes on.
+/// How an event ended, from the outcomes of its deliveries; `None` while one of them goes on.
 ///
-/// One that was given up dead-letters the event, whatever the others said: a replay then calls that one alone.
-pub(super) fn whole(outcomes: &[Option<Outcome>]) -> Option<EventOutcome> {
+/// One delivery that failed dead-letters the event, whatever the other's outcome: a replay then repeats that one alone.
+pub(super) fn event_outcome(outcomes: &[Option<Outcome>]) -> Option<EventOutcome> {
     let ended: Vec<Outcome> = outcomes.iter().copied().collect::<Option<_>>()?;
     Some(if ended.contains(&Outcome::FailedPermanent) {
         EventOutcome::DeadLettered

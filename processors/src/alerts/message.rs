@@ -1,10 +1,10 @@
-//! What a receiver is told: the body of a webhook, as `docs/WEBHOOKS.md` explains it. Pure.
+//! The body of a webhook, as `docs/WEBHOOKS.md` explains it. Pure.
 
 use domain::{Alert, Envelope, Kind};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// What a kind of event is called towards receivers.
+/// The `type` of a webhook about this kind of event.
 pub(super) fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::UsageThreshold => "usage.threshold_reached",
@@ -15,7 +15,7 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::SubscriptionCanceled => "subscription.canceled",
         Kind::SubscriptionResumed => "subscription.resumed",
         Kind::SubscriptionStatusChanged => "subscription.status_changed",
-        // The consumer lets no other in.
+        // The consumer reads no other kind.
         Kind::InboundMessage
         | Kind::OutboundMessage
         | Kind::Usage
@@ -25,7 +25,7 @@ pub(super) fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The body about an event of the company of that domain; the same event has the same bytes.
+/// The body about an event of the company with that domain; the same event always has the same bytes.
 pub(super) fn body(envelope: &Envelope<Alert>, domain: &str) -> String {
     let mut data = details(&envelope.payload);
     data.insert("company_id".to_owned(), json!(envelope.company_id.0));
@@ -50,10 +50,10 @@ fn details(alert: &Alert) -> Map<String, Value> {
                 ("period_end".to_owned(), json!(instant(crossed.period_end))),
             ])
         }
-        Alert::Step(step) => {
-            let mut details = step.detail.clone();
-            details.insert("subscription_id".to_owned(), json!(step.subscription_id.to_string()));
-            details.insert("subscription_event_id".to_owned(), json!(step.subscription_event_id.to_string()));
+        Alert::SubscriptionChange(change) => {
+            let mut details = change.detail.clone();
+            details.insert("subscription_id".to_owned(), json!(change.subscription_id.to_string()));
+            details.insert("subscription_event_id".to_owned(), json!(change.subscription_event_id.to_string()));
             details
         }
     }

@@ -1,13 +1,13 @@
-//! alerts — tells companies and the operator what they should know, by signed webhooks.
+//! alerts — notifies companies and the operator by signed webhooks.
 //!
 //! reads    `alerts`, key company
 //! writes   `dead.letters`, through the outbox
 //! owns     tables `webhook_deliveries`, `webhook_attempts`
-//! repeats  safe to repeat, and repeated when in doubt: every call about an event carries the same `webhook-id` and the
-//!          same body, and whoever is called is told to expect it more than once
+//! repeats  safe, and repeated when in doubt: every call about an event has the same `webhook-id` and the same body, and
+//!          the documentation tells receivers to expect it more than once
 //!
-//! An event goes to the company's own receiver and to the operator's, to whichever there is; it has ended when both
-//! have. Calls are independent of each other: no order is kept, and none waits for another.
+//! An event goes to the company's receiver and to the operator's, where there is one; it has ended when both deliveries
+//! have. Calls are independent: no order is kept, and none waits for another.
 
 mod decide;
 mod message;
@@ -33,7 +33,7 @@ use platform::task::Stop;
 use platform::webhook::Secret;
 use serde::{Deserialize, Serialize};
 
-/// How this processor stands in the list.
+/// The processor's entry in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
     removal: Removal::Refused(REMOVAL),
@@ -44,16 +44,16 @@ pub const PROCESSOR: Entry = Entry {
 
 /// Why no job is removed by hand, and what to do instead.
 const REMOVAL: &str = "an alert without its job is neither delivered nor a dead letter. `secretaria company webhook --off` \
-     withdraws what waits for the company, and `secretaria dead-letters drop` settles what was given up";
+     withdraws what waits for the company, and `secretaria dead-letters drop` settles what failed for good";
 
 const QUEUE: Queue = Queue::named("alerts");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The operator's receiver, who is told of every company. Empty: none.
+    /// The URL of the operator's receiver, which gets the alerts of every company. Empty: none.
     pub operator_webhook_url: String,
-    /// What calls to it are signed with: `whsec_` and base64. Required where there is a receiver.
+    /// What calls to it are signed with: `whsec_` and base64. Required with the URL.
     pub operator_webhook_secret: SecretText,
     /// The secret being rotated out; calls are signed with it too.
     pub operator_webhook_secret_previous: SecretText,
@@ -61,7 +61,7 @@ pub struct Config {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
-    /// The share of a wait that chance may add, from 0 to 1.
+    /// The part of a wait that is added at random at most, from 0 to 1.
     pub jitter: f64,
     /// The longest one call may take, in milliseconds.
     pub timeout_ms: u64,
@@ -81,14 +81,15 @@ impl Default for Config {
             jitter: 0.1,
             timeout_ms: 15_000,
             allow_private: false,
-            // Strangers are called here, and slow ones must not take what the river needs.
+            // Receivers are other people's servers: slow ones must not take the capacity that the rest of the pipeline
+            // needs.
             runner: queue::Config { window: 64, ..queue::Config::default() },
         }
     }
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// Names the setting.
@@ -102,7 +103,7 @@ impl Config {
         if self.operator_webhook_url.is_empty() { Ok(()) } else { self.operator_address().map(drop) }
     }
 
-    /// Checks what is asked for where `alerts` runs, and nowhere else.
+    /// Checks what only a process that runs `alerts` needs.
     ///
     /// # Errors
     /// Names the setting.
@@ -124,7 +125,7 @@ impl Config {
         Schedule { retry_after_s: self.retry_after_s.clone(), time_scale: self.time_scale, jitter: self.jitter }
     }
 
-    /// The operator's receiver. Without a secret there can be none: a call that is not signed proves nothing.
+    /// The operator's receiver. It needs a secret: a call that is not signed proves nothing.
     fn operator(&self) -> Result<Option<sender::Receiver>, settings::Error> {
         if self.operator_webhook_url.is_empty() {
             return Ok(None);
@@ -144,7 +145,7 @@ impl Config {
         })
     }
 
-    /// The operator's secrets, as many as there are.
+    /// The operator's secrets, the current one first.
     fn secrets(&self) -> Result<Vec<Secret>, settings::Error> {
         let given = [(SECRET, &self.operator_webhook_secret), (PREVIOUS, &self.operator_webhook_secret_previous)];
         let read = |(key, text): (_, &SecretText)| {
@@ -160,21 +161,20 @@ const PREVIOUS: &str = "alerts.operator_webhook_secret_previous";
 /// Runs the consumer and the worker until stopped.
 ///
 /// # Errors
-/// If a client cannot be made, or the settings of the operator's receiver make no sense.
+/// If a client cannot be made, or the settings of the operator's receiver are invalid.
 pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
     let operator = config.operator()?;
-    let consumer = Consumer { operator: operator.is_some() };
+    let handler = AlertHandler { operator: operator.is_some() };
     let work = work::Calling::new(&context, &config, operator)?;
-    context.consume_and_work(consumer, work, config.runner, stop).await
+    context.consume_and_work(handler, work, config.runner, stop).await
 }
 
-/// Where alerts come in.
-struct Consumer {
-    /// Whether the operator wants to be told.
+struct AlertHandler {
+    /// Whether the operator has a receiver.
     operator: bool,
 }
 
-impl Handler for Consumer {
+impl Handler for AlertHandler {
     type Payload = Alert;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -198,9 +198,9 @@ impl Handler for Consumer {
                     jobs.push(store::open(tx, it, endpoint, &body).await?);
                 }
             }
-            let wanted =
+            let outcome =
                 if jobs.is_empty() { EventOutcome::Ignored(IgnoreReason::NoWebhook) } else { EventOutcome::InFlight };
-            handled.outcomes.push(wanted);
+            handled.outcomes.push(outcome);
             handled.jobs.append(&mut jobs);
         }
         Ok(handled)

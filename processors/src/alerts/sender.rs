@@ -1,7 +1,7 @@
-//! One signed call of one receiver, at an address that a company or the operator named.
+//! One signed call of one receiver, at an address that a company or the operator configured.
 //!
-//! Promises: no redirect is followed, no byte of the answer's body is read, and the address is checked by the egress
-//! policy once its name is resolved. Neither URLs, bodies nor secrets are logged here.
+//! No redirect is followed, no byte of the response's body is read, and the egress policy checks the address once its
+//! name is resolved. Neither URLs, bodies nor secrets are logged here.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use platform::webhook::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER};
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 
-use super::decide::Answer;
+use super::decide::ReceiverResponse;
 
 const USER_AGENT: &str = concat!("Secretaria/", env!("CARGO_PKG_VERSION"));
 
@@ -24,7 +24,7 @@ pub(super) struct Receiver {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call<'a> {
+pub(super) struct WebhookRequest<'a> {
     /// The event's id: the same at every attempt.
     pub(super) id: &'a str,
     /// When this attempt is made.
@@ -44,19 +44,19 @@ impl Sender {
         Ok(Sender(egress::restricted_client(policy).timeout(timeout).user_agent(USER_AGENT).build()?))
     }
 
-    pub(super) async fn call(&self, receiver: &Receiver, call: Call<'_>) -> Answer {
-        let at = call.at.as_second();
-        let signatures = receiver.secrets.iter().map(|it| it.sign(call.id, at, call.body.as_bytes()));
+    pub(super) async fn call(&self, receiver: &Receiver, message: WebhookRequest<'_>) -> ReceiverResponse {
+        let at = message.at.as_second();
+        let signatures = receiver.secrets.iter().map(|it| it.sign(message.id, at, message.body.as_bytes()));
         let request = self
             .0
             .post(receiver.url.clone())
             .header(CONTENT_TYPE, "application/json")
-            .header(ID_HEADER, call.id)
+            .header(ID_HEADER, message.id)
             .header(TIMESTAMP_HEADER, at)
             .header(SIGNATURE_HEADER, signatures.collect::<Vec<_>>().join(" "))
-            .body(call.body.to_owned());
+            .body(message.body.to_owned());
         match egress::exchange(request, 0).await {
-            Ok(answer) => Answer::of_status(answer.status, answer.retry_after),
+            Ok(response) => ReceiverResponse::of_status(response.status, response.retry_after),
             Err(error) => Verdict::from(error).into(),
         }
     }

@@ -1,7 +1,7 @@
-//! alerts' SQL: what each receiver is told of each event, every attempt at it, and where a company wants to be called.
+//! alerts' SQL: the deliveries of each event, one per receiver, their attempts, and the companies' webhooks.
 //!
-//! Rows of one event are always locked together, in the order of their endpoints, so that the last one to end knows it;
-//! rows of several events in the order of company and event.
+//! The deliveries of one event are always locked in one statement, in the order of their endpoints, so that the last one
+//! to end knows that it is the last; those of several events in the order of company and event.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,13 +18,13 @@ use serde_json::json;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::decide::{Answer, Endpoint};
+use super::decide::{Endpoint, ReceiverResponse};
 
 /// The table that keeps the records of events.
 pub(super) const RECORDS: RecordTable =
     RecordTable { table: "webhook_deliveries", id: "event_id", topic: Topic::Alerts };
 
-/// What a success is called in `webhook_deliveries.outcome`.
+/// The name of a success in `webhook_deliveries.outcome`.
 const DELIVERED: &str = "delivered";
 
 /// One call to be made.
@@ -38,44 +38,44 @@ pub(super) struct WebhookCall {
     /// Attempts of this round, the latest included.
     pub(super) of_round: i32,
     pub(super) body: String,
-    /// The company's receiver, where it is to be called and has one that is on.
-    pub(super) webhook: Option<Webhook>,
+    /// The company's webhook; `None` for the operator's endpoint, and where the company has none that is enabled.
+    pub(super) webhook: Option<SealedWebhook>,
 }
 
-/// Where a company wants to be called, its secrets still sealed.
+/// A company's webhook, its secrets still sealed.
 #[derive(Debug, Clone)]
-pub(super) struct Webhook {
+pub(super) struct SealedWebhook {
     pub(super) url: String,
     pub(super) secret: Vec<u8>,
-    /// The one being rotated out, and until when it counts.
+    /// The secret being rotated out, and until when calls are signed with it too.
     pub(super) previous: Option<(Vec<u8>, Timestamp)>,
 }
 
-/// What a job says: which event, and who is told.
+/// The body of a job.
 #[derive(Debug, Serialize, Deserialize)]
-struct Body {
+struct JobBody {
     event: Uuid,
     endpoint: String,
 }
 
-/// The job of one receiver's share. Keys of one event stand side by side, so that groups lock events in one order.
+/// The job of one delivery. The keys of one event's jobs are adjacent, so that groups lock events in one order.
 fn job(company: CompanyId, event: EventId, endpoint: Endpoint) -> NewJob {
     let key = Uuid::from_u128(event.0.as_u128() ^ endpoint as u128);
-    let body = json!(Body { event: event.0, endpoint: endpoint.as_str().to_owned() });
+    let body = json!(JobBody { event: event.0, endpoint: endpoint.as_str().to_owned() });
     NewJob { body, ..NewJob::new(company, key) }
 }
 
-/// What is known of a company when an event of it comes in.
-pub(super) struct Company {
+/// The company of an event, as the event's deliveries need it.
+pub(super) struct AlertedCompany {
     pub(super) domain: String,
     pub(super) has_webhook: bool,
 }
 
-/// The companies of that id.
+/// The companies with these ids; unknown ones are absent.
 pub(super) async fn companies(
     client: &impl GenericClient,
     ids: &BTreeSet<CompanyId>,
-) -> Result<HashMap<CompanyId, Company>, Error> {
+) -> Result<HashMap<CompanyId, AlertedCompany>, Error> {
     let ids: Vec<i64> = ids.iter().map(|it| it.0).collect();
     let rows = query(
         client,
@@ -86,11 +86,11 @@ pub(super) async fn companies(
         &[&ids],
     )
     .await?;
-    let company = |row: &Row| Company { domain: row.get(1), has_webhook: row.get(2) };
+    let company = |row: &Row| AlertedCompany { domain: row.get(1), has_webhook: row.get(2) };
     Ok(rows.iter().map(|row| (CompanyId(row.get(0)), company(row))).collect())
 }
 
-/// What one receiver is to be told of an event.
+/// Makes a delivery of an event to one endpoint; returns its job.
 pub(super) async fn open(
     tx: &Transaction<'_>,
     fresh: &Event<'_, Alert>,
@@ -121,7 +121,7 @@ pub(super) async fn open(
     Ok(job(fresh.envelope.company_id, fresh.envelope.event_id, endpoint))
 }
 
-/// Gives those that were given up their whole schedule again: their jobs, as many as there were.
+/// Starts failed deliveries of an event again, with their whole schedule; returns their jobs, none if none had failed.
 pub(super) async fn reopen(tx: &Transaction<'_>, envelope: &Envelope<Alert>) -> Result<Vec<NewJob>, Error> {
     let rows = query(
         tx,
@@ -135,10 +135,10 @@ pub(super) async fn reopen(tx: &Transaction<'_>, envelope: &Envelope<Alert>) -> 
     Ok(rows.iter().map(|row| job(envelope.company_id, envelope.event_id, Endpoint::named(row.get(0)))).collect())
 }
 
-/// What claimed jobs are about, in their order; nothing for one whose share has ended.
+/// The calls of claimed jobs, in their order; `None` for one whose delivery has ended.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<WebhookCall>>, Error> {
-    let body = |it: &Claimed| (it.company(), serde_json::from_value::<Body>(it.body.clone()).ok());
-    let asked: Vec<(CompanyId, Option<Body>)> = claimed.iter().map(body).collect();
+    let body = |it: &Claimed| (it.company(), serde_json::from_value::<JobBody>(it.body.clone()).ok());
+    let asked: Vec<(CompanyId, Option<JobBody>)> = claimed.iter().map(body).collect();
     let rows = query(
         tx,
         "select it.place, d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at, d.body,
@@ -154,7 +154,7 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
     .await?;
     let webhook = |row: &Row| {
         let previous = row.get::<_, Option<Vec<u8>>>(9).zip(row.get(10));
-        row.get::<_, Option<String>>(7).map(|url| Webhook { url, secret: row.get(8), previous })
+        row.get::<_, Option<String>>(7).map(|url| SealedWebhook { url, secret: row.get(8), previous })
     };
     let call = |row: &Row| WebhookCall {
         company: CompanyId(row.get(1)),
@@ -168,7 +168,7 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
     Ok(in_order(claimed.len(), &rows, call))
 }
 
-/// Writes attempts down before they are made.
+/// Stores attempts before they are made.
 pub(super) async fn begin_attempts(
     tx: &Transaction<'_>,
     starting: &mut [(&Claimed, &mut WebhookCall)],
@@ -200,20 +200,20 @@ pub(super) async fn begin_attempts(
     Ok(())
 }
 
-/// One receiver's share of an event.
+/// The delivery of an event to one endpoint.
 #[derive(Debug, Clone)]
-pub(super) struct Share {
+pub(super) struct WebhookDelivery {
     pub(super) endpoint: Endpoint,
     /// Attempts of this round.
     pub(super) of_round: i32,
     /// How it ended, if it has.
     pub(super) outcome: Option<Outcome>,
-    /// Why it was given up, if it was.
+    /// The class of the last failure, if it failed for good.
     pub(super) cause: Option<String>,
 }
 
-/// Every share of the event of a call, held until the transaction ends.
-pub(super) async fn hold(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec<Share>, Error> {
+/// Every delivery of a call's event, locked until the transaction ends.
+pub(super) async fn lock_deliveries(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec<WebhookDelivery>, Error> {
     let rows = query(
         tx,
         "select endpoint, attempts - round_began_at, outcome, cause
@@ -224,17 +224,17 @@ pub(super) async fn hold(tx: &Transaction<'_>, call: &WebhookCall) -> Result<Vec
         &[&call.company.0, &call.event.0],
     )
     .await?;
-    let share = |row: &Row| Share {
+    let delivery = |row: &Row| WebhookDelivery {
         endpoint: Endpoint::named(row.get(0)),
         of_round: row.get(1),
         outcome: row.get::<_, Option<&str>>(2).map(|it| Outcome::named(it, DELIVERED)),
         cause: row.get(3),
     };
-    Ok(rows.iter().map(share).collect())
+    Ok(rows.iter().map(delivery).collect())
 }
 
-/// Ends a share, with the reason if it was given up; without an outcome it waits for its next attempt.
-pub(super) async fn move_on(
+/// Ends a delivery, with the cause if it failed for good; without an outcome it waits for its next attempt.
+pub(super) async fn set_outcome(
     tx: &Transaction<'_>,
     call: &WebhookCall,
     outcome: Option<Outcome>,
@@ -268,9 +268,9 @@ pub(super) async fn end_attempt(
     tx: &Transaction<'_>,
     call: &WebhookCall,
     result: AttemptResult,
-    answer: &Answer,
+    response: &ReceiverResponse,
 ) -> Result<(), Error> {
-    let status = answer.status.and_then(|it| i16::try_from(it).ok());
+    let status = response.status.and_then(|it| i16::try_from(it).ok());
     execute(
         tx,
         "update secretaria.webhook_attempts
@@ -283,7 +283,7 @@ pub(super) async fn end_attempt(
             &call.attempt,
             &result.name("DELIVERED"),
             &status,
-            &answer.verdict.class(),
+            &response.verdict.class(),
         ],
     )
     .await?;

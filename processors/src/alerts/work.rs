@@ -16,10 +16,10 @@ use platform::webhook::{Malformed, Secret};
 use platform::{clock, metric};
 use secrecy::ExposeSecret;
 
-use super::decide::{Answer, CIRCUIT_OPEN, Endpoint};
+use super::decide::{CIRCUIT_OPEN, Endpoint, ReceiverResponse};
 use super::perform::{self, Attempt};
 use super::sender::{self, Receiver, Sender};
-use super::store::{self, Webhook, WebhookCall};
+use super::store::{self, SealedWebhook, WebhookCall};
 use super::{Config, QUEUE};
 
 pub(super) struct Calling {
@@ -30,10 +30,10 @@ pub(super) struct Calling {
     schedule: Schedule,
 }
 
-/// A company's secret cannot be had.
+/// Why a company's secret cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum NoSecret {
-    #[error("webhook secret cannot be opened")]
+enum SecretError {
+    #[error("webhook secret cannot be decrypted")]
     Sealed(#[from] seal::Error),
     #[error("webhook secret is malformed")]
     Malformed(#[from] Malformed),
@@ -53,26 +53,26 @@ impl Calling {
 
     fn receiver(&self, call: &WebhookCall) -> Result<Receiver, Verdict> {
         match (call.endpoint, &call.webhook) {
-            // While settings are being changed, one process may know of an operator and the next not yet.
+            // While settings are being changed, one process may have an operator's receiver and another not yet.
             (Endpoint::Operator, _) => self.operator.clone().ok_or(Verdict::temporary("no_operator")),
-            (Endpoint::Company, Some(webhook)) => self.of_the_company(call.company, webhook),
+            (Endpoint::Company, Some(webhook)) => self.company_receiver(call.company, webhook),
             (Endpoint::Company, None) => Err(Verdict::Withdrawn),
         }
     }
 
-    /// The company's receiver as it is now: a URL or a secret that was changed since counts at once.
-    fn of_the_company(&self, company: CompanyId, webhook: &Webhook) -> Result<Receiver, Verdict> {
+    /// The company's receiver as it is now: a change of the URL or the secret takes effect at once.
+    fn company_receiver(&self, company: CompanyId, webhook: &SealedWebhook) -> Result<Receiver, Verdict> {
         let url = self.policy.url(&webhook.url)?;
         let secrets = self.open(company, webhook).map_err(|problem| {
-            tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be opened");
-            // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
+            tracing::error!(company_id = company.0, error = chain(&problem), "webhook secret cannot be read");
+            // The fault is ours, perhaps a wrong key: retries leave time to correct it.
             Verdict::temporary("sealed_secret")
         })?;
         Ok(Receiver { url, secrets })
     }
 
-    fn open(&self, company: CompanyId, webhook: &Webhook) -> Result<Vec<Secret>, NoSecret> {
-        let read = |column, sealed: &[u8]| -> Result<Secret, NoSecret> {
+    fn open(&self, company: CompanyId, webhook: &SealedWebhook) -> Result<Vec<Secret>, SecretError> {
+        let read = |column, sealed: &[u8]| -> Result<Secret, SecretError> {
             let text = self.sealer.open_text(SecretColumn { table: "company_webhooks", column, company }, sealed)?;
             Ok(Secret::parse(text.expose_secret())?)
         };
@@ -88,7 +88,7 @@ impl Calling {
 
 impl Work for Calling {
     type Job = WebhookCall;
-    type Output = Answer;
+    type Output = ReceiverResponse;
 
     const QUEUE: Queue = QUEUE;
 
@@ -96,7 +96,7 @@ impl Work for Calling {
         &self,
         tx: &Transaction<'_>,
         claimed: &[Claimed],
-    ) -> Result<Vec<Loaded<WebhookCall, Answer>>, Failure> {
+    ) -> Result<Vec<Loaded<WebhookCall, ReceiverResponse>>, Failure> {
         Ok(store::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, Loaded::Call)).collect())
     }
 
@@ -112,7 +112,7 @@ impl Work for Calling {
         HoldLimit::WhileOpen(self.schedule.total())
     }
 
-    fn held_too_long(&self, _: &Claimed, _: &WebhookCall) -> Answer {
+    fn held_too_long(&self, _: &Claimed, _: &WebhookCall) -> ReceiverResponse {
         Verdict::permanent(CIRCUIT_OPEN).into()
     }
 
@@ -120,16 +120,16 @@ impl Work for Calling {
         Ok(store::begin_attempts(tx, starting).await?)
     }
 
-    async fn call(&self, _: &Claimed, call: &WebhookCall, _: &Call) -> Answer {
+    async fn call(&self, _: &Claimed, call: &WebhookCall, _: &Call) -> ReceiverResponse {
         let receiver = match self.receiver(call) {
             Ok(receiver) => receiver,
             Err(verdict) => return verdict.into(),
         };
         let began = clock::instant();
         let (id, at) = (call.event.to_string(), clock::now());
-        let answer = self.sender.call(&receiver, sender::Call { id: &id, at, body: &call.body }).await;
+        let response = self.sender.call(&receiver, sender::WebhookRequest { id: &id, at, body: &call.body }).await;
         histogram!(metric::ALERT_WEBHOOK_LATENCY).record(began.elapsed().as_secs_f64());
-        answer
+        response
     }
 
     async fn finish(&self, tx: &Transaction<'_>, performed: &[Attempt<'_>]) -> Result<Vec<Ending>, Failure> {
@@ -140,18 +140,18 @@ impl Work for Calling {
         Ok(endings)
     }
 
-    /// It may have arrived, and is made again.
-    fn expired_output(&self) -> Option<Answer> {
+    /// The call may have arrived; it is made again.
+    fn expired_output(&self) -> Option<ReceiverResponse> {
         Some(Verdict::unknown("lease_ran_out").into())
     }
 
-    fn summary(&self, _: &WebhookCall, answer: &Answer) -> Summary {
-        let result = match answer.verdict {
+    fn summary(&self, _: &WebhookCall, response: &ReceiverResponse) -> Summary {
+        let result = match response.verdict {
             Verdict::Done => "delivered",
             Verdict::Withdrawn => "withdrawn",
             _ => "failed",
         };
-        Summary { result, class: answer.verdict.class(), health: answer.health() }
+        Summary { result, class: response.verdict.class(), health: response.health() }
     }
 
     fn committed(&self, performed: &Attempt<'_>, ending: &Ending) {

@@ -1,4 +1,4 @@
-//! conversations' SQL: who wrote. A contact is a set of aliases; most messages come from one that is known by all of them.
+//! conversations' SQL for contacts. A contact is a set of aliases; for most messages all aliases are known already.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -9,14 +9,14 @@ use platform::postgres::{Transaction, execute, query};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-/// The contacts of messages, in their order. Those known by all their aliases are found together and locked in one order;
-/// the unknown ones are made together; the others are looked at one by one.
+/// The contacts of messages, in their order. Contacts known by all aliases of the message are found in one query, which
+/// locks the aliases in order; unknown ones are inserted in one statement; the rest is handled one by one.
 pub(super) async fn find(
     tx: &Transaction<'_>,
     messages: &[(CompanyId, Cow<'_, InboundMessage>)],
 ) -> Result<Vec<ContactId>, Error> {
-    let names: Vec<Vec<Address>> = messages.iter().map(|(_, message)| known_names(message)).collect();
-    let mut known = Known::look(tx, messages, &names).await?;
+    let names: Vec<Vec<Address>> = messages.iter().map(|(_, message)| aliases_of(message)).collect();
+    let mut known = KnownAliases::load(tx, messages, &names).await?;
     let mut new_contacts = NewContacts::default();
     let mut contacts = Vec::with_capacity(messages.len());
     for ((company, message), names) in messages.iter().zip(&names) {
@@ -27,40 +27,40 @@ pub(super) async fn find(
                 new_contacts.add(*company, contact, message, names);
                 contact
             }
-            ContactMatch::Unclear => {
-                // It may be about those that are yet to be made.
-                std::mem::take(&mut new_contacts).make(tx).await?;
+            ContactMatch::Changed => {
+                // It may have aliases of contacts that are not inserted yet.
+                std::mem::take(&mut new_contacts).insert(tx).await?;
                 self::contact(tx, *company, message).await?
             }
         };
         known.learn(*company, message, names, contact);
         contacts.push(contact);
     }
-    new_contacts.make(tx).await?;
+    new_contacts.insert(tx).await?;
     Ok(contacts)
 }
 
-/// What an alias is looked up by.
+/// The key of an alias.
 type Alias = (CompanyId, &'static str, Address);
 
-/// What is known of the aliases of a batch.
+/// The known aliases of a batch, and the names of their contacts.
 #[derive(Default)]
-struct Known {
+struct KnownAliases {
     contacts: HashMap<Alias, ContactId>,
     names: HashMap<(CompanyId, ContactId), Option<String>>,
 }
 
 enum ContactMatch {
-    /// By all its aliases, as one contact, under the name that it has.
+    /// All aliases are known, of one contact, and its name has not changed.
     Known(ContactId),
-    /// By none of them.
+    /// No alias is known.
     Unknown,
-    /// Something is to be written.
-    Unclear,
+    /// Something about the contact has to be updated.
+    Changed,
 }
 
-impl Known {
-    async fn look(
+impl KnownAliases {
+    async fn load(
         tx: &Transaction<'_>,
         messages: &[(CompanyId, Cow<'_, InboundMessage>)],
         names: &[Vec<Address>],
@@ -80,7 +80,7 @@ impl Known {
             &columns![asked => |it| it.0, it.1, it.2],
         )
         .await?;
-        let mut known = Known::default();
+        let mut known = KnownAliases::default();
         for row in &rows {
             let (company, contact) = (CompanyId(row.get(0)), ContactId(row.get(3)));
             let Some(channel) = Channel::named(row.get(1)) else { continue };
@@ -94,14 +94,14 @@ impl Known {
     fn match_of(&self, company: CompanyId, message: &InboundMessage, names: &[Address]) -> ContactMatch {
         let alias = |name: &Address| (company, message.channel.as_str(), name.clone());
         let mut found = names.iter().map(|name| self.contacts.get(&alias(name)).copied());
-        let Some(first) = found.next() else { return ContactMatch::Unclear };
+        let Some(first) = found.next() else { return ContactMatch::Changed };
         if found.any(|it| it != first) {
-            return ContactMatch::Unclear;
+            return ContactMatch::Changed;
         }
         let Some(contact) = first else { return ContactMatch::Unknown };
         let name = self.names.get(&(company, contact)).and_then(Option::as_deref);
         match message.name.as_deref() {
-            Some(shown) if Some(shown) != name => ContactMatch::Unclear,
+            Some(shown) if Some(shown) != name => ContactMatch::Changed,
             _ => ContactMatch::Known(contact),
         }
     }
@@ -117,7 +117,7 @@ impl Known {
     }
 }
 
-/// Contacts to be made, with their aliases.
+/// Contacts to be inserted, with their aliases.
 #[derive(Default)]
 struct NewContacts {
     contacts: Vec<(i64, Uuid, &'static str, Option<String>)>,
@@ -131,7 +131,7 @@ impl NewContacts {
         self.aliases.extend(names.iter().map(|name| (company.0, channel, name.as_str().to_owned(), contact.0)));
     }
 
-    async fn make(mut self, tx: &Transaction<'_>) -> Result<(), Error> {
+    async fn insert(mut self, tx: &Transaction<'_>) -> Result<(), Error> {
         if self.contacts.is_empty() {
             return Ok(());
         }
@@ -160,12 +160,12 @@ impl NewContacts {
     }
 }
 
-/// Who wrote: the contact that any of the aliases names, or a new one. Aliases that meet become one contact, the one
-/// known by phone. Known aliases are locked in order; two first messages at once, each under another alias, make two
-/// contacts until a message comes that carries both names.
+/// The contact of a message: the one of any known alias, or a new one. If the aliases belong to several contacts, all
+/// become those of one, preferably one known by phone. Known aliases are locked in order. Two concurrent first messages
+/// with different aliases make two contacts, until a message with both aliases arrives.
 async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMessage) -> Result<ContactId, Error> {
     let channel = message.channel.as_str();
-    let aliases = known_names(message);
+    let aliases = aliases_of(message);
     let names: Vec<&str> = aliases.iter().map(Address::as_str).collect();
     let known = query(
         tx,
@@ -182,7 +182,7 @@ async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMess
         let contact = ContactId::first_seen_as(company, message.channel, &message.address);
         let mut new_contact = NewContacts::default();
         new_contact.add(company, contact, message, &aliases);
-        new_contact.make(tx).await?;
+        new_contact.insert(tx).await?;
         return Ok(contact);
     };
     let contact: Uuid = first.get(0);
@@ -205,7 +205,7 @@ async fn contact(tx: &Transaction<'_>, company: CompanyId, message: &InboundMess
     Ok(ContactId(contact))
 }
 
-fn known_names(message: &InboundMessage) -> Vec<Address> {
+fn aliases_of(message: &InboundMessage) -> Vec<Address> {
     let mut names = message.aliases.clone();
     names.push(message.address.clone());
     names.sort();

@@ -1,11 +1,13 @@
-//! Dividing contacts that releases before 0.2.0 made of two people: a landline, and the mobile that has a 9 before it.
+//! Divides contacts in which releases before 0.2.0 joined two people: a landline, and the mobile with a 9 before that
+//! number.
 //!
-//! reads    `contact_aliases`, `conversations`, `messages`, `deliveries`: where answers went tells who wrote
+//! reads    `contact_aliases`, `conversations`, `messages`, `deliveries`: the number that an answer was sent to shows who
+//!          wrote
 //! writes   `contacts`, `contact_aliases`, `conversations`, `turns`, `messages`
 //! repeats  safe: what is divided is no longer found; each contact is a transaction of its own
 //!
-//! The writer who was answered last keeps the contact and the conversation, with what cannot be told apart. The other one
-//! gets a contact of its own, and the turns whose answers went there.
+//! The person who was answered last keeps the contact and the conversation, with the turns that show neither number. The
+//! other gets a new contact, with the turns whose answers were sent to the other number.
 
 use std::collections::HashSet;
 
@@ -13,37 +15,37 @@ use domain::{Address, Channel, CompanyId, ContactId, ConversationId};
 use platform::postgres::{Db, Failure, Transaction, execute, query};
 use uuid::Uuid;
 
-/// What was found about a contact under an address that two people may share.
+/// A contact whose address two people may share, and what was done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub company: CompanyId,
     pub contact: Uuid,
-    /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: DivisionOutcome,
 }
 
-/// What became of a contact.
+/// What was done about a contact that two people may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// All of it is the mobile's, which now has its own address.
+pub enum DivisionOutcome {
+    /// Only the mobile wrote; the contact now has the mobile's address.
     Mobile,
-    /// Both wrote: the other one has a contact of its own.
+    /// Both wrote; the other one has a new contact now.
     Divided {
-        /// The contact of the other one.
+        /// The new contact.
         other: Uuid,
-        /// How many turns were answered there.
+        /// Turns that were moved to it.
         turns: u64,
-        /// How many turns have no answer that tells who wrote; they stay with the contact.
+        /// Turns without an answer that shows who wrote; they stay with the old contact.
         unproven: i64,
     },
-    /// Nothing tells whose it is.
+    /// Nothing shows which of the two wrote; it is unchanged.
     Unproven,
 }
 
-/// Divides what can be told apart, in every company, and says what it did and what a person should look at.
+/// Divides the contacts of every company where the messages show who wrote. Returns what was done, and the contacts that
+/// an operator should check.
 ///
 /// # Errors
-/// If Postgres is away or refuses; what was divided until then stays divided.
+/// If Postgres is unavailable or refuses; contacts that were divided before stay divided.
 pub async fn run(db: &Db) -> Result<Vec<Finding>, Failure> {
     let mut client = db.get().await?;
     let sql = "
@@ -53,7 +55,7 @@ pub async fn run(db: &Db) -> Result<Vec<Finding>, Failure> {
         where a.channel = $1
           and a.alias ~ '^55[0-9]{2}[0-5][0-9]{7}$'
         order by a.company_id, a.alias";
-    // It looks at every alias there is; that may take longer than any other statement may.
+    // It reads every alias, which may take longer than the usual limit of a statement.
     client.batch_execute("set statement_timeout = 0").await?;
     let candidates = query(&client, sql, &[&Channel::Whaticket.as_str()]).await?;
     let mut findings = Vec::new();
@@ -68,32 +70,32 @@ pub async fn run(db: &Db) -> Result<Vec<Finding>, Failure> {
 
 async fn divide(tx: &Transaction<'_>, company: CompanyId, landline: &Address) -> Result<Option<Finding>, Failure> {
     let Some(mobile) = landline.confused_mobile() else { return Ok(None) };
-    let Some(seen) = Seen::of(tx, company, landline, &mobile).await? else { return Ok(None) };
-    let finding = |outcome| Ok(Some(Finding { company, contact: seen.contact, outcome }));
-    let last = Address::trusted(&seen.send_to);
-    let (wrote_landline, wrote_mobile) = (seen.answered.contains(landline), seen.answered.contains(&mobile));
+    let Some(history) = ContactHistory::of(tx, company, landline, &mobile).await? else { return Ok(None) };
+    let finding = |outcome| Ok(Some(Finding { company, contact: history.contact, outcome }));
+    let last = Address::trusted(&history.send_to);
+    let (wrote_landline, wrote_mobile) = (history.answered.contains(landline), history.answered.contains(&mobile));
     let (keeper, other) = match (wrote_landline, wrote_mobile) {
         (true, false) => return Ok(None),
-        (false, false) => return finding(Outcome::Unproven),
-        // Who has the mobile's address already is another contact: nothing tells which history is whose.
-        (_, true) if seen.mobile_is_known => return finding(Outcome::Unproven),
+        (false, false) => return finding(DivisionOutcome::Unproven),
+        // The mobile's address belongs to another contact already: nothing shows whose history this is.
+        (_, true) if history.mobile_is_known => return finding(DivisionOutcome::Unproven),
         (false, true) => (&mobile, landline),
         (true, true) if last == mobile => (&mobile, landline),
         (true, true) if last == *landline => (landline, &mobile),
-        (true, true) => return finding(Outcome::Unproven),
+        (true, true) => return finding(DivisionOutcome::Unproven),
     };
-    let new = ContactId::divided_from(company, ContactId(seen.contact), other);
-    give_aliases(tx, company, (ContactId(seen.contact), keeper), (new, other)).await?;
+    let new = ContactId::divided_from(company, ContactId(history.contact), other);
+    give_aliases(tx, company, (ContactId(history.contact), keeper), (new, other)).await?;
     if !wrote_landline {
-        return finding(Outcome::Mobile);
+        return finding(DivisionOutcome::Mobile);
     }
-    let turns = move_turns(tx, company, &seen, new, other).await?;
-    let unproven = unanswered_turns(tx, company, seen.conversation).await?;
-    finding(Outcome::Divided { other: new.0, turns, unproven })
+    let turns = move_turns(tx, company, &history, new, other).await?;
+    let unproven = unanswered_turns(tx, company, history.conversation).await?;
+    finding(DivisionOutcome::Divided { other: new.0, turns, unproven })
 }
 
-/// A contact under an address that two people may share, and where its answers went.
-struct Seen {
+/// A contact whose address two people may share, and the addresses that its answers were sent to.
+struct ContactHistory {
     contact: Uuid,
     conversation: Uuid,
     send_to: String,
@@ -101,8 +103,8 @@ struct Seen {
     mobile_is_known: bool,
 }
 
-impl Seen {
-    /// `None` where no message was stored yet. Holds the alias, then the conversation, as taking a message in does.
+impl ContactHistory {
+    /// `None` where no message was stored yet. Locks the alias, then the conversation, as `conversations::receive` does.
     async fn of(
         tx: &Transaction<'_>,
         company: CompanyId,
@@ -144,11 +146,11 @@ impl Seen {
         let sent = query(tx, sent, &[&company.0, &conversation]).await?;
         let mut answered: HashSet<Address> = sent.iter().map(|row| Address::trusted(row.get::<_, String>(0))).collect();
         answered.insert(Address::trusted(&send_to));
-        Ok(Some(Seen { contact, conversation, send_to, answered, mobile_is_known: known(mobile).is_some() }))
+        Ok(Some(ContactHistory { contact, conversation, send_to, answered, mobile_is_known: known(mobile).is_some() }))
     }
 }
 
-/// Each of the two has its own address from here on.
+/// Gives each of the two contacts its own address.
 async fn give_aliases(
     tx: &Transaction<'_>,
     company: CompanyId,
@@ -172,11 +174,12 @@ async fn give_aliases(
     Ok(())
 }
 
-/// Takes the turns whose answers went to the other one into a conversation of its own; positions stay as they are.
+/// Moves the turns whose answers were sent to `other` to a new conversation; positions stay as they are. Returns how
+/// many.
 async fn move_turns(
     tx: &Transaction<'_>,
     company: CompanyId,
-    seen: &Seen,
+    history: &ContactHistory,
     new: ContactId,
     other: &Address,
 ) -> Result<u64, Failure> {
@@ -190,7 +193,7 @@ async fn move_turns(
           and m.conversation_id = $2
           and m.direction = 'out'
           and d.send_to = $3";
-    let turns = query(tx, turns, &[&company.0, &seen.conversation, &other.as_str()]).await?;
+    let turns = query(tx, turns, &[&company.0, &history.conversation, &other.as_str()]).await?;
     let turns: Vec<Uuid> = turns.iter().map(|row| row.get(0)).collect();
     let conversation = ConversationId::with(company, new);
     let make = "
@@ -212,7 +215,7 @@ async fn move_turns(
     Ok(turns.len() as u64)
 }
 
-/// How many turns of a conversation say nothing about who wrote.
+/// How many turns of a conversation have no answer that was sent.
 async fn unanswered_turns(tx: &Transaction<'_>, company: CompanyId, conversation: Uuid) -> Result<i64, Failure> {
     let sql = "
         select count(distinct m.turn_id)

@@ -1,5 +1,4 @@
-//! conversations' SQL for messages: the places of those that contacts wrote, and how both sides' are stored, a whole batch
-//! at a time.
+//! conversations' SQL for messages, a batch at a time: the positions of inbound messages, and the rows of both sides.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,8 +14,8 @@ use tokio_postgres::Error;
 
 use super::contacts;
 
-/// A message at its place in its conversation, which is locked until the commit.
-pub(crate) struct Placed<'a> {
+/// An inbound message with its position in its conversation, whose row is locked until the commit.
+pub(crate) struct PlacedMessage<'a> {
     pub(crate) company: CompanyId,
     pub(crate) conversation: ConversationId,
     pub(crate) id: MessageId,
@@ -27,16 +26,16 @@ pub(crate) struct Placed<'a> {
     position: i64,
 }
 
-/// Finds or makes the contacts and conversations of messages, and gives each message its place, in their order; `None`
-/// for one that was stored before. The messages are stored with [`store`], once the caller has their turns.
+/// Finds or inserts the contacts and conversations of messages, and gives the messages their positions, in their order;
+/// `None` for one that was stored before. The caller then finds their turns and stores them with [`store`].
 pub(crate) async fn receive<'a>(
     tx: &Transaction<'_>,
     events: &[&'a Event<'_, InboundMessage>],
-) -> Result<Vec<Option<Placed<'a>>>, Error> {
+) -> Result<Vec<Option<PlacedMessage<'a>>>, Error> {
     let messages: Vec<(CompanyId, Cow<'a, InboundMessage>)> =
         events.iter().map(|it| (it.envelope.company_id, it.envelope.payload.in_present_form())).collect();
     let contacts = contacts::find(tx, &messages).await?;
-    let placed = events.iter().zip(messages).zip(contacts).map(|((it, (company, message)), contact)| Placed {
+    let placed = events.iter().zip(messages).zip(contacts).map(|((it, (company, message)), contact)| PlacedMessage {
         company,
         conversation: ConversationId::with(company, contact),
         id: MessageId::from(it.envelope.event_id),
@@ -46,18 +45,18 @@ pub(crate) async fn receive<'a>(
         contact,
         position: 0,
     });
-    let placed: Vec<Placed<'a>> = placed.collect();
-    let repeated = taken_before(tx, &placed).await?;
-    let mut placed: Vec<Option<Placed<'a>>> =
+    let placed: Vec<PlacedMessage<'a>> = placed.collect();
+    let repeated = stored_before(tx, &placed).await?;
+    let mut placed: Vec<Option<PlacedMessage<'a>>> =
         placed.into_iter().map(|it| (!repeated.contains(&it.id)).then_some(it)).collect();
-    place(tx, &mut placed).await?;
+    assign_positions(tx, &mut placed).await?;
     Ok(placed)
 }
 
-/// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it took a
-/// mobile for a landline. A landline's own message may have that id too, so it counts in the mobile's conversation only.
-async fn taken_before(tx: &Transaction<'_>, messages: &[Placed<'_>]) -> Result<HashSet<MessageId>, Error> {
-    let former = |it: &Placed<'_>| {
+/// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it treated a
+/// mobile as a landline. A landline's own message may have that id too, so only the mobile's conversation is searched.
+async fn stored_before(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>]) -> Result<HashSet<MessageId>, Error> {
+    let former = |it: &PlacedMessage<'_>| {
         let (message, channel) = (&it.message, it.message.channel);
         let (former, provider_id) = message.address.former_form().zip(message.provider_id.as_ref())?;
         let id = EventId::of_provider_message(it.company, channel, &former, message.author, provider_id);
@@ -79,10 +78,10 @@ async fn taken_before(tx: &Transaction<'_>, messages: &[Placed<'_>]) -> Result<H
     Ok(known.iter().map(|row| MessageId(row.get(0))).collect())
 }
 
-/// Gives messages their places, each in its conversation, in their order. The conversations' rows are locked until the
-/// commit, in the order in which our own messages are placed.
-async fn place(tx: &Transaction<'_>, messages: &mut [Option<Placed<'_>>]) -> Result<(), Error> {
-    let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &Placed<'_>, Timestamp)> = BTreeMap::new();
+/// Gives messages their positions, each in its conversation, in their order. The conversations' rows are locked until the
+/// commit, in the same order as where our own messages are stored.
+async fn assign_positions(tx: &Transaction<'_>, messages: &mut [Option<PlacedMessage<'_>>]) -> Result<(), Error> {
+    let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &PlacedMessage<'_>, Timestamp)> = BTreeMap::new();
     for it in messages.iter().flatten() {
         let entry = last.entry((it.company, it.conversation)).or_insert((0, it, it.event.occurred_at));
         *entry = (entry.0 + 1, it, entry.2.max(it.event.occurred_at));
@@ -120,9 +119,9 @@ async fn place(tx: &Transaction<'_>, messages: &mut [Option<Placed<'_>>]) -> Res
     Ok(())
 }
 
-/// Stores messages at their places, each in the turn that it joined.
-pub(crate) async fn store(tx: &Transaction<'_>, messages: &[Placed<'_>], turns: &[TurnId]) -> Result<(), Error> {
-    let stored = messages.iter().zip(turns).map(|(it, turn)| Stored {
+/// Stores messages at their positions, each in the turn that it joined.
+pub(crate) async fn store(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>], turns: &[TurnId]) -> Result<(), Error> {
+    let stored = messages.iter().zip(turns).map(|(it, turn)| StoredMessage {
         company: it.company,
         message: it.id,
         conversation: it.conversation,
@@ -143,8 +142,8 @@ pub(crate) async fn store(tx: &Transaction<'_>, messages: &[Placed<'_>], turns: 
     Ok(())
 }
 
-/// A message of either side, as it is stored.
-pub(super) struct Stored<'a> {
+/// A row of `messages`, of either side.
+pub(super) struct StoredMessage<'a> {
     pub(super) company: CompanyId,
     pub(super) message: MessageId,
     pub(super) conversation: ConversationId,
@@ -158,7 +157,7 @@ pub(super) struct Stored<'a> {
     pub(super) received_at: Timestamp,
 }
 
-pub(super) async fn insert(tx: &Transaction<'_>, messages: &[Stored<'_>]) -> Result<(), Error> {
+pub(super) async fn insert(tx: &Transaction<'_>, messages: &[StoredMessage<'_>]) -> Result<(), Error> {
     execute(
         tx,
         "insert into secretaria.messages

@@ -1,4 +1,4 @@
-//! Messages of ours: each is stored at its place in its conversation, and its record made for `outbound.messages`.
+//! Outbound messages: each is stored at the end of its conversation, and its record for `outbound.messages` is made.
 
 use domain::{
     Channel, CompanyId, ConversationId, Envelope, EventId, Kind, MessageId, OutboundMessage, Purpose, SCHEMA, Topic,
@@ -9,7 +9,7 @@ use platform::columns;
 use platform::outbox::Entry;
 use platform::postgres::{self, Failure, Row, Transaction, in_order, query};
 
-use super::messages::{Stored, insert};
+use super::messages::{StoredMessage, insert};
 
 /// A message to send.
 pub(crate) struct NewMessage<'a> {
@@ -21,12 +21,12 @@ pub(crate) struct NewMessage<'a> {
     pub(crate) text: &'a str,
     pub(crate) purpose: Purpose,
     pub(crate) traceparent: Option<&'a str>,
-    /// Spread and epoch of its company.
+    /// Spread and epoch of its company's placement.
     pub(crate) placement: (u16, i32),
 }
 
 /// Stores messages, each at the end of its conversation, and returns their records for the outbox, in their order; `None`
-/// where there is no such conversation. At most one message of each conversation at a time: of two, one would be left out.
+/// where there is no such conversation. At most one message of each conversation per call: of two, one would be left out.
 /// Conversations are locked in the order of their ids.
 pub(crate) async fn send(
     tx: &Transaction<'_>,
@@ -68,7 +68,7 @@ pub(crate) async fn send(
     let placed: Vec<Option<OutboundMessage>> =
         in_order(messages.len(), &rows, placed).into_iter().map(Option::flatten).collect();
     let stored = messages.iter().zip(&placed).filter_map(|(it, placed)| {
-        Some(Stored {
+        Some(StoredMessage {
             company: it.company,
             message: it.id,
             conversation: it.conversation,

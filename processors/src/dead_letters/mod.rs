@@ -1,4 +1,4 @@
-//! dead letters — events that could not be handled: look, replay, drop.
+//! dead_letters — events that could not be handled: list, replay, drop.
 //!
 //! reads    table `dead_letters` (`platform::dead_letter` adds the rows)
 //! writes   the origin's topic, through the outbox, with the original bytes and the event's own id
@@ -19,25 +19,25 @@ pub use store::DeadLetter;
 
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of one company; [`CompanyId::NOBODY`] for records that named none.
+    /// Of one company; [`CompanyId::NONE`] for records that named none.
     pub company: Option<CompanyId>,
     pub processor: Option<ProcessorName>,
     pub cause: Option<String>,
     pub event: Option<EventId>,
-    /// DeadLettered at or after.
+    /// Dead-lettered at or after.
     pub since: Option<Timestamp>,
     /// At most so many, oldest first.
     pub limit: u32,
 }
 
-/// Whether letters are settled or only looked at.
+/// Whether dead letters are settled or only listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
     Dry,
     Real,
 }
 
-/// What waits on the dead_letters.
+/// The dead letters that are not settled yet.
 ///
 /// # Errors
 /// If Postgres is away.
@@ -47,56 +47,57 @@ pub async fn list(db: &Db, filter: &Filter) -> Result<Vec<DeadLetter>, Failure> 
     Ok(store::waiting(&tx, filter).await?)
 }
 
-/// Puts letters back on the topics they came from; returns which.
+/// Publishes dead letters to the topics they came from again; returns which.
 ///
 /// # Errors
 /// If Postgres is away; then none is.
 pub async fn replay(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<DeadLetter>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let letters = store::waiting(&tx, filter).await?;
+    let dead_letters = store::waiting(&tx, filter).await?;
     if run == Run::Real {
-        let entries: Vec<Entry> = letters.iter().filter_map(back_on_its_topic).collect();
+        let entries: Vec<Entry> = dead_letters.iter().filter_map(replay_entry).collect();
         outbox::push(&tx, &entries).await?;
-        store::settle(&tx, &letters, "replayed", by).await?;
+        store::settle(&tx, &dead_letters, "replayed", by).await?;
         tx.commit().await?;
     }
-    Ok(letters)
+    Ok(dead_letters)
 }
 
-/// Gives dead letters up for good; their events stay counted as dead-lettered. Returns which.
+/// Settles dead letters without a replay; their events stay counted as dead-lettered. Returns which.
 ///
 /// # Errors
 /// If Postgres is away; then none is.
 pub async fn drop(db: &Db, filter: &Filter, by: &str, run: Run) -> Result<Vec<DeadLetter>, Failure> {
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    let letters = store::waiting(&tx, filter).await?;
+    let dead_letters = store::waiting(&tx, filter).await?;
     if run == Run::Real {
-        store::settle(&tx, &letters, "dropped", by).await?;
+        store::settle(&tx, &dead_letters, "dropped", by).await?;
         tx.commit().await?;
     }
-    Ok(letters)
+    Ok(dead_letters)
 }
 
-/// The record as it lay there, and headers that say it is not there for the first time.
-fn back_on_its_topic(letter: &DeadLetter) -> Option<Entry> {
-    let topic = Topic::named(&letter.topic)?;
-    let origin = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
-    let key = letter.key.clone().unwrap_or_default();
-    let mut headers = dead_letter::with_history(&letter.headers, &letter.cause, &origin, letter.attempts);
+/// The original record, with headers that say where it came from and how often it was tried; `None` if its topic is
+/// unknown.
+fn replay_entry(it: &DeadLetter) -> Option<Entry> {
+    let topic = Topic::named(&it.topic)?;
+    let origin = format!("{}/{}/{}", it.topic, it.partition, it.offset);
+    let key = it.key.clone().unwrap_or_default();
+    let mut headers = dead_letter::with_history(&it.headers, &it.cause, &origin, it.attempts);
     if !headers.iter().any(|(name, _)| name == header::EVENT_ID) {
-        // It was named after where it lay; elsewhere it must keep that name.
-        headers.push((header::EVENT_ID.to_owned(), letter.event.to_string().into_bytes()));
+        // Its id was derived from its position; at another position it must keep that id.
+        headers.push((header::EVENT_ID.to_owned(), it.event.to_string().into_bytes()));
     }
     Some(Entry {
-        company: letter.company,
+        company: it.company,
         topic,
         subject: dead_letter::subject_of(&key),
         key,
-        spread: letter.spread,
-        event: letter.event,
+        spread: it.spread,
+        event: it.event,
         headers,
-        payload: letter.payload.clone().unwrap_or_default(),
+        payload: it.payload.clone().unwrap_or_default(),
     })
 }

@@ -13,12 +13,12 @@ use super::Filter;
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     pub company: CompanyId,
-    /// Who could not handle it.
+    /// Which processor could not handle it.
     pub processor: String,
     pub event: EventId,
-    /// Why, in a word.
+    /// Why: one of a fixed set of classes.
     pub cause: String,
-    /// Why, in a sentence.
+    /// Why, as a sentence.
     pub detail: String,
     /// How often it was tried.
     pub attempts: i32,
@@ -28,13 +28,13 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
     pub payload: Option<Vec<u8>>,
-    /// Since when it waits.
     pub dead_lettered_at: Timestamp,
-    /// How many partitions its company owns: it goes back to the one it came from.
+    /// How many partitions its company owns, so that a replay goes to one of them.
     pub spread: u16,
 }
 
-/// What waits and fits, oldest first; locked, so that two people cannot settle one letter twice.
+/// The dead letters that wait and match the filter, oldest first; locked, so that two operators cannot settle one twice.
+/// Those that another transaction has locked are left out.
 pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<DeadLetter>, Error> {
     let rows = query(
         tx,
@@ -61,10 +61,10 @@ pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec
         ],
     )
     .await?;
-    Ok(rows.iter().map(letter).collect())
+    Ok(rows.iter().map(read).collect())
 }
 
-fn letter(row: &Row) -> DeadLetter {
+fn read(row: &Row) -> DeadLetter {
     DeadLetter {
         company: CompanyId(row.get(0)),
         processor: row.get(1),
@@ -86,11 +86,16 @@ fn letter(row: &Row) -> DeadLetter {
     }
 }
 
-/// Writes down what became of letters.
-pub(super) async fn settle(tx: &Transaction<'_>, letters: &[DeadLetter], state: &str, by: &str) -> Result<(), Error> {
-    let companies: Vec<i64> = letters.iter().map(|it| it.company.0).collect();
-    let processors: Vec<&str> = letters.iter().map(|it| it.processor.as_str()).collect();
-    let events: Vec<Uuid> = letters.iter().map(|it| it.event.0).collect();
+/// Records how dead letters were settled: `replayed` or `dropped`, and by which operator.
+pub(super) async fn settle(
+    tx: &Transaction<'_>,
+    dead_letters: &[DeadLetter],
+    state: &str,
+    by: &str,
+) -> Result<(), Error> {
+    let companies: Vec<i64> = dead_letters.iter().map(|it| it.company.0).collect();
+    let processors: Vec<&str> = dead_letters.iter().map(|it| it.processor.as_str()).collect();
+    let events: Vec<Uuid> = dead_letters.iter().map(|it| it.event.0).collect();
     execute(
         tx,
         "update secretaria.dead_letters d

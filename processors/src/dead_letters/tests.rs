@@ -1,4 +1,4 @@
-//! The shelf's claims: what is seen on it, what a replay puts back, and that a letter is settled once.
+//! Dead letters: which are listed, what a replay publishes, and that each is settled once.
 
 use domain::header;
 use platform::dead_letter::{Cause, FailedEvent};
@@ -19,7 +19,7 @@ fn id(event: u128) -> EventId {
     EventId(Uuid::from_u128(event))
 }
 
-/// A record with bytes and a header that are no text.
+/// A record whose payload and one header are not text.
 fn record(event: u128) -> Record {
     let headers = vec![
         (header::EVENT_ID.to_owned(), id(event).to_string().into_bytes()),
@@ -36,7 +36,13 @@ fn record(event: u128) -> Record {
     )
 }
 
-async fn park(fixture: &Fixture<'_>, company: i64, processor: ProcessorName, event: u128, class: &'static str) {
+async fn dead_letter_event(
+    fixture: &Fixture<'_>,
+    company: i64,
+    processor: ProcessorName,
+    event: u128,
+    class: &'static str,
+) {
     let record = record(event);
     let topic = if processor == REPLY { Topic::InboundMessages } else { Topic::OutboundMessages };
     let failed = FailedEvent { company: CompanyId(company), event: id(event), topic, record: &record };
@@ -50,10 +56,10 @@ async fn park(fixture: &Fixture<'_>, company: i64, processor: ProcessorName, eve
 
 /// Four dead letters, each added a day after the one before; the last one today.
 async fn four(fixture: &Fixture<'_>) {
-    park(fixture, 0, REPLY, 1, "undecodable").await;
-    park(fixture, 1, REPLY, 2, "refused_by_database").await;
-    park(fixture, 1, DELIVERY, 3, "busy").await;
-    park(fixture, 2, DELIVERY, 4, "busy").await;
+    dead_letter_event(fixture, 0, REPLY, 1, "undecodable").await;
+    dead_letter_event(fixture, 1, REPLY, 2, "refused_by_database").await;
+    dead_letter_event(fixture, 1, DELIVERY, 3, "busy").await;
+    dead_letter_event(fixture, 2, DELIVERY, 4, "busy").await;
     fixture.run("update dead_letters set dead_lettered_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
 }
 
@@ -66,14 +72,14 @@ async fn states(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn letters_are_found_by_company_processor_cause_event_and_age_oldest_first() {
+async fn dead_letters_are_found_by_company_processor_cause_event_and_age_oldest_first() {
     with_fixture(async |fixture| {
         four(fixture).await;
         let since = |text: &str| Some(text.parse().unwrap());
         assert_eq!(listed(fixture, all()).await, [1, 2, 3, 4]);
         assert_eq!(listed(fixture, Filter { limit: 2, ..all() }).await, [1, 2]);
         assert_eq!(listed(fixture, Filter { company: Some(CompanyId(1)), ..all() }).await, [2, 3]);
-        assert_eq!(listed(fixture, Filter { company: Some(CompanyId::NOBODY), ..all() }).await, [1]);
+        assert_eq!(listed(fixture, Filter { company: Some(CompanyId::NONE), ..all() }).await, [1]);
         assert_eq!(listed(fixture, Filter { processor: Some(DELIVERY), ..all() }).await, [3, 4]);
         assert_eq!(listed(fixture, Filter { cause: Some("busy".into()), ..all() }).await, [3, 4]);
         assert_eq!(listed(fixture, Filter { event: Some(id(2)), ..all() }).await, [2]);
@@ -81,13 +87,13 @@ async fn letters_are_found_by_company_processor_cause_event_and_age_oldest_first
         let narrow =
             Filter { company: Some(CompanyId(1)), processor: Some(REPLY), cause: Some("busy".into()), ..all() };
         assert_eq!(listed(fixture, narrow).await, []);
-        assert_eq!(listed(fixture, Filter::default()).await, [], "no limit given is none asked for");
+        assert_eq!(listed(fixture, Filter::default()).await, [], "the default limit is zero");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_dry_run_names_what_it_would_do_and_changes_nothing() {
+async fn a_dry_run_returns_what_it_would_do_and_changes_nothing() {
     with_fixture(async |fixture| {
         four(fixture).await;
         let before = states(fixture).await;
@@ -111,8 +117,8 @@ async fn a_replay_puts_the_record_back_with_its_bytes_its_id_and_its_history() {
         assert_eq!(fixture.rows(placed).await, [format!("1 | inbound.messages | 551199990001 | {}", id(2))]);
 
         let back = fixture.publish(Topic::InboundMessages).await.remove(0);
-        let lay = record(2);
-        assert_eq!((&back.key, &back.payload), (&lay.key, &lay.payload));
+        let original = record(2);
+        assert_eq!((&back.key, &back.payload), (&original.key, &original.payload));
         assert_eq!(back.header_text(header::EVENT_ID), Some(id(2).to_string().as_str()));
         assert_eq!(back.header("odd"), Some([0xff, 0, 0xfe].as_slice()));
         assert_eq!(back.header_text(header::CAUSE), Some("refused_by_database"));
@@ -132,20 +138,20 @@ async fn a_replay_goes_to_one_of_the_partitions_its_company_owns() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         fixture.run("update companies set placement_spread = 5").await;
-        park(fixture, clinic.0, REPLY, 1, "undecodable").await;
-        park(fixture, 0, REPLY, 2, "undecodable").await;
+        dead_letter_event(fixture, clinic.0, REPLY, 1, "undecodable").await;
+        dead_letter_event(fixture, 0, REPLY, 2, "undecodable").await;
         replay(fixture.db(), &all(), "ana", Run::Real).await.unwrap();
         assert_eq!(
             fixture.rows("select spread from outbox order by outbox_id").await,
             ["5", "2"],
-            "nobody's: the usual number"
+            "without a company, the default number"
         );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() {
+async fn a_dropped_dead_letter_is_not_published_and_no_longer_listed() {
     with_fixture(async |fixture| {
         four(fixture).await;
         let busy = Filter { cause: Some("busy".into()), ..all() };
@@ -160,11 +166,11 @@ async fn a_letter_that_is_dropped_is_published_nowhere_and_gone_from_the_list() 
 }
 
 #[tokio::test]
-async fn two_people_at_once_settle_a_letter_once() {
+async fn concurrent_operators_settle_a_dead_letter_once() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         for event in 1..=30 {
-            park(fixture, 1, REPLY, event, "undecodable").await;
+            dead_letter_event(fixture, 1, REPLY, event, "undecodable").await;
         }
         let filter = all();
         let (ana, rui, eva) = tokio::join!(
@@ -183,7 +189,7 @@ async fn two_people_at_once_settle_a_letter_once() {
 }
 
 #[tokio::test]
-async fn a_letter_that_somebody_is_settling_is_nobody_elses() {
+async fn a_dead_letter_that_is_being_settled_is_left_out_elsewhere() {
     with_fixture(async |fixture| {
         four(fixture).await;
         let mut client = fixture.db().get().await.unwrap();
@@ -192,7 +198,7 @@ async fn a_letter_that_somebody_is_settling_is_nobody_elses() {
         let replayed = replay(fixture.db(), &all(), "ana", Run::Real).await.unwrap();
         assert_eq!(replayed.iter().map(|it| it.event.0.as_u128()).collect::<Vec<_>>(), [1, 2]);
         tx.rollback().await.unwrap();
-        assert_eq!(listed(fixture, all()).await, [3, 4], "who lets go leaves them as they were");
+        assert_eq!(listed(fixture, all()).await, [3, 4], "a rollback leaves them as they were");
     })
     .await;
 }

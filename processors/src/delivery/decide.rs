@@ -1,22 +1,21 @@
-//! What follows an attempt. No I/O, no clock, no chance.
+//! What follows an attempt. No I/O, clock or randomness.
 
 use domain::Purpose;
 use platform::attempt::{self, AttemptResult, Next, Repeat, Verdict};
 use platform::queue::Schedule;
 
-/// The attempts of a round, the latest included.
+/// The attempts since the delivery was last enqueued (a round), the latest included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub(super) attempts: i32,
-    /// How many before the latest may have arrived.
+    /// How many attempts before the latest may have arrived.
     pub(super) unknowns: i32,
-    /// What the message is for.
     pub(super) purpose: Purpose,
 }
 
-/// Judges the latest attempt of a round.
+/// What follows the latest attempt of a round. `chance`, from 0 to 1, sets the jitter of the next wait.
 ///
-/// After an attempt that may have arrived, a reply is sent once more in all.
+/// After an attempt that may have arrived, a reply is sent once more at most.
 pub(super) fn after(round: Round, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
     let repeat = match round.purpose {
         Purpose::Reply => Repeat::Once { unknowns: round.unknowns },

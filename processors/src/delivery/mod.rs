@@ -1,13 +1,13 @@
-//! delivery — hands our messages to the provider, one of a conversation at a time.
+//! delivery — sends outbound messages through the provider, one of a conversation at a time.
 //!
 //! reads    `outbound.messages`, key company/conversation
 //! writes   `dead.letters` and `activity.events`, through the outbox
 //! owns     tables `deliveries`, `delivery_attempts`
-//! repeats  safe up to the call itself: an attempt is written down before it is made, and one whose end nobody saw is
-//!          `UNKNOWN`; a reply is then sent once more and no further
+//! repeats  safe up to the call itself: an attempt is stored before it is made, and one whose end is not known is
+//!          `UNKNOWN`; after it a reply is sent once more at most
 //!
-//! One attempt and five retries after 5, 15, 45, 90 and 90 s. While the head of a conversation waits for its retry,
-//! those behind it wait too, so order holds.
+//! One attempt and five retries after 5, 15, 45, 90 and 90 s. While a message waits for its retry, later ones of its
+//! conversation wait too, so the order is kept.
 
 mod decide;
 mod store;
@@ -26,7 +26,7 @@ use platform::settings;
 use platform::task::Stop;
 use serde::{Deserialize, Serialize};
 
-/// How this processor stands in the list.
+/// The processor's entry in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
     removal: Removal::Refused(REMOVAL),
@@ -47,7 +47,7 @@ pub struct Config {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
-    /// The share of a wait that chance may add, from 0 to 1.
+    /// The part of a wait that is added at random at most, from 0 to 1.
     pub jitter: f64,
     /// The longest one send may take, in milliseconds.
     pub timeout_ms: u64,
@@ -67,7 +67,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// Names the setting.
@@ -80,10 +80,8 @@ impl Config {
         Ok(())
     }
 
-    /// Nothing more is asked for where this runs.
-    ///
     /// # Errors
-    /// None.
+    /// None: a process that runs this needs no further settings.
     pub fn validate_to_run(&self) -> Result<(), settings::Error> {
         Ok(())
     }
@@ -104,13 +102,12 @@ impl Config {
 /// If a client cannot be made.
 pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
     let work = work::Sending::new(&context, &config)?;
-    context.consume_and_work(Consumer, work, config.runner, stop).await
+    context.consume_and_work(OutboundMessageHandler, work, config.runner, stop).await
 }
 
-/// Where messages come in.
-struct Consumer;
+struct OutboundMessageHandler;
 
-impl Handler for Consumer {
+impl Handler for OutboundMessageHandler {
     type Payload = OutboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;

@@ -1,4 +1,4 @@
-//! Effects on rows, inside one transaction: the ends of attempts.
+//! Effects on rows, inside one transaction: how attempts and deliveries end.
 
 use domain::{Activity, DeliveryEnded, Envelope, EventId, EventOutcome, Kind, SCHEMA, Topic};
 use jiff::Timestamp;
@@ -12,10 +12,10 @@ use platform::{metric, outcomes};
 
 use super::PROCESSOR;
 use super::decide::{self, Round};
-use super::store::{self, Delivery, Ended};
+use super::store::{self, Delivery, EndedDelivery};
 use super::whaticket::CIRCUIT_OPEN;
 
-/// An attempt and what became of it.
+/// An attempt with its verdict.
 pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
 fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
@@ -24,7 +24,7 @@ fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
     decide::after(round, attempt.output, schedule, attempt.claimed.chance())
 }
 
-/// Ends attempts, and the deliveries that go no further; that those ended is published.
+/// Ends attempts, and the deliveries that are not retried. Publishes an event for each delivery that ended.
 pub(super) async fn end(
     tx: &Transaction<'_>,
     attempts: &[Attempt<'_>],
@@ -33,7 +33,7 @@ pub(super) async fn end(
 ) -> Result<Vec<Ending>, Failure> {
     let decided: Vec<(AttemptResult, Next)> = attempts.iter().map(|it| after(it, schedule)).collect();
     let ended = store::end_attempts(tx, attempts, &decided).await?;
-    let mut marked = Vec::new();
+    let mut ended_events = Vec::new();
     let mut endings = Vec::with_capacity(attempts.len());
     for (it, (_, next)) in attempts.iter().zip(&decided) {
         let outcome = match next {
@@ -42,23 +42,24 @@ pub(super) async fn end(
                 continue;
             }
             Next::End(Outcome::Done) => EventOutcome::Done,
-            // Nothing withdraws a message so far.
+            // No message is withdrawn so far.
             Next::End(Outcome::FailedPermanent | Outcome::Withdrawn) => {
-                give_up(tx, it).await?;
+                add_dead_letter(tx, it).await?;
                 EventOutcome::DeadLettered
             }
         };
-        marked.push((it.job.company, it.job.delivery, outcome));
+        ended_events.push((it.job.company, it.job.delivery, outcome));
         endings.push(Ending::Done);
     }
-    let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.place)?, it, now)));
+    let events = ended.iter().filter_map(|it| Some(event(attempts.get(it.index)?, it, now)));
     outbox::push(tx, &events.collect::<Result<Vec<Entry>, Failure>>()?).await?;
-    outcomes::record(tx, PROCESSOR.name, &marked).await?;
+    outcomes::record(tx, PROCESSOR.name, &ended_events).await?;
     Ok(endings)
 }
 
-/// That a delivery ended. Its id is that of the claim that ended it: one that a replay ends again ends under another.
-fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, Failure> {
+/// The event of a delivery that ended. The claim that ended it is part of its id, so that a delivery that a replay ends
+/// again has another event.
+fn event(attempt: &Attempt<'_>, ended: &EndedDelivery, now: Timestamp) -> Result<Entry, Failure> {
     let (company_id, delivery_id, kind) = (attempt.job.company, attempt.job.delivery, Kind::DeliveryEnded);
     let event_id = EventId::of_end(company_id, kind.as_str(), delivery_id.0, attempt.claimed.lease.fence);
     let payload = Activity::Delivery(DeliveryEnded {
@@ -74,7 +75,7 @@ fn event(attempt: &Attempt<'_>, ended: &Ended, now: Timestamp) -> Result<Entry, 
     Entry::of_event(Topic::ActivityEvents, "", ended.placement, &envelope, traceparent)
 }
 
-async fn give_up(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
+async fn add_dead_letter(tx: &Transaction<'_>, attempt: &Attempt<'_>) -> Result<(), Failure> {
     let (delivery, class) = (attempt.job, attempt.output.class().unwrap_or("sent"));
     let detail = match attempt.output {
         Verdict::Unknown { .. } => format!("it is unknown whether it was sent ({class}); it is not sent a third time"),

@@ -1,4 +1,4 @@
-//! delivery's SQL: deliveries, their attempts, and how to reach a company's channel.
+//! delivery's SQL: deliveries, their attempts, and the accounts of companies' channels.
 
 use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
 use platform::attempt::{AttemptResult, Next};
@@ -26,30 +26,31 @@ pub(super) struct Delivery {
     pub(super) attempt: i32,
     /// Attempts of this round, the latest included.
     pub(super) of_round: i32,
-    /// Attempts of this round whose end is unknown.
+    /// Attempts of this round whose result is unknown.
     pub(super) unknowns: i32,
     pub(super) purpose: Purpose,
     pub(super) to: String,
     pub(super) body: String,
-    pub(super) channel: Option<Channel>,
+    /// The company's account on the channel, if it has one.
+    pub(super) account: Option<SealedAccount>,
 }
 
-/// How a company's channel is reached, its secrets still sealed.
+/// A company's account on a channel, its secrets still sealed.
 #[derive(Debug, Clone)]
-pub(super) struct Channel {
+pub(super) struct SealedAccount {
     pub(super) base_url: String,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: SealedCredentials,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Credentials {
+pub(super) enum SealedCredentials {
     /// A token that does not change.
     Token(Vec<u8>),
-    /// A login that gives tokens.
+    /// A login that returns tokens.
     Login { email: String, password: Vec<u8> },
 }
 
-/// A message to be delivered; one that comes back as a replay gets its whole schedule again.
+/// Makes the delivery of a message; returns its job. A replayed delivery starts its whole schedule again.
 pub(super) async fn open(tx: &Transaction<'_>, fresh: &Event<'_, OutboundMessage>) -> Result<NewJob, Error> {
     let message = &fresh.envelope.payload;
     let (company, event) = (fresh.envelope.company_id, fresh.envelope.event_id);
@@ -102,7 +103,7 @@ async fn reopen(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Res
     Ok(touched == 1)
 }
 
-/// What claimed jobs are about, in their order; nothing for one that has ended.
+/// The deliveries of claimed jobs, in their order; `None` for one that has ended.
 ///
 /// # Errors
 /// If Postgres refuses, or a delivery is for a purpose that this version does not know.
@@ -133,22 +134,22 @@ fn read(row: &Row) -> Result<Delivery, Failure> {
         purpose: Purpose::named(purpose).ok_or_else(unknown)?,
         to: row.get(7),
         body: row.get(8),
-        channel: channel(row),
+        account: account(row),
     })
 }
 
-fn channel(row: &Row) -> Option<Channel> {
+fn account(row: &Row) -> Option<SealedAccount> {
     let credentials = match row.get::<_, Option<&str>>(10)? {
-        "token" => Credentials::Token(row.get::<_, Option<Vec<u8>>>(11)?),
-        _ => Credentials::Login {
+        "token" => SealedCredentials::Token(row.get::<_, Option<Vec<u8>>>(11)?),
+        _ => SealedCredentials::Login {
             email: row.get::<_, Option<String>>(12)?,
             password: row.get::<_, Option<Vec<u8>>>(13)?,
         },
     };
-    Some(Channel { base_url: row.get(9), credentials })
+    Some(SealedAccount { base_url: row.get(9), credentials })
 }
 
-/// Writes attempts down before they are made.
+/// Stores attempts before they are made.
 pub(super) async fn begin_attempts(
     tx: &Transaction<'_>,
     starting: &mut [(&Claimed, &mut Delivery)],
@@ -174,27 +175,27 @@ pub(super) async fn begin_attempts(
     Ok(())
 }
 
-/// A delivery that has ended, as it is told.
+/// A delivery that has ended, as it is published.
 #[derive(Debug, Clone)]
-pub(super) struct Ended {
-    /// Which of those that were asked for.
-    pub(super) place: usize,
+pub(super) struct EndedDelivery {
+    /// The index of its attempt among those that were passed in.
+    pub(super) index: usize,
     pub(super) conversation: ConversationId,
-    /// Whom it was for, where the conversation is known.
+    /// `None` where the conversation is not known.
     pub(super) contact: Option<ContactId>,
     pub(super) outcome: String,
     pub(super) took_ms: u64,
-    /// How many partitions its company owns, and which layout that is.
+    /// Spread and epoch of its company's placement.
     pub(super) placement: (u16, i32),
 }
 
-/// Completes attempts, and moves their deliveries on; says which of them ended. An attempt that was completed already
-/// stays as it is.
+/// Completes attempts and updates their deliveries; returns the deliveries that ended. An attempt that was completed
+/// before stays as it is.
 pub(super) async fn end_attempts(
     tx: &Transaction<'_>,
     attempts: &[Attempt<'_>],
     decided: &[(AttemptResult, Next)],
-) -> Result<Vec<Ended>, Error> {
+) -> Result<Vec<EndedDelivery>, Error> {
     let ends: Vec<_> = attempts.iter().zip(decided).collect();
     let rows = query(
         tx,
@@ -235,9 +236,9 @@ pub(super) async fn end_attempts(
     Ok(rows.iter().map(read_ended).collect())
 }
 
-fn read_ended(row: &Row) -> Ended {
-    Ended {
-        place: place(row),
+fn read_ended(row: &Row) -> EndedDelivery {
+    EndedDelivery {
+        index: place(row),
         conversation: ConversationId(row.get(1)),
         contact: row.get::<_, Option<Uuid>>(2).map(ContactId),
         outcome: row.get(3),

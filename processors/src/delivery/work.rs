@@ -15,7 +15,7 @@ use platform::{clock, metric};
 use secrecy::SecretString;
 
 use super::perform;
-use super::store::{self, Channel, Delivery};
+use super::store::{self, Delivery, SealedAccount};
 use super::whaticket::{self, Account, Auth, CIRCUIT_OPEN, Credentials, SendRequest};
 use super::{Config, QUEUE};
 
@@ -35,18 +35,18 @@ impl Sending {
         })
     }
 
-    fn open(&self, delivery: &Delivery, channel: &Channel) -> Result<Account, seal::Error> {
+    fn open(&self, delivery: &Delivery, sealed: &SealedAccount) -> Result<Account, seal::Error> {
         let company = delivery.company;
         let text = |column, sealed: &[u8]| -> Result<SecretString, seal::Error> {
             self.sealer.open_text(SecretColumn { table: "channels", column, company }, sealed)
         };
-        let auth = match &channel.credentials {
-            store::Credentials::Token(token) => Auth::Token(text("token_sealed", token)?),
-            store::Credentials::Login { email, password } => {
+        let auth = match &sealed.credentials {
+            store::SealedCredentials::Token(token) => Auth::Token(text("token_sealed", token)?),
+            store::SealedCredentials::Login { email, password } => {
                 Auth::Login(Credentials { email: email.clone(), password: text("login_password_sealed", password)? })
             }
         };
-        Ok(Account { company, base_url: channel.base_url.clone(), auth })
+        Ok(Account { company, base_url: sealed.base_url.clone(), auth })
     }
 }
 
@@ -77,12 +77,16 @@ impl Work for Sending {
     }
 
     async fn call(&self, claimed: &Claimed, delivery: &Delivery, _: &Call) -> Verdict {
-        let Some(channel) = &delivery.channel else { return Verdict::permanent("no_channel") };
-        let account = match self.open(delivery, channel) {
+        let Some(sealed) = &delivery.account else { return Verdict::permanent("no_channel") };
+        let account = match self.open(delivery, sealed) {
             Ok(account) => account,
             Err(problem) => {
-                tracing::error!(company_id = delivery.company.0, error = chain(&problem), "channel cannot be opened");
-                // Our own fault, a wrong key perhaps: it is tried again while somebody mends it.
+                tracing::error!(
+                    company_id = delivery.company.0,
+                    error = chain(&problem),
+                    "secrets of a channel cannot be decrypted"
+                );
+                // The fault is ours, perhaps a wrong key: retries leave time to correct it.
                 return Verdict::temporary("sealed_channel");
             }
         };
@@ -107,7 +111,7 @@ impl Work for Sending {
         perform::end(tx, performed, &self.schedule, clock::now()).await
     }
 
-    /// Whether it was sent is unknown.
+    /// It is unknown whether the message was sent.
     fn expired_output(&self) -> Option<Verdict> {
         Some(Verdict::unknown("lease_ran_out"))
     }

@@ -2,11 +2,10 @@
 
 use domain::{Envelope, UsageEvent};
 
-use crate::ledger::Line;
+use crate::ledger::LedgerLine;
 
-/// The line of a fact.
-pub(super) fn line(envelope: &Envelope<UsageEvent>) -> Line {
-    Line {
+pub(super) fn line(envelope: &Envelope<UsageEvent>) -> LedgerLine {
+    LedgerLine {
         company: envelope.company_id,
         idempotency_key: envelope.event_id.to_string(),
         fact: envelope.payload.fact.clone(),

@@ -1,11 +1,11 @@
 //! metering — books what was used, once per fact.
 //!
 //! reads    `usage.events`, key company
-//! calls    the bulk functions of the quota heart, which keep the ledger, its sums and the counters
+//! calls    the bulk functions of the quotas, which write the ledger, its sums and the counters
 //! repeats  safe: one outcome per event, one ledger row per idempotency key, offsets in the same transaction
 //!
-//! There is no slow work here: everything is the consumer's one transaction per poll. What reply has booked already comes
-//! under the same key and changes nothing.
+//! There is no slow work: everything happens in the consumer's transaction, one per poll. What reply has booked already
+//! arrives with the same key and changes nothing.
 
 mod decide;
 #[cfg(test)]
@@ -21,34 +21,30 @@ use platform::settings;
 use platform::task::Stop;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, Line};
+use crate::ledger::{self, LedgerLine};
 
-/// How this processor stands in the list.
+/// The processor's entry in the list.
 pub const PROCESSOR: Entry = Entry::named("metering", "books what was used", &[Topic::UsageEvents]);
 
-/// There is nothing to set.
+/// Without settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
 
 impl Config {
-    /// Nothing can be wrong.
-    ///
     /// # Errors
-    /// None.
+    /// None: there is nothing to check.
     pub fn validate(&self) -> Result<(), settings::Error> {
         Ok(())
     }
 
-    /// As [`Config::validate`].
-    ///
     /// # Errors
-    /// None.
+    /// None: there is nothing to check.
     pub fn validate_to_run(&self) -> Result<(), settings::Error> {
         Ok(())
     }
 
-    /// There are no calls to wait for.
+    /// No time: there are no calls to wait for.
     pub fn drain_ms(&self) -> u64 {
         0
     }
@@ -59,12 +55,12 @@ impl Config {
 /// # Errors
 /// If librdkafka refuses the settings.
 pub async fn run(context: Context, _: Config, stop: Stop) -> Result<(), Error> {
-    context.consume(Consumer, stop).await
+    context.consume(UsageHandler, stop).await
 }
 
-struct Consumer;
+struct UsageHandler;
 
-impl Handler for Consumer {
+impl Handler for UsageHandler {
     type Payload = UsageEvent;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -72,14 +68,14 @@ impl Handler for Consumer {
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
     async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
-        let lines: Vec<Line> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();
+        let lines: Vec<LedgerLine> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();
         ledger::book(tx, &lines).await?;
         lines.iter().for_each(count);
         Ok(vec![EventOutcome::Done; fresh.len()].into())
     }
 }
 
-fn count(line: &Line) {
+fn count(line: &LedgerLine) {
     let company = metric::company_label(line.company);
     match &line.fact {
         Fact::ModelTokens { input, output, .. } => {

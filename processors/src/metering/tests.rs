@@ -1,4 +1,4 @@
-//! metering's claims: every fact is booked once, on the company's own day, and the sums are the ledger's.
+//! metering's claims: every fact is booked once, on the company's own day, and the sums agree with the ledger.
 
 use domain::{CompanyId, Envelope, EventId, Fact, Kind, SCHEMA, Topic, UsageEvent};
 use futures_util::future::join_all;
@@ -7,9 +7,9 @@ use platform::kafka::Record;
 use platform::outcomes::Admission;
 use uuid::Uuid;
 
-use super::Consumer;
+use super::UsageHandler;
 use super::decide::line;
-use crate::ledger::{self, Line};
+use crate::ledger::{self, LedgerLine};
 use crate::tests::{Fixture, noon, with_fixture};
 
 fn envelope(company: CompanyId, event: u128, at: Timestamp, fact: Fact) -> Envelope<UsageEvent> {
@@ -28,7 +28,7 @@ fn tokens(model: &str, input: i64, output: i64, cached: i64) -> Fact {
     Fact::ModelTokens { model: model.into(), input, output, cached }
 }
 
-async fn book(fixture: &Fixture<'_>, lines: &[Line]) {
+async fn book(fixture: &Fixture<'_>, lines: &[LedgerLine]) {
     let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     ledger::book(&tx, lines).await.unwrap();
@@ -48,12 +48,12 @@ async fn totals(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_fact_that_is_told_twice_is_booked_once() {
+async fn a_fact_that_arrives_twice_is_booked_once() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        let told = line(&envelope(clinic, 1, noon(), tokens("m", 100, 10, 4)));
-        book(fixture, &[told.clone(), told.clone()]).await;
-        book(fixture, std::slice::from_ref(&told)).await;
+        let fact_line = line(&envelope(clinic, 1, noon(), tokens("m", 100, 10, 4)));
+        book(fixture, &[fact_line.clone(), fact_line.clone()]).await;
+        book(fixture, std::slice::from_ref(&fact_line)).await;
         book(fixture, &[]).await;
         assert_eq!(ledger(fixture).await, ["model_tokens | m | 110 | 2026-03-15"]);
         let sums = [
@@ -67,21 +67,21 @@ async fn a_fact_that_is_told_twice_is_booked_once() {
             fixture,
             &[envelope(clinic, 2, noon(), Fact::MessageIn), envelope(clinic, 1, noon(), tokens("m", 100, 10, 4))],
         );
-        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::New; 2]);
-        assert_eq!(fixture.take_in(&Consumer, &batch).await.unwrap(), [Admission::Duplicate; 2]);
-        assert_eq!(ledger(fixture).await.len(), 2, "the key of the first is spent");
+        assert_eq!(fixture.consume(&UsageHandler, &batch).await.unwrap(), [Admission::New; 2]);
+        assert_eq!(fixture.consume(&UsageHandler, &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(ledger(fixture).await.len(), 2, "the first one's key is in the ledger already");
         fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data() {
+async fn another_fact_under_a_booked_key_is_refused_and_blames_the_data() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         book(fixture, &[line(&envelope(clinic, 1, noon(), Fact::MessageOut))]).await;
         let batch = records(fixture, &[envelope(clinic, 1, noon(), Fact::MessageIn)]);
-        let refusal = fixture.take_in(&Consumer, &batch).await.unwrap_err();
+        let refusal = fixture.consume(&UsageHandler, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
         assert_eq!(ledger(fixture).await, ["message_out |  | 1 | 2026-03-15"]);
         fixture.conserves().await;
@@ -93,8 +93,8 @@ async fn another_fact_under_a_key_that_is_spent_is_refused_and_blames_the_data()
 async fn the_same_key_at_two_companies_is_two_facts() {
     with_fixture(async |fixture| {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
-        let told = |company| line(&envelope(company, 1, noon(), Fact::MessageOut));
-        book(fixture, &[told(clinic), told(salon)]).await;
+        let of_company = |company| line(&envelope(company, 1, noon(), Fact::MessageOut));
+        book(fixture, &[of_company(clinic), of_company(salon)]).await;
         assert_eq!(ledger(fixture).await.len(), 2);
         fixture.conserves().await;
     })
@@ -102,9 +102,9 @@ async fn the_same_key_at_two_companies_is_two_facts() {
 }
 
 #[tokio::test]
-async fn the_sums_are_the_ledgers_however_it_was_written() {
+async fn the_sums_agree_with_the_ledger_under_concurrent_writers() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let companies =
             [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         let fact = |it: u128| match it % 4 {
@@ -113,10 +113,10 @@ async fn the_sums_are_the_ledgers_however_it_was_written() {
             2 => tokens("m", 10, 1, 0),
             _ => tokens("n", 0, 0, 0),
         };
-        let all: Vec<Line> =
+        let all: Vec<LedgerLine> =
             (0..400).map(|it| line(&envelope(companies[it as usize % 3], it, noon(), fact(it / 3)))).collect();
         // Twelve writers at once, in two directions, and each fact in two of them.
-        let backwards: Vec<Line> = all.iter().rev().cloned().collect();
+        let backwards: Vec<LedgerLine> = all.iter().rev().cloned().collect();
         let writers = all.chunks(70).chain(backwards.chunks(70)).map(|lines| book(fixture, lines));
         join_all(writers).await;
         let sums = "select metric, model, sum(amount) from usage_totals group by 1, 2 order by 1, 2";
@@ -140,7 +140,7 @@ async fn a_day_is_that_of_the_company() {
         let late: Timestamp = "2026-03-15T23:30:00-03:00".parse().unwrap();
         assert_eq!(late.to_string(), "2026-03-16T02:30:00Z");
         let companies = [here, west, east, CompanyId(404)];
-        let lines: Vec<Line> = companies
+        let lines: Vec<LedgerLine> = companies
             .iter()
             .zip(1..)
             .map(|(&company, it)| line(&envelope(company, it, late, Fact::MessageIn)))
@@ -150,7 +150,7 @@ async fn a_day_is_that_of_the_company() {
         assert_eq!(
             days,
             ["2026-03-15", "2026-03-15", "2026-03-16", "2026-03-16"],
-            "and UTC's where no company is known"
+            "an unknown company's day is that of UTC"
         );
         let half_an_hour_later = "2026-03-16T00:00:00-03:00".parse().unwrap();
         book(fixture, &[line(&envelope(here, 9, half_an_hour_later, Fact::MessageIn))]).await;
@@ -162,10 +162,10 @@ async fn a_day_is_that_of_the_company() {
 }
 
 #[tokio::test]
-async fn a_company_nobody_knows_is_booked_all_the_same() {
+async fn usage_of_an_unknown_company_is_booked_too() {
     with_fixture(async |fixture| {
         let batch = records(fixture, &[envelope(CompanyId(404), 1, noon(), Fact::MessageOut)]);
-        fixture.take_in(&Consumer, &batch).await.unwrap();
+        fixture.consume(&UsageHandler, &batch).await.unwrap();
         assert_eq!(totals(fixture).await, ["message_out |  | 2026-03-15 | 1"]);
         assert_eq!(fixture.rows("select processor, state from event_outcomes").await, ["metering | done"]);
         fixture.conserves().await;
@@ -174,11 +174,11 @@ async fn a_company_nobody_knows_is_booked_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_negative_figure_is_refused_and_blames_the_data() {
+async fn a_negative_amount_is_refused_and_blames_the_data() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let batch = records(fixture, &[envelope(clinic, 1, noon(), tokens("m", -5, 1, 0))]);
-        let refusal = fixture.take_in(&Consumer, &batch).await.unwrap_err();
+        let refusal = fixture.consume(&UsageHandler, &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
     })
     .await;

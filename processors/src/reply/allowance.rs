@@ -25,7 +25,7 @@ pub(super) enum Allowance {
 
 /// One model call that needs an allowance.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Request {
+pub(super) struct ReservationRequest {
     pub(super) company: CompanyId,
     pub(super) turn: TurnId,
     /// Which claim of the turn.
@@ -51,7 +51,7 @@ const GIVE_BACK: &str = "select secretaria_reference._release_many($1, $2)";
 /// If Postgres is away or refuses.
 pub(super) async fn reserve(
     tx: &Transaction<'_>,
-    requests: &[Request],
+    requests: &[ReservationRequest],
     deadline: Duration,
 ) -> Result<Vec<Allowance>, Failure> {
     let mut order: Vec<usize> = (0..requests.len()).collect();
@@ -59,7 +59,7 @@ pub(super) async fn reserve(
     let earlier = order.iter().map(|it| &requests[*it]).filter(|it| it.claim > 1);
     let earlier: Vec<(CompanyId, TurnId, i32)> = earlier.map(|it| (it.company, it.turn, it.claim - 1)).collect();
     give_back(tx, &earlier).await?;
-    let asked: Vec<&Request> = order.iter().map(|it| &requests[*it]).collect();
+    let asked: Vec<&ReservationRequest> = order.iter().map(|it| &requests[*it]).collect();
     let lives_s = (deadline + SPARE).as_secs_f64();
     let parameters = columns![asked => |it| it.company.0, it.tokens, key(it.turn, it.claim); &lives_s];
     let rows = query(tx, RESERVE, &parameters).await?;

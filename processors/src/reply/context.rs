@@ -98,7 +98,7 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
 }
 
 /// Reads what was said before closed turns and in them.
-pub(super) async fn remember(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
+pub(super) async fn load_memory(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
     // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
     // arrival: a question that came while the one before was being answered stands after that answer.
     let before = query(

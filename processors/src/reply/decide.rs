@@ -4,7 +4,7 @@ use domain::{Fact, IgnoreReason, InboundMessage};
 
 use platform::queue::Health;
 
-use super::gemini::{Answer, CallReport, Failure};
+use super::gemini::{CallReport, ModelAnswer, ModelError};
 
 /// WhatsApp's own limit for a text message; an answer of a few sentences is far below it.
 const MOST_CHARS: usize = 4_096;
@@ -18,26 +18,26 @@ pub(super) enum CompanyStatus {
 
 /// What becomes of a message that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum MessageAction {
     /// It joins a turn.
     Collect,
     Ignore(IgnoreReason),
 }
 
 /// Cheap guards first; what the message's own shape says comes before anything about the company.
-pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus>) -> Step {
+pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus>) -> MessageAction {
     match (message.ignore, company) {
-        (Some(reason), _) => Step::Ignore(reason),
-        (None, Some(CompanyStatus::Suspended)) => Step::Ignore(IgnoreReason::CompanyInactive),
+        (Some(reason), _) => MessageAction::Ignore(reason),
+        (None, Some(CompanyStatus::Suspended)) => MessageAction::Ignore(IgnoreReason::CompanyInactive),
         // An unknown company is refused by the tables themselves and becomes a dead letter.
-        (None, Some(CompanyStatus::Active) | None) => Step::Collect,
+        (None, Some(CompanyStatus::Active) | None) => MessageAction::Collect,
     }
 }
 
 /// How a turn ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TurnEnd {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: TurnOutcome,
     /// What is sent, if anything.
     pub(super) text: Option<String>,
     /// What the model calls used.
@@ -50,7 +50,7 @@ pub(super) struct TurnEnd {
 
 /// The outcomes of a turn; each turn has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum TurnOutcome {
     /// The model's answer is sent.
     Replied,
     /// A text of ours is sent instead, because of this class of failure or refusal.
@@ -58,22 +58,22 @@ pub(super) enum Outcome {
     Ignored(IgnoreReason),
 }
 
-impl Outcome {
+impl TurnOutcome {
     /// The name in `turns.outcome`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Outcome::Replied => "replied",
-            Outcome::Fallback(_) => "fallback",
-            Outcome::Ignored(_) => "ignored",
+            TurnOutcome::Replied => "replied",
+            TurnOutcome::Fallback(_) => "fallback",
+            TurnOutcome::Ignored(_) => "ignored",
         }
     }
 
     /// The name in `turns.reason`.
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
-            Outcome::Replied => None,
-            Outcome::Fallback(class) => Some(class),
-            Outcome::Ignored(reason) => Some(reason.as_str()),
+            TurnOutcome::Replied => None,
+            TurnOutcome::Fallback(class) => Some(class),
+            TurnOutcome::Ignored(reason) => Some(reason.as_str()),
         }
     }
 }
@@ -82,7 +82,7 @@ impl TurnEnd {
     /// Says nothing, because the company is not served.
     fn of_suspended_company() -> Self {
         TurnEnd {
-            outcome: Outcome::Ignored(IgnoreReason::CompanyInactive),
+            outcome: TurnOutcome::Ignored(IgnoreReason::CompanyInactive),
             text: None,
             tokens: Vec::new(),
             model: None,
@@ -92,17 +92,21 @@ impl TurnEnd {
 
     /// Says a text of ours, without a model call.
     fn with_our_text(class: &'static str, text: &str) -> Self {
-        TurnEnd { outcome: Outcome::Fallback(class), text: Some(text.to_owned()), ..TurnEnd::of_suspended_company() }
+        TurnEnd {
+            outcome: TurnOutcome::Fallback(class),
+            text: Some(text.to_owned()),
+            ..TurnEnd::of_suspended_company()
+        }
     }
 }
 
 /// Ends a turn with what the model said, or with the fallback: a contact is never left without a word.
-pub(super) fn on_answer(answer: Result<Answer, Failure>, calls: &[CallReport], fallback: &str) -> TurnEnd {
+pub(super) fn on_answer(answer: Result<ModelAnswer, ModelError>, calls: &[CallReport], fallback: &str) -> TurnEnd {
     let tokens = calls.iter().filter_map(used).collect();
     let model = calls.last().map(|it| it.model.clone());
     let (outcome, text, health) = match answer {
-        Ok(answer) => (Outcome::Replied, sayable(&answer.text), Health::Healthy),
-        Err(failure) => (Outcome::Fallback(failure.class()), fallback.to_owned(), failure.health()),
+        Ok(answer) => (TurnOutcome::Replied, sendable(&answer.text), Health::Healthy),
+        Err(failure) => (TurnOutcome::Fallback(failure.class()), fallback.to_owned(), failure.health()),
     };
     TurnEnd { outcome, text: Some(text), tokens, model, health }
 }
@@ -119,13 +123,13 @@ pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> TurnEnd
 }
 
 /// As much as one message holds. Postgres holds no NUL in text, and no phone shows one.
-fn sayable(text: &str) -> String {
+fn sendable(text: &str) -> String {
     text.chars().filter(|it| *it != '\0').take(MOST_CHARS).collect()
 }
 
 /// An answer that the database refuses to hold is not sent; what it used stays used.
 pub(super) fn on_refusal(refused: TurnEnd, fallback: &str) -> TurnEnd {
-    TurnEnd { outcome: Outcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
+    TurnEnd { outcome: TurnOutcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
 }
 
 /// A turn that was claimed again and again without coming to an end.

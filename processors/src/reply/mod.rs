@@ -126,15 +126,17 @@ impl Config {
 /// If a client cannot be made.
 pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
     let work = work::Answering::new(&context, &config)?;
-    context.consume_and_work(Consumer { quiet: store::Quiet::from(&config) }, work, config.runner, stop).await
+    context
+        .consume_and_work(InboundMessageHandler { quiet: store::QuietPeriod::from(&config) }, work, config.runner, stop)
+        .await
 }
 
 /// Where messages come in.
-struct Consumer {
-    quiet: store::Quiet,
+struct InboundMessageHandler {
+    quiet: store::QuietPeriod,
 }
 
-impl Handler for Consumer {
+impl Handler for InboundMessageHandler {
     type Payload = domain::InboundMessage;
 
     const PROCESSOR: ProcessorName = PROCESSOR.name;
@@ -145,10 +147,10 @@ impl Handler for Consumer {
     async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         queue::prefer_indexes(tx).await?;
         let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
-        let step = |it: &Event<'_, Self::Payload>| {
+        let action = |it: &Event<'_, Self::Payload>| {
             decide::on_message(&it.envelope.payload, statuses.get(&it.envelope.company_id).copied())
         };
-        let steps: Vec<decide::Step> = fresh.iter().map(step).collect();
-        perform::take_in(tx, fresh, &steps, &self.quiet).await
+        let actions: Vec<decide::MessageAction> = fresh.iter().map(action).collect();
+        perform::collect(tx, fresh, &actions, &self.quiet).await
     }
 }

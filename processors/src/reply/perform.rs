@@ -12,27 +12,27 @@ use platform::postgres::{Failure, Transaction};
 use platform::{metric, outcomes};
 
 use super::context::Turn;
-use super::decide::{Outcome, Step, TurnEnd};
-use super::store::{self, Answered};
+use super::decide::{MessageAction, TurnEnd, TurnOutcome};
+use super::store::{self, AnsweredMessage};
 use super::{PROCESSOR, allowance};
 use crate::conversations::{self, NewMessage};
-use crate::ledger::{self, Line};
+use crate::ledger::{self, LedgerLine};
 
 /// Stores messages in their conversations and turns, or leaves them; says how each event stands, and which turns were
 /// opened.
-pub(super) async fn take_in(
+pub(super) async fn collect(
     tx: &Transaction<'_>,
     fresh: &[Event<'_, InboundMessage>],
-    steps: &[Step],
-    quiet: &store::Quiet,
+    actions: &[MessageAction],
+    quiet: &store::QuietPeriod,
 ) -> Result<Handled, Failure> {
     let collected: Vec<&Event<'_, InboundMessage>> =
-        fresh.iter().zip(steps).filter(|(_, step)| **step == Step::Collect).map(|(it, _)| it).collect();
+        fresh.iter().zip(actions).filter(|(_, action)| **action == MessageAction::Collect).map(|(it, _)| it).collect();
     let mut received = conversations::receive(tx, &collected).await?.into_iter();
     let mut placed = Vec::with_capacity(collected.len());
-    let outcome = |step: &Step| match step {
-        Step::Ignore(reason) => EventOutcome::Ignored(*reason),
-        Step::Collect => match received.next().flatten() {
+    let outcome = |action: &MessageAction| match action {
+        MessageAction::Ignore(reason) => EventOutcome::Ignored(*reason),
+        MessageAction::Collect => match received.next().flatten() {
             None => EventOutcome::Ignored(IgnoreReason::Repeated),
             Some(message) => {
                 placed.push(message);
@@ -40,7 +40,7 @@ pub(super) async fn take_in(
             }
         },
     };
-    let outcomes: Vec<EventOutcome> = steps.iter().map(outcome).collect();
+    let outcomes: Vec<EventOutcome> = actions.iter().map(outcome).collect();
     if placed.is_empty() {
         return Ok(Handled::from(outcomes));
     }
@@ -58,24 +58,24 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
     let answered = store::messages_of(tx, turns).await?;
     let mut entries = Vec::new();
     let mut lines = Vec::new();
-    let mut marked = Vec::new();
+    let mut ended_events = Vec::new();
     for ((turn, end), answered) in turns.iter().zip(&answered) {
         let said = end.text.as_ref().and_then(|_| sent.next().flatten());
         entries.extend(events(turn, end, said, answered, now)?);
-        lines.extend(calls(turn, end).map(|(event, fact)| Line {
+        lines.extend(calls(turn, end).map(|(event, fact)| LedgerLine {
             company: turn.company,
             idempotency_key: event.to_string(),
             fact,
             occurred_at: now,
         }));
         let outcome = match end.outcome {
-            Outcome::Replied | Outcome::Fallback(_) => EventOutcome::Done,
-            Outcome::Ignored(reason) => EventOutcome::Ignored(reason),
+            TurnOutcome::Replied | TurnOutcome::Fallback(_) => EventOutcome::Done,
+            TurnOutcome::Ignored(reason) => EventOutcome::Ignored(reason),
         };
-        marked.extend(answered.iter().map(|it| (turn.company, EventId::from(it.message), outcome)));
+        ended_events.extend(answered.iter().map(|it| (turn.company, EventId::from(it.message), outcome)));
     }
     outbox::push(tx, &entries).await?;
-    outcomes::record(tx, PROCESSOR.name, &marked).await?;
+    outcomes::record(tx, PROCESSOR.name, &ended_events).await?;
     // Last, because all turns of a company wait for its counters. Gives back what was reserved and books what was used,
     // under the keys of the events that metering will be told.
     let mut claims: Vec<_> = turns.iter().map(|(turn, _)| (turn.company, turn.turn, turn.claim)).collect();
@@ -117,13 +117,14 @@ fn events(
     turn: &Turn,
     end: &TurnEnd,
     said: Option<Entry>,
-    answered: &[Answered],
+    answered: &[AnsweredMessage],
     now: Timestamp,
 ) -> Result<Vec<Entry>, Failure> {
     let company = turn.company;
     let mut used = Vec::new();
     if said.is_some() && !answered.is_empty() {
-        let read = |it: &Answered| (Fact::MessageIn.event_id(company, it.message.0), Fact::MessageIn, it.occurred_at);
+        let read =
+            |it: &AnsweredMessage| (Fact::MessageIn.event_id(company, it.message.0), Fact::MessageIn, it.occurred_at);
         used.extend(answered.iter().map(read));
         used.push((Fact::MessageOut.event_id(company, turn.turn.0), Fact::MessageOut, now));
     }
@@ -138,7 +139,7 @@ fn events(
     Ok(entries)
 }
 
-fn ended(turn: &Turn, end: &TurnEnd, answered: &[Answered], now: Timestamp) -> Activity {
+fn ended(turn: &Turn, end: &TurnEnd, answered: &[AnsweredMessage], now: Timestamp) -> Activity {
     let first = answered.iter().map(|it| it.received_at).min().unwrap_or(now);
     Activity::Turn(TurnEnded {
         turn_id: turn.turn,

@@ -16,19 +16,19 @@ use uuid::Uuid;
 use super::context::Turn;
 use super::decide::{CompanyStatus, TurnEnd};
 use super::{Config, QUEUE};
-use crate::conversations::Placed;
+use crate::conversations::PlacedMessage;
 
 /// How long a turn waits for its contact to fall silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Quiet {
+pub(super) struct QuietPeriod {
     period_s: f64,
     cap_s: f64,
 }
 
-impl From<&Config> for Quiet {
+impl From<&Config> for QuietPeriod {
     fn from(config: &Config) -> Self {
         let seconds = |ms| Duration::from_millis(ms).as_secs_f64();
-        Quiet { period_s: seconds(config.quiet_ms), cap_s: seconds(config.quiet_cap_ms) }
+        QuietPeriod { period_s: seconds(config.quiet_ms), cap_s: seconds(config.quiet_cap_ms) }
     }
 }
 
@@ -48,8 +48,8 @@ pub(super) async fn company_statuses(
 /// The conversations are locked already; turns are locked in the order in which they are claimed.
 pub(super) async fn turns(
     tx: &Transaction<'_>,
-    messages: &[Placed<'_>],
-    quiet: &Quiet,
+    messages: &[PlacedMessage<'_>],
+    quiet: &QuietPeriod,
 ) -> Result<(Vec<TurnId>, Vec<NewJob>), Error> {
     let mut joined = collecting(tx, messages, quiet).await?;
     let (mut turns, mut opened, mut jobs) = (Vec::with_capacity(messages.len()), Vec::new(), Vec::new());
@@ -83,8 +83,8 @@ pub(super) async fn turns(
 
 async fn collecting(
     tx: &Transaction<'_>,
-    messages: &[Placed<'_>],
-    quiet: &Quiet,
+    messages: &[PlacedMessage<'_>],
+    quiet: &QuietPeriod,
 ) -> Result<HashMap<(CompanyId, ConversationId), TurnId>, Error> {
     let conversations: BTreeSet<(i64, Uuid)> = messages.iter().map(|it| (it.company.0, it.conversation.0)).collect();
     let rows = query(
@@ -150,7 +150,7 @@ pub(super) async fn end_turns(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)])
 
 /// A message that a turn answers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answered {
+pub(super) struct AnsweredMessage {
     pub(super) message: MessageId,
     pub(super) occurred_at: Timestamp,
     pub(super) received_at: Timestamp,
@@ -160,7 +160,7 @@ pub(super) struct Answered {
 pub(super) async fn messages_of(
     tx: &Transaction<'_>,
     turns: &[(&Turn, &TurnEnd)],
-) -> Result<Vec<Vec<Answered>>, Error> {
+) -> Result<Vec<Vec<AnsweredMessage>>, Error> {
     let rows = query(
         tx,
         "select it.place, g.message_id, g.occurred_at, g.received_at
@@ -173,7 +173,8 @@ pub(super) async fn messages_of(
     .await?;
     let mut messages = vec![Vec::new(); turns.len()];
     for row in &rows {
-        let found = Answered { message: MessageId(row.get(1)), occurred_at: row.get(2), received_at: row.get(3) };
+        let found =
+            AnsweredMessage { message: MessageId(row.get(1)), occurred_at: row.get(2), received_at: row.get(3) };
         if let Some(turn) = messages.get_mut(place(row)) {
             turn.push(found);
         }

@@ -8,10 +8,10 @@ use platform::processor::{Context, Error};
 use platform::queue::{Call, Circuit, Claimed, Ending, HoldLimit, Loaded, Performed, Queue, Summary, Work};
 use platform::{clock, metric};
 
-use super::allowance::{self, Allowance, Request};
+use super::allowance::{self, Allowance, ReservationRequest};
 use super::context::{self, Turn};
-use super::decide::{self, Outcome, TurnEnd};
-use super::prompt::{self, Prompt, Scene};
+use super::decide::{self, TurnEnd, TurnOutcome};
+use super::prompt::{self, Prompt, PromptInput};
 use super::{Config, QUEUE, gemini, perform};
 
 /// A turn claimed more often than this is one that no worker survives: it ends without another model call.
@@ -39,7 +39,7 @@ impl Answering {
     }
 
     fn prompt(turn: &Turn) -> Prompt {
-        prompt::build(&Scene {
+        prompt::build(&PromptInput {
             company: &turn.company_name,
             instructions: &turn.assistant_prompt,
             contact: turn.contact_name.as_deref(),
@@ -56,13 +56,13 @@ impl Answering {
 
     /// Reserves tokens for turns that are about to be answered. What the quota functions cannot decide is a refusal.
     async fn reserve(&self, tx: &Transaction<'_>, turns: &mut [&mut Turn]) -> Result<(), Failure> {
-        let request = |turn: &Turn| Request {
+        let request = |turn: &Turn| ReservationRequest {
             company: turn.company,
             turn: turn.turn,
             claim: turn.claim,
             tokens: Self::prompt(turn).estimated_tokens() + i64::from(self.most_output),
         };
-        let requests: Vec<Request> = turns.iter().map(|turn| request(turn)).collect();
+        let requests: Vec<ReservationRequest> = turns.iter().map(|turn| request(turn)).collect();
         for (turn, allowance) in turns.iter_mut().zip(allowance::reserve(tx, &requests, self.deadline).await?) {
             turn.allowance = allowance;
         }
@@ -108,7 +108,7 @@ impl Work for Answering {
     async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Turn)]) -> Result<(), Failure> {
         let mut turns: Vec<&mut Turn> = starting.iter_mut().map(|(_, turn)| &mut **turn).collect();
         context::close(tx, &turns).await?;
-        context::remember(tx, &mut turns, self.memory).await?;
+        context::load_memory(tx, &mut turns, self.memory).await?;
         self.reserve(tx, &mut turns).await
     }
 
@@ -141,7 +141,7 @@ impl Work for Answering {
     }
 
     fn committed(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Ending) {
-        if let Outcome::Fallback(class) = performed.output.outcome {
+        if let TurnOutcome::Fallback(class) = performed.output.outcome {
             let (company_id, turn) = (performed.job.company.0, performed.job.turn);
             tracing::warn!(company_id, %turn, class, "turn ended in the fallback text");
         }

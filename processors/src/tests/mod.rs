@@ -56,7 +56,7 @@ impl Fixture<'_> {
     }
 
     /// Opens connections beforehand, so that what is begun together runs together.
-    pub(crate) async fn expect_a_crowd(&self) {
+    pub(crate) async fn open_connections(&self) {
         let connections = futures_util::future::join_all((0..12).map(|_| self.service.get())).await;
         assert!(connections.iter().all(Result::is_ok));
     }
@@ -80,7 +80,7 @@ impl Fixture<'_> {
     }
 
     /// Takes records in, in one transaction.
-    pub(crate) async fn take_in<I: Handler>(&self, handler: &I, records: &[Record]) -> Result<Vec<Admission>, Failure> {
+    pub(crate) async fn consume<I: Handler>(&self, handler: &I, records: &[Record]) -> Result<Vec<Admission>, Failure> {
         let mut client = self.service.get().await?;
         let tx = client.transaction().await?;
         let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KINDS).unwrap());

@@ -133,7 +133,7 @@ async fn a_periodic_job_is_enqueued_once_per_tick() {
         assert!(!begin("2026-11-01T10:00:00Z").await);
         assert!(!begin("2026-11-01T09:59:00Z").await, "a late process");
         assert!(begin("2026-11-01T10:01:00Z").await);
-        assert_eq!(claim_of(db, &[CompanyId::NOBODY], 10).await.len(), 2);
+        assert_eq!(claim_of(db, &[CompanyId::NONE], 10).await.len(), 2);
     })
     .await;
 }

@@ -1,23 +1,23 @@
-//! The schedule and the bodies as tables, and settings that make no sense.
+//! The schedule and the bodies as tables, and invalid settings.
 
 use platform::attempt::{self, AttemptResult, Next, Outcome, Repeat};
 
 use super::*;
-use crate::alerts::decide::{Endpoint, endpoints, whole};
+use crate::alerts::decide::{Endpoint, endpoints, event_outcome};
 
-/// What receivers are told about all this.
+/// The documentation for receivers.
 const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
 
 fn after(attempts: i32, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
     attempt::after(attempts, verdict, Repeat::Freely, schedule, chance)
 }
 
-fn answered(status: u16) -> Verdict {
-    Answer::of_status(status, None).verdict
+fn verdict_on(status: u16) -> Verdict {
+    ReceiverResponse::of_status(status, None).verdict
 }
 
 fn busy_for(seconds: u64) -> Verdict {
-    Answer::of_status(503, Some(Duration::from_secs(seconds))).verdict
+    ReceiverResponse::of_status(503, Some(Duration::from_secs(seconds))).verdict
 }
 
 /// Plays verdicts from the first attempt on, one line per attempt, until it is over.
@@ -40,7 +40,7 @@ fn play(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<String> {
 
 #[test]
 fn seven_calls_and_no_more() {
-    let busy = std::iter::repeat(answered(500));
+    let busy = std::iter::repeat(verdict_on(500));
     assert_eq!(
         play(busy),
         [
@@ -56,9 +56,9 @@ fn seven_calls_and_no_more() {
 }
 
 #[test]
-fn calls_that_failed_together_do_not_come_back_together() {
+fn calls_that_failed_at_the_same_time_are_not_retried_at_the_same_time() {
     let schedule = Config::default().schedule();
-    let wait = |chance| match after(1, &answered(500), &schedule, chance).1 {
+    let wait = |chance| match after(1, &verdict_on(500), &schedule, chance).1 {
         Next::Retry(wait) => wait,
         Next::End(outcome) => panic!("{outcome:?}"),
     };
@@ -68,9 +68,9 @@ fn calls_that_failed_together_do_not_come_back_together() {
 #[test]
 fn a_call_that_may_have_arrived_is_made_again_like_any_other() {
     let silent = std::iter::repeat(Verdict::unknown("timeout"));
-    let heard = play(silent);
-    assert_eq!(heard.len(), 7);
-    assert_eq!((heard[0].as_str(), heard[6].as_str()), ("1 UNKNOWN, again in 5 s", "7 UNKNOWN, failed_permanent"));
+    let lines = play(silent);
+    assert_eq!(lines.len(), 7);
+    assert_eq!((lines[0].as_str(), lines[6].as_str()), ("1 UNKNOWN, again in 5 s", "7 UNKNOWN, failed_permanent"));
 }
 
 #[test]
@@ -89,11 +89,13 @@ fn a_receiver_may_ask_for_a_longer_wait_within_reason_and_for_no_shorter_one() {
 
 #[test]
 fn every_status_has_its_verdict() {
-    let taken = |status| Answer::of_status(status, None) == Answer { verdict: Verdict::Done, status: Some(status) };
-    assert!([200, 201, 204, 299].into_iter().all(taken));
-    assert_eq!(Answer::of_status(410, Some(Duration::from_secs(5))), GONE);
+    let is_accepted = |status| {
+        ReceiverResponse::of_status(status, None) == ReceiverResponse { verdict: Verdict::Done, status: Some(status) }
+    };
+    assert!([200, 201, 204, 299].into_iter().all(is_accepted));
+    assert_eq!(ReceiverResponse::of_status(410, Some(Duration::from_secs(5))), GONE);
     assert_eq!(play([GONE.verdict]), ["1 FAILED_PERMANENT, failed_permanent"]);
-    let class = |status| answered(status).class();
+    let class = |status| verdict_on(status).class();
     for (status, expected) in [
         (301, "redirected"),
         (308, "redirected"),
@@ -105,7 +107,7 @@ fn every_status_has_its_verdict() {
         (503, "server_error"),
     ] {
         assert_eq!(class(status), Some(expected), "{status}");
-        assert!(matches!(answered(status), Verdict::Temporary { .. }), "{status}");
+        assert!(matches!(verdict_on(status), Verdict::Temporary { .. }), "{status}");
     }
 }
 
@@ -117,17 +119,17 @@ fn an_outcome_is_known_by_the_name_it_is_stored_under() {
 }
 
 #[test]
-fn an_event_ends_with_its_last_receiver_and_is_dead_lettered_for_the_one_that_was_given_up() {
+fn an_event_ends_with_its_last_delivery_and_is_dead_lettered_if_one_failed() {
     use Outcome::{Done as Delivered, FailedPermanent, Withdrawn};
     let no_webhook = EventOutcome::Ignored(IgnoreReason::NoWebhook);
-    assert_eq!(whole(&[Some(Delivered), None]), None);
-    assert_eq!(whole(&[Some(FailedPermanent), None]), None);
-    assert_eq!(whole(&[Some(Delivered)]), Some(EventOutcome::Done));
-    assert_eq!(whole(&[Some(Delivered), Some(Delivered)]), Some(EventOutcome::Done));
-    assert_eq!(whole(&[Some(Withdrawn), Some(Delivered)]), Some(EventOutcome::Done));
-    assert_eq!(whole(&[Some(Delivered), Some(FailedPermanent)]), Some(EventOutcome::DeadLettered));
-    assert_eq!(whole(&[Some(FailedPermanent), Some(Withdrawn)]), Some(EventOutcome::DeadLettered));
-    assert_eq!(whole(&[Some(Withdrawn), Some(Withdrawn)]), Some(no_webhook));
+    assert_eq!(event_outcome(&[Some(Delivered), None]), None);
+    assert_eq!(event_outcome(&[Some(FailedPermanent), None]), None);
+    assert_eq!(event_outcome(&[Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(event_outcome(&[Some(Delivered), Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(event_outcome(&[Some(Withdrawn), Some(Delivered)]), Some(EventOutcome::Done));
+    assert_eq!(event_outcome(&[Some(Delivered), Some(FailedPermanent)]), Some(EventOutcome::DeadLettered));
+    assert_eq!(event_outcome(&[Some(FailedPermanent), Some(Withdrawn)]), Some(EventOutcome::DeadLettered));
+    assert_eq!(event_outcome(&[Some(Withdrawn), Some(Withdrawn)]), Some(no_webhook));
     assert_eq!(
         after(1, &Verdict::Withdrawn, &Schedule::of_seconds(&[]), 0.0),
         (AttemptResult::Withdrawn, Next::End(Withdrawn))
@@ -135,7 +137,7 @@ fn an_event_ends_with_its_last_receiver_and_is_dead_lettered_for_the_one_that_wa
 }
 
 #[test]
-fn whoever_wants_to_be_told_is_told() {
+fn an_event_goes_to_every_endpoint_that_has_a_receiver() {
     assert_eq!(endpoints(true, true), [Endpoint::Company, Endpoint::Operator]);
     assert_eq!(endpoints(true, false), [Endpoint::Company]);
     assert_eq!(endpoints(false, true), [Endpoint::Operator]);
@@ -143,13 +145,13 @@ fn whoever_wants_to_be_told_is_told() {
 }
 
 #[test]
-fn a_receiver_is_told_what_happened_when_and_to_whom() {
+fn a_body_says_what_happened_when_and_to_which_company() {
     assert_eq!(
         message::body(&crossing(CompanyId(7), "a"), "clinica.test"),
         r#"{"data":{"arming":1,"company":"clinica.test","company_id":7,"feature":"agents","limit":10,"period_end":null,"period_start":"2026-03-01T03:00:00Z","threshold_epoch":1,"threshold_percent":80,"used":8},"timestamp":"2026-03-15T12:00:00Z","type":"usage.threshold_reached"}"#
     );
     assert_eq!(
-        message::body(&step(CompanyId(7)), "clinica.test"),
+        message::body(&status_change(CompanyId(7)), "clinica.test"),
         r#"{"data":{"company":"clinica.test","company_id":7,"from":"active","subscription_event_id":"00000000-0000-0000-0000-000000000008","subscription_id":"00000000-0000-0000-0000-000000000007","to":"past_due"},"timestamp":"2026-03-15T12:00:00Z","type":"subscription.status_changed"}"#
     );
 }
@@ -164,23 +166,24 @@ fn every_kind_on_the_topic_has_a_name_of_its_own_and_is_explained() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_named() {
+fn invalid_settings_are_named() {
     let problem = |config: Config| config.validate().err().map(|it| it.to_string()).unwrap_or_default();
     let named = |config: Config, key: &str| assert!(problem(config).contains(&format!("`{key}`")), "{key}");
     assert_eq!(problem(Config::default()), "");
-    assert_eq!(problem(told_at("http://127.0.0.1:8090/webhooks/operator")), "");
+    assert_eq!(problem(operator_config("http://127.0.0.1:8090/webhooks/operator")), "");
     named(Config { retry_after_s: vec![-1.0], ..Config::default() }, "alerts.retry_after_s");
     named(Config { retry_after_s: vec![1.0; 21], ..Config::default() }, "alerts.retry_after_s");
     named(Config { time_scale: 11.0, ..Config::default() }, "alerts.time_scale");
     named(Config { jitter: 1.1, ..Config::default() }, "alerts.jitter");
     named(Config { timeout_ms: 0, ..Config::default() }, "alerts.timeout_ms");
-    named(Config { allow_private: false, ..told_at("http://127.0.0.1/") }, "alerts.operator_webhook_url");
-    named(Config { allow_private: false, ..told_at("https://10.0.0.1/") }, "alerts.operator_webhook_url");
-    named(told_at("clinica.example"), "alerts.operator_webhook_url");
-    let unsigned = Config { operator_webhook_secret: "".into(), ..told_at("https://clinica.example/") };
+    named(Config { allow_private: false, ..operator_config("http://127.0.0.1/") }, "alerts.operator_webhook_url");
+    named(Config { allow_private: false, ..operator_config("https://10.0.0.1/") }, "alerts.operator_webhook_url");
+    named(operator_config("clinica.example"), "alerts.operator_webhook_url");
+    let unsigned = Config { operator_webhook_secret: "".into(), ..operator_config("https://clinica.example/") };
     assert!(unsigned.validate_to_run().unwrap_err().to_string().contains("`alerts.operator_webhook_secret`"));
-    assert_eq!(problem(unsigned), "", "where alerts does not run, nobody asks");
-    let odd = Config { operator_webhook_secret_previous: "segredo".into(), ..told_at("https://clinica.example/") };
+    assert_eq!(problem(unsigned), "", "a process that does not run alerts needs no secret");
+    let odd =
+        Config { operator_webhook_secret_previous: "segredo".into(), ..operator_config("https://clinica.example/") };
     assert!(!problem(odd.clone()).contains("segredo"));
     named(odd, "alerts.operator_webhook_secret_previous");
 }

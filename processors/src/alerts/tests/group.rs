@@ -1,15 +1,15 @@
-//! Both shares of an event, and several events, that end at the same time or in one transaction.
+//! Both deliveries of an event, and several events, that end at the same time or in one transaction.
 
 use super::*;
 use crate::alerts::decide::Endpoint;
 use crate::tests::with_fixture;
 
 #[tokio::test]
-async fn both_ends_at_the_same_time_are_one_end() {
+async fn two_deliveries_that_end_at_the_same_time_end_their_event_once() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        fixture.expect_a_crowd().await;
-        told(fixture, true, &["a", "b", "c", "d"]).await;
+        fixture.open_connections().await;
+        with_alerts(fixture, true, &["a", "b", "c", "d"]).await;
         let started = claim(&steps).await;
         assert_eq!(started.len(), 8);
         let ends = started.iter().map(|it| steps.finish(it, &GONE));
@@ -22,18 +22,18 @@ async fn both_ends_at_the_same_time_are_one_end() {
 }
 
 #[tokio::test]
-async fn both_shares_of_an_event_may_end_in_one_group() {
+async fn both_deliveries_of_an_event_may_end_in_one_group() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, true, &["a", "b", "c"]).await;
+        with_alerts(fixture, true, &["a", "b", "c"]).await;
         let mut all = claim(&steps).await;
         assert_eq!(all.len(), 6);
         all.reverse();
         let verdict = |it: &Started<Calling>| match (it.job.event == id("b"), it.job.endpoint) {
             (true, Endpoint::Operator) => GONE,
-            _ => TAKEN,
+            _ => ACCEPTED,
         };
-        let verdicts: Vec<Answer> = all.iter().map(verdict).collect();
+        let verdicts: Vec<ReceiverResponse> = all.iter().map(verdict).collect();
         let results: Vec<_> = all.iter().zip(&verdicts).collect();
         assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 6]);
         assert_eq!(outcomes(fixture).await, ["dead_lettered | - | 1", "done | - | 2"]);
@@ -43,20 +43,20 @@ async fn both_shares_of_an_event_may_end_in_one_group() {
     .await;
 }
 
-/// Groups that share events, in both orders of their shares: none waits in a circle.
+/// Groups with deliveries of the same events, in both orders of their deliveries: there is no deadlock.
 #[tokio::test]
-async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once() {
+async fn concurrent_groups_with_deliveries_of_the_same_events_end_each_event_once() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let steps = steps(fixture);
         for round in 0..10 {
             let words: Vec<String> = (0..5).map(|it| format!("{round}/{it}")).collect();
             if round == 0 {
-                told(fixture, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                with_alerts(fixture, true, &words.iter().map(String::as_str).collect::<Vec<_>>()).await;
             } else {
                 let records: Vec<Record> =
                     words.iter().map(|word| record(fixture, &crossing(CompanyId(1), word))).collect();
-                fixture.take_in(&consumer(true), &records).await.unwrap();
+                fixture.consume(&handler(true), &records).await.unwrap();
             }
             let all = claim(&steps).await;
             assert_eq!(all.len(), 10);
@@ -75,17 +75,17 @@ async fn groups_at_once_that_hold_shares_of_the_same_events_end_each_event_once(
 }
 
 #[tokio::test]
-async fn shares_that_are_claimed_do_not_close_a_circle_with_the_other_shares_of_their_events() {
+async fn deliveries_that_are_claimed_do_not_deadlock_with_the_other_deliveries_of_their_events() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, true, &["a", "b"]).await;
+        with_alerts(fixture, true, &["a", "b"]).await;
         let all = claim(&steps).await;
         let of = |endpoint| all.iter().filter(move |it| it.job.endpoint == endpoint);
         // The operator's are due again, the later event's first.
         for it in of(Endpoint::Operator).rev() {
             finish(&steps, it, BUSY).await;
         }
-        let company: Vec<_> = of(Endpoint::Company).map(|it| (it, &TAKEN)).collect();
+        let company: Vec<_> = of(Endpoint::Company).map(|it| (it, &ACCEPTED)).collect();
         let mut client = fixture.db().get().await.unwrap();
         let blocked = client.transaction().await.unwrap();
         let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";
@@ -98,10 +98,10 @@ async fn shares_that_are_claimed_do_not_close_a_circle_with_the_other_shares_of_
 }
 
 #[tokio::test]
-async fn shares_whose_workers_died_do_not_close_a_circle_with_the_other_shares_of_their_events() {
+async fn deliveries_whose_workers_died_do_not_deadlock_with_the_other_deliveries_of_their_events() {
     with_fixture(async |fixture| {
         let (steps, gone) = (steps(fixture), steps_of(fixture, "gone"));
-        told(fixture, true, &["a", "b", "c"]).await;
+        with_alerts(fixture, true, &["a", "b", "c"]).await;
         let all = claim(&steps).await;
         for it in all.iter().filter(|it| it.job.endpoint == Endpoint::Operator) {
             finish(&steps, it, BUSY).await;
@@ -115,7 +115,7 @@ async fn shares_whose_workers_died_do_not_close_a_circle_with_the_other_shares_o
             fixture.run(&sql).await;
         }
         let company: Vec<_> =
-            all.iter().filter(|it| it.job.endpoint == Endpoint::Company).map(|it| (it, &TAKEN)).collect();
+            all.iter().filter(|it| it.job.endpoint == Endpoint::Company).map(|it| (it, &ACCEPTED)).collect();
         let mut client = fixture.db().get().await.unwrap();
         let blocked = client.transaction().await.unwrap();
         let sql = "select from webhook_deliveries where event_id = $1 and endpoint = 'company' for update";

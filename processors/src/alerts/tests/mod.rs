@@ -1,4 +1,4 @@
-//! alerts' claims: who is told and what, what follows a call, and when an event has ended.
+//! alerts' claims: which endpoints are called with what, what follows a call, and when an event has ended.
 
 mod call;
 mod circuit;
@@ -8,7 +8,7 @@ mod rows;
 
 use std::time::Duration;
 
-use domain::{Alert, CompanyId, Envelope, EventId, Kind, SCHEMA, Step, Threshold};
+use domain::{Alert, CompanyId, Envelope, EventId, Kind, SCHEMA, SubscriptionChange, Threshold};
 use jiff::Timestamp;
 use platform::attempt::Verdict;
 use platform::kafka::Record;
@@ -16,7 +16,7 @@ use platform::queue::{Ending, Started, Steps};
 use platform::seal::SecretColumn;
 use uuid::Uuid;
 
-use super::decide::Answer;
+use super::decide::ReceiverResponse;
 use super::work::Calling;
 use super::*;
 use crate::tests::{Fixture, noon, sealer};
@@ -46,19 +46,19 @@ fn crossing(company: CompanyId, word: &str) -> Envelope<Alert> {
     envelope(company, word, Kind::UsageThreshold, Alert::Threshold(crossed))
 }
 
-/// A company's subscription has another status.
-fn step(company: CompanyId) -> Envelope<Alert> {
-    let detail = serde_json::json!({ "from": "active", "to": "past_due", "company": "somebody else" });
-    let step = Step {
+/// The status of a company's subscription has changed.
+fn status_change(company: CompanyId) -> Envelope<Alert> {
+    let detail = serde_json::json!({ "from": "active", "to": "past_due", "company": "another" });
+    let change = SubscriptionChange {
         subscription_id: Uuid::from_u128(7),
         subscription_event_id: Uuid::from_u128(8),
         detail: detail.as_object().unwrap().clone(),
     };
-    envelope(company, "step", Kind::SubscriptionStatusChanged, Alert::Step(step))
+    envelope(company, "status_change", Kind::SubscriptionStatusChanged, Alert::SubscriptionChange(change))
 }
 
-/// The settings of an operator who wants to be told, on this machine.
-fn told_at(url: &str) -> Config {
+/// Settings with an operator's receiver on this machine.
+fn operator_config(url: &str) -> Config {
     Config {
         operator_webhook_url: url.to_owned(),
         operator_webhook_secret: SECRET.into(),
@@ -74,8 +74,8 @@ fn at(seconds: i64) -> Timestamp {
 /// Waits of a schedule that is due at once.
 const AT_ONCE: [f64; 2] = [0.0; 2];
 
-fn consumer(operator: bool) -> Consumer {
-    Consumer { operator }
+fn handler(operator: bool) -> AlertHandler {
+    AlertHandler { operator }
 }
 
 /// The steps of a worker of that instance, with a schedule that is due at once.
@@ -98,20 +98,20 @@ fn record(fixture: &Fixture<'_>, envelope: &Envelope<Alert>) -> Record {
     fixture.record(Topic::Alerts, "", envelope)
 }
 
-/// Gives a company a receiver, signed with [`SECRET`].
-async fn wants_to_be_told(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
+/// Gives a company a webhook, signed with [`SECRET`].
+async fn add_webhook(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
     let place = SecretColumn { table: "company_webhooks", column: "secret_sealed", company };
     let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
     let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
     fixture.root.execute(sql, &[&company.0, &url, &sealed]).await.unwrap();
 }
 
-/// A company that wants to be told, and what has come in about it.
-async fn told(fixture: &Fixture<'_>, operator: bool, words: &[&str]) -> CompanyId {
+/// A company with a webhook, and one alert of it per word.
+async fn with_alerts(fixture: &Fixture<'_>, operator: bool, words: &[&str]) -> CompanyId {
     let clinic = fixture.company("clinica.test").await;
-    wants_to_be_told(fixture, clinic, "https://clinica.example/").await;
+    add_webhook(fixture, clinic, "https://clinica.example/").await;
     let records: Vec<Record> = words.iter().map(|word| record(fixture, &crossing(clinic, word))).collect();
-    fixture.take_in(&consumer(operator), &records).await.unwrap();
+    fixture.consume(&handler(operator), &records).await.unwrap();
     clinic
 }
 
@@ -121,9 +121,13 @@ async fn claim(steps: &Steps<Calling>) -> Vec<Started<Calling>> {
     started
 }
 
-/// Commits a verdict; nothing if it came too late.
-async fn finish(steps: &Steps<Calling>, started: &Started<Calling>, answer: impl Into<Answer>) -> Option<Ending> {
-    steps.finish(started, &answer.into()).await.unwrap()
+/// Commits a response; `None` if the lease was lost.
+async fn finish(
+    steps: &Steps<Calling>,
+    started: &Started<Calling>,
+    response: impl Into<ReceiverResponse>,
+) -> Option<Ending> {
+    steps.finish(started, &response.into()).await.unwrap()
 }
 
 async fn rows(fixture: &Fixture<'_>) -> Vec<String> {
@@ -147,6 +151,6 @@ async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
     fixture.rows("select state, cause, detail, attempts from dead_letters order by dead_lettered_at").await
 }
 
-const TAKEN: Answer = Answer { verdict: Verdict::Done, status: Some(204) };
-const GONE: Answer = Answer { verdict: Verdict::permanent("gone"), status: Some(410) };
-const BUSY: Answer = Answer { verdict: Verdict::temporary("server_error"), status: Some(500) };
+const ACCEPTED: ReceiverResponse = ReceiverResponse { verdict: Verdict::Done, status: Some(204) };
+const GONE: ReceiverResponse = ReceiverResponse { verdict: Verdict::permanent("gone"), status: Some(410) };
+const BUSY: ReceiverResponse = ReceiverResponse { verdict: Verdict::temporary("server_error"), status: Some(500) };

@@ -1,7 +1,7 @@
-//! Rows: what comes in, how it ends, and what a replay gives it. On a Postgres of the test's own.
+//! Rows: which deliveries an event gets, how they end, and what a replay changes. Each test has its own database.
 
 use platform::seal::SecretColumn;
-use sandbox::{Filter as Seen, Receiver as Knows, Sandbox};
+use sandbox::{Filter as Seen, Receiver as SandboxReceiver, Sandbox};
 
 use super::*;
 use crate::alerts::decide::Endpoint;
@@ -9,22 +9,22 @@ use crate::dead_letters::{self, Filter, Run};
 use crate::tests::{sealer, with_fixture};
 
 #[tokio::test]
-async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
+async fn an_event_has_one_delivery_per_endpoint_however_often_it_is_read() {
     with_fixture(async |fixture| {
         let salon = fixture.company("salao.test").await;
-        let clinic = told(fixture, true, &["a", "a"]).await;
+        let clinic = with_alerts(fixture, true, &["a", "a"]).await;
         assert_eq!(rows(fixture).await, ["company | waiting | - | - | 0", "operator | waiting | - | - | 0"]);
         let bodies = "select distinct body from webhook_deliveries";
         assert_eq!(fixture.rows(bodies).await, [message::body(&crossing(clinic, "a"), "clinica.test")]);
 
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(salon, "b"))]).await.unwrap();
+        fixture.consume(&handler(false), &[record(fixture, &crossing(salon, "b"))]).await.unwrap();
         assert_eq!(outcomes(fixture).await, ["ignored | no_webhook | 1", "in_flight | - | 1"]);
         fixture.run("update company_webhooks set enabled = false").await;
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "c"))]).await.unwrap();
+        fixture.consume(&handler(false), &[record(fixture, &crossing(clinic, "c"))]).await.unwrap();
         assert_eq!(
             outcomes(fixture).await,
             ["ignored | no_webhook | 2", "in_flight | - | 1"],
-            "off is as good as none"
+            "a disabled webhook counts as none"
         );
         fixture.conserves().await;
     })
@@ -32,14 +32,14 @@ async fn an_event_is_told_to_whoever_wants_it_once_however_often_it_comes() {
 }
 
 #[tokio::test]
-async fn a_call_is_made_again_until_it_is_taken() {
+async fn a_call_is_retried_until_it_is_accepted() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, false, &["a"]).await;
-        for answer in [BUSY, Verdict::unknown("timeout").into(), TAKEN] {
+        with_alerts(fixture, false, &["a"]).await;
+        for response in [BUSY, Verdict::unknown("timeout").into(), ACCEPTED] {
             let started = claim(&steps).await.remove(0);
             assert!(claim(&steps).await.is_empty(), "what is under way is not claimed again");
-            finish(&steps, &started, answer).await;
+            finish(&steps, &started, response).await;
             fixture.conserves().await;
         }
         assert_eq!(
@@ -61,19 +61,19 @@ async fn a_call_is_made_again_until_it_is_taken() {
 }
 
 #[tokio::test]
-async fn an_event_has_ended_when_both_have_been_told() {
+async fn an_event_has_ended_when_both_deliveries_have() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, true, &["a"]).await;
+        with_alerts(fixture, true, &["a"]).await;
         let started = claim(&steps).await;
         assert_eq!(
             started.iter().map(|it| it.job.endpoint).collect::<Vec<_>>(),
             [Endpoint::Company, Endpoint::Operator]
         );
-        finish(&steps, &started[1], TAKEN).await;
+        finish(&steps, &started[1], ACCEPTED).await;
         assert_eq!(outcomes(fixture).await, ["in_flight | - | 1"]);
         fixture.conserves().await;
-        finish(&steps, &started[0], TAKEN).await;
+        finish(&steps, &started[0], ACCEPTED).await;
         assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
         fixture.conserves().await;
     })
@@ -81,14 +81,14 @@ async fn an_event_has_ended_when_both_have_been_told() {
 }
 
 #[tokio::test]
-async fn one_that_was_given_up_is_dead_lettered_and_a_replay_calls_that_one_alone() {
+async fn a_failed_delivery_dead_letters_its_event_and_a_replay_repeats_that_one_alone() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        let clinic = told(fixture, true, &["a"]).await;
+        let clinic = with_alerts(fixture, true, &["a"]).await;
         let started = claim(&steps).await;
         assert_eq!(finish(&steps, &started[0], GONE).await, Some(Ending::Done));
-        assert_eq!(dead_letters(fixture).await, [""; 0], "the operator is still being told");
-        finish(&steps, &started[1], TAKEN).await;
+        assert_eq!(dead_letters(fixture).await, [""; 0], "the operator's delivery goes on");
+        finish(&steps, &started[1], ACCEPTED).await;
         assert_eq!(
             dead_letters(fixture).await,
             ["waiting | gone | the company's webhook was not taken in 1 attempts, lastly gone | 1"]
@@ -99,13 +99,13 @@ async fn one_that_was_given_up_is_dead_lettered_and_a_replay_calls_that_one_alon
         let all = Filter { limit: 10, processor: Some(PROCESSOR.name), ..Filter::default() };
         dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
         let records = fixture.publish(Topic::Alerts).await;
-        fixture.take_in(&consumer(true), &records).await.unwrap();
+        fixture.consume(&handler(true), &records).await.unwrap();
         let again = claim(&steps).await;
         assert_eq!(again.len(), 1);
         let call = &again[0].job;
         assert_eq!((call.company, call.endpoint, call.of_round), (clinic, Endpoint::Company, 1));
         assert_eq!(call.body, started[0].job.body, "the same bytes under the same id");
-        finish(&steps, &again[0], TAKEN).await;
+        finish(&steps, &again[0], ACCEPTED).await;
         assert_eq!(
             rows(fixture).await,
             ["company | ended | delivered | - | 2", "operator | ended | delivered | - | 1"]
@@ -120,15 +120,15 @@ async fn one_that_was_given_up_is_dead_lettered_and_a_replay_calls_that_one_alon
 async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, false, &["a"]).await;
+        with_alerts(fixture, false, &["a"]).await;
         let slow = claim(&steps).await.remove(0);
         assert_eq!(steps.reclaim().await.unwrap(), 1);
         assert_eq!(attempts(fixture).await, ["company | 1 | 1 | UNKNOWN | - | lease_ran_out"]);
-        assert_eq!(finish(&steps, &slow, TAKEN).await, None, "while it waits");
+        assert_eq!(finish(&steps, &slow, ACCEPTED).await, None, "while it waits");
         let second = claim(&steps).await.remove(0);
         assert_eq!((second.job.event, &second.job.body), (slow.job.event, &slow.job.body));
         assert_eq!(finish(&steps, &slow, GONE).await, None, "while it is under way again");
-        finish(&steps, &second, TAKEN).await;
+        finish(&steps, &second, ACCEPTED).await;
         assert_eq!(finish(&steps, &slow, GONE).await, None, "and when it is over");
         assert_eq!(outcomes(fixture).await, ["done | - | 1"]);
         fixture.conserves().await;
@@ -137,10 +137,10 @@ async fn a_call_whose_holder_is_gone_is_made_again_and_its_late_result_is_void()
 }
 
 #[tokio::test]
-async fn an_instance_that_starts_again_gives_its_own_calls_up_and_no_others() {
+async fn an_instance_that_starts_again_reclaims_its_own_calls_and_no_others() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, true, &["a"]).await;
+        with_alerts(fixture, true, &["a"]).await;
         assert_eq!(claim(&steps).await.len(), 2);
         assert_eq!(steps_of(fixture, "two").reclaim().await.unwrap(), 0);
         assert_eq!(rows(fixture).await, ["company | calling | - | - | 1", "operator | calling | - | - | 1"]);
@@ -154,10 +154,10 @@ async fn an_instance_that_starts_again_gives_its_own_calls_up_and_no_others() {
 async fn companies_take_turns() {
     with_fixture(async |fixture| {
         let steps = steps(fixture);
-        told(fixture, false, &["a", "b", "c", "d"]).await;
+        with_alerts(fixture, false, &["a", "b", "c", "d"]).await;
         let salon = fixture.company("salao.test").await;
-        wants_to_be_told(fixture, salon, "https://salao.example/").await;
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(salon, "e"))]).await.unwrap();
+        add_webhook(fixture, salon, "https://salao.example/").await;
+        fixture.consume(&handler(false), &[record(fixture, &crossing(salon, "e"))]).await.unwrap();
         let two = steps.claim(2).await.unwrap();
         assert!(two.iter().any(|it| it.job.company == salon), "the second does not wait for all of the first's");
     })
@@ -165,17 +165,17 @@ async fn companies_take_turns() {
 }
 
 #[tokio::test]
-async fn the_work_calls_both_receivers_as_they_are_at_that_moment() {
+async fn a_call_uses_the_receivers_that_are_configured_when_it_is_made() {
     with_fixture(async |fixture| {
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
         for name in ["clinica", "operator"] {
-            sandbox.receive(name, &Knows { secrets: vec![SECRET.into()] }).unwrap();
+            sandbox.receive(name, &SandboxReceiver { secrets: vec![SECRET.into()] }).unwrap();
         }
-        told(fixture, true, &["a"]).await;
-        // What was true when it came in no longer is.
+        with_alerts(fixture, true, &["a"]).await;
+        // The URL changes after the event was read.
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
         fixture.run(&format!("update company_webhooks set url = '{url}'")).await;
-        let config = told_at(&format!("{}/webhooks/operator", sandbox.base_url()));
+        let config = operator_config(&format!("{}/webhooks/operator", sandbox.base_url()));
         let steps = steps_with(fixture, &config);
         steps.run(10).await.unwrap();
         for name in ["clinica", "operator"] {
@@ -194,8 +194,8 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
     with_fixture(async |fixture| {
         const OLD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
-        sandbox.receive("clinica", &Knows { secrets: vec![OLD.into()] }).unwrap();
-        let clinic = told(fixture, false, &["a"]).await;
+        sandbox.receive("clinica", &SandboxReceiver { secrets: vec![OLD.into()] }).unwrap();
+        let clinic = with_alerts(fixture, false, &["a"]).await;
         let place = SecretColumn { table: "company_webhooks", column: "previous_secret_sealed", company: clinic };
         let sealed = sealer().seal(place, OLD.as_bytes()).unwrap();
         let url = format!("{}/webhooks/clinica", sandbox.base_url());
@@ -205,10 +205,10 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
         let config = Config { allow_private: true, ..Config::default() };
         let steps = steps_with(fixture, &config);
         steps.run(10).await.unwrap();
-        assert_eq!(sandbox.count(&Seen::taken()), 1, "who has not switched over yet is told all the same");
+        assert_eq!(sandbox.count(&Seen::taken()), 1, "a receiver that still uses the old secret accepts it");
 
         fixture.run("update company_webhooks set previous_secret_until = now() - interval '1 second'").await;
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "b"))]).await.unwrap();
+        fixture.consume(&handler(false), &[record(fixture, &crossing(clinic, "b"))]).await.unwrap();
         steps.run(10).await.unwrap();
         assert_eq!(sandbox.count(&Seen::taken()), 1);
         assert_eq!(fixture.rows("select status from webhook_attempts where result <> 'DELIVERED'").await, ["401"]);
@@ -219,22 +219,22 @@ async fn a_secret_that_is_rotated_out_signs_too_until_its_time_is_over() {
 #[tokio::test]
 async fn what_cannot_be_called_ends_by_its_reason() {
     with_fixture(async |fixture| {
-        let clinic = told(fixture, false, &["off"]).await;
+        let clinic = with_alerts(fixture, false, &["off"]).await;
         let steps = steps_with(fixture, &Config::default());
         fixture.run("update company_webhooks set enabled = false").await;
         steps.run(10).await.unwrap();
         assert_eq!(outcomes(fixture).await, ["ignored | no_webhook | 1"]);
 
         fixture.run("update company_webhooks set enabled = true, url = 'https://10.0.0.1/'").await;
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "inward"))]).await.unwrap();
+        fixture.consume(&handler(false), &[record(fixture, &crossing(clinic, "private"))]).await.unwrap();
         steps.run(10).await.unwrap();
         assert_eq!(fixture.rows("select cause from dead_letters").await, ["forbidden_address"]);
 
         fixture.run("update company_webhooks set url = 'https://clinica.example/', secret_sealed = 'x'").await;
-        fixture.take_in(&consumer(false), &[record(fixture, &crossing(clinic, "sealed"))]).await.unwrap();
+        fixture.consume(&handler(false), &[record(fixture, &crossing(clinic, "sealed"))]).await.unwrap();
         steps.run(10).await.unwrap();
         let again = "select state, cause from webhook_deliveries where attempts = 1 and state = 'waiting'";
-        assert_eq!(fixture.rows(again).await, ["waiting | -"], "our own fault: it is tried again");
+        assert_eq!(fixture.rows(again).await, ["waiting | -"], "the fault is ours: it is tried again");
         assert_eq!(
             fixture.rows("select class from webhook_attempts order by started_at desc limit 1").await,
             ["sealed_secret"]

@@ -1,25 +1,25 @@
 //! Dividing contacts of two people, in rows as releases before 0.2.0 left them.
 //!
-//! Those took a landline and the mobile with a 9 before it for one address, so all that told them apart in the rows is
-//! where answers went.
+//! Those gave a landline and the mobile with a 9 before that number one address, so only the numbers that answers were
+//! sent to distinguish them in the rows.
 
 use domain::{CompanyId, InboundMessage};
 
-use crate::conversations::division::{self, Finding, Outcome};
-use crate::reply::tests::{answer_due, hear, id, text};
+use crate::conversations::division::{self, DivisionOutcome, Finding};
+use crate::reply::tests::{answer_due, id, receive, text};
 use crate::tests::{Fixture, with_fixture};
 
 const LANDLINE: &str = "551133334444";
 const MOBILE: &str = "5511933334444";
 const LID: &str = "116900000000001@lid";
 
-/// A message of `phone` as it was taken in before: under the landline's address, to be answered at `phone`.
-async fn hear_before(fixture: &Fixture<'_>, company: CompanyId, phone: &str, body: &str) {
-    hear(fixture, company, &[text(LANDLINE, body)]).await;
+/// A message of `phone` as those releases stored it: under the landline's address, to be answered at `phone`.
+async fn receive_before(fixture: &Fixture<'_>, company: CompanyId, phone: &str, body: &str) {
+    receive(fixture, company, &[text(LANDLINE, body)]).await;
     fixture.run(&format!("update conversations set send_to = '{phone}'")).await;
 }
 
-/// Answers the turn that is due, and hands the answer on.
+/// Answers the turn that is due, and stores the delivery of the answer.
 async fn reply_before(fixture: &Fixture<'_>, said: &str) {
     assert_eq!(answer_due(fixture, said).await.len(), 1);
     fixture.run(
@@ -34,11 +34,11 @@ async fn reply_before(fixture: &Fixture<'_>, said: &str) {
     .await;
 }
 
-async fn divide(fixture: &Fixture<'_>) -> Vec<Outcome> {
+async fn divide(fixture: &Fixture<'_>) -> Vec<DivisionOutcome> {
     division::run(fixture.db()).await.unwrap().into_iter().map(|it: Finding| it.outcome).collect()
 }
 
-/// Alias by alias: where its conversation answers, and what was said in it.
+/// One line per alias: where its conversation's answers go, and its messages.
 async fn conversations(fixture: &Fixture<'_>) -> Vec<String> {
     fixture
         .rows(
@@ -53,9 +53,9 @@ async fn conversations(fixture: &Fixture<'_>) -> Vec<String> {
 
 async fn both_were_answered(fixture: &Fixture<'_>, first: &str, last: &str) -> CompanyId {
     let clinic = fixture.company("clinica.test").await;
-    hear_before(fixture, clinic, first, "do primeiro").await;
+    receive_before(fixture, clinic, first, "do primeiro").await;
     reply_before(fixture, "ao primeiro").await;
-    hear_before(fixture, clinic, last, "do outro").await;
+    receive_before(fixture, clinic, last, "do outro").await;
     reply_before(fixture, "ao outro").await;
     assert_eq!(conversations(fixture).await.len(), 1);
     clinic
@@ -66,19 +66,19 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
     for (first, last) in [(LANDLINE, MOBILE), (MOBILE, LANDLINE)] {
         with_fixture(async |fixture| {
             let clinic = both_were_answered(fixture, first, last).await;
-            hear_before(fixture, clinic, last, "de quem?").await;
-            let done = divide(fixture).await;
-            assert!(matches!(done[..], [Outcome::Divided { turns: 1, unproven: 1, .. }]), "{done:?}");
+            receive_before(fixture, clinic, last, "de quem?").await;
+            let outcomes = divide(fixture).await;
+            assert!(matches!(outcomes[..], [DivisionOutcome::Divided { turns: 1, unproven: 1, .. }]), "{outcomes:?}");
             let kept = format!("{last} | {last} | do outro, ao outro, de quem?");
             let moved = format!("{first} | {first} | do primeiro, ao primeiro");
             let mut expected = [kept, moved];
             expected.sort();
             assert_eq!(conversations(fixture).await, expected);
-            assert_eq!(divide(fixture).await, [], "again: nothing is left to divide");
+            assert_eq!(divide(fixture).await, [], "a second run finds nothing to divide");
             assert_eq!(conversations(fixture).await, expected);
 
-            // From here on each is answered where he wrote from, with what was said to him alone.
-            hear(fixture, clinic, &[text(first, "voltei")]).await;
+            // From now on each is answered at its own number, and only its own messages are remembered.
+            receive(fixture, clinic, &[text(first, "voltei")]).await;
             let remembered = answer_due(fixture, "Olá!").await;
             assert_eq!(remembered.len(), 2);
             for said in remembered {
@@ -101,11 +101,11 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 async fn a_contact_that_is_a_mobile_alone_keeps_its_history_under_its_own_address() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear_before(fixture, clinic, MOBILE, "oi").await;
+        receive_before(fixture, clinic, MOBILE, "oi").await;
         reply_before(fixture, "Olá!").await;
-        assert_eq!(divide(fixture).await, [Outcome::Mobile]);
+        assert_eq!(divide(fixture).await, [DivisionOutcome::Mobile]);
         assert_eq!(divide(fixture).await, []);
-        hear(fixture, clinic, &[text(MOBILE, "sou o celular"), text(LANDLINE, "sou o fixo")]).await;
+        receive(fixture, clinic, &[text(MOBILE, "sou o celular"), text(LANDLINE, "sou o fixo")]).await;
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | sou o fixo"), format!("{MOBILE} | {MOBILE} | oi, Olá!, sou o celular")];
         assert_eq!(conversations(fixture).await, expected);
@@ -116,16 +116,16 @@ async fn a_contact_that_is_a_mobile_alone_keeps_its_history_under_its_own_addres
 }
 
 #[tokio::test]
-async fn a_landline_alone_stays_and_what_nothing_proves_is_for_a_person_to_look_at() {
+async fn a_landline_alone_is_unchanged_and_a_contact_without_proof_is_reported() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear_before(fixture, clinic, LANDLINE, "oi").await;
+        receive_before(fixture, clinic, LANDLINE, "oi").await;
         reply_before(fixture, "Olá!").await;
         assert_eq!(divide(fixture).await, []);
         let before = conversations(fixture).await;
         fixture.run(&format!("update conversations set send_to = '{LID}'; delete from deliveries")).await;
         for _ in 0..2 {
-            assert_eq!(divide(fixture).await, [Outcome::Unproven], "each time, until somebody has looked");
+            assert_eq!(divide(fixture).await, [DivisionOutcome::Unproven], "in each run, until it is corrected");
         }
         fixture.run(&format!("update conversations set send_to = '{LANDLINE}'")).await;
         assert_eq!(conversations(fixture).await, before);
@@ -134,25 +134,25 @@ async fn a_landline_alone_stays_and_what_nothing_proves_is_for_a_person_to_look_
 }
 
 #[tokio::test]
-async fn a_mobile_that_has_a_contact_already_is_for_a_person_to_look_at() {
+async fn a_mobile_that_has_a_contact_already_is_reported() {
     with_fixture(async |fixture| {
         let clinic = both_were_answered(fixture, LANDLINE, MOBILE).await;
-        hear(fixture, clinic, &[text(MOBILE, "antes da divisão")]).await;
+        receive(fixture, clinic, &[text(MOBILE, "antes da divisão")]).await;
         let before = conversations(fixture).await;
-        assert_eq!(divide(fixture).await, [Outcome::Unproven]);
+        assert_eq!(divide(fixture).await, [DivisionOutcome::Unproven]);
         assert_eq!(conversations(fixture).await, before);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_record_of_a_release_before_is_the_message_of_the_mobile_that_wrote_it() {
+async fn a_record_of_an_older_release_is_a_message_of_the_mobile_that_wrote_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(LANDLINE, "sou o fixo")]).await;
+        receive(fixture, clinic, &[text(LANDLINE, "sou o fixo")]).await;
         let written_before = InboundMessage { reply_to: MOBILE.to_owned(), ..text(LANDLINE, "sou o celular") };
         assert_eq!(written_before.address.as_str(), LANDLINE);
-        hear(fixture, clinic, &[written_before]).await;
+        receive(fixture, clinic, &[written_before]).await;
         let expected =
             [format!("{LANDLINE} | {LANDLINE} | sou o fixo"), format!("{MOBILE} | {MOBILE} | sou o celular")];
         assert_eq!(conversations(fixture).await, expected);
@@ -161,19 +161,19 @@ async fn a_record_of_a_release_before_is_the_message_of_the_mobile_that_wrote_it
 }
 
 #[tokio::test]
-async fn a_message_that_was_taken_before_and_is_sent_again_is_answered_once() {
+async fn a_message_that_an_older_release_stored_and_that_arrives_again_is_answered_once() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear_before(fixture, clinic, LANDLINE, "oi").await;
+        receive_before(fixture, clinic, LANDLINE, "oi").await;
         reply_before(fixture, "ao fixo").await;
-        hear_before(fixture, clinic, MOBILE, "sou o celular").await;
-        assert!(matches!(divide(fixture).await[..], [Outcome::Divided { .. }]));
+        receive_before(fixture, clinic, MOBILE, "sou o celular").await;
+        assert!(matches!(divide(fixture).await[..], [DivisionOutcome::Divided { .. }]));
         let again = text(MOBILE, "sou o celular");
         assert_ne!(id(clinic, &again), id(clinic, &text(LANDLINE, "sou o celular")), "its id has changed");
-        hear(fixture, clinic, std::slice::from_ref(&again)).await;
-        hear(fixture, clinic, &[again]).await;
-        // The landline's message had the id that this one would have had: it is another's all the same.
-        hear(fixture, clinic, &[text(MOBILE, "oi")]).await;
+        receive(fixture, clinic, std::slice::from_ref(&again)).await;
+        receive(fixture, clinic, &[again]).await;
+        // The landline's message has the id that this one would have had, but it is another message.
+        receive(fixture, clinic, &[text(MOBILE, "oi")]).await;
         let repeated = "select reason, count(*) from event_outcomes where state = 'ignored' group by reason";
         assert_eq!(fixture.rows(repeated).await, ["repeated | 1"]);
         let expected =

@@ -1,5 +1,5 @@
-//! conversations' claims: contacts that are divided, and messages of ours. Who wrote, and at which place, is among reply's
-//! claims, whose consumer hears them.
+//! conversations' claims: contacts that are divided, and outbound messages. The contacts and positions of inbound messages
+//! are among reply's claims, because reply's consumer reads them.
 
 mod division;
 mod outbound;

@@ -1,4 +1,4 @@
-//! Messages of ours: each stands at the end of its conversation, with a record that is all delivery needs.
+//! Outbound messages: each is stored at the end of its conversation, with a record that holds all that delivery needs.
 
 use domain::{
     CompanyId, ContactId, ConversationId, Envelope, EventId, InboundMessage, Kind, MessageId, OutboundMessage, Purpose,
@@ -7,7 +7,7 @@ use domain::{
 use platform::outbox::Entry;
 
 use crate::conversations::{NewMessage, send};
-use crate::reply::tests::{JOAO, MARIA, hear, id, text};
+use crate::reply::tests::{JOAO, MARIA, id, receive, text};
 use crate::tests::{Fixture, noon, with_fixture};
 
 /// An answer to the contact whose first message this is.
@@ -44,11 +44,11 @@ async fn stored(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn messages_of_ours_stand_at_the_ends_of_their_conversations_and_have_complete_records() {
+async fn outbound_messages_are_the_last_of_their_conversations_and_have_complete_records() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let (maria, joao) = (text(MARIA, "oi"), text(JOAO, "olá"));
-        hear(fixture, clinic, &[maria.clone(), joao.clone(), text(MARIA, "tem horário?")]).await;
+        receive(fixture, clinic, &[maria.clone(), joao.clone(), text(MARIA, "tem horário?")]).await;
         let messages = [answer(clinic, &joao, "Olá, João!"), answer(clinic, &maria, "Temos às 14h.")];
         let entries = sent(fixture, &messages).await;
         let expected = [(JOAO, 2), (MARIA, 3)];
@@ -78,17 +78,21 @@ async fn messages_of_ours_stand_at_the_ends_of_their_conversations_and_have_comp
             format!("{JOAO} | 2 | 1 in olá, 2 out Olá, João!"),
         ];
         assert_eq!(stored(fixture).await, both);
-        assert_eq!(fixture.rows("select * from outbox").await, [""; 0], "the caller adds them, among its own");
+        assert_eq!(
+            fixture.rows("select * from outbox").await,
+            [""; 0],
+            "the caller adds them to the outbox, with its own entries"
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_message_to_a_conversation_that_is_not_there_leaves_nothing_and_the_others_are_sent() {
+async fn a_message_to_an_unknown_conversation_stores_nothing_and_the_others_are_sent() {
     with_fixture(async |fixture| {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         let maria = text(MARIA, "oi");
-        hear(fixture, clinic, std::slice::from_ref(&maria)).await;
+        receive(fixture, clinic, std::slice::from_ref(&maria)).await;
         let entries = sent(fixture, &[answer(salon, &maria, "Olá!"), answer(clinic, &maria, "Oi!")]).await;
         let companies: Vec<_> = entries.iter().map(|it| it.as_ref().map(|it| it.company)).collect();
         assert_eq!(companies, [None, Some(clinic)]);

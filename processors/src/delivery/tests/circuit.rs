@@ -1,4 +1,4 @@
-//! A provider that does not answer: what is held back meanwhile, and what was held back too long.
+//! A provider that does not answer: its circuit opens, and deliveries are held back or fail.
 
 use domain::Activity;
 
@@ -9,10 +9,10 @@ use crate::tests::with_fixture;
 async fn a_delivery_that_is_held_back_is_not_attempted_and_no_attempt_is_counted() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        let steps = sensitive(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &LATER);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
+        receive(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
         for _ in 0..3 {
             assert_eq!(due(&steps).await, [""; 0]);
             steps.make_due().await.unwrap();
@@ -27,28 +27,28 @@ async fn a_delivery_that_is_held_back_is_not_attempted_and_no_attempt_is_counted
 }
 
 #[tokio::test]
-async fn a_circuit_is_of_one_company() {
+async fn a_circuit_belongs_to_one_company() {
     with_fixture(async |fixture| {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
-        let steps = sensitive(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &LATER);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "a2")]).await;
-        hear(fixture, salon, &[(1, 1, "b1")]).await;
+        receive(fixture, clinic, &[(2, 1, "a2")]).await;
+        receive(fixture, salon, &[(1, 1, "b1")]).await;
         assert_eq!(due(&steps).await, ["b1"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_an_attempt() {
+async fn a_delivery_that_is_held_back_for_as_long_as_its_retries_last_fails_without_an_attempt() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         // A schedule that takes no time is over as soon as the circuit is open.
-        let steps = sensitive(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &AT_ONCE);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
-        hear(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
+        receive(fixture, clinic, &[(2, 1, "b1"), (2, 2, "b2")]).await;
         let held = claim(&steps).await;
         assert_eq!(held.iter().map(|it| it.job.body.as_str()).collect::<Vec<_>>(), ["a1", "b1"]);
         for started in &held {
@@ -64,7 +64,7 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
                 "b2 | waiting | - | 0 | 0",
             ]
         );
-        assert_eq!(attempts(fixture).await, ["1 | 1 | FAILED_TEMPORARY | unreachable"], "no other was begun");
+        assert_eq!(attempts(fixture).await, ["1 | 1 | FAILED_TEMPORARY | unreachable"], "no other attempt was begun");
         assert_eq!(
             fixture.rows("select state, cause, attempts, detail from dead_letters order by attempts").await,
             [
@@ -85,10 +85,10 @@ async fn what_was_held_back_for_as_long_as_its_retries_last_is_given_up_without_
 }
 
 #[tokio::test]
-async fn a_delivery_for_a_purpose_that_this_version_does_not_know_is_put_off_unsent_and_holds_nobody_up() {
+async fn a_delivery_with_an_unknown_purpose_is_postponed_unsent_and_delays_no_other() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
         fixture.run("alter table deliveries drop constraint deliveries_purpose_check").await;
         fixture.run("update deliveries set purpose = 'reminder' where body = 'a1'").await;
         let refusal = steps(fixture, &LATER).claim(10).await.err().unwrap();
@@ -104,7 +104,11 @@ async fn a_delivery_for_a_purpose_that_this_version_does_not_know_is_put_off_uns
                     where d.state = 'ended' or j.attempts = 1";
         fixture.work_until(work, config.runner, both).await;
         let none = "b1 | ended | failed_permanent | 1 | 0";
-        assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 0 | 0", none], "there is no channel to send it by");
+        assert_eq!(
+            deliveries(fixture).await,
+            ["a1 | waiting | - | 0 | 0", none],
+            "the company has no account on the channel"
+        );
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Attempts whose end nobody saw, deliveries that are given up, and what a replay gives them.
+//! Attempts with an unknown result, deliveries that are dead-lettered, and what a replay changes.
 
 use platform::outcomes::Admission;
 
@@ -11,21 +11,21 @@ async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 /// Claims what is due, and its lease runs out.
-async fn vanish(steps: &Steps<Sending>) {
+async fn let_lease_expire(steps: &Steps<Sending>) {
     claim_one(steps).await;
     assert_eq!(steps.reclaim().await.unwrap(), 1);
 }
 
-/// Puts everything dead_lettered back, and takes what the outbox then holds in again.
+/// Replays every dead letter, and handles the records that the outbox then holds.
 async fn replay(fixture: &Fixture<'_>) -> Vec<Admission> {
     let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
     dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
     let records = fixture.publish(Topic::OutboundMessages).await;
-    fixture.take_in(&Consumer, &records).await.unwrap()
+    fixture.consume(&OutboundMessageHandler, &records).await.unwrap()
 }
 
-/// Fails every attempt until it is given up.
-async fn fail(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
+/// Fails every attempt until the delivery is dead-lettered.
+async fn fail_all(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
     for attempt in 1..=6 {
         let started = claim_one(steps).await;
         assert_eq!(started.job.of_round, attempt);
@@ -39,13 +39,13 @@ async fn an_attempt_whose_lease_ran_out_is_unknown_and_made_once_more_before_it_
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
-        vanish(&steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (1, 2, "a2")]).await;
+        let_lease_expire(&steps).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(fixture).await, ["a1 | waiting | - | 1 | 1", "a2 | waiting | - | 0 | 0"]);
         assert_eq!(outcomes(fixture).await, ["in_flight | 2"]);
 
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | UNKNOWN | lease_ran_out", "2 | 2 | UNKNOWN | lease_ran_out"]);
         assert_eq!(deliveries(fixture).await[0], "a1 | ended | failed_permanent | 2 | 2");
         assert_eq!(outcomes(fixture).await, ["dead_lettered | 1", "in_flight | 1"]);
@@ -62,7 +62,7 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         let slow = claim_one(&steps).await;
         steps.reclaim().await.unwrap();
         assert_eq!(finish(&steps, &slow, Verdict::Done).await, None, "while it waits");
@@ -80,13 +80,13 @@ async fn a_result_that_comes_after_its_lease_was_lost_is_void() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
+async fn a_failed_delivery_is_dead_lettered_with_its_original_record() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        let mut came = record(fixture, clinic, 1, 1, "a1");
-        came.headers.push(("odd".into(), vec![0xff, 0, 0xfe]));
-        fixture.take_in(&Consumer, std::slice::from_ref(&came)).await.unwrap();
+        let mut original = record(fixture, clinic, 1, 1, "a1");
+        original.headers.push(("odd".into(), vec![0xff, 0, 0xfe]));
+        fixture.consume(&OutboundMessageHandler, std::slice::from_ref(&original)).await.unwrap();
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         assert_eq!(attempts(fixture).await, ["1 | 1 | FAILED_PERMANENT | forbidden"]);
 
@@ -99,11 +99,11 @@ async fn what_is_given_up_is_dead_lettered_with_the_record_it_came_in() {
         );
         assert_eq!(
             (&dead_letter.key, &dead_letter.payload, &dead_letter.headers),
-            (&came.key, &came.payload, &came.headers)
+            (&original.key, &original.payload, &original.headers)
         );
         assert_eq!(
             (dead_letter.topic.as_str(), dead_letter.partition, dead_letter.offset),
-            ("outbound.messages", 0, came.offset)
+            ("outbound.messages", 0, original.offset)
         );
         assert_eq!(dead_letter.detail, "provider refuses it for good (forbidden)");
         fixture.conserves().await;
@@ -116,14 +116,14 @@ async fn a_replay_gives_the_whole_schedule_again() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
-        fail(fixture, &steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
+        fail_all(fixture, &steps).await;
         assert_eq!(dead_letters(fixture).await, ["waiting | busy | 6"]);
 
         assert_eq!(replay(fixture).await, [Admission::Replayed]);
         assert_eq!((outcomes(fixture).await, dead_letters(fixture).await), (vec!["in_flight | 1".into()], vec!["replayed | busy | 6".into()]));
         fixture.conserves().await;
-        fail(fixture, &steps).await;
+        fail_all(fixture, &steps).await;
         assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 12 | 0"]);
         assert_eq!(dead_letters(fixture).await, ["waiting | busy | 12"]);
         let rounds = "select attempt || '/' || of_round || ' ' || result from delivery_attempts where attempt > 5 order by attempt";
@@ -143,28 +143,28 @@ async fn a_replay_gives_the_whole_schedule_again() {
         assert_eq!(replay(fixture).await, [Admission::Replayed]);
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         assert_eq!(outcomes(fixture).await, ["done | 1"]);
-        assert_eq!(replay(fixture).await, [], "what is no longer dead_lettered is not replayed");
+        assert_eq!(replay(fixture).await, [], "a settled dead letter is not replayed");
         fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_replay_forgets_earlier_doubts() {
+async fn a_replay_does_not_count_earlier_unknown_results() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
-        vanish(&steps).await;
-        vanish(&steps).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
+        let_lease_expire(&steps).await;
+        let_lease_expire(&steps).await;
         replay(fixture).await;
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(
             deliveries(fixture).await,
             ["a1 | waiting | - | 3 | 1"],
-            "a person has decided that it may be sent again"
+            "an operator has decided that it may be sent again"
         );
-        vanish(&steps).await;
+        let_lease_expire(&steps).await;
         assert_eq!(deliveries(fixture).await, ["a1 | ended | failed_permanent | 4 | 2"]);
         fixture.conserves().await;
     })
@@ -172,29 +172,29 @@ async fn a_replay_forgets_earlier_doubts() {
 }
 
 #[tokio::test]
-async fn a_replay_goes_out_before_what_was_written_after_it() {
+async fn a_replayed_message_is_sent_before_later_ones_of_its_conversation() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, FORBIDDEN).await;
         replay(fixture).await;
-        hear(fixture, clinic, &[(1, 2, "a2")]).await;
+        receive(fixture, clinic, &[(1, 2, "a2")]).await;
         assert_eq!(due(&steps).await, ["a1"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn many_sweeps_at_once_settle_an_attempt_whose_lease_ran_out_once() {
+async fn concurrent_sweeps_end_an_attempt_whose_lease_ran_out_once() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &LATER);
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1"), (3, 1, "c1")]).await;
         assert_eq!(claim(&steps).await.len(), 3);
-        let settled = futures_util::future::try_join_all((0..8).map(|_| steps.reclaim())).await.unwrap();
-        assert_eq!(settled.iter().sum::<usize>(), 3);
+        let ended = futures_util::future::try_join_all((0..8).map(|_| steps.reclaim())).await.unwrap();
+        assert_eq!(ended.iter().sum::<usize>(), 3);
         let waiting = ["a1 | waiting | - | 1 | 1", "b1 | waiting | - | 1 | 1", "c1 | waiting | - | 1 | 1"];
         assert_eq!(deliveries(fixture).await, waiting);
         fixture.conserves().await;

@@ -1,4 +1,4 @@
-//! What is told of deliveries that ended: ids, kinds, times and sizes, once per end.
+//! The events of deliveries that ended: ids, kinds, times and sizes, one event per end.
 
 use domain::{Activity, ContactId, DeliveryEnded};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::dead_letters::{self, Filter, Run};
 use crate::tests::with_fixture;
 
-/// The deliveries that ended since this was last asked, each with the id of its event.
+/// The deliveries that ended since the last call, each with the id of its event.
 async fn ended(fixture: &Fixture<'_>) -> Vec<(EventId, DeliveryEnded)> {
     let delivery = |envelope: Envelope<Activity>| match envelope.payload {
         Activity::Delivery(delivery) => (envelope.event_id, delivery),
@@ -16,7 +16,7 @@ async fn ended(fixture: &Fixture<'_>) -> Vec<(EventId, DeliveryEnded)> {
 }
 
 #[tokio::test]
-async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_long_it_took() {
+async fn an_ended_delivery_is_published_with_its_outcome_its_attempts_and_its_duration() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
@@ -26,11 +26,11 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
             .run(&format!(
                 "insert into contacts (company_id, contact_id, channel) values ({clinic}, '{contact}', 'whaticket');
              insert into conversations (company_id, conversation_id, contact_id, channel, send_to)
-             values ({clinic}, '{}', '{contact}', 'whaticket', 'somebody')",
+             values ({clinic}, '{}', '{contact}', 'whaticket', 'nowhere')",
                 Uuid::from_u128(1)
             ))
             .await;
-        hear(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1"), (2, 1, "b1")]).await;
         fixture.run("update deliveries set created_at = now() - interval '90 seconds'").await;
         let both = claim(&steps).await;
         finish(&steps, &both[0], BUSY).await;
@@ -43,12 +43,12 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
                       from outbox where topic = 'activity.events'";
         assert_eq!(fixture.rows(placed).await, ["activity.events | t | 5 | t"; 2]);
         let ended = ended(fixture).await;
-        let (given_up, sent) = (&ended[0].1, &ended[1].1);
-        let told = |it: &DeliveryEnded| (it.delivery_id, it.conversation_id, it.contact_id, it.attempts);
+        let (failed, sent) = (&ended[0].1, &ended[1].1);
+        let fields = |it: &DeliveryEnded| (it.delivery_id, it.conversation_id, it.contact_id, it.attempts);
         let conversation = |number| ConversationId(Uuid::from_u128(number));
-        assert_eq!(told(given_up), (id("b1"), conversation(2), None, 1), "nothing is known of its conversation");
-        assert_eq!(told(sent), (id("a1"), conversation(1), Some(contact), 2));
-        assert_eq!((given_up.outcome.as_str(), sent.outcome.as_str()), ("failed_permanent", "sent"));
+        assert_eq!(fields(failed), (id("b1"), conversation(2), None, 1), "its conversation is not known");
+        assert_eq!(fields(sent), (id("a1"), conversation(1), Some(contact), 2));
+        assert_eq!((failed.outcome.as_str(), sent.outcome.as_str()), ("failed_permanent", "sent"));
         assert!(ended.iter().all(|(_, it)| (90_000..150_000).contains(&it.took_ms)), "{ended:?}");
         fixture.conserves().await;
     })
@@ -56,34 +56,37 @@ async fn a_delivery_that_ended_is_told_with_its_outcome_its_attempts_and_how_lon
 }
 
 #[tokio::test]
-async fn neither_text_nor_number_is_told() {
+async fn neither_text_nor_number_is_published() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "um segredo")]).await;
+        receive(fixture, clinic, &[(1, 1, "um segredo")]).await;
         finish(&steps, &claim_one(&steps).await, Verdict::Done).await;
         let record = fixture.publish(Topic::ActivityEvents).await.remove(0);
-        let told = String::from_utf8(record.payload.unwrap()).unwrap();
+        let published = String::from_utf8(record.payload.unwrap()).unwrap();
         for private in ["segredo", "5511999990001", "clinica.test"] {
-            assert!(!told.contains(private), "{told}");
+            assert!(!published.contains(private), "{published}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted() {
+async fn a_replay_that_ends_again_is_published_again_even_without_an_attempt() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        let steps = sensitive(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        let steps = steps_that_open_at_once(fixture, &AT_ONCE);
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         finish(&steps, &claim_one(&steps).await, UNREACHABLE).await;
         let all = Filter { limit: 10, ..Filter::default() };
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for round in 0..3 {
             if round > 0 {
                 dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
-                fixture.take_in(&Consumer, &fixture.publish(Topic::OutboundMessages).await).await.unwrap();
+                fixture
+                    .consume(&OutboundMessageHandler, &fixture.publish(Topic::OutboundMessages).await)
+                    .await
+                    .unwrap();
             }
             // While its circuit is open it ends without an attempt.
             let started = claim_one(&steps).await;
@@ -95,21 +98,21 @@ async fn a_replay_that_ends_again_is_told_again_even_if_it_was_never_attempted()
                 ended.iter().map(|it| it.1.attempts).collect::<Vec<_>>(),
                 [i32::from(round == 0).unsigned_abs()]
             );
-            told.extend(ended.into_iter().map(|it| it.0));
+            events.extend(ended.into_iter().map(|it| it.0));
         }
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!(told.len(), 3);
+        events.sort_unstable();
+        events.dedup();
+        assert_eq!(events.len(), 3);
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_end_that_fails_midway_tells_nothing_and_may_be_tried_again() {
+async fn an_end_that_fails_midway_publishes_nothing_and_may_be_tried_again() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture, &AT_ONCE);
-        hear(fixture, clinic, &[(1, 1, "a1")]).await;
+        receive(fixture, clinic, &[(1, 1, "a1")]).await;
         let started = claim_one(&steps).await;
         for (table, check) in [("outbox", "false"), ("event_outcomes", "state <> 'done'")] {
             fixture.run(&format!("alter table {table} add constraint broken check ({check}) not valid")).await;

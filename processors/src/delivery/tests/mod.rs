@@ -1,4 +1,4 @@
-//! delivery's claims: what follows an attempt, who is sent when, and what is written down before and after.
+//! delivery's claims: what follows an attempt, in which order messages are sent, and which rows an attempt leaves.
 
 mod circuit;
 mod decide;
@@ -17,7 +17,7 @@ use platform::queue::{self, CircuitConfig, Ending, Schedule, Started, Steps};
 use uuid::Uuid;
 
 use super::work::Sending;
-use super::{Config, Consumer};
+use super::{Config, OutboundMessageHandler};
 use crate::tests::{Fixture, noon};
 
 /// Waits of a schedule that is due at once.
@@ -42,7 +42,7 @@ fn steps_of(fixture: &Fixture<'_>, instance: &str, waits: &[f64]) -> Steps<Sendi
 }
 
 /// Steps whose circuits open with the first failure.
-fn sensitive(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
+fn steps_that_open_at_once(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let runner = queue::Config { circuit, ..queue::Config::default() };
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
@@ -77,11 +77,11 @@ fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, positio
     fixture.record(Topic::OutboundMessages, &conversation_id.to_string(), &envelope)
 }
 
-/// Takes messages in, each with its conversation, its place in that, and its text.
-async fn hear(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
+/// Handles records of messages, each with its conversation, its position in that, and its text.
+async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
     let records =
-        messages.iter().map(|(conversation, place, body)| record(fixture, company, *conversation, *place, body));
-    fixture.take_in(&Consumer, &records.collect::<Vec<_>>()).await.unwrap();
+        messages.iter().map(|(conversation, position, body)| record(fixture, company, *conversation, *position, body));
+    fixture.consume(&OutboundMessageHandler, &records.collect::<Vec<_>>()).await.unwrap();
 }
 
 /// Claims what is due; ordered by text.
@@ -102,7 +102,7 @@ async fn due(steps: &Steps<Sending>) -> Vec<String> {
     claim(steps).await.into_iter().map(|it| it.job.body).collect()
 }
 
-/// Commits a verdict; nothing if it came too late.
+/// Commits a verdict; `None` if the lease was lost.
 async fn finish(steps: &Steps<Sending>, started: &Started<Sending>, verdict: Verdict) -> Option<Ending> {
     steps.finish(started, &verdict).await.unwrap()
 }

@@ -1,8 +1,8 @@
-//! Whaticket's send API: one attempt to hand over one message, and the verdict on it.
+//! Whaticket's send API: one attempt to send one message, and the verdict on it.
 //!
-//! Promises: the message is written to the network at most once, except that a refused login token is renewed once and
-//! the message sent again, which is safe because the token is looked at before anything else. What may have been
-//! performed is *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
+//! The message is written to the network at most once, except that a refused login token is renewed once and the message
+//! sent again, which is safe because the server checks the token before anything else. What may have been performed is
+//! *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
 
 mod login;
 mod verdict;
@@ -23,23 +23,22 @@ use serde::Serialize;
 pub(crate) use login::Credentials;
 pub(crate) use verdict::{CIRCUIT_OPEN, health};
 
-use login::{Logins, Token};
+use login::{LoginToken, Logins};
 use verdict::classify;
 
-/// Answers are one line of JSON; more is not read.
+/// Responses are one line of JSON; more is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Below the five seconds after which Node closes an idle connection: a request must not meet a closing one.
 const IDLE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Account {
     pub(crate) company: CompanyId,
-    /// Where its backend answers, without `/api`.
+    /// The URL of its backend, without `/api`.
     pub(crate) base_url: String,
-    /// How we show who we are.
     pub(crate) auth: Auth,
 }
 
-/// The two ways in.
+/// How requests authenticate.
 pub(crate) enum Auth {
     /// The connection's own token.
     Token(SecretString),
@@ -47,28 +46,27 @@ pub(crate) enum Auth {
     Login(Credentials),
 }
 
-/// One message to be handed over.
+/// One message to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendRequest<'a> {
-    /// Which message; with the attempt it lets the provider's log be matched with ours.
+    /// Sent in a header with the attempt, so that the provider's log can be matched with ours.
     pub(crate) message_id: MessageId,
     /// Which attempt, from 1.
     pub(crate) attempt: u32,
     /// Where to, as the provider reported it: digits, or an id with `@`.
     pub(crate) number: &'a str,
     pub(crate) body: &'a str,
-    /// The trace it belongs to.
     pub(crate) traceparent: Option<&'a str>,
 }
 
-/// A client for every company's Whaticket; share it, so that logins and connections are shared.
+/// A client for every company's Whaticket; one per process, so that logins and connections are shared.
 pub(crate) struct Client {
     http: reqwest::Client,
     logins: Logins,
 }
 
 impl Client {
-    /// Prepares a client that gives each request this long, to the end of its answer; nothing is called yet.
+    /// A client whose requests may each take `timeout`, to the end of the response. Makes no request.
     ///
     /// # Errors
     /// If the HTTP client cannot start.
@@ -77,42 +75,42 @@ impl Client {
         Ok(Client { http, logins: Logins::default() })
     }
 
-    /// Makes one attempt: one request, or, where tokens come from a login, at most four (login and send, and both again).
+    /// Makes one attempt: one request, or with a login at most four (login and send, and both again).
     ///
-    /// Dropping the future after its first poll leaves the outcome unknown.
+    /// If the future is dropped after its first poll, it is unknown whether the message was sent.
     pub(crate) async fn send(&self, account: &Account, message: &SendRequest<'_>) -> Verdict {
         let outcome = match &account.auth {
-            Auth::Token(token) => self.hand_over(account, message, token).await,
-            Auth::Login(credentials) => self.hand_over_logged_in(account, message, credentials).await,
+            Auth::Token(token) => self.post(account, message, token).await,
+            Auth::Login(credentials) => self.post_logged_in(account, message, credentials).await,
         };
         outcome.map_or_else(|verdict| verdict, |it| classify(it.status, it.retry_after, it.body.as_deref().ok()))
     }
 
-    async fn hand_over_logged_in(
+    async fn post_logged_in(
         &self,
         account: &Account,
         message: &SendRequest<'_>,
         credentials: &Credentials,
     ) -> Result<Response, Verdict> {
         let token = self.token(account, credentials, None).await?;
-        let answer = self.hand_over(account, message, &token.secret).await?;
-        if !verdict::refuses_token(answer.status, answer.body.as_deref().ok()) {
-            return Ok(answer);
+        let response = self.post(account, message, &token.secret).await?;
+        if !verdict::refuses_token(response.status, response.body.as_deref().ok()) {
+            return Ok(response);
         }
         let renewed = self.token(account, credentials, Some(&token)).await?;
-        self.hand_over(account, message, &renewed.secret).await
+        self.post(account, message, &renewed.secret).await
     }
 
     async fn token(
         &self,
         account: &Account,
         credentials: &Credentials,
-        rejected: Option<&Token>,
-    ) -> Result<Token, Verdict> {
+        rejected: Option<&LoginToken>,
+    ) -> Result<LoginToken, Verdict> {
         self.logins.token(&self.http, account, credentials, rejected).await
     }
 
-    async fn hand_over(
+    async fn post(
         &self,
         account: &Account,
         message: &SendRequest<'_>,

@@ -1,4 +1,4 @@
-//! The client against the sandbox: what is certain, what is not, and how often anybody logs in.
+//! The client against the sandbox: verdicts of certain and uncertain sends, and the number of logins.
 
 use futures_util::future::join_all;
 use sandbox::{Fault, FaultRule, Filter, Sandbox, SettingsChange, Target};
@@ -8,12 +8,12 @@ use super::*;
 
 const MESSAGE: MessageId = MessageId(Uuid::from_u128(0x5e));
 
-async fn town() -> (Sandbox, Client) {
+async fn sandbox_and_client() -> (Sandbox, Client) {
     let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     (sandbox, Client::new(Duration::from_secs(10)).unwrap())
 }
 
-fn hasty() -> Client {
+fn impatient() -> Client {
     Client::new(Duration::from_millis(300)).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn sent(sandbox: &Sandbox) -> usize {
 
 #[tokio::test]
 async fn a_message_goes_to_the_number_as_the_provider_wrote_it() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let account = fixed(sandbox.base_url() + "/");
     let message = SendRequest { attempt: 3, ..message("5511999990001") };
     assert_eq!(client.send(&account, &message).await, Verdict::Done);
@@ -62,14 +62,14 @@ async fn a_message_goes_to_the_number_as_the_provider_wrote_it() {
 
 #[tokio::test]
 async fn an_id_with_an_at_sign_is_passed_as_it_is() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     client.send(&fixed(sandbox.base_url()), &message("116900000000001@lid")).await;
     assert_eq!(sandbox.log(&Filter::of(Target::Send))[0].number.as_deref(), Some("116900000000001@lid"));
 }
 
 #[tokio::test]
 async fn a_fixed_token_that_is_refused_is_not_tried_again() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let account = account(sandbox.base_url(), Auth::Token("invalid".into()));
     assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Permanent { class: "unauthorized" });
     assert_eq!((sandbox.count(&Filter::of(Target::Send)), logins(&sandbox)), (1, 0));
@@ -77,8 +77,8 @@ async fn a_fixed_token_that_is_refused_is_not_tried_again() {
 
 #[tokio::test]
 async fn silence_after_the_bytes_were_written_is_unknown() {
-    let (sandbox, _) = town().await;
-    let client = hasty();
+    let (sandbox, _) = sandbox_and_client().await;
+    let client = impatient();
     let cases = [
         (Fault::Hang { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
         (Fault::Latency { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
@@ -91,13 +91,13 @@ async fn silence_after_the_bytes_were_written_is_unknown() {
         let before = sandbox.count(&Filter::of(Target::Send));
         sandbox.fault(FaultRule::new(Target::Send, fault.clone())).unwrap();
         assert_eq!(client.send(&fixed(sandbox.base_url()), &message("5511999990001")).await, verdict, "{fault:?}");
-        assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} is met once");
+        assert_eq!(sandbox.count(&Filter::of(Target::Send)), before + 1, "{fault:?} happens once");
     }
 }
 
 #[tokio::test]
 async fn what_was_never_written_is_temporary() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let no_tls = sandbox.base_url().replace("http://", "https://");
     assert_eq!(client.send(&fixed(no_tls), &message("5511999990001")).await, Verdict::temporary("unreachable"));
     let closed = sandbox.base_url();
@@ -107,8 +107,8 @@ async fn what_was_never_written_is_temporary() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_permanent() {
-    let (_, client) = town().await;
+async fn an_invalid_address_is_permanent() {
+    let (_, client) = sandbox_and_client().await;
     for base_url in ["", "exemplo.test", "ftp://exemplo.test", "http://exemplo.test/?a=", "http://exemplo.test/#"] {
         let verdict = client.send(&fixed(base_url), &message("5511999990001")).await;
         assert_eq!(verdict, Verdict::Permanent { class: "bad_address" }, "{base_url}");
@@ -116,8 +116,8 @@ async fn an_address_that_is_none_is_permanent() {
 }
 
 #[tokio::test]
-async fn the_wait_the_provider_asks_for_is_passed_on() {
-    let (sandbox, client) = town().await;
+async fn the_wait_that_the_provider_asks_for_is_in_the_verdict() {
+    let (sandbox, client) = sandbox_and_client().await;
     let headers = [("retry-after".to_owned(), "17".to_owned())].into();
     let fault = Fault::Status { status: 429, body: serde_json::Value::Null, headers };
     sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
@@ -128,18 +128,18 @@ async fn the_wait_the_provider_asks_for_is_passed_on() {
 
 #[tokio::test]
 async fn many_messages_at_once_cost_one_login() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let account = user(sandbox.base_url());
     let verdicts = send_at_once(20, &client, &account).await;
     assert_eq!(verdicts, [Verdict::Done; 20]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (20, 1));
     assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
-    assert_eq!(logins(&sandbox), 1, "the token is kept");
+    assert_eq!(logins(&sandbox), 1, "the token is cached");
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_renewed_once_for_all_and_nothing_is_sent_twice() {
-    let (sandbox, client) = town().await;
+async fn a_revoked_token_is_renewed_once_for_all_messages_and_none_is_sent_twice() {
+    let (sandbox, client) = sandbox_and_client().await;
     let account = user(sandbox.base_url());
     assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done);
     sandbox.revoke_tokens();
@@ -150,7 +150,7 @@ async fn a_revoked_token_is_renewed_once_for_all_and_nothing_is_sent_twice() {
 
 #[tokio::test]
 async fn an_expired_login_that_answers_403_is_renewed_too() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let body = serde_json::json!({"error": "Invalid token. We'll try to assign a new one on next request"});
     let fault = Fault::Status { status: 403, body, headers: Default::default() };
     sandbox.fault(FaultRule::new(Target::Send, fault)).unwrap();
@@ -160,7 +160,7 @@ async fn an_expired_login_that_answers_403_is_renewed_too() {
 
 #[tokio::test]
 async fn a_token_refused_twice_is_a_refusal() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let fault = Fault::Status { status: 401, body: serde_json::Value::Null, headers: Default::default() };
     sandbox.fault(FaultRule::new(Target::Send, fault).times(9)).unwrap();
     let verdict = client.send(&user(sandbox.base_url()), &message("5511999990001")).await;
@@ -170,7 +170,7 @@ async fn a_token_refused_twice_is_a_refusal() {
 
 #[tokio::test]
 async fn a_token_about_to_expire_is_used_once() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     sandbox.settings(SettingsChange { login_ttl_s: Some(20), ..SettingsChange::default() });
     let account = user(sandbox.base_url());
     for logins_so_far in 1..=3 {
@@ -181,7 +181,7 @@ async fn a_token_about_to_expire_is_used_once() {
 
 #[tokio::test]
 async fn companies_do_not_share_tokens() {
-    let (sandbox, client) = town().await;
+    let (sandbox, client) = sandbox_and_client().await;
     let one = user(sandbox.base_url());
     let other = Account { company: CompanyId(2), ..user(sandbox.base_url()) };
     assert_eq!(client.send(&one, &message("5511999990001")).await, Verdict::Done);
@@ -190,20 +190,20 @@ async fn companies_do_not_share_tokens() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_login_that_failed_shares_its_end() {
-    let (sandbox, _) = town().await;
-    let client = hasty();
+async fn callers_that_waited_for_a_failed_login_get_its_failure() {
+    let (sandbox, _) = sandbox_and_client().await;
+    let client = impatient();
     let account = user(sandbox.base_url());
     sandbox.fault(FaultRule::new(Target::Login, Fault::Hang { ms: 60_000 })).unwrap();
     let verdicts = send_at_once(10, &client, &account).await;
     assert_eq!(verdicts, [Verdict::temporary("login_unavailable"); 10]);
     assert_eq!((sent(&sandbox), logins(&sandbox)), (0, 1));
-    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done, "a failure is not kept");
+    assert_eq!(client.send(&account, &message("5511999990001")).await, Verdict::Done, "a failure is not cached");
 }
 
 #[tokio::test]
-async fn a_login_that_fails_says_whether_to_try_again() {
-    let (sandbox, client) = town().await;
+async fn a_failed_login_shows_whether_to_try_again() {
+    let (sandbox, client) = sandbox_and_client().await;
     let status = |status| Fault::Status { status, body: serde_json::Value::Null, headers: Default::default() };
     let cases = [
         (status(401), Verdict::Permanent { class: "login_refused" }),

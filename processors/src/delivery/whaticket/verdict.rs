@@ -1,8 +1,8 @@
-//! What an answer of Whaticket's send API means for the message. Pure.
+//! What a response of Whaticket's send API means for the message. Pure.
 //!
 //! Sources: whaticket-community `AppError.ts`, `CheckIsValidContact.ts`, `SendWhatsAppMessage.ts`, `isAuthApi.ts`;
-//! launcherbr/whaticketsaas `MessageController.send`, `tokenAuth.ts`. Errors are `{"error":"<text>"}` under 400 unless
-//! something fell over (500); no answer carries a message id, so what is uncertain stays uncertain.
+//! launcherbr/whaticketsaas `MessageController.send`, `tokenAuth.ts`. Errors are `{"error":"<text>"}` with status 400, or
+//! 500 for an unexpected failure. No response has a message id, so an uncertain send stays uncertain.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use platform::attempt::Verdict;
 use platform::queue::Health;
 use serde_json::Value;
 
-/// No `Retry-After` is believed beyond an hour.
+/// A longer `Retry-After` is cut to an hour.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// The class of a message that was held back for as long as its retries last.
+/// The class of a message that an open circuit held back for as long as its retries last.
 pub(crate) const CIRCUIT_OPEN: &str = "circuit_open";
 
-/// What a verdict says of the provider, and of the credential that it was asked with.
+/// What a verdict means for the circuit of the provider and the credential.
 pub(crate) fn health(verdict: &Verdict) -> Health {
     match verdict.class() {
         Some(
@@ -29,7 +29,7 @@ pub(crate) fn health(verdict: &Verdict) -> Health {
     }
 }
 
-/// Judges an answer. `body` is `None` when the connection ended before all of it was there; a success needs none.
+/// The verdict on a response. `body` is `None` if the connection ended before all of it had arrived; a success needs none.
 pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<&[u8]>) -> Verdict {
     let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
     match status {
@@ -42,20 +42,20 @@ pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<
         429 => Verdict::Temporary { class: "rate_limited", retry_after },
         500.. => Verdict::Temporary { class: "server_error", retry_after },
         400..500 => match body {
-            Some(body) => by_words(&words(body)).unwrap_or(Verdict::permanent("refused")),
-            // The words decide whether it was sent, and they are lost.
+            Some(body) => by_message(&error_message(body)).unwrap_or(Verdict::permanent("refused")),
+            // The error message would show whether it was sent, and it is lost.
             None => Verdict::unknown("answer_lost"),
         },
     }
 }
 
-/// Whether an answer refuses the token, which happens before anything else is looked at.
+/// Whether a response refuses the token, which the server checks before anything else.
 pub(super) fn refuses_token(status: u16, body: Option<&[u8]>) -> bool {
-    // Community and the forks answer an expired login token with a 403 of these words.
-    status == 401 || (status == 403 && body.is_some_and(|body| words(body).starts_with("Invalid token")))
+    // Community and the forks answer an expired login token with a 403 and this message.
+    status == 401 || (status == 403 && body.is_some_and(|body| error_message(body).starts_with("Invalid token")))
 }
 
-fn by_words(words: &str) -> Option<Verdict> {
+fn by_message(error_message: &str) -> Option<Verdict> {
     const SESSION_DOWN: Verdict = Verdict::temporary("session_down");
     const NOT_ON_WHATSAPP: Verdict = Verdict::permanent("not_on_whatsapp");
     const BAD_NUMBER: Verdict = Verdict::permanent("bad_number");
@@ -72,13 +72,13 @@ fn by_words(words: &str) -> Option<Verdict> {
         ("Invalid number format", BAD_NUMBER),
         ("Número inválido", BAD_NUMBER),
         ("ERR_SENDING_WAPP_MSG", UNCLEAR),
-        // The fork says this for every plain exception, before and after the send.
+        // The fork answers every plain exception with this, before and after the send.
         ("Não foi possível enviar a mensagem", UNCLEAR),
     ];
-    TABLE.iter().find(|(prefix, _)| words.starts_with(prefix)).map(|(_, verdict)| *verdict)
+    TABLE.iter().find(|(prefix, _)| error_message.starts_with(prefix)).map(|(_, verdict)| *verdict)
 }
 
-fn words(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let error = parsed.as_ref().and_then(|body| body.get("error").or_else(|| body.get("message")));
     error.and_then(Value::as_str).unwrap_or_default().trim().to_owned()
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_the_providers_give_has_its_verdict() {
+    fn every_response_of_the_providers_has_its_verdict() {
         let temporary = Verdict::temporary;
         let permanent = Verdict::permanent;
         let unknown = Verdict::unknown;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_line_is_the_word_of_a_success() {
+    fn a_success_is_known_by_its_status_alone() {
         for body in [None, Some(&b""[..]), Some(b"{\"mensa"), Some(b"\xff<html>")] {
             assert_eq!(classify(200, None, body), Verdict::Done);
         }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_error_is_tried_again_whatever_it_says() {
+    fn a_server_error_is_temporary_whatever_its_body() {
         for status in [500, 502, 503, 504, 599] {
             assert_eq!(classify(status, None, Some(b"<html>Bad Gateway")).class(), Some("server_error"));
         }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_taken_from_the_answer_within_reason() {
+    fn a_wait_is_taken_from_the_response_up_to_a_limit() {
         let waits = |asked: Option<u64>| match classify(429, asked.map(Duration::from_secs), None) {
             Verdict::Temporary { class: "rate_limited", retry_after } => retry_after.map(|it| it.as_secs()),
             other => panic!("{other:?}"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn words_nobody_knows_are_a_refusal_and_words_nobody_heard_are_not() {
+    fn an_unknown_error_message_is_a_refusal_and_a_lost_one_is_not() {
         assert_eq!(classify(400, None, Some(b"{\"error\":\"ERR_SOMETHING_NEW\"}")).class(), Some("refused"));
         assert_eq!(classify(404, None, Some(b"<html>")).class(), Some("refused"));
         assert_eq!(classify(400, None, Some(b"{\"error\":{\"a\":1}}")).class(), Some("refused"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_told_from_a_refused_message() {
+    fn a_refused_token_is_distinguished_from_a_refused_message() {
         assert!(refuses_token(401, None));
         assert!(refuses_token(403, fixture!("send_403_community")));
         assert!(!refuses_token(403, Some(b"{\"error\":\"ERR_NO_PERMISSION\"}")));

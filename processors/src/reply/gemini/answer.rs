@@ -8,14 +8,14 @@ use std::time::Duration;
 use platform::queue;
 use serde_json::Value;
 
-use super::failure::{Failure, Refusal};
+use super::error::{ModelError, Refusal};
 
 /// No wait asked for by a provider is believed beyond a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the model said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ModelAnswer {
     /// Never empty; without the model's thoughts.
     pub(crate) text: String,
     /// What it cost, if the provider said.
@@ -23,12 +23,12 @@ pub(crate) struct Answer {
     /// The model that answered, if the provider said, else the one asked.
     pub(crate) model: String,
     /// Whether the text ended by itself.
-    pub(crate) ending: Ending,
+    pub(crate) ending: Completeness,
 }
 
 /// How an answer's text ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Completeness {
     Whole,
     /// At the limit of tokens; cut back to the last sentence if one was complete.
     Truncated,
@@ -57,35 +57,35 @@ pub(crate) fn read_answer(
     status: u16,
     retry_after: Option<Duration>,
     body: &[u8],
-) -> Result<Answer, Failure> {
+) -> Result<ModelAnswer, ModelError> {
     let parsed: Option<Value> = serde_json::from_slice(body).ok().map(out_of_array);
     let error = parsed.as_ref().and_then(|body| body.get("error"));
     if !(200..300).contains(&status) || error.is_some() {
         return Err(read_error(status, retry_after, error.unwrap_or(&Value::Null)));
     }
-    let body = parsed.filter(Value::is_object).ok_or(Failure::Garbage { status })?;
+    let body = parsed.filter(Value::is_object).ok_or(ModelError::Garbage { status })?;
     let tokens = tokens(&body["usageMetadata"]);
     let candidate = &body["candidates"][0];
     if let Some(reason) = blocked_prompt(&body["promptFeedback"], candidate) {
-        return Err(Failure::Blocked { reason, tokens });
+        return Err(ModelError::Blocked { reason, tokens });
     }
     let text = text(candidate);
     let ending = match finish(candidate) {
-        Finish::Done => Ending::Whole,
-        Finish::OutOfTokens => Ending::Truncated,
-        Finish::Filtered(reason) => return Err(Failure::Blocked { reason, tokens }),
-        Finish::Confused(finish) => return Err(Failure::Empty { finish, tokens }),
+        FinishReason::Done => Completeness::Whole,
+        FinishReason::OutOfTokens => Completeness::Truncated,
+        FinishReason::Filtered(reason) => return Err(ModelError::Blocked { reason, tokens }),
+        FinishReason::Malformed(finish) => return Err(ModelError::Empty { finish, tokens }),
     };
     let text = match ending {
-        Ending::Whole => text.trim(),
-        Ending::Truncated => whole_sentences(text.trim()),
+        Completeness::Whole => text.trim(),
+        Completeness::Truncated => whole_sentences(text.trim()),
     };
     if text.is_empty() {
-        let finish = if ending == Ending::Truncated { "MAX_TOKENS" } else { "STOP" };
-        return Err(Failure::Empty { finish, tokens });
+        let finish = if ending == Completeness::Truncated { "MAX_TOKENS" } else { "STOP" };
+        return Err(ModelError::Empty { finish, tokens });
     }
     let model = body["modelVersion"].as_str().filter(|name| is_a_name(name)).unwrap_or(asked_model);
-    Ok(Answer { text: text.to_owned(), tokens, model: model.to_owned(), ending })
+    Ok(ModelAnswer { text: text.to_owned(), tokens, model: model.to_owned(), ending })
 }
 
 /// A model's name becomes part of a key: anything else than a short word is not believed.
@@ -113,25 +113,25 @@ fn blocked_prompt(feedback: &Value, candidate: &Value) -> Option<&'static str> {
     }
 }
 
-enum Finish {
+enum FinishReason {
     Done,
     OutOfTokens,
     /// A filter stopped it: what is there must not be sent.
     Filtered(&'static str),
     /// The model tried something we did not ask for.
-    Confused(&'static str),
+    Malformed(&'static str),
 }
 
-fn finish(candidate: &Value) -> Finish {
+fn finish(candidate: &Value) -> FinishReason {
     const FILTERS: [&str; 7] = ["SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"];
-    const CONFUSIONS: [&str; 4] =
+    const MALFORMED: [&str; 4] =
         ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE"];
     match candidate["finishReason"].as_str() {
-        None | Some("STOP" | "FINISH_REASON_UNSPECIFIED" | "") => Finish::Done,
-        Some("MAX_TOKENS") => Finish::OutOfTokens,
-        Some(reason) if CONFUSIONS.contains(&reason) => Finish::Confused(known(reason, &CONFUSIONS)),
+        None | Some("STOP" | "FINISH_REASON_UNSPECIFIED" | "") => FinishReason::Done,
+        Some("MAX_TOKENS") => FinishReason::OutOfTokens,
+        Some(reason) if MALFORMED.contains(&reason) => FinishReason::Malformed(known(reason, &MALFORMED)),
         // A reason we do not know may be a new filter, so its text is not trusted either.
-        Some(reason) => Finish::Filtered(known(reason, &FILTERS)),
+        Some(reason) => FinishReason::Filtered(known(reason, &FILTERS)),
     }
 }
 
@@ -178,7 +178,7 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     Some(Tokens { input, output, cached: count("cachedContentTokenCount").unwrap_or(0).min(input) })
 }
 
-fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> Failure {
+fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> ModelError {
     // An error under a 200 carries its status inside.
     let inner = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
     let status = if status < 400 { inner.unwrap_or(status) } else { status };
@@ -187,14 +187,14 @@ fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> Fail
         .or(retry_after)
         .map(|wait| wait.min(LONGEST_WAIT));
     match status {
-        429 if quota_of_the_day(error) => Failure::QuotaDay,
-        429 => Failure::RateLimited { after },
-        408 | 500.. => Failure::Unavailable { status, after },
-        401 | 403 => Failure::Refused { status, refusal: Refusal::Key },
-        _ if has_reason(error, "API_KEY") => Failure::Refused { status, refusal: Refusal::Key },
-        404 => Failure::Refused { status, refusal: Refusal::Model },
-        200..300 => Failure::Garbage { status },
-        _ => Failure::Refused { status, refusal: Refusal::Request },
+        429 if quota_of_the_day(error) => ModelError::QuotaDay,
+        429 => ModelError::RateLimited { after },
+        408 | 500.. => ModelError::Unavailable { status, after },
+        401 | 403 => ModelError::Refused { status, refusal: Refusal::Key },
+        _ if has_reason(error, "API_KEY") => ModelError::Refused { status, refusal: Refusal::Key },
+        404 => ModelError::Refused { status, refusal: Refusal::Model },
+        200..300 => ModelError::Garbage { status },
+        _ => ModelError::Refused { status, refusal: Refusal::Request },
     }
 }
 

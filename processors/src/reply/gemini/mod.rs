@@ -5,7 +5,7 @@
 //! as far as nobody is sent anything here; a repeat costs tokens again.
 
 mod answer;
-mod failure;
+mod error;
 mod wire;
 
 #[cfg(test)]
@@ -22,12 +22,12 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
-pub(crate) use answer::Ending as AnswerEnding;
-pub(crate) use answer::{Answer, Tokens};
-pub(crate) use failure::Failure;
+pub(crate) use answer::Completeness;
+pub(crate) use answer::{ModelAnswer, Tokens};
+pub(crate) use error::ModelError;
 
 use super::prompt::Prompt;
-use failure::Retry;
+use error::RetryAdvice;
 
 /// No answer of a few sentences is larger.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -171,13 +171,13 @@ impl Client {
         prompt: &Prompt,
         within: Duration,
         traceparent: Option<&str>,
-    ) -> (Result<Answer, Failure>, Vec<CallReport>) {
+    ) -> (Result<ModelAnswer, ModelError>, Vec<CallReport>) {
         let begun = clock::instant();
         let mut calls = Vec::new();
-        let body = match serde_json::to_vec(&wire::Request::of(prompt, &self.config)) {
+        let body = match serde_json::to_vec(&wire::GenerateRequest::of(prompt, &self.config)) {
             Ok(body) if !within.is_zero() => Bytes::from(body),
             // Text always serializes, so only the time can be missing.
-            _ => return (Err(Failure::NoTimeLeft), calls),
+            _ => return (Err(ModelError::NoTimeLeft), calls),
         };
         let mut pauses = self.pauses();
         loop {
@@ -201,7 +201,7 @@ impl Client {
         body: &Bytes,
         traceparent: Option<&str>,
         left: Duration,
-    ) -> (Result<Answer, Failure>, CallReport) {
+    ) -> (Result<ModelAnswer, ModelError>, CallReport) {
         let begun = clock::instant();
         let outcome = self.exchange(body, traceparent, left.min(Duration::from_millis(self.config.timeout_ms))).await;
         let (failure, tokens) = match &outcome {
@@ -213,14 +213,20 @@ impl Client {
         (outcome, report)
     }
 
-    async fn exchange(&self, body: &Bytes, traceparent: Option<&str>, timeout: Duration) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        body: &Bytes,
+        traceparent: Option<&str>,
+        timeout: Duration,
+    ) -> Result<ModelAnswer, ModelError> {
         let request =
             self.http.post(self.url.clone()).headers(self.headers.clone()).body(body.clone()).timeout(timeout);
-        let answer =
-            egress::exchange(egress::traced(request, traceparent), MAX_BODY_BYTES).await.map_err(Failure::Transport)?;
+        let answer = egress::exchange(egress::traced(request, traceparent), MAX_BODY_BYTES)
+            .await
+            .map_err(ModelError::Transport)?;
         let body = answer.body.map_err(|error| match error {
-            BodyError::TooLarge => Failure::Garbage { status: answer.status },
-            BodyError::Transport(error) => Failure::Transport(error),
+            BodyError::TooLarge => ModelError::Garbage { status: answer.status },
+            BodyError::Transport(error) => ModelError::Transport(error),
         })?;
         answer::read_answer(&self.config.model, answer.status, answer.retry_after, &body)
     }
@@ -235,10 +241,10 @@ impl Client {
     }
 }
 
-fn pause(failure: &Failure, usual: Duration) -> Option<Duration> {
+fn pause(failure: &ModelError, usual: Duration) -> Option<Duration> {
     match failure.retry() {
-        Retry::No => None,
-        Retry::After(wait) => Some(wait),
-        Retry::Backoff => Some(usual),
+        RetryAdvice::No => None,
+        RetryAdvice::After(wait) => Some(wait),
+        RetryAdvice::Backoff => Some(usual),
     }
 }

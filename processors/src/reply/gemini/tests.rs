@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox::{Fault, FaultRule, Filter, Sandbox, Target};
 
-use super::answer::{Ending, read_answer};
+use super::answer::{Completeness, read_answer};
 use super::*;
 use crate::reply::prompt::Role;
 
@@ -16,7 +16,7 @@ macro_rules! fixture {
     };
 }
 
-fn read(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+fn read(status: u16, body: &[u8]) -> Result<ModelAnswer, ModelError> {
     read_answer("gemini-2.5-flash", status, None, body)
 }
 
@@ -28,7 +28,7 @@ fn spent(input: i64, output: i64, cached: i64) -> Option<Tokens> {
 fn an_answer_is_the_text_of_all_its_parts() {
     let answer = read(200, fixture!("200_success")).unwrap();
     assert_eq!(answer.text, "Olá, Maria! Temos horário amanhã às 14h. Posso reservar?");
-    assert_eq!((answer.tokens, answer.ending), (spent(207, 22, 128), Ending::Whole));
+    assert_eq!((answer.tokens, answer.ending), (spent(207, 22, 128), Completeness::Whole));
     assert_eq!(answer.model, "gemini-2.5-flash-002");
 }
 
@@ -37,7 +37,7 @@ fn thoughts_are_billed_and_never_sent() {
     let answer = read(200, fixture!("200_thoughts")).unwrap();
     assert_eq!((answer.text.as_str(), answer.tokens), ("Claro! Para qual dia?", spent(40, 97, 0)));
     let failure = read(200, fixture!("200_only_thoughts")).unwrap_err();
-    assert_eq!((failure.class(), failure.tokens(), failure.retry()), ("empty", spent(40, 91, 0), Retry::Backoff));
+    assert_eq!((failure.class(), failure.tokens(), failure.retry()), ("empty", spent(40, 91, 0), RetryAdvice::Backoff));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_answer_without_usage_is_an_answer() {
 fn a_text_that_ran_out_of_tokens_is_cut_at_its_last_sentence() {
     let answer = read(200, fixture!("200_max_tokens_with_text")).unwrap();
     assert_eq!(answer.text, "Temos limpeza por R$ 150.00 e clareamento. Atendemos de segunda a sexta!");
-    assert_eq!(answer.ending, Ending::Truncated);
+    assert_eq!(answer.ending, Completeness::Truncated);
     let cut = |text: &str| {
         let parts = serde_json::json!([{"text": text}]);
         let body = serde_json::json!({"candidates": [{"content": {"parts": parts}, "finishReason": "MAX_TOKENS"}]});
@@ -74,15 +74,19 @@ fn withheld_answers_are_not_sent_and_keep_their_bill() {
     ];
     for (body, expected, bill) in cases {
         let failure = read(200, body).unwrap_err();
-        assert_eq!((failure.class(), failure.retry(), failure.tokens()), ("blocked", Retry::No, bill), "{expected}");
-        assert!(matches!(failure, Failure::Blocked { reason, .. } if reason == expected), "{failure}");
+        assert_eq!(
+            (failure.class(), failure.retry(), failure.tokens()),
+            ("blocked", RetryAdvice::No, bill),
+            "{expected}"
+        );
+        assert!(matches!(failure, ModelError::Blocked { reason, .. } if reason == expected), "{failure}");
     }
 }
 
 #[test]
 fn answers_without_a_word_are_empty() {
     let thought_away = read(200, fixture!("200_max_tokens_no_parts")).unwrap_err();
-    assert_eq!((thought_away.class(), thought_away.retry()), ("empty", Retry::No));
+    assert_eq!((thought_away.class(), thought_away.retry()), ("empty", RetryAdvice::No));
     assert_eq!(thought_away.tokens(), spent(120, 512, 0));
     let nobody = read(200, fixture!("200_no_candidates")).unwrap_err();
     assert_eq!((nobody.class(), nobody.tokens()), ("empty", spent(12, 0, 0)));
@@ -95,22 +99,22 @@ fn answers_without_a_word_are_empty() {
 
 #[test]
 fn errors_are_told_apart_by_what_a_repeat_would_do() {
-    let after = |ms| Retry::After(Duration::from_micros(ms));
-    type Case = (u16, &'static [u8], &'static str, Retry);
+    let after = |ms| RetryAdvice::After(Duration::from_micros(ms));
+    type Case = (u16, &'static [u8], &'static str, RetryAdvice);
     let cases: [Case; 13] = [
-        (429, fixture!("429_per_minute"), "rate_limited", Retry::After(Duration::from_nanos(3_957_525_076))),
-        (429, fixture!("429_per_day"), "quota_day", Retry::No),
+        (429, fixture!("429_per_minute"), "rate_limited", RetryAdvice::After(Duration::from_nanos(3_957_525_076))),
+        (429, fixture!("429_per_day"), "quota_day", RetryAdvice::No),
         (429, fixture!("429_in_array_message_only"), "rate_limited", after(62_500_000)),
-        (429, b"too many", "rate_limited", Retry::Backoff),
-        (503, fixture!("503_overloaded"), "unavailable", Retry::Backoff),
-        (408, b"", "unavailable", Retry::Backoff),
-        (400, fixture!("400_key_invalid"), "key_refused", Retry::No),
-        (400, fixture!("400_invalid_argument"), "request_refused", Retry::No),
-        (403, fixture!("403_denied"), "key_refused", Retry::No),
-        (404, fixture!("404_model"), "model_unknown", Retry::No),
-        (302, b"", "request_refused", Retry::No),
-        (200, b"<html>", "garbage", Retry::Backoff),
-        (200, fixture!("503_overloaded"), "unavailable", Retry::Backoff),
+        (429, b"too many", "rate_limited", RetryAdvice::Backoff),
+        (503, fixture!("503_overloaded"), "unavailable", RetryAdvice::Backoff),
+        (408, b"", "unavailable", RetryAdvice::Backoff),
+        (400, fixture!("400_key_invalid"), "key_refused", RetryAdvice::No),
+        (400, fixture!("400_invalid_argument"), "request_refused", RetryAdvice::No),
+        (403, fixture!("403_denied"), "key_refused", RetryAdvice::No),
+        (404, fixture!("404_model"), "model_unknown", RetryAdvice::No),
+        (302, b"", "request_refused", RetryAdvice::No),
+        (200, b"<html>", "garbage", RetryAdvice::Backoff),
+        (200, fixture!("503_overloaded"), "unavailable", RetryAdvice::Backoff),
     ];
     for (status, body, class, retry) in cases {
         let failure = read(status, body).unwrap_err();
@@ -125,15 +129,15 @@ fn the_wait_is_understood_wherever_it_stands() {
         let body = serde_json::json!({"error": {"code": 429, "message": message}}).to_string();
         read_answer("m", 429, retry_after, body.as_bytes()).unwrap_err().retry()
     };
-    let after = |ms| Retry::After(Duration::from_millis(ms));
+    let after = |ms| RetryAdvice::After(Duration::from_millis(ms));
     assert_eq!(waits(None, "Please retry in 36.5s."), after(36_500));
     assert_eq!(waits(None, "PLEASE RETRY IN 5 s"), after(5_000));
     assert_eq!(waits(None, "retry in 850ms."), after(850));
     assert_eq!(waits(Some(7), "later"), after(7_000));
     assert_eq!(waits(Some(7), "retry in 5s"), after(5_000), "the body's wait is meant for this request");
-    assert_eq!(waits(None, "retry in a while, ção"), Retry::Backoff);
-    assert_eq!(waits(None, "retry in 99999999999999999999s"), Retry::Backoff);
-    assert_eq!(waits(None, "retry in "), Retry::Backoff);
+    assert_eq!(waits(None, "retry in a while, ção"), RetryAdvice::Backoff);
+    assert_eq!(waits(None, "retry in 99999999999999999999s"), RetryAdvice::Backoff);
+    assert_eq!(waits(None, "retry in "), RetryAdvice::Backoff);
     assert_eq!(waits(Some(31_536_000), ""), after(86_400_000), "nobody waits a year");
 }
 
@@ -185,7 +189,7 @@ async fn town() -> (Sandbox, Config) {
     (sandbox, config)
 }
 
-async fn ask(config: &Config, within: Duration) -> Asked {
+async fn ask(config: &Config, within: Duration) -> Generated {
     let prompt = Prompt {
         system: "Você é a secretária da Clínica Sorriso.".into(),
         turns: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
@@ -194,9 +198,9 @@ async fn ask(config: &Config, within: Duration) -> Asked {
     Client::new(config).unwrap().generate(&prompt, within, Some(trace)).await
 }
 
-type Asked = (Result<Answer, Failure>, Vec<CallReport>);
+type Generated = (Result<ModelAnswer, ModelError>, Vec<CallReport>);
 
-fn classes((_, calls): &Asked) -> Vec<&'static str> {
+fn classes((_, calls): &Generated) -> Vec<&'static str> {
     calls.iter().map(|call| call.failure.unwrap_or("ok")).collect()
 }
 
@@ -235,7 +239,7 @@ async fn a_daily_quota_is_not_asked_twice() {
     sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
     let generation = ask(&config, ENOUGH).await;
     assert_eq!(classes(&generation), ["quota_day"]);
-    assert!(matches!(generation.0, Err(Failure::QuotaDay)));
+    assert!(matches!(generation.0, Err(ModelError::QuotaDay)));
 }
 
 #[tokio::test]
@@ -246,7 +250,7 @@ async fn a_wait_beyond_the_deadline_is_not_begun() {
     let generation = tokio::time::timeout(ENOUGH, ask(&config, ENOUGH)).await.unwrap();
     assert_eq!(classes(&generation), ["rate_limited"]);
     let none = ask(&config, Duration::ZERO).await;
-    assert!(none.1.is_empty() && matches!(none.0, Err(Failure::NoTimeLeft)));
+    assert!(none.1.is_empty() && matches!(none.0, Err(ModelError::NoTimeLeft)));
 }
 
 #[tokio::test]

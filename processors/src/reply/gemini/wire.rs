@@ -8,10 +8,10 @@ use crate::reply::prompt::{Prompt, Role};
 /// The body of one call.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Request<'a> {
+pub(super) struct GenerateRequest<'a> {
     system_instruction: Instruction<'a>,
     contents: Vec<Content<'a>>,
-    generation_config: Generation,
+    generation_config: GenerationConfig,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,21 +32,21 @@ struct Part<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Generation {
+struct GenerationConfig {
     temperature: f32,
     max_output_tokens: u32,
     candidate_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking_config: Option<Thinking>,
+    thinking_config: Option<ThinkingConfig>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Thinking {
+struct ThinkingConfig {
     thinking_budget: i32,
 }
 
-impl<'a> Request<'a> {
+impl<'a> GenerateRequest<'a> {
     /// Neighbours of one role become one content with several parts: the model expects roles to alternate.
     pub(super) fn of(prompt: &'a Prompt, config: &Config) -> Self {
         let mut contents: Vec<Content<'a>> = Vec::new();
@@ -62,14 +62,14 @@ impl<'a> Request<'a> {
                 _ => contents.push(Content { role, parts: vec![part] }),
             }
         }
-        Request {
+        GenerateRequest {
             system_instruction: Instruction { parts: [Part { text: &prompt.system }] },
             contents,
-            generation_config: Generation {
+            generation_config: GenerationConfig {
                 temperature: config.temperature,
                 max_output_tokens: config.max_output_tokens,
                 candidate_count: 1,
-                thinking_config: config.thinking_budget.map(|thinking_budget| Thinking { thinking_budget }),
+                thinking_config: config.thinking_budget.map(|thinking_budget| ThinkingConfig { thinking_budget }),
             },
         }
     }
@@ -91,7 +91,7 @@ mod tests {
         let prompt =
             Prompt { system: "Seja breve.".into(), turns: turns.map(|(role, text)| (role, text.into())).to_vec() };
         let config = Config { temperature: 0.3, max_output_tokens: 512, ..Config::default() };
-        insta::assert_snapshot!(serde_json::to_string_pretty(&Request::of(&prompt, &config)).unwrap(), @r#"
+        insta::assert_snapshot!(serde_json::to_string_pretty(&GenerateRequest::of(&prompt, &config)).unwrap(), @r#"
         {
           "systemInstruction": {
             "parts": [
@@ -142,7 +142,7 @@ mod tests {
     fn thinking_is_mentioned_only_when_it_is_configured() {
         let prompt = Prompt { system: String::new(), turns: vec![] };
         let config = Config { thinking_budget: Some(0), ..Config::default() };
-        let body = serde_json::to_value(Request::of(&prompt, &config)).unwrap();
+        let body = serde_json::to_value(GenerateRequest::of(&prompt, &config)).unwrap();
         assert_eq!(body["generationConfig"]["thinkingConfig"], serde_json::json!({"thinkingBudget": 0}));
     }
 }

@@ -3,7 +3,7 @@
 use platform::queue::{Call, Work};
 
 use super::*;
-use crate::reply::allowance::{self, Allowance, Request};
+use crate::reply::allowance::{self, Allowance, ReservationRequest};
 use crate::tests::with_fixture;
 
 pub(super) const PLENTY: i64 = 1_000_000;
@@ -58,7 +58,7 @@ async fn claim_and_die(steps: &Steps<Answering>) -> Started<Answering> {
 async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let first = claim_and_die(&saying(fixture, 600)).await;
         assert_eq!(first.job.allowance, Allowance::Granted);
         let (prompt, count) = reserved(fixture).await;
@@ -77,7 +77,7 @@ async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
         let third = claim_one(&steps).await;
         assert_eq!((third.job.turn, third.job.claim), (first.job.turn, 3));
         assert_eq!((reserved(fixture).await, third.job.allowance.clone()), ((prompt + 650, 1), Allowance::Granted));
-        let again = Request { company: clinic, turn: third.job.turn, claim: 3, tokens: prompt + 650 };
+        let again = ReservationRequest { company: clinic, turn: third.job.turn, claim: 3, tokens: prompt + 650 };
         let mut client = fixture.db().get().await.unwrap();
         let tx = client.transaction().await.unwrap();
         let asked_again = allowance::reserve(&tx, &[again], Duration::from_secs(60)).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
 async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         claim_and_die(&saying(fixture, 600)).await;
         let (first, _) = reserved(fixture).await;
         fixture.run(&format!("update company_overrides set limit_value = {first}")).await;
@@ -118,7 +118,7 @@ async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
 async fn turns_do_not_give_back_what_others_hold() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
         let both = claim(&saying(fixture, 300), 10).await;
         let (held, count) = reserved(fixture).await;
         assert_eq!((both.len(), count), (2, 2));
@@ -138,7 +138,7 @@ async fn turns_do_not_give_back_what_others_hold() {
 async fn a_turn_that_is_held_back_or_needs_no_model_reserves_nothing() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         fixture.run("update companies set status = 'suspended'").await;
         assert_eq!(saying(fixture, 300).run(10).await.unwrap(), 1);
         assert_eq!(fixture.number("select count(*) from usage_reservations").await, 0);

@@ -10,7 +10,7 @@ use crate::tests::with_fixture;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Steps whose circuit opens with the first failure.
-fn sensitive(fixture: &Fixture<'_>) -> Steps<Answering> {
+fn steps_that_open_at_once(fixture: &Fixture<'_>) -> Steps<Answering> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
     steps_with(
@@ -22,8 +22,8 @@ fn sensitive(fixture: &Fixture<'_>) -> Steps<Answering> {
 /// Ends a turn of one company by a failure of the model, which opens the circuit for all.
 async fn break_the_model(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
     let salon = fixture.company("salao.test").await;
-    hear(fixture, salon, &[text(JOAO, "olá")]).await;
-    let failed = decide::on_answer(Err(gemini::Failure::Transport(TransportError::Timeout)), &[], "Já voltamos.");
+    receive(fixture, salon, &[text(JOAO, "olá")]).await;
+    let failed = decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.");
     assert_eq!(failed.health, Health::Failing);
     finish(steps, &claim_one(steps).await, &failed).await;
 }
@@ -31,16 +31,16 @@ async fn break_the_model(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
 #[tokio::test]
 async fn while_the_model_does_not_answer_turns_wait_and_go_on_collecting() {
     with_fixture(async |fixture| {
-        let steps = sensitive(fixture);
+        let steps = steps_that_open_at_once(fixture);
         break_the_model(fixture, &steps).await;
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         for _ in 0..3 {
             assert_eq!(claim(&steps, 10).await.len(), 0);
             assert_eq!(fixture.jobs("reply").await, ["scheduled | 0"], "held back, and that is no attempt");
             steps.make_due().await.unwrap();
         }
-        hear(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
         let turns = turns(fixture).await;
         assert!(turns.contains(&"collecting | - | 0 | oi, tem alguém aí?".to_owned()), "{turns:?}");
         fixture.conserves().await;
@@ -51,11 +51,11 @@ async fn while_the_model_does_not_answer_turns_wait_and_go_on_collecting() {
 #[tokio::test]
 async fn a_turn_that_is_held_back_until_its_deadline_says_the_fallback_text() {
     with_fixture(async |fixture| {
-        let steps = sensitive(fixture);
+        let steps = steps_that_open_at_once(fixture);
         break_the_model(fixture, &steps).await;
         let clinic = fixture.company("clinica.test").await;
         fixture.run(&format!("update companies set fallback_text = 'Já voltamos.' where company_id = {clinic}")).await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         // It became due a deadline ago.
         let past = format!("due_at = due_at - interval '{} seconds'", DEADLINE.as_secs());
         fixture
@@ -78,14 +78,14 @@ async fn a_turn_that_is_held_back_until_its_deadline_says_the_fallback_text() {
 async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let end = decide::on_open_circuit("Já voltamos.");
         fixture.run("update companies set status = 'suspended'").await;
         let known = claim_one(&steps).await;
         assert!(known.known.is_some(), "it is still collecting");
         fixture.run("update companies set status = 'active'").await;
-        hear(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
         finish(&steps, &known, &end).await;
         assert_eq!(turns(fixture).await, ["ended | fallback | 0 | oi, tem alguém aí?, Já voltamos."]);
         assert_eq!(outcomes(fixture).await, ["done | - | 2"]);
@@ -98,7 +98,7 @@ async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_
 async fn the_worker_gives_a_turn_up_at_its_deadline_that_the_open_circuit_held_back() {
     with_fixture(async |fixture| {
         let clinic = allowance::company(fixture, allowance::PLENTY).await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let circuit = CircuitConfig { failures: 1, open_ms: 3_600_000, open_cap_ms: 3_600_000 };
         // One at a time: the second is ready while the first finds that nobody answers.
         let runner = queue::Config { circuit, company_cap: 1, ..queue::Config::default() };

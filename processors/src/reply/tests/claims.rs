@@ -24,10 +24,10 @@ fn phone(number: usize) -> String {
 async fn a_message_in_the_middle_opens_the_next_turn_which_waits_for_the_first() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "quanto custa?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "quanto custa?")]).await;
         let steps = steps(fixture);
         let first = claim_one(&steps).await;
-        hear(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
         assert_eq!(turns(fixture).await, ["answering | - | 1 | quanto custa?", "collecting | - | 0 | e o horário?"]);
         assert_eq!(claim(&steps, 10).await.len(), 0, "one turn of a conversation is answered at a time");
 
@@ -50,11 +50,11 @@ async fn a_turn_knows_what_was_said_before_it_and_nothing_that_came_after() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture);
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "quanto custa?")]).await;
-        hear(fixture, clinic, &[text(JOAO, "olá")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "quanto custa?")]).await;
+        receive(fixture, clinic, &[text(JOAO, "olá")]).await;
         let both = claim(&steps, 10).await;
         assert_eq!(both.iter().map(memory).collect::<Vec<_>>(), [vec!["oi", "quanto custa?"], vec!["olá"]]);
-        hear(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
         let first = claim_again(&steps, &both[0]).await;
         assert_eq!(memory(&first), ["oi", "quanto custa?"], "the next turn's message is not seen");
 
@@ -75,10 +75,10 @@ async fn earlier_messages_are_remembered_up_to_a_number_and_a_turns_own_come_on_
         let clinic = fixture.company("clinica.test").await;
         let steps = steps_with(fixture, Config { memory_messages: 2, ..config() });
         for it in 0..4 {
-            hear(fixture, clinic, &[text(MARIA, &format!("pergunta {it}"))]).await;
+            receive(fixture, clinic, &[text(MARIA, &format!("pergunta {it}"))]).await;
             finish(&steps, &claim_one(&steps).await, &answer(&format!("resposta {it}"))).await;
         }
-        hear(fixture, clinic, &[text(MARIA, "a"), text(MARIA, "b"), text(MARIA, "c")]).await;
+        receive(fixture, clinic, &[text(MARIA, "a"), text(MARIA, "b"), text(MARIA, "c")]).await;
         assert_eq!(memory(&claim_one(&steps).await), ["pergunta 3", "> resposta 3", "a", "b", "c"]);
     })
     .await;
@@ -89,8 +89,8 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
     with_fixture(async |fixture| {
         let (loud, quiet) = (fixture.company("barulho.test").await, fixture.company("calma.test").await);
         let flood: Vec<_> = (0..50).map(|it| text(&phone(it), "oi")).collect();
-        hear(fixture, loud, &flood).await;
-        hear(fixture, quiet, &[text(MARIA, "oi")]).await;
+        receive(fixture, loud, &flood).await;
+        receive(fixture, quiet, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let two: HashSet<_> = claim(&steps, 2).await.iter().map(|it| it.job.company).collect();
         assert_eq!(two, HashSet::from([loud, quiet]), "each has a place before one has two");
@@ -103,11 +103,11 @@ async fn a_flood_of_one_company_does_not_keep_another_waiting() {
 #[tokio::test]
 async fn many_claimants_at_once_get_each_turn_once() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let companies =
             [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         for company in companies {
-            hear(fixture, company, &(0..20).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
+            receive(fixture, company, &(0..20).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
         }
         let steps = steps(fixture);
         let mut claimed = Vec::new();
@@ -127,7 +127,7 @@ async fn many_claimants_at_once_get_each_turn_once() {
 async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_behind() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let slow = claim_one(&steps).await;
         let quick = claim_again(&steps, &slow).await;
@@ -151,7 +151,7 @@ async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_be
 async fn an_instance_that_starts_again_takes_back_its_own_claims_and_no_others() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let of = |instance| {
             let config = config();
             fixture.steps_of(instance, Answering::new(&fixture.context(), &config).unwrap(), config.runner)
@@ -172,7 +172,7 @@ async fn of_what_is_due_and_what_was_abandoned_no_more_is_claimed_than_asked_for
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture);
-        hear(fixture, clinic, &(0..6).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
+        receive(fixture, clinic, &(0..6).map(|it| text(&phone(it), "oi")).collect::<Vec<_>>()).await;
         assert_eq!(claim(&steps, 3).await.len(), 3);
         assert_eq!(steps.reclaim().await.unwrap(), 3);
         assert_eq!(claim(&steps, 0).await.len(), 0);
@@ -188,7 +188,7 @@ async fn a_turn_that_no_worker_survives_ends_in_the_fallback_without_another_mod
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture);
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         for _ in 0..10 {
             assert!(claim_one(&steps).await.known.is_none());
             steps.reclaim().await.unwrap();

@@ -8,8 +8,8 @@ use platform::queue::Health;
 
 use super::text;
 use crate::reply::Config;
-use crate::reply::decide::{CompanyStatus, Outcome, Step, TurnEnd, on_answer, on_message, on_suspension};
-use crate::reply::gemini::{Answer, AnswerEnding, CallReport, Failure, Tokens};
+use crate::reply::decide::{CompanyStatus, MessageAction, TurnEnd, TurnOutcome, on_answer, on_message, on_suspension};
+use crate::reply::gemini::{CallReport, Completeness, ModelAnswer, ModelError, Tokens};
 
 const ACTIVE: Option<CompanyStatus> = Some(CompanyStatus::Active);
 const SUSPENDED: Option<CompanyStatus> = Some(CompanyStatus::Suspended);
@@ -29,7 +29,7 @@ fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
     ] {
         let message = domain::InboundMessage { ignore: Some(reason), ..text(super::MARIA, "oi") };
         for company in [ACTIVE, SUSPENDED, None] {
-            assert_eq!(on_message(&message, company), Step::Ignore(reason), "whatever the company's state");
+            assert_eq!(on_message(&message, company), MessageAction::Ignore(reason), "whatever the company's state");
         }
     }
 }
@@ -37,9 +37,9 @@ fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
 #[test]
 fn a_suspended_company_answers_nobody() {
     let message = text(super::MARIA, "oi");
-    assert_eq!(on_message(&message, SUSPENDED), Step::Ignore(IgnoreReason::CompanyInactive));
-    assert_eq!(on_message(&message, ACTIVE), Step::Collect);
-    assert_eq!(on_message(&message, None), Step::Collect, "an unknown company is for the tables to refuse");
+    assert_eq!(on_message(&message, SUSPENDED), MessageAction::Ignore(IgnoreReason::CompanyInactive));
+    assert_eq!(on_message(&message, ACTIVE), MessageAction::Collect);
+    assert_eq!(on_message(&message, None), MessageAction::Collect, "an unknown company is for the tables to refuse");
     let ending = on_suspension();
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("ignored", Some("company_inactive")));
     assert_eq!((ending.text, ending.tokens), (None, vec![]));
@@ -56,23 +56,23 @@ fn used(input: i64, output: i64, cached: i64) -> Fact {
 
 #[test]
 fn an_answer_is_sent_as_the_model_gave_it() {
-    let answer = Answer {
+    let answer = ModelAnswer {
         text: "Temos horário às 14h.".into(),
         tokens: None,
         model: "gemini-test".into(),
-        ending: AnswerEnding::Whole,
+        ending: Completeness::Whole,
     };
     let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
     let text = Some("Temos horário às 14h.".to_owned());
     let (model, health) = (Some("gemini-test".to_owned()), Health::Healthy);
-    assert_eq!(ending, TurnEnd { outcome: Outcome::Replied, text, tokens: vec![used(100, 10, 4)], model, health });
+    assert_eq!(ending, TurnEnd { outcome: TurnOutcome::Replied, text, tokens: vec![used(100, 10, 4)], model, health });
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("replied", None));
 }
 
 #[test]
 fn an_answer_longer_than_a_message_is_cut_after_its_4096th_character() {
     let said = |text: String| {
-        let answer = Answer { text, tokens: None, model: "gemini-test".into(), ending: AnswerEnding::Whole };
+        let answer = ModelAnswer { text, tokens: None, model: "gemini-test".into(), ending: Completeness::Whole };
         on_answer(Ok(answer), &[], "Já voltamos.").text.unwrap()
     };
     // Characters of one, two and four bytes, so that no limit in bytes would hit the same place.
@@ -85,16 +85,16 @@ fn an_answer_longer_than_a_message_is_cut_after_its_4096th_character() {
 
 #[test]
 fn a_failure_ends_in_the_fallback_and_says_its_class() {
-    let ends = |failure: Failure| {
+    let ends = |failure: ModelError| {
         let ending = on_answer(Err(failure), &[], "Já voltamos.");
         assert_eq!(ending.text.as_deref(), Some("Já voltamos."));
         assert_eq!(ending.outcome.as_str(), "fallback");
         ending.outcome.reason().unwrap()
     };
-    assert_eq!(ends(Failure::Transport(TransportError::Timeout)), "timeout");
-    assert_eq!(ends(Failure::QuotaDay), "quota_day");
-    assert_eq!(ends(Failure::Blocked { reason: "SAFETY", tokens: None }), "blocked");
-    assert_eq!(ends(Failure::Unavailable { status: 503, after: None }), "unavailable");
+    assert_eq!(ends(ModelError::Transport(TransportError::Timeout)), "timeout");
+    assert_eq!(ends(ModelError::QuotaDay), "quota_day");
+    assert_eq!(ends(ModelError::Blocked { reason: "SAFETY", tokens: None }), "blocked");
+    assert_eq!(ends(ModelError::Unavailable { status: 503, after: None }), "unavailable");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn every_call_that_told_its_tokens_is_metered_and_no_other() {
         call(Some("timeout"), None),
         call(None, Some((207, 22, 128))),
     ];
-    let ending = on_answer(Err(Failure::Transport(TransportError::Timeout)), &calls, "Já voltamos.");
+    let ending = on_answer(Err(ModelError::Transport(TransportError::Timeout)), &calls, "Já voltamos.");
     assert_eq!(ending.tokens, [used(207, 91, 0), used(207, 22, 128)]);
 }
 

@@ -21,7 +21,7 @@ async fn ended(fixture: &Fixture<'_>) -> TurnEnded {
 async fn an_answer_is_a_message_its_publication_and_what_it_used() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         assert_eq!(finish(&steps, &turn, &answer("Temos às 14h.")).await, Some(Ending::Done));
@@ -56,14 +56,14 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
 async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
-        let long = gemini::Answer {
+        let long = gemini::ModelAnswer {
             text: "🦷".repeat(5_000),
             tokens: None,
             model: "gemini-test".into(),
-            ending: gemini::AnswerEnding::Whole,
+            ending: gemini::Completeness::Whole,
         };
         let ending = decide::on_answer(Ok(long), &[], "Já voltamos.");
         assert_eq!(finish(&steps, &turn, &ending).await, Some(Ending::Done));
@@ -81,7 +81,7 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
 async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         // Each step in turn cannot be written: our message, what is published, and the outcomes, which come last.
@@ -108,7 +108,7 @@ async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let oi = text(MARIA, "oi");
-        hear(fixture, clinic, std::slice::from_ref(&oi)).await;
+        receive(fixture, clinic, std::slice::from_ref(&oi)).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         let twice = TurnEnd { tokens: [answer("").tokens, answer("").tokens].concat(), ..answer("Olá!") };
@@ -128,10 +128,10 @@ async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
 async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
-        let fallback = decide::on_answer(Err(gemini::Failure::QuotaDay), &[], "Já voltamos.");
+        let fallback = decide::on_answer(Err(gemini::ModelError::QuotaDay), &[], "Já voltamos.");
         assert_eq!(finish(&steps, &turn, &fallback).await, Some(Ending::Done));
         assert_eq!(turns(fixture).await, ["ended | fallback | 1 | oi, Já voltamos."]);
         assert_eq!(fixture.rows("select reason from turns").await, ["quota_day"]);
@@ -146,7 +146,7 @@ async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
 async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_and_asks_no_model() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
         fixture.run("update companies set status = 'suspended'").await;
         // Nobody listens there: a call would end in the fallback.
         assert_eq!(steps(fixture).run(10).await.unwrap(), 1);
@@ -166,7 +166,7 @@ async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_a
 async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answered() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
         fixture.run("update companies set status = 'suspended'").await;
@@ -181,7 +181,7 @@ async fn a_turn_that_ended_is_told_without_a_word_of_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         fixture.run("update companies set placement_spread = 5").await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
         fixture.run("update messages set received_at = now() - position * interval '30 seconds'").await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
@@ -210,7 +210,7 @@ async fn an_answer_that_postgres_refuses_is_replaced_by_the_fallback_and_what_it
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         fixture.run("update companies set fallback_text = 'Já voltamos.'").await;
-        hear(fixture, clinic, &[text(MARIA, "oi")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         fixture.run("alter table messages add constraint broken check (body <> 'Olá!') not valid").await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;

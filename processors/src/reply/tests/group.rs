@@ -16,8 +16,8 @@ async fn turns_that_end_together_end_each_by_itself() {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         for company in [salon, clinic] {
             let messages: Vec<_> = PHONES.iter().map(|phone| text(phone, &format!("{company} de {phone}"))).collect();
-            hear(fixture, company, &messages).await;
-            hear(fixture, company, &[text(MARIA, "e mais uma coisa")]).await;
+            receive(fixture, company, &messages).await;
+            receive(fixture, company, &[text(MARIA, "e mais uma coisa")]).await;
         }
         let steps = steps(fixture);
         let mut group = claim(&steps, 10).await;
@@ -29,7 +29,7 @@ async fn turns_that_end_together_end_each_by_itself() {
             .map(|it| match it.job.memory[0].1.rsplit_once(' ').unwrap().1 {
                 MARIA => answer("à Maria"),
                 JOAO => {
-                    decide::on_answer(Err(gemini::Failure::Transport(TransportError::Timeout)), &[], "Já voltamos.")
+                    decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.")
                 }
                 "5511999990003" => decide::on_suspension(),
                 other => answer(other),
@@ -81,7 +81,7 @@ async fn turns_that_end_together_end_each_by_itself() {
 async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &PHONES.map(|phone| text(phone, phone))).await;
+        receive(fixture, clinic, &PHONES.map(|phone| text(phone, phone))).await;
         let steps = steps(fixture);
         let mut group = claim(&steps, 1).await;
         steps.reclaim().await.unwrap();
@@ -101,13 +101,13 @@ async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count
 #[tokio::test]
 async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let steps = steps(fixture);
         let companies =
             [fixture.company("a.test").await, fixture.company("b.test").await, fixture.company("c.test").await];
         for round in 0..10 {
             for company in companies {
-                hear(fixture, company, &PHONES.map(|phone| text(phone, &format!("{round}")))).await;
+                receive(fixture, company, &PHONES.map(|phone| text(phone, &format!("{round}")))).await;
             }
             let all = claim(&steps, 100).await;
             assert_eq!(all.len(), 12);
@@ -122,10 +122,10 @@ async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order
                     records(fixture, company, &backwards.map(|it| text(it, &format!("{round}b"))).collect::<Vec<_>>())
                 })
                 .collect();
-            let consumer = consumer();
+            let handler = handler();
             let (ended, came) = tokio::join!(
                 try_join_all([steps.finish_all(&evens), steps.finish_all(&odds)]),
-                try_join_all(more.iter().map(|batch| fixture.take_in(&consumer, batch)))
+                try_join_all(more.iter().map(|batch| fixture.consume(&handler, batch)))
             );
             assert!(ended.unwrap().into_iter().flatten().all(|it| it == Some(Ending::Done)));
             assert_eq!(came.unwrap().len(), 3);

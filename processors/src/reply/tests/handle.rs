@@ -30,8 +30,8 @@ async fn people(fixture: &Fixture<'_>) -> Vec<String> {
 async fn a_burst_of_three_messages_is_one_turn() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "queria marcar")]).await;
-        hear(fixture, clinic, &[text(MARIA, "pode ser sexta?")]).await;
+        receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "queria marcar")]).await;
+        receive(fixture, clinic, &[text(MARIA, "pode ser sexta?")]).await;
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi, queria marcar, pode ser sexta?"]);
         assert_eq!(outcomes(fixture).await, ["in_flight | - | 3"]);
         fixture.conserves().await;
@@ -48,15 +48,12 @@ async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
                    from turns t
                    join jobs_scheduled j on j.job_key = t.turn_id";
         let steps = steps(fixture);
-        fixture
-            .take_in(&consumer_with(60_000, 120_000), &records(fixture, clinic, &[text(MARIA, "oi")]))
-            .await
-            .unwrap();
+        fixture.consume(&handler_with(60_000, 120_000), &records(fixture, clinic, &[text(MARIA, "oi")])).await.unwrap();
         assert_eq!(fixture.rows(due).await, ["t | f | 120"]);
         assert_eq!(claim(&steps, 10).await.len(), 0, "it may still be writing");
 
         fixture
-            .take_in(&consumer_with(500_000, 500_000), &records(fixture, clinic, &[text(MARIA, "queria")]))
+            .consume(&handler_with(500_000, 500_000), &records(fixture, clinic, &[text(MARIA, "queria")]))
             .await
             .unwrap();
         assert_eq!(fixture.rows(due).await, ["f | t | 120"], "the cap is the one it was opened with");
@@ -71,8 +68,8 @@ async fn an_event_that_comes_again_joins_nothing() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let batch = records(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
-        assert_eq!(fixture.take_in(&consumer(), &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
-        assert_eq!(fixture.take_in(&consumer(), &batch).await.unwrap(), [Admission::Duplicate; 2]);
+        assert_eq!(fixture.consume(&handler(), &batch).await.unwrap(), [Admission::New, Admission::Duplicate]);
+        assert_eq!(fixture.consume(&handler(), &batch).await.unwrap(), [Admission::Duplicate; 2]);
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi"]);
     })
     .await;
@@ -86,8 +83,8 @@ async fn what_needs_no_answer_leaves_only_its_mark() {
         fixture.run("update companies set status = 'suspended' where domain = 'loja.test'").await;
         let group = InboundMessage { ignore: Some(IgnoreReason::Group), ..text(MARIA, "oi, gente") };
         let echo = InboundMessage { ignore: Some(IgnoreReason::OwnEcho), ..text(MARIA, "já respondi") };
-        hear(fixture, clinic, &[group, echo]).await;
-        hear(fixture, shop, &[text(MARIA, "abrem hoje?")]).await;
+        receive(fixture, clinic, &[group, echo]).await;
+        receive(fixture, shop, &[text(MARIA, "abrem hoje?")]).await;
         assert_eq!(
             outcomes(fixture).await,
             ["ignored | company_inactive | 1", "ignored | group | 1", "ignored | own_echo | 1"]
@@ -104,7 +101,7 @@ async fn what_needs_no_answer_leaves_only_its_mark() {
 async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() {
     with_fixture(async |fixture| {
         let batch = records(fixture, CompanyId(404), &[text(MARIA, "oi")]);
-        let refusal = fixture.take_in(&consumer(), &batch).await.unwrap_err();
+        let refusal = fixture.consume(&handler(), &batch).await.unwrap_err();
         assert!(refusal.blames_the_data(), "so the consumer dead-letters it: {refusal:?}");
         assert_eq!(outcomes(fixture).await, [""; 0]);
     })
@@ -115,8 +112,8 @@ async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() 
 async fn the_ninth_digit_does_not_make_another_contact() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[known_as(&[PHONE, LID], "oi"), known_as(&[OLD_PHONE], "tudo bem?")]).await;
-        hear(fixture, clinic, &[known_as(&[LID], "alô")]).await;
+        receive(fixture, clinic, &[known_as(&[PHONE, LID], "oi"), known_as(&[OLD_PHONE], "tudo bem?")]).await;
+        receive(fixture, clinic, &[known_as(&[LID], "alô")]).await;
         assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi, tudo bem?, alô"]);
         let send_to = fixture.rows("select send_to from conversations").await;
@@ -129,9 +126,9 @@ async fn the_ninth_digit_does_not_make_another_contact() {
 async fn who_was_known_by_an_lid_alone_stays_the_same_contact_when_the_phone_shows() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[known_as(&[LID], "oi")]).await;
-        hear(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
-        hear(fixture, clinic, &[known_as(&[OLD_PHONE], "de novo")]).await;
+        receive(fixture, clinic, &[known_as(&[LID], "oi")]).await;
+        receive(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
+        receive(fixture, clinic, &[known_as(&[OLD_PHONE], "de novo")]).await;
         assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
     })
     .await;
@@ -141,10 +138,10 @@ async fn who_was_known_by_an_lid_alone_stays_the_same_contact_when_the_phone_sho
 async fn two_contacts_that_turn_out_to_be_one_go_on_as_the_one_known_by_phone() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[known_as(&[LID], "oi"), known_as(&[PHONE], "oi?")]).await;
+        receive(fixture, clinic, &[known_as(&[LID], "oi"), known_as(&[PHONE], "oi?")]).await;
         assert_eq!(people(fixture).await, ["2 | 2 | 2"]);
-        hear(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
-        hear(fixture, clinic, &[known_as(&[LID], "sim")]).await;
+        receive(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
+        receive(fixture, clinic, &[known_as(&[LID], "sim")]).await;
         assert_eq!(people(fixture).await, ["2 | 1 | 2"]);
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi", "collecting | - | 0 | oi?, sou eu, sim"]);
     })
@@ -164,12 +161,12 @@ async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_ba
             named("João", "bom dia"),
             named("João da Silva", "tudo bem?"),
         ];
-        hear(fixture, clinic, &batch).await;
+        receive(fixture, clinic, &batch).await;
         assert_eq!(people(fixture).await, ["3 | 2 | 3"]);
         assert_eq!(fixture.rows("select name from contacts where name is not null").await, ["João da Silva"]);
         let turns = turns(fixture).await;
         assert!(turns.contains(&"collecting | - | 0 | oi?, sou eu, sim".to_owned()), "{turns:?}");
-        hear(fixture, clinic, &[named("João", "até logo")]).await;
+        receive(fixture, clinic, &[named("João", "até logo")]).await;
         assert_eq!(fixture.rows("select name from contacts where name is not null").await, ["João"]);
     })
     .await;
@@ -180,7 +177,7 @@ async fn the_same_phone_at_two_companies_is_two_contacts() {
     with_fixture(async |fixture| {
         for domain in ["clinica.test", "salao.test"] {
             let company = fixture.company(domain).await;
-            hear(fixture, company, &[text(MARIA, "oi")]).await;
+            receive(fixture, company, &[text(MARIA, "oi")]).await;
         }
         let sql = "select count(*), count(distinct contact_id), count(distinct alias) from contact_aliases";
         assert_eq!(fixture.rows(sql).await, ["2 | 2 | 1"]);
@@ -192,12 +189,12 @@ async fn the_same_phone_at_two_companies_is_two_contacts() {
 async fn places_in_a_conversation_are_given_once_and_upwards() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
-        hear(fixture, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
+        receive(fixture, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
         let steps = steps(fixture);
         for turn in claim(&steps, 10).await {
             finish(&steps, &turn, &answer("certo")).await;
         }
-        hear(fixture, clinic, &[text(MARIA, "três"), text(JOAO, "zwei")]).await;
+        receive(fixture, clinic, &[text(MARIA, "três"), text(JOAO, "zwei")]).await;
         let sql = "select string_agg(position || ' ' || body, ', ' order by position)
                    from messages group by conversation_id order by 1";
         assert_eq!(fixture.rows(sql).await, ["1 eins, 2 certo, 3 zwei", "1 um, 2 dois, 3 certo, 4 três"]);
@@ -208,11 +205,11 @@ async fn places_in_a_conversation_are_given_once_and_upwards() {
 #[tokio::test]
 async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
     with_fixture(async |fixture| {
-        fixture.expect_a_crowd().await;
+        fixture.open_connections().await;
         let clinic = fixture.company("clinica.test").await;
         let batches: Vec<_> = (0..40).map(|it| records(fixture, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
-        let consumer = consumer();
-        for taken in join_all(batches.iter().map(|batch| fixture.take_in(&consumer, batch))).await {
+        let handler = handler();
+        for taken in join_all(batches.iter().map(|batch| fixture.consume(&handler, batch))).await {
             assert_eq!(taken.unwrap(), [Admission::New]);
         }
         let sql = "select count(*), count(distinct turn_id), min(position), max(position), count(distinct position)

@@ -14,13 +14,13 @@ async fn handle_messages(
     company: CompanyId,
     messages: &[InboundMessage],
 ) -> Result<(), Failure> {
-    fixture.take_in(&consumer(), &records(fixture, company, messages)).await.map(drop)
+    fixture.consume(&handler(), &records(fixture, company, messages)).await.map(drop)
 }
 
 /// Two turns that are due, in the order of their conversations' ids, with their contacts.
 async fn two(fixture: &Fixture<'_>) -> (CompanyId, [&'static str; 2]) {
     let clinic = fixture.company("clinica.test").await;
-    hear(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
+    receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
     let first = fixture.rows("select send_to from conversations order by conversation_id").await;
     (clinic, if first[0] == MARIA { [MARIA, JOAO] } else { [JOAO, MARIA] })
 }
@@ -108,12 +108,12 @@ async fn one_batch_may_bring_several_messages_of_several_conversations_in_any_or
         let fresh: Vec<Event<'_, InboundMessage>> = batch
             .iter()
             .map(|record| Event {
-                envelope: Envelope::read(record.payload.as_deref().unwrap(), Consumer::KINDS).unwrap(),
+                envelope: Envelope::read(record.payload.as_deref().unwrap(), InboundMessageHandler::KINDS).unwrap(),
                 record,
                 admission: Admission::New,
             })
             .collect();
-        let handled = consumer().handle(&tx, &fresh).await.unwrap();
+        let handled = handler().handle(&tx, &fresh).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!((handled.outcomes.len(), handled.jobs.len()), (5, 2), "one outcome per message, one job per turn");
         let mut turns = turns(fixture).await;

@@ -18,22 +18,22 @@ use domain::{
 use platform::kafka::Record;
 use platform::queue::{self, Ending, Health, Started, Steps};
 
-use super::decide::{Outcome, TurnEnd};
+use super::decide::{TurnEnd, TurnOutcome};
 use super::work::Answering;
-use super::{Config, Consumer, gemini, store};
+use super::{Config, InboundMessageHandler, gemini, store};
 use crate::tests::{Fixture, noon};
 
 pub(crate) const MARIA: &str = "5511999990001";
 pub(crate) const JOAO: &str = "5511999990002";
 
 /// Takes messages in; their turns are due at once.
-fn consumer() -> Consumer {
-    consumer_with(0, 10_000)
+fn handler() -> InboundMessageHandler {
+    handler_with(0, 10_000)
 }
 
-fn consumer_with(quiet_ms: u64, quiet_cap_ms: u64) -> Consumer {
+fn handler_with(quiet_ms: u64, quiet_cap_ms: u64) -> InboundMessageHandler {
     let config = Config { quiet_ms, quiet_cap_ms, ..Config::default() };
-    Consumer { quiet: store::Quiet::from(&config) }
+    InboundMessageHandler { quiet: store::QuietPeriod::from(&config) }
 }
 
 /// The steps of a worker whose model is asked where nobody listens.
@@ -90,8 +90,8 @@ fn records(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage
 }
 
 /// Takes messages of one company in, in one batch.
-pub(crate) async fn hear(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) {
-    fixture.take_in(&consumer(), &records(fixture, company, messages)).await.unwrap();
+pub(crate) async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) {
+    fixture.consume(&handler(), &records(fixture, company, messages)).await.unwrap();
 }
 
 async fn claim(steps: &Steps<Answering>, most: usize) -> Vec<Started<Answering>> {
@@ -109,7 +109,7 @@ async fn claim_one(steps: &Steps<Answering>) -> Started<Answering> {
 fn answer(text: &str) -> TurnEnd {
     let tokens = Fact::ModelTokens { model: "gemini-test".into(), input: 100, output: 10, cached: 1 };
     TurnEnd {
-        outcome: Outcome::Replied,
+        outcome: TurnOutcome::Replied,
         text: Some(text.to_owned()),
         tokens: vec![tokens],
         model: Some("gemini-test".into()),

@@ -11,7 +11,7 @@ use super::answer::Tokens;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ModelError {
     /// The prompt or the answer met a filter; a part of an answer may exist and must not be sent.
     #[error("the model withheld its answer: {reason}")]
     Blocked {
@@ -73,7 +73,7 @@ pub(crate) enum Refusal {
 
 /// Whether and when the call is worth repeating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
+pub(crate) enum RetryAdvice {
     No,
     /// After the wait the provider asked for.
     After(Duration),
@@ -81,60 +81,64 @@ pub(crate) enum Retry {
     Backoff,
 }
 
-impl Failure {
+impl ModelError {
     /// One of a fixed set of names, for metrics.
     pub(crate) fn class(&self) -> &'static str {
         match self {
-            Failure::Blocked { .. } => "blocked",
-            Failure::Empty { .. } => "empty",
-            Failure::QuotaDay => "quota_day",
-            Failure::RateLimited { .. } => "rate_limited",
-            Failure::Refused { refusal: Refusal::Key, .. } => "key_refused",
-            Failure::Refused { refusal: Refusal::Model, .. } => "model_unknown",
-            Failure::Refused { refusal: Refusal::Request, .. } => "request_refused",
-            Failure::Unavailable { .. } => "unavailable",
-            Failure::Garbage { .. } => "garbage",
-            Failure::Transport(TransportError::ConnectionLost(_)) => "broken",
-            Failure::Transport(error) => error.class(),
-            Failure::NoTimeLeft => "no_time_left",
+            ModelError::Blocked { .. } => "blocked",
+            ModelError::Empty { .. } => "empty",
+            ModelError::QuotaDay => "quota_day",
+            ModelError::RateLimited { .. } => "rate_limited",
+            ModelError::Refused { refusal: Refusal::Key, .. } => "key_refused",
+            ModelError::Refused { refusal: Refusal::Model, .. } => "model_unknown",
+            ModelError::Refused { refusal: Refusal::Request, .. } => "request_refused",
+            ModelError::Unavailable { .. } => "unavailable",
+            ModelError::Garbage { .. } => "garbage",
+            ModelError::Transport(TransportError::ConnectionLost(_)) => "broken",
+            ModelError::Transport(error) => error.class(),
+            ModelError::NoTimeLeft => "no_time_left",
         }
     }
 
     /// What it says of the provider, and of the key that it was asked with.
     pub(crate) fn health(&self) -> Health {
         match self {
-            Failure::QuotaDay
-            | Failure::RateLimited { .. }
-            | Failure::Refused { refusal: Refusal::Key | Refusal::Model, .. }
-            | Failure::Unavailable { .. }
-            | Failure::Transport(_) => Health::Failing,
-            Failure::Blocked { .. }
-            | Failure::Empty { .. }
-            | Failure::Garbage { .. }
-            | Failure::Refused { refusal: Refusal::Request, .. } => Health::Healthy,
-            Failure::NoTimeLeft => Health::Unclear,
+            ModelError::QuotaDay
+            | ModelError::RateLimited { .. }
+            | ModelError::Refused { refusal: Refusal::Key | Refusal::Model, .. }
+            | ModelError::Unavailable { .. }
+            | ModelError::Transport(_) => Health::Failing,
+            ModelError::Blocked { .. }
+            | ModelError::Empty { .. }
+            | ModelError::Garbage { .. }
+            | ModelError::Refused { refusal: Refusal::Request, .. } => Health::Healthy,
+            ModelError::NoTimeLeft => Health::Unclear,
         }
     }
 
     /// Whether and when to ask again.
-    pub(crate) fn retry(&self) -> Retry {
+    pub(crate) fn retry(&self) -> RetryAdvice {
         match self {
             // A spent output budget is spent again; other empty answers are a known whim of the provider.
-            Failure::Empty { finish: "MAX_TOKENS", .. } => Retry::No,
-            Failure::Empty { .. } => Retry::Backoff,
-            Failure::RateLimited { after: Some(wait) } | Failure::Unavailable { after: Some(wait), .. } => {
-                Retry::After(*wait)
+            ModelError::Empty { finish: "MAX_TOKENS", .. } => RetryAdvice::No,
+            ModelError::Empty { .. } => RetryAdvice::Backoff,
+            ModelError::RateLimited { after: Some(wait) } | ModelError::Unavailable { after: Some(wait), .. } => {
+                RetryAdvice::After(*wait)
             }
-            Failure::RateLimited { after: None } | Failure::Unavailable { after: None, .. } => Retry::Backoff,
-            Failure::Garbage { .. } | Failure::Transport(_) => Retry::Backoff,
-            Failure::Blocked { .. } | Failure::QuotaDay | Failure::Refused { .. } | Failure::NoTimeLeft => Retry::No,
+            ModelError::RateLimited { after: None } | ModelError::Unavailable { after: None, .. } => {
+                RetryAdvice::Backoff
+            }
+            ModelError::Garbage { .. } | ModelError::Transport(_) => RetryAdvice::Backoff,
+            ModelError::Blocked { .. } | ModelError::QuotaDay | ModelError::Refused { .. } | ModelError::NoTimeLeft => {
+                RetryAdvice::No
+            }
         }
     }
 
     /// Tokens that were spent although there is no answer.
     pub(crate) fn tokens(&self) -> Option<Tokens> {
         match self {
-            Failure::Blocked { tokens, .. } | Failure::Empty { tokens, .. } => *tokens,
+            ModelError::Blocked { tokens, .. } | ModelError::Empty { tokens, .. } => *tokens,
             _ => None,
         }
     }
