@@ -1,4 +1,4 @@
-//! Alerts, seen from the river: a limit is passed by real messages, and whoever wants to know is told, once.
+//! Alerts, end to end: messages pass a limit, and each receiver gets one webhook.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use secretaria::Settings;
 use serde_json::Value;
 
-use crate::crash::{BROKER, Life, free_address, on_real_kafka};
+use crate::crash::{BROKER, Process, free_address, on_real_kafka};
 use crate::support::TIMEOUT;
 use crate::support::app::{TestApp, a_moment};
 use crate::support::hook::Producer;
@@ -19,7 +19,7 @@ use crate::support::hook::Producer;
 const ANA: &str = "5511999990001";
 
 /// Gives a company a receiver of that name at the sandbox, as an operator would from a shell.
-async fn wants_to_be_told(app: &TestApp, company: &Producer, name: &str) {
+async fn register_receiver(app: &TestApp, company: &Producer, name: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secretaria"));
     command.env_clear();
     command.env("SECRETARIA__POSTGRES__OPERATOR_URL", app.settings.postgres.operator_url.expose());
@@ -33,8 +33,8 @@ async fn wants_to_be_told(app: &TestApp, company: &Producer, name: &str) {
     app.sandbox.receive(name, &Receiver { secrets: vec![secret.to_owned()] }).unwrap();
 }
 
-/// Waits until alerts has heard that a company began, which is before anybody wanted to be told.
-async fn is_past_its_beginning(app: &TestApp, company: &Producer) {
+/// Waits until the event that a company was added is ignored, because there is no receiver yet.
+async fn first_event_is_ignored(app: &TestApp, company: &Producer) {
     let sql = "select string_agg(reason, ' ') from event_outcomes where processor = 'alerts' and company_id = {}";
     app.comes_to(&sql.replace("{}", &company.company_id.to_string()), "no_webhook").await;
 }
@@ -51,8 +51,8 @@ async fn uses_agents(app: &TestApp, company: &Producer, agents: i64, key: &str) 
     app.sql.query(sql, &[&company.company_id, &agents, &key]).await.unwrap();
 }
 
-/// What the receivers took: who, which threshold, of how much.
-fn told(taken: &[Entry]) -> Vec<String> {
+/// What the receivers accepted: which receiver, which company, which threshold, of how much.
+fn alerts(accepted: &[Entry]) -> Vec<String> {
     let line = |it: &Entry| {
         let body: Value = serde_json::from_str(it.text.as_deref().unwrap()).unwrap();
         assert_eq!(body["type"], "usage.threshold_reached");
@@ -66,28 +66,28 @@ fn told(taken: &[Entry]) -> Vec<String> {
             data["limit"]
         )
     };
-    let mut lines: Vec<String> = taken.iter().map(line).collect();
+    let mut lines: Vec<String> = accepted.iter().map(line).collect();
     lines.sort();
     lines
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_threshold_that_messages_pass_is_told_once_however_often_the_receiver_fails() {
+async fn each_threshold_that_messages_pass_is_accepted_once_however_often_the_receiver_fails() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
-    is_past_its_beginning(&app, &clinic).await;
-    wants_to_be_told(&app, &clinic, "clinica").await;
+    first_event_is_ignored(&app, &clinic).await;
+    register_receiver(&app, &clinic, "clinica").await;
     let sql = "insert into company_overrides (company_id, feature, limit_value, reason)
                values ($1, 'whatsapp_messages', 5, 'test')";
     app.sql.execute(sql, &[&clinic.company_id]).await.unwrap();
-    let fell_over = Fault::Status { status: 503, body: Value::Null, headers: Default::default() };
-    app.sandbox.fault(FaultRule::new(Target::Webhook, fell_over).text("\"threshold_percent\":80").times(2)).unwrap();
+    let unavailable = Fault::Status { status: 503, body: Value::Null, headers: Default::default() };
+    app.sandbox.fault(FaultRule::new(Target::Webhook, unavailable).text("\"threshold_percent\":80").times(2)).unwrap();
     for n in 1..=6 {
         app.accept(&clinic.text(ANA, &format!("A{n}"), "oi")).await;
         app.settles().await;
     }
-    let taken = app.sandbox.seen(&Filter::taken(), 2, TIMEOUT).await.unwrap();
-    assert_eq!(told(&taken), ["clinica clinica.test 100 5/5", "clinica clinica.test 80 4/5"]);
+    let accepted = app.sandbox.seen(&Filter::taken(), 2, TIMEOUT).await.unwrap();
+    assert_eq!(alerts(&accepted), ["clinica clinica.test 100 5/5", "clinica clinica.test 80 4/5"]);
     app.comes_to(
         "select string_agg(state || coalesce(reason, ''), ' ' order by admitted_at) from event_outcomes
                   where processor = 'alerts' and company_id <> 1",
@@ -104,19 +104,19 @@ async fn each_threshold_that_messages_pass_is_told_once_however_often_the_receiv
         "FAILED_TEMPORARY FAILED_TEMPORARY DELIVERED\nDELIVERED"
     );
     a_moment().await;
-    assert_eq!(app.sandbox.count(&Filter::of(Target::Webhook)), 4, "two that failed, two that were taken, no more");
+    assert_eq!(app.sandbox.count(&Filter::of(Target::Webhook)), 4, "two that failed, two that were accepted, no more");
     let ids = app.one("select string_agg(event_id::text, ' ' order by event_id) from webhook_deliveries").await;
-    let mut seen: Vec<String> = taken.into_iter().filter_map(|it| it.message_key).collect();
+    let mut seen: Vec<String> = accepted.into_iter().filter_map(|it| it.message_key).collect();
     seen.sort();
     assert_eq!(seen.join(" "), ids, "the ids are the events'");
     app.settles().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_is_told_of_every_company_and_a_company_of_itself() {
+async fn the_operator_gets_the_alerts_of_every_company_and_a_company_its_own() {
     let secret = Secret::random().unwrap().to_text();
     let operator = |settings: &mut Settings| {
-        // The model lives at the sandbox too.
+        // The sandbox is the model too.
         settings.alerts.operator_webhook_url = format!("{}/webhooks/operator", settings.reply.model.base_url);
         settings.alerts.operator_webhook_secret = secret.expose_secret().into();
     };
@@ -124,40 +124,40 @@ async fn the_operator_is_told_of_every_company_and_a_company_of_itself() {
     app.sandbox.receive("operator", &Receiver { secrets: vec![secret.expose_secret().to_owned()] }).unwrap();
     app.run().await;
     let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
-    // The default company and these two have begun: the operator is told of that as well.
-    let begun = app.sandbox.seen(&Filter::taken().text("subscription.created"), 3, TIMEOUT).await.unwrap();
-    assert!(begun.iter().all(|it| it.number.as_deref() == Some("operator")));
-    wants_to_be_told(&app, &clinic, "clinica").await;
+    // The default company and these two were added: the operator is notified of that as well.
+    let added = app.sandbox.seen(&Filter::taken().text("subscription.created"), 3, TIMEOUT).await.unwrap();
+    assert!(added.iter().all(|it| it.number.as_deref() == Some("operator")));
+    register_receiver(&app, &clinic, "clinica").await;
     for company in [&clinic, &salon] {
         ten_agents(&app, company).await;
         uses_agents(&app, company, 8, "first").await;
     }
     let crossings = Filter::taken().text("usage.threshold_reached");
-    let taken = app.sandbox.seen(&crossings, 3, TIMEOUT).await.unwrap();
+    let accepted = app.sandbox.seen(&crossings, 3, TIMEOUT).await.unwrap();
     let expected = ["clinica clinica.test 80 8/10", "operator clinica.test 80 8/10", "operator salao.test 80 8/10"];
-    assert_eq!(told(&taken), expected);
+    assert_eq!(alerts(&accepted), expected);
     app.settles().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_says_gone_is_left_alone_until_somebody_replays() {
+async fn a_receiver_that_answers_gone_is_not_called_until_a_replay() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
-    is_past_its_beginning(&app, &clinic).await;
-    wants_to_be_told(&app, &clinic, "clinica").await;
+    first_event_is_ignored(&app, &clinic).await;
+    register_receiver(&app, &clinic, "clinica").await;
     ten_agents(&app, &clinic).await;
     let gone = Fault::Status { status: 410, body: Value::Null, headers: Default::default() };
     app.sandbox.fault(FaultRule::new(Target::Webhook, gone)).unwrap();
     uses_agents(&app, &clinic, 8, "first").await;
     app.comes_to("select concat_ws(' ', processor, cause, attempts) from dead_letters", "alerts gone 1").await;
     app.settles().await;
-    assert_eq!(app.sandbox.count(&Filter::of(Target::Webhook)), 1, "it is not asked twice");
+    assert_eq!(app.sandbox.count(&Filter::of(Target::Webhook)), 1, "it is not called twice");
 
-    let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "shelf").unwrap();
+    let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "dead_letters").unwrap();
     let everything = dead_letters::Filter { limit: 100, ..dead_letters::Filter::default() };
     dead_letters::replay(&db, &everything, "test", Run::Real).await.unwrap();
-    let taken = app.sandbox.seen(&Filter::taken(), 1, TIMEOUT).await.unwrap();
-    assert_eq!(told(&taken), ["clinica clinica.test 80 8/10"]);
+    let accepted = app.sandbox.seen(&Filter::taken(), 1, TIMEOUT).await.unwrap();
+    assert_eq!(alerts(&accepted), ["clinica clinica.test 80 8/10"]);
     app.comes_to(
         "select string_agg(state, ' ') from event_outcomes where processor = 'alerts' and reason is null",
         "done",
@@ -167,7 +167,7 @@ async fn a_receiver_that_says_gone_is_left_alone_until_somebody_replays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_never_answers_is_given_up_and_keeps_nobody_waiting() {
+async fn a_receiver_that_never_answers_becomes_a_dead_letter_and_delays_no_other() {
     let Some(app) = TestApp::start_with(|settings| {
         settings.alerts.retry_after_s = vec![5.0, 5.0];
         settings.alerts.timeout_ms = 300;
@@ -178,15 +178,15 @@ async fn a_receiver_that_never_answers_is_given_up_and_keeps_nobody_waiting() {
     };
     let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
     for (company, name) in [(&clinic, "clinica"), (&salon, "salao")] {
-        is_past_its_beginning(&app, company).await;
-        wants_to_be_told(&app, company, name).await;
+        first_event_is_ignored(&app, company).await;
+        register_receiver(&app, company, name).await;
         ten_agents(&app, company).await;
     }
     app.sandbox.fault(FaultRule::new(Target::Webhook, Fault::Hang { ms: 60_000 }).number("clinica").times(99)).unwrap();
     uses_agents(&app, &clinic, 8, "first").await;
     uses_agents(&app, &salon, 8, "first").await;
     app.comes_to("select concat_ws(' ', cause, attempts) from dead_letters", "timeout 3").await;
-    assert_eq!(told(&app.sandbox.log(&Filter::taken())), ["salao salao.test 80 8/10"]);
+    assert_eq!(alerts(&app.sandbox.log(&Filter::taken())), ["salao salao.test 80 8/10"]);
     assert_eq!(
         app.one(
             "select string_agg(result, ' ' order by attempt) from webhook_attempts
@@ -204,22 +204,22 @@ async fn a_process_killed_in_the_middle_of_a_call_makes_it_again_under_the_same_
     let Some(mut app) = on_real_kafka(|settings| settings.alerts.timeout_ms = 30_000).await else { return };
     app.settings.http.listen = free_address();
     let clinic = app.add_company("clinica.test", Auth::Token("bridge-token".into())).await;
-    wants_to_be_told(&app, &clinic, "clinica").await;
+    register_receiver(&app, &clinic, "clinica").await;
     let late = FaultRule::new(Target::Webhook, Fault::Latency { ms: 60_000 }).text("threshold_reached");
     app.sandbox.fault(late).unwrap();
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.sandbox.seen(&Filter::taken().text("subscription.created"), 1, TIMEOUT).await.unwrap();
     ten_agents(&app, &clinic).await;
     uses_agents(&app, &clinic, 8, "first").await;
     let crossings = Filter::taken().text("threshold_reached");
     app.sandbox.seen(&crossings, 1, TIMEOUT).await.unwrap();
-    life.kill().await;
+    process.kill().await;
 
-    let life = Life::begin(&app);
-    let taken = app.sandbox.seen(&crossings, 2, TIMEOUT).await.unwrap();
-    assert_eq!(taken[0].message_key, taken[1].message_key, "the same webhook-id");
-    assert_eq!(taken[0].text, taken[1].text, "and the same bytes");
+    let process = Process::begin(&app);
+    let accepted = app.sandbox.seen(&crossings, 2, TIMEOUT).await.unwrap();
+    assert_eq!(accepted[0].message_key, accepted[1].message_key, "the same webhook-id");
+    assert_eq!(accepted[0].text, accepted[1].text, "and the same bytes");
     app.settles().await;
     assert_eq!(
         app.one(
@@ -229,7 +229,7 @@ async fn a_process_killed_in_the_middle_of_a_call_makes_it_again_under_the_same_
         .await,
         "UNKNOWN DELIVERED"
     );
-    life.kill().await;
+    process.kill().await;
 }
 
 #[test]

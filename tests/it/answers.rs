@@ -1,4 +1,4 @@
-//! The table of answers: what a producer hears, row by row.
+//! The table of responses to producers, row by row.
 
 use platform::clock;
 use serde_json::json;
@@ -9,18 +9,18 @@ use crate::support::app::TestApp;
 const NUMBER: &str = "5511999990001";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_says_why() {
+async fn every_refusal_has_its_reason() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let good = clinic.text(NUMBER, "A1", "oi");
     let now = clock::now().as_second();
     let signed_at = |at| clinic.signed(&good.body, at, &clinic.secret);
-    let asked = [
+    let hooks = [
         ("unknown company", good.clone().with("x-company-domain", Some("ninguem.test"))),
         ("no company", good.clone().with("x-company-domain", None)),
         ("wrong signature", good.clone().with("x-signature", Some(&"0".repeat(64)))),
         ("signature is no hex", good.clone().with("x-signature", Some("zz"))),
-        ("other secret", clinic.signed(&good.body, now, "another-secret-of-somebody")),
+        ("other secret", clinic.signed(&good.body, now, "another-secret")),
         ("no signature", good.clone().with("x-signature", None)),
         ("no timestamp", good.clone().with("x-timestamp", None)),
         ("timestamp is text", good.clone().with("x-timestamp", Some("yesterday"))),
@@ -32,11 +32,11 @@ async fn every_refusal_says_why() {
         ("unknown shape", clinic.hook(&json!({ "number": NUMBER, "message": { "conversation": null } }))),
         ("too large", clinic.signed(&"x".repeat(1_048_577), now, &clinic.secret)),
     ];
-    let mut heard = Vec::new();
-    for (what, hook) in asked {
+    let mut responses = Vec::new();
+    for (what, hook) in hooks {
         let answer = hook.post(&app.url()).await;
         let field = answer.body["field"].as_str().map(|it| format!(" ({it})")).unwrap_or_default();
-        heard.push(format!("{what}: {}{field}", answer.word()));
+        responses.push(format!("{what}: {}{field}", answer.status_and_reason()));
     }
     let expected = [
         "unknown company: 401 bad_signature",
@@ -55,9 +55,9 @@ async fn every_refusal_says_why() {
         "unknown shape: 422 unknown_shape (message)",
         "too large: 413 too_large",
     ];
-    assert_eq!(heard, expected);
+    assert_eq!(responses, expected);
     let outcomes = "select count(*)::text from event_outcomes where processor <> 'alerts'";
-    assert_eq!(app.one(outcomes).await, "0", "nothing refused went any further");
+    assert_eq!(app.one(outcomes).await, "0", "nothing refused was published");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,8 +82,8 @@ async fn two_equal_texts_are_two_messages_unless_the_producer_says_otherwise() {
     let one = app.accept(&clinic.signed(&body, now, &clinic.secret)).await;
     let other = app.accept(&clinic.signed(&body, now - 1, &clinic.secret)).await;
     let again = app.accept(&clinic.signed(&body, now, &clinic.secret)).await;
-    assert_ne!(one, other, "signed a second later, it is another hook");
-    assert_eq!(one, again, "byte for byte the same hook is the same message");
+    assert_ne!(one, other, "signed a second later, it is another webhook");
+    assert_eq!(one, again, "byte for byte the same webhook is the same message");
     let keyed = |at| clinic.signed(&body, at, &clinic.secret).with("x-idempotency-key", Some("k-1"));
     assert_eq!(app.accept(&keyed(now - 2)).await, app.accept(&keyed(now - 3)).await);
     let accented = |at| clinic.signed(&body, at, &clinic.secret).with("x-idempotency-key", Some("ação"));
@@ -92,7 +92,7 @@ async fn two_equal_texts_are_two_messages_unless_the_producer_says_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_captured_hook_sent_again_under_other_keys_is_answered_once() {
+async fn a_captured_webhook_sent_again_under_other_keys_is_answered_once() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let captured = clinic.hook(&json!({ "number": NUMBER, "message": { "conversation": "oi" } }));
@@ -140,25 +140,28 @@ async fn what_needs_no_answer_is_accepted_and_ends_ignored_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_secret_and_a_static_token_are_asked_for() {
+async fn a_rotated_secret_and_a_static_token_are_required() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let token = "a-static-token-of-the-clinic";
     let digest = format!("update companies set webhook_token_sha256 = sha256('{token}'::bytea)");
     app.sql.execute(&digest, &[]).await.unwrap();
     let hook = clinic.text(NUMBER, "T1", "oi");
-    crate::support::eventually("the token is asked for", || async {
-        let answer = hook.post(&app.url()).await.word();
+    crate::support::eventually("the token is required", || async {
+        let answer = hook.post(&app.url()).await.status_and_reason();
         if answer == "401 bad_token" { Ok(()) } else { Err(answer) }
     })
     .await;
-    assert_eq!(hook.clone().with("x-webhook-token", Some("wrong")).post(&app.url()).await.word(), "401 bad_token");
+    assert_eq!(
+        hook.clone().with("x-webhook-token", Some("wrong")).post(&app.url()).await.status_and_reason(),
+        "401 bad_token"
+    );
     app.accept(&hook.with("x-webhook-token", Some(token))).await;
     app.settles().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_grows_past_the_cap_or_breaks_off_is_told_so() {
+async fn a_body_that_grows_past_the_cap_or_breaks_off_gets_its_status() {
     let Some(app) = TestApp::start_with(|settings| {
         settings.ingest.body_limit_bytes = 2_048;
         settings.ingest.body_timeout_ms = 300;
@@ -175,13 +178,13 @@ async fn a_body_that_grows_past_the_cap_or_breaks_off_is_told_so() {
     head += "\r\n";
     let endless = format!("{head}1000\r\n{}\r\n", "x".repeat(0x1000));
     let stuck = format!("{head}10\r\nonly the beginning");
-    let mut heard = Vec::new();
+    let mut responses = Vec::new();
     for request in [endless, stuck] {
         let mut stream = tokio::net::TcpStream::connect(app.settings.http.listen).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = vec![0; 12];
         stream.read_exact(&mut answer).await.unwrap();
-        heard.push(String::from_utf8(answer).unwrap());
+        responses.push(String::from_utf8(answer).unwrap());
     }
-    assert_eq!(heard, ["HTTP/1.1 413", "HTTP/1.1 408"]);
+    assert_eq!(responses, ["HTTP/1.1 413", "HTTP/1.1 408"]);
 }

@@ -18,40 +18,40 @@ use crate::support::app::TestApp;
 use crate::support::hook::{Hook, Producer};
 use crate::support::{eventually, server, unique, variable};
 
-/// The tests here stop and starve a broker that they share.
+/// The tests here stop and freeze a broker that they share.
 pub(crate) static BROKER: Mutex<()> = Mutex::const_new(());
 
 const KILLS: usize = 20;
 const IN_FLIGHT: usize = 200;
 
-/// A river on the real broker, not yet running; `None` when this run has none.
+/// The pipeline on the real broker, not yet running; `None` when this run has none.
 pub(crate) async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option<TestApp> {
     let bootstrap = server("SECRETARIA_TEST_KAFKA", "Kafka")?;
     let mut app = TestApp::prepare(change).await?;
     app.settings.kafka.bootstrap = bootstrap;
-    app.settings.kafka.prefix = format!("{}.", unique("river"));
+    app.settings.kafka.prefix = format!("{}.", unique("pipeline"));
     app.settings.kafka.session_timeout_ms = 30_000;
     kafka::create_topics(&app.settings.kafka).await.unwrap();
     Some(app)
 }
 
 /// The binary as a process of its own, at an address of its own.
-pub(crate) struct Life {
+pub(crate) struct Process {
     child: Child,
 }
 
-impl Life {
+impl Process {
     pub(crate) fn begin(app: &TestApp) -> Self {
-        Life::begin_of(app, env!("CARGO_BIN_EXE_secretaria"))
+        Process::begin_of(app, env!("CARGO_BIN_EXE_secretaria"))
     }
 
     /// The same of another build.
     pub(crate) fn begin_of(app: &TestApp, program: impl AsRef<OsStr>) -> Self {
-        let child = Life::command(app, program).arg("all").stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        Life { child }
+        let child = Process::command(app, program).arg("all").stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        Process { child }
     }
 
-    /// A build with the settings of this river.
+    /// A build with the settings of this test.
     pub(crate) fn command(app: &TestApp, program: impl AsRef<OsStr>) -> Command {
         let settings = &app.settings;
         let mut command = Command::new(program);
@@ -102,7 +102,7 @@ pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Sends a hook once; whatever happens, it is only accepted if it says so.
+/// Sends a webhook once; it is accepted only with a 202.
 async fn accepted(url: &str, hook: &Hook) -> bool {
     let mut request = reqwest::Client::new().post(format!("{url}/webhook/whaticket")).body(hook.body.clone());
     for (name, value) in &hook.headers {
@@ -111,13 +111,13 @@ async fn accepted(url: &str, hook: &Hook) -> bool {
     request.timeout(Duration::from_secs(8)).send().await.is_ok_and(|it| it.status().as_u16() == 202)
 }
 
-/// Sends hooks at the same time; gives back those that were not accepted.
+/// Sends webhooks at the same time; returns those that were not accepted.
 async fn send_all(url: &str, hooks: Vec<Hook>) -> Vec<Hook> {
     let sending = hooks.into_iter().map(|hook| async move { (!accepted(url, &hook).await).then_some(hook) });
     futures_util::future::join_all(sending).await.into_iter().flatten().collect()
 }
 
-/// Hooks of random people, every one a message of its own.
+/// Webhooks of random contacts, each a message of its own.
 fn some_hooks(dice: &mut StdRng, companies: &[Producer], next: &mut u32, count: usize) -> Vec<Hook> {
     let hook = |_| {
         *next += 1;
@@ -141,17 +141,17 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
     let companies = [app.add_company("clinica.test", auth()).await, app.add_company("salao.test", auth()).await];
     let mut next = 0;
 
-    // First: two hundred messages in flight, seen to be so, and then the end.
+    // First: two hundred messages are in flight, and then the process is killed.
     app.sandbox.settings(SettingsChange { model_latency_ms: Some(20_000), ..SettingsChange::default() });
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.known(&companies[0]).await;
     let many = (0..IN_FLIGHT).map(|n| companies[n % 2].text(&format!("55118{n:08}"), "M0", "oi")).collect();
     assert!(send_all(&app.url(), many).await.is_empty(), "all were accepted");
     app.comes_to("select count(*)::text from turns where state = 'answering'", &IN_FLIGHT.to_string()).await;
     let in_flight = app.one("select count(*)::text from event_outcomes where state = 'in_flight'").await;
     assert_eq!(in_flight, IN_FLIGHT.to_string());
-    life.kill().await;
+    process.kill().await;
 
     let mut waiting = Vec::new();
     for kill in 1..KILLS {
@@ -161,10 +161,10 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
             send_latency_ms: latency(150, &mut dice),
             ..SettingsChange::default()
         });
-        let life = Life::begin(&app);
-        // Most lives get to work; some are cut off while they begin.
+        let process = Process::begin(&app);
+        // Most runs get to work; some are killed while they start.
         if kill % 5 != 0 {
-            life.ready(&app).await;
+            process.ready(&app).await;
         }
         let count = dice.random_range(5..30);
         waiting.extend(some_hooks(&mut dice, &companies, &mut next, count));
@@ -172,7 +172,7 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
         let url = app.url();
         let sent = platform::task::spawn("producers", async move { send_all(&url, waiting).await });
         tokio::time::sleep(moment).await;
-        life.kill().await;
+        process.kill().await;
         waiting = sent.await.unwrap();
     }
     println!("{KILLS} kills, {next} more messages, {} not yet accepted", waiting.len());
@@ -182,8 +182,8 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
         send_latency_ms: Some(0),
         ..SettingsChange::default()
     });
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.known(&companies[0]).await;
     while !waiting.is_empty() {
         waiting = send_all(&app.url(), waiting).await;
@@ -191,13 +191,13 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
     let all = (IN_FLIGHT as u32 + next).to_string();
     app.comes_to("select count(distinct event_id)::text from event_outcomes where processor = 'reply'", &all).await;
     app.settles().await;
-    check_the_books(&app, &all).await;
+    check_the_rows(&app, &all).await;
     check_the_provider(&app).await;
-    life.kill().await;
+    process.kill().await;
 }
 
 /// Every message in one turn, every turn one outcome, all of it booked. The outcomes and sums were checked by `settles`.
-async fn check_the_books(app: &TestApp, all: &str) {
+async fn check_the_rows(app: &TestApp, all: &str) {
     assert_eq!(app.one("select count(*)::text from messages where direction = 'in'").await, all, "each is stored once");
     assert_eq!(app.one("select count(*)::text from turns where outcome is null").await, "0");
     let answers = "select count(*)::text from turns t where outcome <> 'ignored' and (
@@ -208,7 +208,7 @@ async fn check_the_books(app: &TestApp, all: &str) {
     assert_eq!(app.one(booked).await, format!("{all} 0"));
 }
 
-/// The provider saw each conversation in order, and nothing twice but what is known to be uncertain.
+/// The provider saw each conversation in order, and a message twice only after an attempt that is unknown or failed.
 async fn check_the_provider(app: &TestApp) {
     let rows = app
         .sql
@@ -228,7 +228,7 @@ async fn check_the_provider(app: &TestApp) {
     }
     let mut last_attempt = HashMap::new();
     let mut last_place = BTreeMap::new();
-    let (mut sends, mut doubtful) = (0, 0);
+    let (mut sends, mut repeated) = (0, 0);
     for entry in app.sandbox.log(&Filter { performed: Some(true), ..Filter::of(Target::Send) }) {
         let key = entry.message_key.unwrap();
         let (delivery, attempt) = key.split_once(':').unwrap();
@@ -237,14 +237,14 @@ async fn check_the_provider(app: &TestApp) {
         if let Some(before) = last_attempt.insert(delivery.to_owned(), attempt) {
             let result = &results[&(delivery.to_owned(), before)];
             assert!(matches!(result.as_str(), "UNKNOWN" | "FAILED_TEMPORARY"), "{key} follows {result}");
-            doubtful += 1;
+            repeated += 1;
         }
         let (company, number, position) = &places[delivery];
         let place = last_place.entry((*company, number.clone())).or_insert(0);
         assert!(*position >= *place, "company {company}: position {position} was sent after {place}");
         *place = *position;
     }
-    println!("{sends} sends, {doubtful} of them after one whose end nobody saw");
+    println!("{sends} sends, {repeated} of them after one that is unknown or failed");
 }
 
 /// A signal for the broker's process.
@@ -265,15 +265,22 @@ async fn a_broker_frozen_in_the_middle_of_a_publish_costs_a_503_and_no_second_an
     let frozen: Vec<Hook> = (0..5).map(|n| clinic.text(&format!("551199999000{n}"), "B1", "tem horário?")).collect();
     let began = clock::instant();
     let url = app.url();
-    let answers = futures_util::future::join_all(frozen.iter().map(|hook| hook.post(&url))).await;
+    let responses = futures_util::future::join_all(frozen.iter().map(|hook| hook.post(&url))).await;
     let took = began.elapsed();
     signal("-CONT", &pid).await;
-    assert!(answers.iter().all(|it| it.word() == "503 not_durable" && it.retry_after.is_some()), "{answers:?}");
+    assert!(
+        responses.iter().all(|it| it.status_and_reason() == "503 not_durable" && it.retry_after.is_some()),
+        "{responses:?}"
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
     for hook in &frozen {
         app.accept_in_the_end(hook).await;
     }
     app.settles().await;
-    assert_eq!(app.sandbox.count(&Filter::sent()), 6, "one answer each, whichever way the 503 had ended");
+    assert_eq!(
+        app.sandbox.count(&Filter::sent()),
+        6,
+        "one answer each, whether or not the record of the 503 was written"
+    );
     app.stop().await;
 }

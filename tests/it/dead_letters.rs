@@ -1,4 +1,4 @@
-//! The dead-letter dead_letters: what is dead-lettered can be looked at, put back and dropped.
+//! Dead letters: they can be listed, replayed and dropped.
 
 use platform::postgres::Db;
 use processors::dead_letters::{self, Filter, Run};
@@ -9,7 +9,7 @@ use crate::support::app::TestApp;
 
 const ANA: &str = "5511999990001";
 
-async fn parked_delivery() -> Option<(TestApp, Db)> {
+async fn dead_lettered_delivery() -> Option<(TestApp, Db)> {
     let app = TestApp::start().await?;
     let clinic = app.company("clinica.test").await;
     let body = json!({ "error": "ERR_CHECK_NUMBER" });
@@ -18,7 +18,7 @@ async fn parked_delivery() -> Option<(TestApp, Db)> {
     app.accept(&clinic.text(ANA, "A1", "oi")).await;
     app.comes_to("select cause from dead_letters", "not_on_whatsapp").await;
     app.settles().await;
-    let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "shelf").unwrap();
+    let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "dead_letters").unwrap();
     Some((app, db))
 }
 
@@ -28,7 +28,7 @@ fn everything() -> Filter {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_delivery_keeps_its_id_and_is_sent() {
-    let Some((app, db)) = parked_delivery().await else { return };
+    let Some((app, db)) = dead_lettered_delivery().await else { return };
     let event = app.one("select event_id::text from dead_letters").await;
     let shown = dead_letters::replay(&db, &everything(), "test", Run::Dry).await.unwrap();
     assert_eq!(shown.len(), 1);
@@ -47,8 +47,8 @@ async fn a_replayed_delivery_keeps_its_id_and_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_is_replayed_once_however_many_ask() {
-    let Some((app, db)) = parked_delivery().await else { return };
+async fn a_dead_letter_is_replayed_once_by_many_at_once() {
+    let Some((app, db)) = dead_lettered_delivery().await else { return };
     let filter = everything();
     let asked = (0..8).map(|_| dead_letters::replay(&db, &filter, "test", Run::Real));
     let settled: usize = futures_util::future::join_all(asked).await.into_iter().map(|it| it.unwrap().len()).sum();
@@ -58,8 +58,8 @@ async fn a_letter_is_replayed_once_however_many_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_letter_stays_counted_as_dead_lettered() {
-    let Some((app, db)) = parked_delivery().await else { return };
+async fn a_dropped_dead_letter_stays_counted() {
+    let Some((app, db)) = dead_lettered_delivery().await else { return };
     dead_letters::drop(&db, &everything(), "test", Run::Real).await.unwrap();
     assert_eq!(dead_letters::list(&db, &everything()).await.unwrap().len(), 0);
     assert_eq!(app.one("select state from event_outcomes where processor = 'delivery'").await, "dead_lettered");

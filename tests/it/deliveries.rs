@@ -1,4 +1,4 @@
-//! Deliveries: attempts, order, and a provider that does not behave.
+//! Deliveries: attempts, order, and a provider that fails.
 
 use api::companies::Auth;
 use sandbox::{Fault, FaultRule, Filter, Target};
@@ -16,7 +16,7 @@ fn refusal(status: u16, error: &str) -> Fault {
     Fault::Status { status, body: json!({ "error": error }), headers: Default::default() }
 }
 
-/// One message to a number with faults in its way, and its attempts.
+/// One message to a number whose sends have faults, and its attempts.
 async fn attempts_of(app: &TestApp, number: &str, faults: Vec<FaultRule>) -> String {
     let clinic = app.add_company(&format!("c{number}.test"), Auth::Token("bridge-token".into())).await;
     app.known(&clinic).await;
@@ -34,10 +34,10 @@ async fn attempts_of(app: &TestApp, number: &str, faults: Vec<FaultRule>) -> Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_of_the_provider_has_its_verdict() {
+async fn every_response_of_the_provider_has_its_verdict() {
     let Some(app) = TestApp::start().await else { return };
     let once = |fault| vec![send(fault)];
-    let heard = [
+    let attempts = [
         attempts_of(&app, "5511900000001", vec![send(refusal(500, "Internal server error")).times(2)]).await,
         attempts_of(&app, "5511900000002", once(refusal(400, "ERR_WAPP_NOT_INITIALIZED"))).await,
         attempts_of(&app, "5511900000003", once(refusal(400, "ERR_CHECK_NUMBER"))).await,
@@ -60,17 +60,17 @@ async fn every_answer_of_the_provider_has_its_verdict() {
         "UNKNOWN SENT",
         "SENT",
     ];
-    assert_eq!(heard.iter().map(word).collect::<Vec<_>>(), expected, "{heard:#?}");
+    assert_eq!(attempts.iter().map(word).collect::<Vec<_>>(), expected, "{attempts:#?}");
     assert_eq!(app.one("select count(*)::text from dead_letters where processor = 'delivery'").await, "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_attempts_and_no_more_then_it_is_dead_lettered() {
+async fn after_six_attempts_it_becomes_a_dead_letter() {
     let Some(app) = TestApp::start().await else { return };
-    let heard = attempts_of(&app, ANA, vec![send(refusal(503, "x")).times(99)]).await;
-    let words: Vec<&str> = heard.split(", ").map(|it| it.split(' ').next().unwrap()).collect();
+    let attempts = attempts_of(&app, ANA, vec![send(refusal(503, "x")).times(99)]).await;
+    let results: Vec<&str> = attempts.split(", ").map(|it| it.split(' ').next().unwrap()).collect();
     assert_eq!(
-        words,
+        results,
         [
             "FAILED_TEMPORARY",
             "FAILED_TEMPORARY",
@@ -85,11 +85,11 @@ async fn six_attempts_and_no_more_then_it_is_dead_lettered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_nobody_saw_arrive_is_sent_at_most_twice() {
+async fn a_reply_whose_send_is_unknown_is_sent_at_most_twice() {
     let Some(app) = TestApp::start().await else { return };
-    let heard = attempts_of(&app, ANA, vec![send(Fault::SilentSuccess).times(99)]).await;
-    let words: Vec<&str> = heard.split(", ").map(|it| it.split(' ').next().unwrap()).collect();
-    assert_eq!(words, ["UNKNOWN", "UNKNOWN"]);
+    let attempts = attempts_of(&app, ANA, vec![send(Fault::SilentSuccess).times(99)]).await;
+    let results: Vec<&str> = attempts.split(", ").map(|it| it.split(' ').next().unwrap()).collect();
+    assert_eq!(results, ["UNKNOWN", "UNKNOWN"]);
     assert_eq!(app.sandbox.count(&Filter::of(Target::Send)), 2);
 }
 

@@ -1,4 +1,4 @@
-//! What a worker leaves behind: jobs under way when it is killed, cut off, or asked to end.
+//! What a worker leaves behind: running jobs when it is killed, cut off, or asked to end.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use api::companies::Auth;
 use platform::clock;
 use sandbox::{Filter, SettingsChange, Target};
 
-use crate::crash::{BROKER, Life, free_address, on_real_kafka};
+use crate::crash::{BROKER, Process, free_address, on_real_kafka};
 use crate::support::app::TestApp;
 
 const ANA: &str = "5511999990001";
@@ -28,27 +28,27 @@ fn latency(app: &TestApp, model_ms: u64, send_ms: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_send_under_way_at_a_kill_is_unknown_and_is_made_once_more() {
+async fn a_send_in_flight_at_a_kill_is_unknown_and_is_made_once_more() {
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.delivery.timeout_ms = 60_000).await else { return };
-    // Longer than this test has timeout: who settles it is the same instance, at its start.
+    // Longer than this test's timeout: the same instance reclaims it, at its start.
     app.settings.delivery.runner.lease_ms = 120_000;
     app.settings.http.listen = free_address();
     let clinic = app.add_company("clinica.test", Auth::Token("bridge-token".into())).await;
     latency(&app, 0, 60_000);
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.known(&clinic).await;
     app.accept(&clinic.text(ANA, "A1", "qual o preço?")).await;
     app.comes_to("select string_agg(state, ' ') from deliveries", "sending").await;
     app.accept(&clinic.text(ANA, "A2", "qual o horário?")).await;
     app.comes_to("select count(*)::text from jobs_waiting where queue = 'delivery'", "1").await;
-    life.kill().await;
+    process.kill().await;
     let left = app.one("select concat(queue, ' ', attempts, ' ', lease_until > now()) from jobs_running").await;
-    assert_eq!(left, "delivery 1 t", "the lease stands until somebody settles it");
+    assert_eq!(left, "delivery 1 t", "the lease stays until it is reclaimed");
 
     latency(&app, 0, 0);
-    let life = Life::begin(&app);
+    let process = Process::begin(&app);
     app.settles().await;
     assert_eq!(app.attempts().await, "UNKNOWN lease_ran_out, SENT\nSENT");
     let sent = app.sandbox.log(&Filter { performed: Some(true), ..Filter::of(Target::Send) });
@@ -58,45 +58,45 @@ async fn a_send_under_way_at_a_kill_is_unknown_and_is_made_once_more() {
         where ended_at >= all (select ended_at from deliveries d where d.position < deliveries.position)";
     assert_eq!(app.one(order).await, "sent sent", "the second waited for the first");
     assert_eq!(app.one(JOBS).await, NONE);
-    life.kill().await;
+    process.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_process_held_goes_to_another_when_its_leases_have_run_out() {
+async fn the_jobs_of_a_killed_process_go_to_another_when_its_leases_have_run_out() {
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.delivery.timeout_ms = 60_000).await else { return };
     app.settings.reply.runner.lease_ms = 1_500;
     app.settings.delivery.runner.lease_ms = 1_500;
-    // The least that the broker takes: then the partitions of the dead are the other's too.
+    // The least that the broker accepts: then the other process gets the partitions too.
     app.settings.kafka.session_timeout_ms = 6_000;
     app.settings.http.listen = free_address();
     let clinic = app.add_company("clinica.test", Auth::Token("bridge-token".into())).await;
     latency(&app, 0, 60_000);
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.known(&clinic).await;
     app.accept(&clinic.text(ANA, "A1", "qual o preço?")).await;
     app.comes_to("select string_agg(state, ' ') from deliveries", "sending").await;
     latency(&app, 60_000, 0);
     app.accept(&clinic.text("5511999990002", "B1", "oi")).await;
     app.comes_to("select string_agg(queue, ' ' order by queue) from jobs_running", "delivery reply").await;
-    life.kill().await;
+    process.kill().await;
 
     latency(&app, 0, 0);
     app.settings.process.instance = "two".into();
     app.settings.http.listen = free_address();
-    let life = Life::begin(&app);
-    life.ready(&app).await;
+    let process = Process::begin(&app);
+    process.ready(&app).await;
     app.settles().await;
     assert_eq!(app.attempts().await, "UNKNOWN lease_ran_out, SENT\nSENT");
     let answered = "select string_agg(outcome || ' ' || claims, ', ' order by opened_at) from turns";
     assert_eq!(app.one(answered).await, "replied 1, replied 2", "the turn was claimed once more and answered once");
     assert_eq!(app.one(JOBS).await, NONE);
-    life.kill().await;
+    process.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_waits_for_the_send_under_way_and_claims_nothing_more() {
+async fn a_stop_waits_for_the_send_in_flight_and_claims_nothing_more() {
     let Some(mut app) = TestApp::start_with(|settings| settings.delivery.timeout_ms = 20_000).await else { return };
     let clinic = app.company("clinica.test").await;
     latency(&app, 0, 3_000);
@@ -105,7 +105,7 @@ async fn a_stop_waits_for_the_send_under_way_and_claims_nothing_more() {
     app.accept(&clinic.text(ANA, "A2", "qual o horário?")).await;
     app.comes_to("select count(*)::text from jobs_waiting where queue = 'delivery'", "1").await;
     app.stop().await;
-    assert_eq!(app.attempts().await, "SENT", "it ended, was committed, and the next was left alone");
+    assert_eq!(app.attempts().await, "SENT", "it ended, was committed, and the next was not claimed");
     assert_eq!(app.one("select string_agg(queue, ' ') from jobs_ready").await, "delivery", "the next of the lane");
     assert_eq!(app.one("select count(*)::text from jobs_running").await, "0");
     app.run().await;
@@ -115,7 +115,7 @@ async fn a_stop_waits_for_the_send_under_way_and_claims_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_that_cannot_wait_leaves_a_lease_and_the_next_run_settles_it() {
+async fn a_stop_that_cannot_wait_leaves_a_lease_and_the_next_run_reclaims_it() {
     let change = |settings: &mut secretaria::Settings| {
         settings.delivery.timeout_ms = 60_000;
         settings.delivery.runner.drain_ms = 100;

@@ -1,15 +1,15 @@
-//! Whole-river tests: the real binary's rooms in one process, and the rules of the house.
+//! End-to-end tests: all roles of the binary in one process, and the rules that hold for the repository.
 //!
-//! `cargo test` alone runs what needs no server and says what it leaves out; `make test` leaves nothing out.
+//! `cargo test` alone runs what needs no server and prints what it leaves out; `make test` leaves nothing out.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 mod answers;
-mod river;
+mod pipeline;
 mod turns;
 mod deliveries;
-mod bad_days;
+mod failures;
 mod dead_letters;
 mod queues;
 mod names;

@@ -1,4 +1,4 @@
-//! How people name a company at a shell: by its domain or its id, and digits alone are an id.
+//! How a company is named at a shell: by its domain or its id, and digits alone are an id.
 
 use std::process::{Command, Output};
 
@@ -52,8 +52,8 @@ async fn a_domain_of_digits_alone_is_refused_when_it_is_new_and_warned_of_when_i
     let add = async |domain: &str| secretaria(&settings, &["company", "add", "--domain", domain]).await;
     let refused = add("12").await;
     assert!(!refused.status.success());
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("domain: must not be digits alone, which name a company by its id"), "{said}");
+    let printed = String::from_utf8(refused.stderr).unwrap();
+    assert!(printed.contains("domain: must not be digits alone, which name a company by its id"), "{printed}");
     let quiet = secretaria(&settings, &["company", "list"]).await;
     assert!(!String::from_utf8(quiet.stdout).unwrap().contains("warning"));
 

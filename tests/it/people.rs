@@ -17,7 +17,7 @@ async fn get(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> (u16, Strin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_company_sees_its_own_usage_and_nobody_elses() {
+async fn a_company_sees_its_own_usage_and_no_other() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let salon = app.company("salao.test").await;
@@ -63,15 +63,15 @@ async fn health_is_deep_and_readiness_is_not() {
         if (status, kafka) == (503, Some(false)) { Ok(()) } else { Err(body.to_string()) }
     })
     .await;
-    assert_eq!(get(&app, "/readyz", &[]).await.0, 200, "a broker away is no reason to stop sending us hooks");
+    assert_eq!(get(&app, "/readyz", &[]).await.0, 200, "a broker away is no reason to stop sending us webhooks");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_do_not_exist_for_strangers() {
+async fn metrics_do_not_exist_for_other_machines() {
     let Some(app) = TestApp::start_with(|settings| settings.http.metrics_token = "letmein".into()).await else {
         return;
     };
-    // No recorder is installed in this process, so even a friend hears 404: what counts is that a stranger always does.
+    // No recorder is installed in this process, so every request gets 404 here; one from elsewhere always does.
     assert_eq!(get(&app, "/metrics", &[("x-forwarded-for", "203.0.113.9")]).await.0, 404);
     assert_eq!(
         get(&app, "/metrics", &[("x-forwarded-for", "203.0.113.9"), ("authorization", "Bearer no")]).await.0,
@@ -80,7 +80,7 @@ async fn metrics_do_not_exist_for_strangers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_answers_an_error_has_one_shape_and_names_the_request() {
+async fn every_error_has_one_shape_and_names_the_request() {
     let Some(app) = TestApp::start().await else { return };
     let client = reqwest::Client::new();
     for (method, path, status, reason) in [
@@ -102,7 +102,7 @@ async fn whatever_answers_an_error_has_one_shape_and_names_the_request() {
         assert_eq!(response.status(), status, "{method} {path}");
         let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         assert_eq!((body["reason"].as_str(), body["request_id"].as_str()), (Some(reason), Some("mine-1")), "{body}");
-        assert!(!body.to_string().contains("999990001"), "nothing of the request is said back: {body}");
+        assert!(!body.to_string().contains("999990001"), "nothing of the request is in the response: {body}");
     }
     let (status, served) = get(&app, "/api/openapi.json", &[]).await;
     assert_eq!((status, served), (200, secretaria::openapi::document().unwrap()));

@@ -1,4 +1,4 @@
-//! `docs/PRODUCERS.md` is true: every recipe in it is run as it stands, and every reason we give is in its table.
+//! `docs/PRODUCERS.md` is true: every recipe in it is run as it is, and every reason of ours is in its table.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,7 +12,7 @@ use ingest::rejection::{Rejection, Unauthenticated, Unavailable};
 use ingest::signature::{Claim, Secrets};
 use serde::Deserialize;
 
-use crate::support::recipe::{Language, said};
+use crate::support::recipe::{Language, output_of};
 
 const DOCUMENT: &str = include_str!("../../docs/PRODUCERS.md");
 const VECTORS: &str = include_str!("../../fixtures/hooks/signature_vectors.json");
@@ -37,23 +37,23 @@ fn every_recipe_signs_as_the_vectors_say() {
         for Signed { case, secret, timestamp, body, signature } in signed() {
             let mut command = language.command(&language.folder("producers"), "sign", &script);
             command.env("SECRET", &secret).env("TIMESTAMP", &timestamp);
-            assert_eq!(said(command, body.as_bytes()), signature, "{language:?}: {case}");
+            assert_eq!(output_of(command, body.as_bytes()), signature, "{language:?}: {case}");
         }
     }
 }
 
 #[test]
-fn every_recipe_sends_a_hook_that_is_accepted() {
+fn every_recipe_sends_a_webhook_that_is_accepted() {
     for language in Language::here() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/webhook/whaticket", listener.local_addr().unwrap());
-        let server = thread::spawn(move || Request::taken_from(&listener));
+        let server = thread::spawn(move || Request::accepted_from(&listener));
         let (signing, sending) = recipe(language);
         let folder = language.folder("producers");
         let mut command = language.command(&folder, "send", &format!("{signing}\n{sending}"));
         fs::write(folder.join("body.json"), HOOK).unwrap();
         command.env("WEBHOOK_URL", url).env("COMPANY_DOMAIN", "clinica.example").env("WEBHOOK_SECRET", "s3cret");
-        let printed = said(command, b"");
+        let printed = output_of(command, b"");
         let request = server.join().unwrap();
 
         assert!(printed.contains("202") && printed.contains("queued"), "{language:?} printed {printed}");
@@ -77,13 +77,13 @@ fn the_binary_signs_as_the_vectors_say() {
         command.env_clear().env("SECRETARIA_HOOK_SECRET", secret);
         command.args(["hook", "sign", "--company", "clinica.example", "--body", "-"]);
         command.arg(format!("--timestamp={timestamp}"));
-        let printed = said(command, body.as_bytes());
+        let printed = output_of(command, body.as_bytes());
         assert!(printed.contains(&format!("'x-signature: {signature}'")), "{case}: {printed}");
     }
 }
 
 #[test]
-fn the_table_of_answers_has_every_reason_under_its_status() {
+fn the_table_of_responses_has_every_reason_under_its_status() {
     let refusals: [Rejection; 15] = [
         Unauthenticated::MissingTimestamp.into(),
         Unauthenticated::StaleTimestamp.into(),
@@ -128,7 +128,7 @@ fn every_reason_to_ignore_is_explained() {
     }
 }
 
-/// What a vector says of signing, whatever becomes of the hook.
+/// What a vector says about signing, whether or not the webhook is accepted.
 struct Signed {
     case: String,
     secret: String,
@@ -161,7 +161,7 @@ fn recipe(language: Language) -> (&'static str, &'static str) {
     language.recipe(DOCUMENT).split_once(comment).unwrap()
 }
 
-/// A line that calls the recipe's `sign` with what the environment and standard input say.
+/// A line that calls the recipe's `sign` with the environment and standard input.
 fn signs_what_it_is_given(language: Language) -> &'static str {
     match language {
         Language::Shell => "sign \"$SECRET\" \"$TIMESTAMP\"",
@@ -180,8 +180,8 @@ struct Request {
 }
 
 impl Request {
-    /// Takes one request and answers as ingest does.
-    fn taken_from(listener: &TcpListener) -> Self {
+    /// Accepts one request and responds as ingest does.
+    fn accepted_from(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(stream);
         let mut lines = Vec::new();

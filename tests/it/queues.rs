@@ -13,7 +13,7 @@ use crate::support::eventually;
 const ANA: &str = "5511999990001";
 const RUI: &str = "5511999990002";
 
-/// Jobs of the company that is there after the migrations: one of each state that needs no lane, and two given up.
+/// Jobs of the company that is there after the migrations: one of each state that needs no lane, and two dead.
 const JOBS: &str = "
     insert into jobs (company_id, queue, job_key, due_at)
     select 1, queue, key::uuid, due_at
@@ -34,24 +34,24 @@ const JOBS: &str = "
       (1, 'alerts', '00000000-0000-0000-0000-000000000004', '{}', 10, 'refused_by_database', 'division by zero'),
       (1, 'alerts', '00000000-0000-0000-0000-000000000005', '{}', 10, 'other', '');";
 
-/// Runs `secretaria queue …`: whether it succeeded, and what it said.
+/// Runs `secretaria queue …`: whether it succeeded, and what it printed.
 async fn queue(settings: &Settings, args: &[&str]) -> (bool, String) {
     let args: Vec<&str> = std::iter::once("queue").chain(args.iter().copied()).collect();
     let output = secretaria(settings, &args).await;
-    let said = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.success(), String::from_utf8(said).unwrap())
+    let printed = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
-async fn said(settings: &Settings, args: &[&str]) -> String {
-    let (succeeded, said) = queue(settings, args).await;
-    assert!(succeeded, "{args:?}: {said}");
-    said
+async fn printed(settings: &Settings, args: &[&str]) -> String {
+    let (succeeded, printed) = queue(settings, args).await;
+    assert!(succeeded, "{args:?}: {printed}");
+    printed
 }
 
 async fn refusal(settings: &Settings, args: &[&str]) -> String {
-    let (succeeded, said) = queue(settings, args).await;
-    assert!(!succeeded, "{args:?}: {said}");
-    said
+    let (succeeded, printed) = queue(settings, args).await;
+    assert!(!succeeded, "{args:?}: {printed}");
+    printed
 }
 
 /// The words of the line that begins with this one.
@@ -67,23 +67,23 @@ async fn an_operator_sees_what_is_in_the_queues() {
     database.configure(&mut settings);
     database.connect().await.batch_execute(JOBS).await.unwrap();
 
-    let listed = said(&settings, &["list"]).await;
+    let listed = printed(&settings, &["list"]).await;
     assert_eq!(words(&listed, "reply")[..7], ["reply", "all", "1", "1", "0", "0", "0"]);
     let oldest: u64 = words(&listed, "reply")[7].parse().unwrap();
     assert!((90..600).contains(&oldest), "{listed}");
     assert_eq!(words(&listed, "delivery"), ["delivery", "all", "0", "0", "0", "1", "0", "-", "-"]);
     assert_eq!(words(&listed, "alerts"), ["alerts", "all", "0", "0", "0", "0", "2", "-", "-"]);
-    let listed = said(&settings, &["list", "--company", "1"]).await;
+    let listed = printed(&settings, &["list", "--company", "1"]).await;
     assert_eq!(words(&listed, "delivery")[..6], ["delivery", "1", "0", "0", "0", "1"]);
-    assert!(refusal(&settings, &["list", "--company", "nobody.test"]).await.contains("no company `nobody.test`"));
+    assert!(refusal(&settings, &["list", "--company", "unknown.test"]).await.contains("no company `unknown.test`"));
 
-    let shown = said(&settings, &["show", "delivery"]).await;
+    let shown = printed(&settings, &["show", "delivery"]).await;
     let running = shown.lines().next().unwrap();
     for word in ["running", "company 1", "1 attempt", "claimed by a-worker", "lease until", "12.5 % done"] {
         assert!(running.contains(word), "{word}: {running}");
     }
     assert!(shown.ends_with("1 jobs\n"), "{shown}");
-    let dead = said(&settings, &["show", "--state", "dead", "--key", "00000000-0000-0000-0000-000000000004"]).await;
+    let dead = printed(&settings, &["show", "--state", "dead", "--key", "00000000-0000-0000-0000-000000000004"]).await;
     for word in ["dead", "alerts", "10 attempts", "refused_by_database", "division by zero"] {
         assert!(dead.contains(word), "{word}: {dead}");
     }
@@ -92,7 +92,7 @@ async fn an_operator_sees_what_is_in_the_queues() {
 }
 
 #[tokio::test]
-async fn jobs_given_up_are_enqueued_again_and_no_job_is_removed_that_leaves_work_open() {
+async fn dead_jobs_are_enqueued_again_and_no_job_is_removed_that_leaves_work_open() {
     let Some(database) = Database::create().await else { return };
     let mut settings = Settings::default();
     database.configure(&mut settings);
@@ -113,10 +113,10 @@ async fn jobs_given_up_are_enqueued_again_and_no_job_is_removed_that_leaves_work
     assert!(refused.contains("jobs of queue alerts cannot be dropped"), "{refused}");
     assert_eq!(states().await, (2, 0, 3));
 
-    let dry = said(&settings, &["retry", "alerts", "--dry-run"]).await;
+    let dry = printed(&settings, &["retry", "alerts", "--dry-run"]).await;
     assert!(dry.ends_with("2 would be enqueued again\n"), "{dry}");
     assert_eq!(states().await, (2, 0, 3));
-    let retried = said(&settings, &["retry", "alerts", "--cause", "refused_by_database"]).await;
+    let retried = printed(&settings, &["retry", "alerts", "--cause", "refused_by_database"]).await;
     assert!(retried.contains("000000000004  refused_by_database  after 10 attempts\n1 enqueued again\n"), "{retried}");
     assert_eq!(states().await, (1, 1, 4));
 }
@@ -125,9 +125,9 @@ async fn jobs_given_up_are_enqueued_again_and_no_job_is_removed_that_leaves_work
 async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
     let Some(app) = TestApp::start().await else { return };
     let (clinic, salon) = (app.company("clinica.test").await, app.company("salao.test").await);
-    let paused = said(&app.settings, &["pause", "delivery", "--company", "clinica.test", "--by", "ana"]).await;
+    let paused = printed(&app.settings, &["pause", "delivery", "--company", "clinica.test", "--by", "ana"]).await;
     assert!(paused.contains("is paused: nothing of it is claimed"), "{paused}");
-    let again = said(&app.settings, &["pause", "delivery", "--company", "clinica.test"]).await;
+    let again = printed(&app.settings, &["pause", "delivery", "--company", "clinica.test"]).await;
     assert!(again.contains("is paused already"), "{again}");
     app.accept(&clinic.text(ANA, "A1", "oi")).await;
     app.accept(&salon.text(RUI, "B1", "oi")).await;
@@ -136,21 +136,21 @@ async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
     let sent = format!("select outcome from deliveries where company_id = {}", salon.company_id);
     app.comes_to(&sent, "sent").await;
     assert_eq!((app.sent_to(ANA).len(), app.sent_to(RUI).len()), (0, 1));
-    laws_hold(&app).await;
-    let listed = said(&app.settings, &["list", "--company", "clinica.test"]).await;
+    checks_hold(&app).await;
+    let listed = printed(&app.settings, &["list", "--company", "clinica.test"]).await;
     assert!(listed.contains("by ana"), "{listed}");
-    assert!(said(&app.settings, &["list"]).await.contains("1 company"));
+    assert!(printed(&app.settings, &["list"]).await.contains("1 company"));
 
-    let whole = said(&app.settings, &["resume", "delivery"]).await;
+    let whole = printed(&app.settings, &["resume", "delivery"]).await;
     assert!(whole.contains("was not paused\nstill paused one by one: 1"), "{whole}");
-    let resumed = said(&app.settings, &["resume", "delivery", "--company", "clinica.test"]).await;
+    let resumed = printed(&app.settings, &["resume", "delivery", "--company", "clinica.test"]).await;
     assert!(resumed.contains("is resumed"), "{resumed}");
     app.settles().await;
     assert_eq!(app.sent_to(ANA).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_laws_hold_at_any_instant_while_jobs_are_under_way() {
+async fn the_checks_hold_at_any_instant_while_jobs_are_in_flight() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     // Retries keep lanes, and a conversation's second reply waits behind its first.
@@ -161,13 +161,13 @@ async fn the_laws_hold_at_any_instant_while_jobs_are_under_way() {
     for message in 0..24 {
         let number = format!("551199999000{}", message % 8);
         app.accept(&clinic.text(&number, &format!("A{message}"), "oi")).await;
-        laws_hold(&app).await;
+        checks_hold(&app).await;
     }
     let ended = "select concat(count(*) >= 8, ' ', bool_and(d.state = 'ended'), ' ', max(d.attempts) > 1,
                    ' ', (select count(*) from jobs), ' ', (select count(*) from outbox))
                  from deliveries d";
     eventually("every delivery has ended", || async {
-        laws_hold(&app).await;
+        checks_hold(&app).await;
         let seen = app.one(ended).await;
         if seen == "t t t 0 0" { Ok(()) } else { Err(seen) }
     })
@@ -175,10 +175,10 @@ async fn the_laws_hold_at_any_instant_while_jobs_are_under_way() {
     app.settles().await;
 }
 
-/// Whatever is on its way, no law is broken.
-async fn laws_hold(app: &TestApp) {
-    for (name, law) in LAWS {
-        let broken = app.sql.query(*law, &[]).await.unwrap();
+/// Every check passes, whatever is on its way.
+async fn checks_hold(app: &TestApp) {
+    for (name, check) in LAWS {
+        let broken = app.sql.query(*check, &[]).await.unwrap();
         let broken: Vec<String> = broken.iter().map(|row| row.get("detail")).collect();
         assert!(broken.is_empty(), "{name}: {broken:#?}");
     }

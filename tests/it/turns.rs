@@ -1,4 +1,4 @@
-//! Turns: bursts, messages in the middle, and a model that does not behave.
+//! Turns: bursts, messages in the middle, and a model that fails.
 
 use sandbox::{Fault, FaultRule, Filter, SettingsChange, Target};
 use serde_json::json;
@@ -72,9 +72,9 @@ fn status(code: u16) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_recovers_is_asked_again() {
+async fn a_model_that_recovers_is_called_again() {
     let Some(app) = TestApp::start_with(|settings| settings.reply.model.timeout_ms = 500).await else { return };
-    let heard = [
+    let ends = [
         ends_as(&app, "5511900000001", vec![model(status(503)).times(2)]).await,
         ends_as(&app, "5511900000002", vec![model(Fault::Gemini429 { retry_delay_s: 0.2, per_day: false })]).await,
         ends_as(&app, "5511900000003", vec![model(Fault::Garbage)]).await,
@@ -90,11 +90,11 @@ async fn a_model_that_recovers_is_asked_again() {
         "replied, 2 calls",
         "replied, 2 calls",
     ];
-    assert_eq!(heard, expected);
+    assert_eq!(ends, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked() {
+async fn a_model_that_does_not_ends_in_the_fallback_text_and_what_it_used_is_booked() {
     let Some(app) = TestApp::start_with(|settings| settings.reply.model.timeout_ms = 300).await else { return };
     let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" }, "usageMetadata": { "promptTokenCount": 77 } });
     let half = json!({
@@ -103,7 +103,7 @@ async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked(
     });
     let unstorable =
         json!({ "candidates": [{ "content": { "parts": [{ "text": "oi\u{0}!" }] }, "finishReason": "STOP" }] });
-    let heard = [
+    let ends = [
         ends_as(&app, "5511900000001", vec![model(status(500)).times(9)]).await,
         ends_as(&app, "5511900000002", vec![model(status(403))]).await,
         ends_as(&app, "5511900000003", vec![model(Fault::Gemini429 { retry_delay_s: 1.0, per_day: true })]).await,
@@ -121,7 +121,7 @@ async fn a_model_that_does_not_ends_in_a_polite_word_and_what_it_used_is_booked(
         "fallback garbage, 3 calls",
         "replied, 1 calls",
     ];
-    assert_eq!(heard.map(|it| it.replace("  ", " ")), expected);
+    assert_eq!(ends.map(|it| it.replace("  ", " ")), expected);
     assert_eq!(app.sent_to("5511900000007"), ["oi!"]);
     assert!(app.sent_to("5511900000005")[0].starts_with("Recebemos sua mensagem"), "half an answer is not sent");
     assert_eq!(app.one("select string_agg(tokens_in || '+' || tokens_out, ' ' order by tokens_in) from usage_events where fact = 'model_tokens'").await, "10+5 77+0");

@@ -1,7 +1,6 @@
-//! The recipe of docs/ADDING_A_PROCESSOR.md, followed to the letter: a patch adds a processor to this tree, and it runs.
+//! The recipe of docs/ADDING_A_PROCESSOR.md, followed exactly: a patch adds a processor to this tree, and it runs.
 //!
-//! What the patch changes is built beside this build, under a version and a name of its own: of our crates only the
-//! two that it touches, none of the others'.
+//! The two crates that the patch changes are built beside this build, under a version and a name of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::process::Command;
 
 use api::companies::Auth;
 
-use crate::crash::{BROKER, Life, free_address, on_real_kafka};
+use crate::crash::{BROKER, Process, free_address, on_real_kafka};
 
 const PATCH: &str = include_str!("answer_times.patch");
 const FOLDER: &str = "processors/src/answer_times/";
@@ -41,11 +40,11 @@ async fn the_recipe_gives_a_processor_that_runs() {
     let Some(mut app) = on_real_kafka(|_| {}).await else { return };
     let program = tokio::task::spawn_blocking(build).await.unwrap();
     app.settings.http.listen = free_address();
-    let migrated = Life::command(&app, &program).arg("migrate").output().await.unwrap();
+    let migrated = Process::command(&app, &program).arg("migrate").output().await.unwrap();
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
     let clinic = app.add_company("clinica.test", Auth::Token("bridge-token".into())).await;
-    let life = Life::begin_of(&app, &program);
-    life.ready(&app).await;
+    let process = Process::begin_of(&app, &program);
+    process.ready(&app).await;
     app.known(&clinic).await;
     app.accept(&clinic.text("5511999990001", "A1", "qual o preço?")).await;
     app.accept(&clinic.text("5511999990002", "B1", "oi")).await;
@@ -59,7 +58,7 @@ async fn the_recipe_gives_a_processor_that_runs() {
     let outcomes = "select string_agg(state, ' ') from event_outcomes where processor = 'answer_times'";
     app.comes_to(outcomes, "done done done done").await;
     app.comes_to("select count(*)::text from jobs", "0").await;
-    life.kill().await;
+    process.kill().await;
 }
 
 /// A copy of this tree with the patch, built; its program.
@@ -68,24 +67,24 @@ fn build() -> PathBuf {
     let _ = fs::remove_dir_all(&copy);
     copy_tracked(&copy);
     let mut apply = Command::new("git");
-    // Where there is no repository, paths are from the folder that it is asked in.
+    // Without a repository, git takes paths from the current folder.
     apply
         .args(["apply", "--whitespace=error", "-"])
         .current_dir(&copy)
         .env("GIT_CEILING_DIRECTORIES", std::env::temp_dir());
-    crate::support::recipe::said(apply, PATCH.as_bytes());
+    crate::support::recipe::output_of(apply, PATCH.as_bytes());
     name_apart(&copy);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    // All packages, so that crates are asked for the features that they are built with already.
+    // All packages, so that crates have the features that they are built with already.
     cargo.args(["build", "--workspace", "--bin", "secretaria-added", "--offline", "--quiet"]);
     cargo.current_dir(&copy).env("CARGO_TARGET_DIR", target);
-    crate::support::recipe::said(cargo, b"");
+    crate::support::recipe::output_of(cargo, b"");
     fs::remove_dir_all(&copy).unwrap();
     target.join("debug/secretaria-added")
 }
 
-/// Every tracked file with its time, so that what the patch leaves alone counts as built.
+/// Every tracked file with its time, so that what the patch does not change counts as built.
 fn copy_tracked(copy: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let listed = Command::new("git").args(["ls-files", "-co", "--exclude-standard", "-z"]).current_dir(root).output();

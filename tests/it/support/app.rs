@@ -1,4 +1,4 @@
-//! The whole river in one process: `all`, on a broker, a database and providers of its own.
+//! The whole pipeline in one process: `all`, on a broker, a database and providers of its own.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::eventually;
 use super::hook::{Hook, Producer};
 use super::mock_cluster::MockCluster;
 
-/// A running river and everything around it.
+/// A running pipeline and everything around it.
 pub(crate) struct TestApp {
     pub(crate) settings: Settings,
     pub(crate) broker: MockCluster,
@@ -30,7 +30,7 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
-    /// Starts with settings that wait for nothing; `None` when this run has no Postgres.
+    /// Starts with settings that make tests fast; `None` when this run has no Postgres.
     pub(crate) async fn start() -> Option<Self> {
         Self::start_with(|_| {}).await
     }
@@ -42,12 +42,12 @@ impl TestApp {
         Some(app)
     }
 
-    /// Everything but the river itself.
+    /// Everything but the pipeline itself.
     pub(crate) async fn prepare(change: impl FnOnce(&mut Settings)) -> Option<Self> {
         Some(Self::prepare_on(Database::create().await?, change).await)
     }
 
-    /// The same, on a database that is there.
+    /// The same, on an existing database.
     pub(crate) async fn prepare_on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let sandbox = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let mut settings = Settings::default();
@@ -55,7 +55,7 @@ impl TestApp {
         settings.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         settings.http.drain_ms = 5_000;
         settings.kafka.partitions = 4;
-        // This broker knows no static members: one that comes back waits for its own earlier session to end.
+        // This broker knows no static members: one that returns waits for its own earlier session to end.
         settings.kafka.session_timeout_ms = 1_000;
         settings.reply.quiet_ms = 60;
         settings.reply.quiet_cap_ms = 600;
@@ -91,10 +91,10 @@ impl TestApp {
         self.running.take().unwrap().stop().await.unwrap();
     }
 
-    /// Waits until it says that it cannot go on by itself.
+    /// Waits until it reports that it cannot go on.
     pub(crate) async fn broke(&self) {
         let broke = tokio::time::timeout(super::TIMEOUT, self.running.as_ref().unwrap().broke());
-        broke.await.expect("a process that cannot go on says so");
+        broke.await.expect("a process that cannot go on reports it");
     }
 
     /// The same, with a new connection for the test itself.
@@ -107,12 +107,12 @@ impl TestApp {
         format!("http://{}", self.settings.http.listen)
     }
 
-    /// A company whose hooks are taken from now on, reached with a static token.
+    /// A company whose webhooks are accepted from now on, with a bridge that has a static token.
     pub(crate) async fn company(&self, domain: &str) -> Producer {
         self.company_with(domain, Auth::Token(SecretString::from("bridge-token"))).await
     }
 
-    /// A company reached in some way.
+    /// A company whose bridge has these credentials.
     pub(crate) async fn company_with(&self, domain: &str, auth: Auth) -> Producer {
         let producer = self.add_company(domain, auth).await;
         if self.running.is_some() {
@@ -121,7 +121,7 @@ impl TestApp {
         producer
     }
 
-    /// A company in the database, whether or not the river runs.
+    /// A company in the database, whether or not the pipeline runs.
     pub(crate) async fn add_company(&self, domain: &str, auth: Auth) -> Producer {
         let db = Db::new(&self.settings.postgres.operator_url, &self.settings.postgres, "test").unwrap();
         let sealer = Arc::new(Sealer::from_file(&self.settings.keys.key_encryption_key()).unwrap());
@@ -140,17 +140,17 @@ impl TestApp {
         }
     }
 
-    /// Waits until ingest has heard of a company: its well-signed nonsense is 400, no longer 401.
+    /// Waits until ingest has loaded a company: a signed body that is no JSON is then a 400, no longer a 401.
     pub(crate) async fn known(&self, producer: &Producer) {
         let probe = producer.signed("no json", platform::clock::now().as_second(), &producer.secret);
         eventually("ingest knows the company", || async {
             let answer = probe.post(&self.url()).await;
-            if answer.status == 400 { Ok(()) } else { Err(answer.word()) }
+            if answer.status == 400 { Ok(()) } else { Err(answer.status_and_reason()) }
         })
         .await;
     }
 
-    /// Sends a hook that must be accepted, and says its id.
+    /// Sends a webhook that must be accepted; returns its id.
     pub(crate) async fn accept(&self, hook: &Hook) -> String {
         let answer = hook.post(&self.url()).await;
         assert_eq!(answer.status, 202, "{answer:?}");
@@ -159,12 +159,12 @@ impl TestApp {
         id
     }
 
-    /// Sends the same hook until it is accepted.
+    /// Sends the same webhook until it is accepted.
     pub(crate) async fn accept_in_the_end(&self, hook: &Hook) {
-        let id = eventually("the same hook is accepted", || async {
+        let id = eventually("the same webhook is accepted", || async {
             let answer = hook.post(&self.url()).await;
             let id = answer.body["id"].as_str().map(str::to_owned);
-            id.filter(|_| answer.status == 202).ok_or(answer.word())
+            id.filter(|_| answer.status == 202).ok_or(answer.status_and_reason())
         })
         .await;
         self.accepted.lock().unwrap().insert(id);
@@ -182,7 +182,7 @@ impl TestApp {
         }
     }
 
-    /// Waits until a query's one text column says what is expected, rows joined by newlines.
+    /// Waits until a query's one text column is as expected, rows joined by newlines.
     pub(crate) async fn comes_to(&self, sql: &str, expected: &str) {
         eventually(expected, || async {
             let seen = self.one(sql).await;
@@ -191,7 +191,7 @@ impl TestApp {
         .await;
     }
 
-    /// Waits until everything accepted has come in and nothing is on its way, and checks that everything is accounted for.
+    /// Waits until everything accepted was read and nothing is on its way, and checks that everything is accounted for.
     pub(crate) async fn settles(&self) {
         let accepted: Vec<String> = self.accepted.lock().unwrap().iter().map(|id| format!("'{id}'")).collect();
         if !accepted.is_empty() {
@@ -230,7 +230,7 @@ impl TestApp {
         assert_eq!(drift, 0, "a counter is not the sum of its ledger, or something is still reserved");
     }
 
-    /// What contacts were really sent, in order: the text after its number.
+    /// What was really sent to contacts, in order: the text after its number.
     pub(crate) fn sent_to(&self, number: &str) -> Vec<String> {
         self.sandbox.log(&Filter::sent().number(number)).into_iter().filter_map(|it| it.text).collect()
     }
@@ -257,7 +257,7 @@ impl TestApp {
     }
 }
 
-/// Lets a test wait a moment for something that must not happen.
+/// Gives something that must not happen a moment to happen.
 pub(crate) async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }

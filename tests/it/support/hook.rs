@@ -1,4 +1,4 @@
-//! Hooks as producers send them.
+//! Webhooks as producers send them.
 
 use ingest::signature::{self, COMPANY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use platform::clock;
@@ -12,23 +12,24 @@ pub(crate) struct Producer {
     pub(crate) secret: String,
 }
 
-/// A signed hook, and what a test may bend about it.
+/// A signed webhook, which a test may change.
 #[derive(Debug, Clone)]
 pub(crate) struct Hook {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: String,
 }
 
+/// What ingest responded.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct IngestResponse {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<String>,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl IngestResponse {
     /// `status reason`, or `status` alone.
-    pub(crate) fn word(&self) -> String {
+    pub(crate) fn status_and_reason(&self) -> String {
         match self.body["reason"].as_str() {
             Some(reason) => format!("{} {reason}", self.status),
             None => self.status.to_string(),
@@ -66,14 +67,14 @@ impl Producer {
 }
 
 impl Hook {
-    /// The same hook with one header changed or left out.
+    /// The same webhook with one header changed or left out.
     pub(crate) fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.extend(value.map(|it| (name, it.to_owned())));
         self
     }
 
-    pub(crate) async fn post(&self, base_url: &str) -> Answer {
+    pub(crate) async fn post(&self, base_url: &str) -> IngestResponse {
         let mut request = reqwest::Client::new()
             .post(format!("{base_url}/webhook/whaticket"))
             .timeout(std::time::Duration::from_secs(20))
@@ -86,6 +87,6 @@ impl Hook {
         let retry_after = response.headers().get("retry-after").map(|it| it.to_str().unwrap().to_owned());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, retry_after, body }
+        IngestResponse { status, retry_after, body }
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-/// A broker whose fate a test decides.
+/// A broker that a test can take away, slow down and fence.
 pub(crate) struct MockCluster {
     pub(crate) bootstrap: String,
     orders: Sender<Order>,
@@ -23,7 +23,7 @@ enum Order {
 }
 
 impl MockCluster {
-    /// Starts one broker with the river's topics.
+    /// Starts one broker with the pipeline's topics.
     pub(crate) fn start(partitions: u16) -> Self {
         let (orders, receive) = channel();
         let (ready, bootstrap) = channel();
@@ -56,7 +56,7 @@ impl MockCluster {
         MockCluster { bootstrap: bootstrap.recv().unwrap(), orders }
     }
 
-    /// The broker answers nobody.
+    /// The broker answers no request.
     pub(crate) fn down(&self) {
         self.orders.send(Order::Down).unwrap();
     }
@@ -66,12 +66,12 @@ impl MockCluster {
         self.orders.send(Order::Up).unwrap();
     }
 
-    /// Every answer takes so long.
+    /// Every response takes this long.
     pub(crate) fn round_trip(&self, time: std::time::Duration) {
         self.orders.send(Order::RoundTrip(time)).unwrap();
     }
 
-    /// The next member that gives a sign of life is told that another one has its group instance id.
+    /// The next heartbeat is answered as if another member had the group instance id.
     pub(crate) fn fence(&self) {
         self.orders.send(Order::Fence).unwrap();
     }

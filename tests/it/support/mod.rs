@@ -1,4 +1,4 @@
-//! What the whole-river tests stand on: a broker in the process, a database of their own, providers with a script.
+//! What the end-to-end tests need: a broker in the process, a database of their own, providers with a script.
 
 pub(crate) mod mock_cluster;
 pub(crate) mod database;
@@ -9,16 +9,16 @@ pub(crate) mod recipe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long a condition may take before a test gives up.
+/// How long a condition may take before a test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A variable of the test run.
-#[expect(clippy::disallowed_methods, reason = "tests are told by `make test` where the servers are")]
+#[expect(clippy::disallowed_methods, reason = "`make test` passes the addresses of the servers")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
 }
 
-/// Where a server is; `None`, said aloud, when this run has none. `make test` leaves nothing out.
+/// Where a server is; `None`, with a line that says so, when this run has none. `make test` leaves nothing out.
 pub(crate) fn server(variable_name: &str, what: &str) -> Option<String> {
     let found = variable(variable_name);
     if found.is_none() {

@@ -1,4 +1,4 @@
-//! Recipes in documents, run as they stand there, in the languages they are written in.
+//! Recipes in documents, run as they are, in the languages they are written in.
 
 use std::fs;
 use std::io::Write;
@@ -60,7 +60,7 @@ impl Language {
         let file = format!("{name}.{ending}");
         fs::write(folder.join(&file), script).unwrap();
         let mut command = Command::new(program);
-        // A proxy of whoever runs the tests is not for a listener on this machine.
+        // A proxy of the caller is not for a listener on this machine.
         command.current_dir(folder).arg(file).env("no_proxy", "*").env("NO_PROXY", "*");
         command
     }
@@ -80,10 +80,10 @@ fn answers(program: &str) -> bool {
 }
 
 /// What a program prints when it is given something to read; it must succeed.
-pub(crate) fn said(mut command: Command, input: &[u8]) -> String {
+pub(crate) fn output_of(mut command: Command, input: &[u8]) -> String {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // One that reads nothing may be gone already.
+    // One that reads nothing may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! The arrows between our crates: data flows one way, and the rooms never import one another.
+//! The dependencies between our crates: data flows one way, and the stages never import one another.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn crates_depend_only_on_what_their_room_may_know() {
+fn crates_depend_only_on_those_they_may_know() {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let mut findings = Vec::new();
     for package in packages() {

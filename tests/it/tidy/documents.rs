@@ -1,4 +1,4 @@
-//! Documents that are true: what they name exists. Paths, links, make targets, subcommands with their flags, settings.
+//! What documents name exists. Paths, links, make targets, subcommands with their flags, settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,14 +8,14 @@ use super::{File, files, nothing_in, root, run, secretaria};
 /// Endings of files that are always ours when a document names them without their folder.
 const ENDINGS: &[&str] = &[".rs", ".sql", ".sh", ".md"];
 
-/// Folders that exist only once something ran.
-const GROWN: &[&str] = &[".local/", "target/"];
+/// Folders that exist only after something ran.
+const GENERATED: &[&str] = &[".local/", "target/"];
 
 #[test]
 fn every_path_a_document_names_exists() {
     let mut findings = Vec::new();
     for file in documents() {
-        let named = code_of(&file.text).into_iter().filter(|it| !it.is_block && looks_like_a_path(&it.text));
+        let named = code_of(&file.text).into_iter().filter(|it| !it.is_block && is_path(&it.text));
         let gone = named.filter(|it| !exists(it.text.trim_end_matches('/')));
         findings.extend(gone.map(|it| format!("{}:{} {}", file.path, it.line, it.text)));
     }
@@ -43,8 +43,8 @@ fn every_link_inside_the_repository_leads_somewhere() {
 fn every_make_target_a_document_names_exists() {
     let makefile = files().find(|it| it.path == "Makefile").unwrap();
     let targets: Vec<&str> = makefile.text.lines().filter_map(|it| Some(it.split_once(": ## ")?.0)).collect();
-    assert!(targets.contains(&"demo"), "the reader of the Makefile has gone blind: {targets:?}");
-    nothing_in(commands().filter_map(|Spoken { place, words }| {
+    assert!(targets.contains(&"demo"), "the reader of the Makefile finds nothing: {targets:?}");
+    nothing_in(commands().filter_map(|ShownCommand { place, words }| {
         let target = words.strip_prefix(&["make".to_owned()])?.iter().find(|it| !it.contains('=') && is_word(it))?;
         (!targets.contains(&target.as_str())).then(|| format!("{place} make {target}"))
     }));
@@ -54,7 +54,7 @@ fn every_make_target_a_document_names_exists() {
 fn every_subcommand_a_document_names_exists_and_has_the_flags_it_shows() {
     let mut helps = BTreeMap::new();
     let mut findings = Vec::new();
-    for Spoken { place, words } in commands() {
+    for ShownCommand { place, words } in commands() {
         if !words.first().is_some_and(|it| it == "secretaria" || it.ends_with("/secretaria")) {
             continue;
         }
@@ -81,10 +81,10 @@ fn every_subcommand_a_document_names_exists_and_has_the_flags_it_shows() {
 fn every_setting_is_explained_to_operators() {
     let printed: toml::Table = run(secretaria().arg("config")).parse().unwrap();
     let mut keys = Vec::new();
-    for (room, settings) in &printed {
-        collect(room, settings, &mut keys);
+    for (section, settings) in &printed {
+        collect(section, settings, &mut keys);
     }
-    assert!(keys.iter().any(|it| it == "http.listen"), "the reader of settings has gone blind: {keys:?}");
+    assert!(keys.iter().any(|it| it == "http.listen"), "the reader of settings finds nothing: {keys:?}");
     let operating = files().find(|it| it.path == "docs/OPERATING.md").map_or("", |it| &it.text);
     // What every processor has is explained once: `*` stands for its name.
     let is_explained = |it: &str| {
@@ -110,13 +110,13 @@ fn documents() -> impl Iterator<Item = &'static File> {
 }
 
 /// A piece of code in a document: what is between backticks, or a line of a fenced block.
-struct Code {
-    line: usize,
-    text: String,
-    is_block: bool,
+pub(super) struct Code {
+    pub(super) line: usize,
+    pub(super) text: String,
+    pub(super) is_block: bool,
 }
 
-fn code_of(text: &str) -> Vec<Code> {
+pub(super) fn code_of(text: &str) -> Vec<Code> {
     let mut found = Vec::new();
     let mut is_block = false;
     for (index, line) in text.lines().enumerate() {
@@ -133,12 +133,12 @@ fn code_of(text: &str) -> Vec<Code> {
 }
 
 /// A command in a document, word by word.
-struct Spoken {
+struct ShownCommand {
     place: String,
     words: Vec<String>,
 }
 
-fn commands() -> impl Iterator<Item = Spoken> {
+fn commands() -> impl Iterator<Item = ShownCommand> {
     documents().flat_map(|file| {
         code_of(&joined(&file.text)).into_iter().flat_map(|code| {
             let place = format!("{}:{}", file.path, code.line);
@@ -148,7 +148,7 @@ fn commands() -> impl Iterator<Item = Spoken> {
                 let words = part.split_whitespace().map(|it| it.trim_matches(['"', '\'']).to_owned());
                 // A prompt and variables come before the command.
                 let words = words.skip_while(|it| it == "$" || it.contains('=') && !it.starts_with('-')).collect();
-                Spoken { place: place.clone(), words }
+                ShownCommand { place: place.clone(), words }
             })
         })
     })
@@ -157,24 +157,24 @@ fn commands() -> impl Iterator<Item = Spoken> {
 /// The text with the lines of a continued command on one line; the others keep their numbers.
 fn joined(text: &str) -> String {
     let mut joined = String::new();
-    let mut owed = 0;
+    let mut missing = 0;
     for line in text.lines() {
         if let Some(begun) = line.strip_suffix('\\') {
             joined.push_str(begun);
-            owed += 1;
+            missing += 1;
         } else {
             joined.push_str(line);
-            joined.push_str(&"\n".repeat(1 + std::mem::take(&mut owed)));
+            joined.push_str(&"\n".repeat(1 + std::mem::take(&mut missing)));
         }
     }
     joined
 }
 
-fn looks_like_a_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     let is_plain = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-/".contains(&it));
     let is_ours =
         ENDINGS.iter().any(|it| text.len() > it.len() && text.ends_with(it)) || begins_in_a_folder_of_ours(text);
-    is_plain && is_ours && !text.starts_with('/') && !GROWN.iter().any(|it| text.starts_with(it))
+    is_plain && is_ours && !text.starts_with('/') && !GENERATED.iter().any(|it| text.starts_with(it))
 }
 
 fn begins_in_a_folder_of_ours(text: &str) -> bool {
@@ -182,7 +182,7 @@ fn begins_in_a_folder_of_ours(text: &str) -> bool {
     folder.is_some_and(|top| files().any(|it| it.path.split_once('/').is_some_and(|(it, _)| it == top)))
 }
 
-/// A path from the top, or the end of one, as people shorten them.
+/// A path from the top, or the end of one, as documents shorten them.
 fn exists(path: &str) -> bool {
     root().join(path).exists() || files().any(|it| it.path.strip_suffix(path).is_some_and(|it| it.ends_with('/')))
 }
@@ -191,7 +191,7 @@ fn is_word(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_lowercase()) && text.bytes().all(|it| it.is_ascii_lowercase() || it == b'-')
 }
 
-/// What the binary says about a subcommand.
+/// The help of a subcommand.
 fn help_of(path: &[&str]) -> String {
     run(secretaria().args(path).arg("--help"))
 }

@@ -1,5 +1,5 @@
-//! What migrations promise: a number and a verb phrase, the reason first, one house style, and tables that can be
-//! distributed by company.
+//! What holds for migrations: a number and a verb phrase, the reason first, one style, and tables that can be distributed
+//! by company.
 
 use super::{File, files, nothing_in, words};
 
@@ -20,7 +20,7 @@ const OF_NO_COMPANY: &[(&str, &str)] = &[
     ("plan_versions", "what can be sold is the same for all companies"),
     ("plan_features", "what can be sold is the same for all companies"),
     ("subscription_policies", "what can be sold is the same for all companies"),
-    ("ai_model_prices", "providers ask the same for all companies"),
+    ("ai_model_prices", "providers have the same prices for all companies"),
     ("periodic_jobs", "a periodic job is the program's own"),
 ];
 
@@ -52,8 +52,8 @@ fn sql_is_written_in_lower_case() {
     let mut findings = Vec::new();
     for file in sql() {
         for (index, line) in code_of(&file.text).lines().enumerate() {
-            let is_loud = |it: &str| it.len() > 1 && it.bytes().all(|byte| byte.is_ascii_uppercase());
-            if let Some(word) = words(line).find(|it| is_loud(it)) {
+            let is_upper_case = |it: &str| it.len() > 1 && it.bytes().all(|byte| byte.is_ascii_uppercase());
+            if let Some(word) = words(line).find(|it| is_upper_case(it)) {
                 findings.push(format!("{}:{} {word}", file.path, index + 1));
             }
         }
@@ -80,7 +80,7 @@ fn every_tenant_table_has_a_primary_key_that_begins_with_the_company() {
             }
         }
     }
-    assert!(tenants > 5, "the reader of migrations has gone blind: {tenants} tenant tables");
+    assert!(tenants > 5, "the reader of migrations finds too little: {tenants} tenant tables");
     nothing_in(findings);
 }
 

@@ -1,9 +1,10 @@
-//! What the house style says and a test can hold. No server, no build: every tracked file is read, each test is a claim.
+//! The rules of style that a test can check. No server, no build: every tracked file is read, each test is a claim.
 //!
 //! A finding is one line, `path:line what is wrong`; all of a claim's findings are shown at once.
 
 mod crates;
 mod documents;
+mod identifiers;
 mod migrations;
 mod privacy;
 mod processors;
@@ -36,7 +37,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     paths.into_iter().filter_map(read).collect()
 });
 
-/// This folder names what it forbids, so what it says of the others does not hold for it.
+/// This folder names what it forbids, so its rules do not apply to itself.
 const RULES: &str = "tests/it/tidy/";
 
 impl File {
@@ -68,7 +69,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary under test, with no setting of whoever runs the tests.
+/// The binary under test, without the caller's settings.
 fn secretaria() -> Command {
     let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_secretaria")));
     command.env_clear();

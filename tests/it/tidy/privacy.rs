@@ -2,10 +2,10 @@
 
 use super::{File, RULES, files, nothing_in};
 
-/// Folders of somebody's machine.
+/// Folders of a developer's machine.
 const MACHINES: &[&str] = &["/home/", "/root/", "/Users/", "/work/", "C:\\Users"];
 
-/// Signs of a registry that only one workplace can reach: which one to use is for each machine to say.
+/// Signs of a registry that only one workplace can reach: each machine configures its own.
 const REGISTRIES: &[&str] = &[
     "artifactory",
     "jfrog",
@@ -19,17 +19,17 @@ const REGISTRIES: &[&str] = &[
     "<mirror>",
 ];
 
-/// The ends of host names and addresses that are nobody's on the open internet, or never resolve.
+/// The ends of host names and addresses that are reserved, or never resolve.
 const RESERVED: &[&str] = &[".example", ".test", ".invalid", ".localhost", "example.com", "example.org", "example.net"];
 
 /// What WhatsApp writes after an `@`.
 const WHATSAPP: &[&str] = &["s.whatsapp.net", "c.us", "g.us"];
 
-/// A number without four equal digits in a row that is nobody's all the same.
+/// Numbers without four equal digits in a row that are made up all the same.
 const MADE_UP: &[&str] = &["5511988877766", "551188877766"];
 
 #[test]
-fn no_file_names_a_folder_of_somebodys_machine() {
+fn no_file_names_a_folder_of_a_developers_machine() {
     let has = |file: &File, line: &str| {
         !file.path.starts_with(RULES)
             && MACHINES.iter().any(|folder| {
@@ -43,7 +43,7 @@ fn no_file_names_a_folder_of_somebodys_machine() {
 }
 
 #[test]
-fn no_file_names_a_registry_of_somebodys_workplace() {
+fn no_file_names_a_private_registry() {
     let has = |file: &File, line: &str| {
         !file.path.starts_with(RULES) && REGISTRIES.iter().any(|it| line.to_lowercase().contains(&it.to_lowercase()))
     };
@@ -60,12 +60,12 @@ fn the_lock_file_knows_the_public_registry_only() {
 }
 
 #[test]
-fn every_mail_address_is_nobodys() {
-    let has = |_: &File, line: &str| line.match_indices('@').any(|(at, _)| is_somebodys_address(line, at));
+fn every_mail_address_is_reserved() {
+    let has = |_: &File, line: &str| line.match_indices('@').any(|(at, _)| is_real_address(line, at));
     nothing_in(lines_that(has));
 }
 
-fn is_somebodys_address(line: &str, at: usize) -> bool {
+fn is_real_address(line: &str, at: usize) -> bool {
     let is_part = |it: char| it.is_ascii_alphanumeric() || "._%+-".contains(it);
     let host: &str = line[at + 1..].split(|it| !is_part(it)).next().unwrap_or_default();
     let host = host.trim_end_matches('.');
@@ -78,7 +78,7 @@ fn is_somebodys_address(line: &str, at: usize) -> bool {
 }
 
 #[test]
-fn every_telephone_number_is_nobodys() {
+fn every_telephone_number_is_made_up() {
     let has = |file: &File, line: &str| {
         let numbers = line.split(|it: char| !it.is_ascii_alphanumeric());
         let mut brazilian = numbers.filter(|it| {

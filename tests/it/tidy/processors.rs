@@ -52,7 +52,7 @@ fn the_reader_of_names_sees_them() {
     for code in ["let reply = answer.reply;", "Purpose::Reply", r#""no reply""#, "reply_text::Of", "super::replying"] {
         assert!(!is_named(code, "reply"), "{code}");
     }
-    assert!(names().count() >= 4 && shipped().count() > 100, "the reader of files has gone blind");
+    assert!(names().count() >= 4 && shipped().count() > 100, "the reader of files finds too little");
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -69,7 +69,7 @@ fn is_home(file: &File, name: &str) -> bool {
     file.path == LIST || file.path.contains(&format!("/src/{name}/")) || file.path.ends_with(&format!("/src/{name}.rs"))
 }
 
-/// The lines without comments, as far as the file's own tests, which stand last.
+/// The lines without comments, up to the file's own tests, which are last.
 fn code_of(file: &File) -> impl Iterator<Item = &str> {
     let end = file.text.find("#[cfg(test)]\nmod tests {").unwrap_or(file.text.len());
     file.text[..end].lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line })

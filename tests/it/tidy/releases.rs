@@ -1,4 +1,4 @@
-//! What was released stays as it was released: databases out there were made by it.
+//! What was released stays as it was released: existing databases were made by it.
 
 use std::process::Command;
 

@@ -8,7 +8,7 @@ const LONGEST_LINES: usize = 400;
 /// Files that are longer, with their exact length: it may only go down, and the entry with it.
 const LONGER: &[(&str, usize)] = &[];
 
-/// Names that fit anything, so that anything ends up there.
+/// Names that fit anything, so that anything is put there.
 const NAMELESS: &[&str] = &["util", "utils", "common", "types", "helper", "helpers", "misc", "data"];
 
 /// Marks of work not done, or of a warning switched off for good.
@@ -22,7 +22,7 @@ const UNDONE: &[(&str, &str)] = &[
     ("TODO", "do it, or write an issue"),
 ];
 
-/// Where the compiler is not enough: what talks to C.
+/// Where safe Rust is not enough: what calls C.
 const UNSAFE: &[&str] = &["tests/it/support/mock_cluster.rs", "pg_extension/"];
 
 #[test]
@@ -62,8 +62,8 @@ fn no_module_has_a_name_that_fits_anything() {
             findings.push(format!("{} has a name that fits anything", file.path));
         }
         for (number, line) in file.lines() {
-            let mut spoken = words(line).skip_while(|it| ["pub", "crate", "super", "in"].contains(it));
-            if spoken.next() == Some("mod") && spoken.next().is_some_and(|it| NAMELESS.contains(&it)) {
+            let mut parts = words(line).skip_while(|it| ["pub", "crate", "super", "in"].contains(it));
+            if parts.next() == Some("mod") && parts.next().is_some_and(|it| NAMELESS.contains(&it)) {
                 findings.push(format!("{}:{number} {}", file.path, line.trim()));
             }
         }
@@ -85,7 +85,7 @@ fn marks(file: &File) -> Vec<String> {
 }
 
 #[test]
-fn unsafe_stays_where_we_talk_to_c() {
+fn unsafe_stays_where_we_call_c() {
     let elsewhere = rust().filter(|it| !UNSAFE.iter().any(|place| it.path.starts_with(place)));
     nothing_in(elsewhere.flat_map(|file| {
         let named = |(number, line): (usize, &str)| {

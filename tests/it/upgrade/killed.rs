@@ -1,4 +1,4 @@
-//! Release 0.1 was killed in the middle of everything: after `migrate` this build ends what it began, once and in order.
+//! Release 0.1 was killed in the middle of its work: after `migrate` this build finishes it, once and in order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,19 +105,19 @@ const OPEN_JOBS: &str = "
 async fn migrated(app: &TestApp) {
     leftovers::silent_for(app, Duration::from_secs(16)).await;
     migrate::run(&app.settings, &Args { wait: 0 }).await.unwrap();
-    // What a test asks is found without the schema's name; that is a setting of new connections.
+    // Tests query without the schema's name; that is a setting of new connections.
     app.sql.batch_execute("set search_path = secretaria, secretaria_reference, public").await.unwrap();
 }
 
 async fn is_conserved(app: &TestApp, when: &str) {
-    for (law, sql) in LAWS {
+    for (check, sql) in LAWS {
         let broken = app.sql.query(*sql, &[]).await.unwrap();
         let details: Vec<String> = broken.iter().map(|row| row.get("detail")).collect();
-        assert!(details.is_empty(), "{when}: {law}: {details:#?}");
+        assert!(details.is_empty(), "{when}: {check}: {details:#?}");
     }
 }
 
-/// Every record was read by who reads its topic, and everything has ended. Asks the laws as long as it waits.
+/// Every record was read by the processor of its topic, and everything has ended. Runs the checks as long as it waits.
 async fn ends(app: &TestApp) {
     let mut expected: BTreeMap<(String, i32), i64> = BTreeMap::new();
     for it in leftovers::records() {
@@ -151,7 +151,7 @@ async fn what_the_release_before_left_is_ended_once_and_in_order() {
     let sending = list(&app, "select delivery_id::text from deliveries where state = 'sending'").await;
     let made = "select format('%s %s', delivery_id, attempts) from deliveries";
     let made_before: BTreeMap<String, usize> = pairs(&list(&app, made).await);
-    let told_before =
+    let delivered_before =
         list(&app, "select format('%s %s', event_id, endpoint) from webhook_deliveries where state = 'ended'").await;
 
     migrated(&app).await;
@@ -165,7 +165,7 @@ async fn what_the_release_before_left_is_ended_once_and_in_order() {
     each_event_has_one_outcome(&app).await;
     each_message_was_sent_as_often_as_allowed(&app, &sent_before, &sending, &made_before).await;
     each_conversation_is_in_order(&app).await;
-    each_webhook_was_told(&app, &told_before).await;
+    each_webhook_was_delivered(&app, &delivered_before).await;
     dead_letters_can_be_replayed(&app).await;
 }
 
@@ -177,7 +177,7 @@ fn pairs(lines: &[String]) -> BTreeMap<String, usize> {
     lines.iter().map(pair).collect()
 }
 
-/// Each event of the topic has an outcome that says how it ended, and each turn that spoke said one thing.
+/// Each event of the topic has a final outcome, and each turn that sent a reply sent one.
 async fn each_event_has_one_outcome(app: &TestApp) {
     let ended = "select event_id::text from event_outcomes where processor = 'reply' and state in ('done', 'ignored')";
     let ended = list(app, ended).await;
@@ -211,7 +211,7 @@ async fn each_message_was_sent_as_often_as_allowed(
     for (delivery, attempts) in pairs(&made) {
         let seen = sends.iter().filter(|it| **it == delivery).count();
         let before = made_before.get(&delivery).copied().unwrap_or_default();
-        assert_eq!(seen, attempts - before, "{delivery}: the provider saw each attempt that is written down");
+        assert_eq!(seen, attempts - before, "{delivery}: the provider saw each attempt that has a row");
         assert!(seen <= 1, "{delivery} was sent {seen} times more");
         assert!(seen == 0 || !sent_before.contains(&delivery), "{delivery} had been sent");
     }
@@ -224,7 +224,7 @@ async fn each_message_was_sent_as_often_as_allowed(
     }
 }
 
-/// Messages of a conversation arrive in the order in which they were written, but for those that came back from a replay.
+/// Messages of a conversation arrive in the order in which they were written, except those of a replay.
 async fn each_conversation_is_in_order(app: &TestApp) {
     let written = "
         select d.delivery_id::text
@@ -248,21 +248,21 @@ async fn each_conversation_is_in_order(app: &TestApp) {
     }
 }
 
-/// Every receiver took every event that was open, under its id; who had been told is not told again.
-async fn each_webhook_was_told(app: &TestApp, told_before: &[String]) {
+/// Every receiver got every event that was open, under its id; what had been delivered is not delivered again.
+async fn each_webhook_was_delivered(app: &TestApp, delivered_before: &[String]) {
     let rows = "select format('%s %s', event_id, endpoint), event_id::text,
                   case endpoint when 'operator' then 'operator' else domain end, outcome, body
                 from webhook_deliveries join companies using (company_id)";
     for row in app.sql.query(rows, &[]).await.unwrap() {
-        let (share, event, receiver): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        let (webhook, event, receiver): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         let calls = Filter { message_key: Some(event), ..Filter::taken() }.number(receiver);
-        let taken = app.sandbox.log(&calls);
-        if told_before.contains(&share) {
-            assert_eq!(taken.len(), 0, "{share} had ended");
+        let accepted = app.sandbox.log(&calls);
+        if delivered_before.contains(&webhook) {
+            assert_eq!(accepted.len(), 0, "{webhook} had ended");
             continue;
         }
-        assert_eq!(row.get::<_, &str>(3), "delivered", "{share}");
-        assert!(!taken.is_empty() && taken.iter().all(|it| it.text.as_deref() == Some(row.get(4))), "{share}");
+        assert_eq!(row.get::<_, &str>(3), "delivered", "{webhook}");
+        assert!(!accepted.is_empty() && accepted.iter().all(|it| it.text.as_deref() == Some(row.get(4))), "{webhook}");
     }
     let cut = "select string_agg(concat_ws(' ', a.result, a.class), ', ' order by a.attempt)
                from webhook_attempts a
@@ -273,7 +273,7 @@ async fn each_webhook_was_told(app: &TestApp, told_before: &[String]) {
     assert_eq!(list(app, cut).await, ["UNKNOWN lease_ran_out, DELIVERED"]);
 }
 
-/// What that release gave up can be sent by this one.
+/// Dead letters of that release can be replayed by this one.
 async fn dead_letters_can_be_replayed(app: &TestApp) {
     let waiting = "select format('%s %s', processor, event_id) from dead_letters where state = 'waiting'";
     assert!(list(app, waiting).await.len() >= 3, "two messages and an alert");
@@ -304,7 +304,7 @@ async fn migrate_refuses_while_processors_of_the_release_before_live_and_names_t
     migrate::run(&app.settings, &Args { wait: 20 }).await.unwrap();
     let made = kafka::create_topics(&app.settings.kafka).await.unwrap();
     assert!(made.is_empty(), "the broker has every topic of this build: {made:?}");
-    // The new ones are in nobody's way.
+    // Heartbeats of this release do not stop it.
     leftovers::silent_for(&app, Duration::ZERO).await;
     migrate::run(&app.settings, &Args { wait: 0 }).await.unwrap();
 }

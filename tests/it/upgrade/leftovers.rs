@@ -32,7 +32,7 @@ const TOPICS: [&str; 5] = ["inbound.messages", "outbound.messages", "usage.event
 
 const RELEASED: i32 = 15;
 
-/// When the processes were killed is taken for now: what was due then is due, what was not is not.
+/// The time at which the processes were killed becomes now: what was due then is due, what was not is not.
 const SHIFT: &str = "
     do $$
     declare
@@ -137,7 +137,7 @@ async fn load(app: &TestApp) {
     let tables = "select string_agg(format('%I.%I', schemaname, tablename), ', ')
                   from pg_tables where schemaname = 'secretaria'";
     let tables: String = root.query_one(tables, &[]).await.unwrap().get(0);
-    // What was left is complete: what the migrations put there is in it, and its triggers have run.
+    // The dump is complete: it includes the rows that migrations insert, and its triggers have run.
     root.batch_execute(&format!("set session_replication_role = replica; truncate {tables}")).await.unwrap();
     root.batch_execute(ROWS).await.unwrap();
     root.batch_execute(SHIFT).await.unwrap();
@@ -195,7 +195,7 @@ async fn publish(config: &kafka::Config) {
     }
 }
 
-/// As if the processes had been gone for so long.
+/// Makes heartbeats older, so that the processes have been gone for this long.
 pub(super) async fn silent_for(app: &TestApp, time: Duration) {
     let sql = "update secretaria.heartbeats set beat_at = now() - make_interval(secs => $1)";
     app.sql.execute(sql, &[&time.as_secs_f64()]).await.unwrap();

@@ -11,7 +11,7 @@ use secretaria::commands::migrate;
 use crate::support::database::{Database, connect, url};
 use crate::support::{eventually, server, unique};
 
-/// A company that was there, with a mobile that was taken for a landline, and a counter that has announced 80 %.
+/// A company that was there, with a mobile number that was treated as a landline, and a counter that has announced 80 %.
 const BEFORE: &str = "
     insert into companies (company_id, domain, name) overriding system value values (900, 'clinica.test', 'Clínica');
     insert into contacts (company_id, contact_id, channel)

@@ -1,4 +1,4 @@
-//! Bad days: the broker, Postgres or a record is not what it should be.
+//! Failures: the broker, Postgres or a record is not as it should be.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::hook::Producer;
 const ANA: &str = "5511999990001";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_away_from_the_start_is_a_503_in_time_and_the_same_hook_later_one_reply() {
+async fn a_broker_away_from_the_start_is_a_503_in_time_and_the_same_webhook_later_one_reply() {
     let Some(mut app) = TestApp::prepare(|_| {}).await else { return };
     app.broker.down();
     app.run().await;
@@ -27,7 +27,7 @@ async fn a_broker_away_from_the_start_is_a_503_in_time_and_the_same_hook_later_o
     let began = clock::instant();
     let answer = hook.post(&app.url()).await;
     let took = began.elapsed();
-    assert_eq!((answer.word().as_str(), answer.retry_after.is_some()), ("503 not_durable", true));
+    assert_eq!((answer.status_and_reason().as_str(), answer.retry_after.is_some()), ("503 not_durable", true));
     assert!(took < Duration::from_secs(5), "{took:?}");
     app.broker.up();
     app.accept_in_the_end(&hook).await;
@@ -36,18 +36,18 @@ async fn a_broker_away_from_the_start_is_a_503_in_time_and_the_same_hook_later_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_goes_in_the_middle_stops_nothing_for_good() {
+async fn a_broker_that_is_away_for_a_while_stops_nothing_for_good() {
     let Some(app) = TestApp::start_with(|settings| settings.kafka.message_timeout_ms = 1_000).await else { return };
     let clinic = app.company("clinica.test").await;
     app.accept(&clinic.text(ANA, "A1", "oi")).await;
     app.settles().await;
     app.broker.down();
     let hook = clinic.text(ANA, "A2", "tem horário?");
-    assert_eq!(hook.post(&app.url()).await.word(), "503 not_durable");
+    assert_eq!(hook.post(&app.url()).await.status_and_reason(), "503 not_durable");
     app.broker.up();
     app.accept_in_the_end(&hook).await;
     app.settles().await;
-    assert_eq!(app.sent_to(ANA).len(), 2, "one answer each, whichever way the 503 had ended");
+    assert_eq!(app.sent_to(ANA).len(), 2, "one answer each, whether or not the record of the 503 was written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,7 @@ async fn postgres_away_pauses_the_processors_and_loses_nothing() {
     app.accept(&clinic.text(ANA, "A1", "oi")).await;
     app.settles().await;
     app.database.go_away().await;
-    // Hooks do not need Postgres: the directory is in memory.
+    // Webhooks do not need Postgres: the directory is in memory.
     for n in 0..30 {
         app.accept(&clinic.text(&format!("551198888{n:04}"), "M1", "oi")).await;
     }
@@ -85,7 +85,7 @@ async fn a_secret_being_rotated_out_ends_in_time_although_postgres_is_away() {
     app.settles().await;
     app.database.go_away().await;
     eventually("the old secret ends", || async {
-        let answer = old.text(ANA, "A2", "oi").post(&app.url()).await.word();
+        let answer = old.text(ANA, "A2", "oi").post(&app.url()).await.status_and_reason();
         if answer == "401 bad_signature" { Ok(()) } else { Err(answer) }
     })
     .await;
@@ -100,12 +100,12 @@ async fn a_secret_we_cannot_open_is_a_503_for_its_company_alone() {
                    webhook_secret_sealed, 20, get_byte(webhook_secret_sealed, 20) # 1)
                  where domain = 'clinica.test'";
     app.sql.execute(spoil, &[]).await.unwrap();
-    eventually("its hooks are to be sent again", || async {
+    eventually("its webhooks are to be sent again", || async {
         let answer = clinic.text(ANA, "A1", "oi").post(&app.url()).await;
-        if answer.word() == "503 directory_not_loaded" && answer.retry_after.is_some() {
+        if answer.status_and_reason() == "503 directory_not_loaded" && answer.retry_after.is_some() {
             Ok(())
         } else {
-            Err(answer.word())
+            Err(answer.status_and_reason())
         }
     })
     .await;
@@ -114,14 +114,14 @@ async fn a_secret_we_cannot_open_is_a_503_for_its_company_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_company_nobody_could_load_yet_is_a_503_and_not_a_401() {
+async fn a_company_that_could_not_be_loaded_yet_is_a_503_and_not_a_401() {
     let Some(mut app) = TestApp::prepare(|_| {}).await else { return };
     let clinic = app.add_company("clinica.test", api::companies::Auth::Token("bridge-token".into())).await;
     app.database.go_away().await;
     app.run().await;
     let hook = clinic.text(ANA, "A1", "oi");
     let answer = hook.post(&app.url()).await;
-    assert_eq!((answer.word().as_str(), answer.retry_after.is_some()), ("503 directory_not_loaded", true));
+    assert_eq!((answer.status_and_reason().as_str(), answer.retry_after.is_some()), ("503 directory_not_loaded", true));
     app.database.come_back().await;
     let app = app.reconnected().await;
     app.known(&clinic).await;
@@ -144,7 +144,7 @@ async fn put(app: &TestApp, topic: Topic, company: i64, payload: &[u8], headers:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_nobody_can_read_is_dead_lettered_with_its_cause_and_the_partition_goes_on() {
+async fn an_unreadable_record_becomes_a_dead_letter_with_its_cause_and_the_partition_goes_on() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let company = clinic.company_id.to_string();
@@ -169,12 +169,12 @@ async fn a_record_nobody_can_read_is_dead_lettered_with_its_cause_and_the_partit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_the_tables_refuse_takes_nobody_down_with_it() {
+async fn a_record_that_the_tables_refuse_holds_up_no_other() {
     let Some(app) = TestApp::start_with(|settings| settings.kafka.partitions = 1).await else { return };
     let clinic = app.company("clinica.test").await;
     app.broker.round_trip(Duration::from_millis(50));
     // A company that does not exist: the foreign key refuses it, inside a batch with good ones.
-    let stranger = serde_json::json!({
+    let of_unknown_company = serde_json::json!({
         "schema": 1, "event_id": "00000000-0000-0000-0000-0000000000aa", "company_id": 999_999, "kind": "inbound_message",
         "occurred_at": 1, "received_at": 1,
         "payload": { "channel": "whaticket", "address": "551199990001", "aliases": ["551199990001"],
@@ -185,7 +185,7 @@ async fn a_record_that_the_tables_refuse_takes_nobody_down_with_it() {
         app.accept(&clinic.text(&format!("551199999{n:04}"), "M1", "oi")).await;
     }
     let headers: [(&str, &[u8]); 2] = [("company", b"999999"), ("event_id", b"00000000-0000-0000-0000-0000000000aa")];
-    put(&app, Topic::InboundMessages, clinic.company_id, stranger.as_bytes(), &headers).await;
+    put(&app, Topic::InboundMessages, clinic.company_id, of_unknown_company.as_bytes(), &headers).await;
     for n in 10..20 {
         app.accept(&clinic.text(&format!("551199999{n:04}"), "M1", "oi")).await;
     }
@@ -195,7 +195,7 @@ async fn a_record_that_the_tables_refuse_takes_nobody_down_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_an_old_database_stops_instead_of_skipping() {
+async fn a_topic_recreated_under_an_old_database_stops_instead_of_skipping() {
     let Some(mut app) = TestApp::start_with(|settings| settings.kafka.partitions = 1).await else { return };
     let clinic = app.company("clinica.test").await;
     for n in 1..=5 {
@@ -207,7 +207,7 @@ async fn a_topic_made_anew_under_an_old_database_stops_instead_of_skipping() {
     app.settings.kafka.bootstrap = app.broker.bootstrap.clone();
     app.run().await;
     app.known(&clinic).await;
-    // Fewer than were read of the old log: whenever the partition is given out, the new one is seen to be another.
+    // Fewer than were read of the old log: whenever the partition is assigned, its end shows that it is another log.
     for n in 6..=8 {
         app.accept(&clinic.text(ANA, &format!("A{n}"), "tem alguém aí?")).await;
     }
@@ -216,7 +216,7 @@ async fn a_topic_made_anew_under_an_old_database_stops_instead_of_skipping() {
     assert_eq!(app.one("select next_offset::text from consumer_offsets where processor = 'reply'").await, "5");
     assert_eq!(app.one("select count(*)::text from messages where direction = 'in'").await, "5", "none was skipped");
     app.stop().await;
-    // What OPERATING tells the operator to do: read from the beginning, and keep the books.
+    // What OPERATING tells the operator to do: read from the beginning, and keep the counts.
     let begin_again = "update consumer_offsets set first_offset = first_offset - next_offset, next_offset = 0";
     app.sql.execute(begin_again, &[]).await.unwrap();
     app.sql.execute("delete from topic_ends", &[]).await.unwrap();
@@ -226,7 +226,7 @@ async fn a_topic_made_anew_under_an_old_database_stops_instead_of_skipping() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_away_for_longer_than_a_lease_repeats_no_send_that_is_under_way() {
+async fn postgres_away_for_longer_than_a_lease_repeats_no_send_in_flight() {
     let change = |settings: &mut secretaria::Settings| {
         settings.delivery.timeout_ms = 10_000;
         settings.delivery.runner.lease_ms = 1_000;
@@ -240,7 +240,7 @@ async fn postgres_away_for_longer_than_a_lease_repeats_no_send_that_is_under_way
     }
     app.comes_to("select count(*)::text from deliveries where state = 'sending'", "20").await;
     app.database.go_away().await;
-    // The absence itself is what is tested: it outlasts the leases, and the calls end in it.
+    // The absence itself is tested: it is longer than the leases, and the calls end during it.
     tokio::time::sleep(Duration::from_millis(5_000)).await;
     app.database.come_back().await;
     let app = app.reconnected().await;
@@ -250,14 +250,14 @@ async fn postgres_away_for_longer_than_a_lease_repeats_no_send_that_is_under_way
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_whose_place_in_a_group_is_taken_says_that_it_cannot_go_on() {
+async fn a_process_that_is_fenced_out_of_its_group_reports_that_it_cannot_go_on() {
     let Some(mut app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     app.accept(&clinic.text(ANA, "A1", "oi")).await;
     app.settles().await;
     app.broker.fence();
     app.broke().await;
-    // It still takes hooks, until whoever watches it has heard: they are for its successor.
+    // It still accepts webhooks until its supervisor ends it: the next process handles them.
     app.accept(&clinic.text(ANA, "A2", "tem horário?")).await;
     app.stop().await;
     assert_eq!(app.sent_to(ANA).len(), 1);

@@ -1,4 +1,4 @@
-//! A hook becomes a delivered reply and a metered number.
+//! A webhook becomes a delivered reply and metered usage.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::eventually;
 const ANA: &str = "5511999990001";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_becomes_a_delivered_reply_and_a_metered_number() {
+async fn a_webhook_becomes_a_delivered_reply_and_metered_usage() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     app.accept(&clinic.text(ANA, "A1", "Oi, quanto custa a limpeza?")).await;
@@ -35,7 +35,7 @@ async fn a_hook_becomes_a_delivered_reply_and_a_metered_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_goes_from_the_hook_to_the_model_and_the_provider() {
+async fn one_trace_goes_from_the_webhook_to_the_model_and_the_provider() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -47,7 +47,7 @@ async fn one_trace_goes_from_the_hook_to_the_model_and_the_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_sees_the_last_twelve_messages_and_no_other_conversation() {
+async fn one_number_at_two_companies_is_two_conversations() {
     let Some(app) = TestApp::start_with(|settings| settings.reply.memory_messages = 4).await else { return };
     let clinic = app.company("clinica.test").await;
     let salon = app.company("salao.test").await;
@@ -63,7 +63,7 @@ async fn the_model_sees_the_last_twelve_messages_and_no_other_conversation() {
     assert_eq!(
         app.one("select count(*)::text from contacts").await,
         "2",
-        "the same number is another person elsewhere"
+        "the same number is another contact at another company"
     );
 }
 
@@ -93,7 +93,7 @@ async fn a_person_with_and_without_the_ninth_digit_or_behind_a_lid_is_one_contac
         "553188880002 lid:116900000000001"
     );
     let to: Vec<_> = app.sandbox.log(&Filter::of(Target::Send)).into_iter().filter_map(|it| it.number).collect();
-    // Each answer goes to the form the provider last reported. The lid is refused by a bridge that takes digits only.
+    // Each answer goes to the form that the provider last reported. The lid is refused by a bridge that accepts digits only.
     assert_eq!(to[..2], ["5531988880002", "553188880002"]);
 }
 
@@ -111,7 +111,7 @@ async fn one_partition_keeps_two_hundred_conversations_in_flight() {
     let answers = futures_util::future::join_all(sending).await;
     assert!(answers.iter().all(|&status| status == 202), "{answers:?}");
     app.comes_to("select count(*)::text from turns where state = 'answering'", "200").await;
-    eventually("the model is asked two hundred questions at once", || async {
+    eventually("two hundred model calls are in flight", || async {
         let open = app.sandbox.log(&Filter::of(Target::Model)).iter().filter(|it| it.status.is_none()).count();
         if open == 200 { Ok(()) } else { Err(open.to_string()) }
     })
@@ -121,7 +121,7 @@ async fn one_partition_keeps_two_hundred_conversations_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_that_hangs_up_does_not_cancel_its_hook() {
+async fn a_producer_that_hangs_up_does_not_cancel_its_webhook() {
     let Some(app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     app.broker.round_trip(Duration::from_millis(400));
@@ -140,7 +140,7 @@ async fn a_producer_that_hangs_up_does_not_cancel_its_hook() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_graceful_stop_loses_nothing_and_the_next_life_goes_on() {
+async fn a_graceful_stop_loses_nothing_and_the_next_run_goes_on() {
     let Some(mut app) = TestApp::start().await else { return };
     let clinic = app.company("clinica.test").await;
     app.sandbox.settings(SettingsChange { model_latency_ms: Some(700), ..SettingsChange::default() });
@@ -152,7 +152,7 @@ async fn a_graceful_stop_loses_nothing_and_the_next_life_goes_on() {
     assert_eq!(
         app.one("select count(*)::text from turns where state = 'answering'").await,
         "0",
-        "calls under way ended"
+        "the calls in flight have ended"
     );
     app.run().await;
     app.settles().await;
