@@ -1,8 +1,8 @@
-//! reply's allowance: tokens that are reserved before a model call, and given back when the turn ends.
+//! reply's allowance: tokens that are reserved before a model call, and released when the turn ends.
 //!
-//! Whether a company may still ask the model is decided inside Postgres, by the functions that SQL callers use too.
-//! Tokens are reserved in the transaction of the claim, because the call comes after it; the real count is booked, and the
-//! rest given back, in the transaction that ends the turn. A reservation whose turn never ends runs out by itself.
+//! Postgres decides whether a company may still call the model, by the functions that SQL callers use too. Tokens are
+//! reserved in the transaction of the claim, because the call comes after it; in the transaction that ends the turn the
+//! used tokens are booked and the reservation is released. A reservation whose turn never ends expires.
 
 use std::time::Duration;
 
@@ -11,44 +11,43 @@ use platform::columns;
 use platform::postgres::{Failure, Transaction, execute, place, query};
 use tokio_postgres::Error;
 
-/// How long a reservation outlives the deadline of the turn it is for.
+/// How long after its turn's deadline a reservation expires.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// What the quota functions said about one model call.
+/// Whether one model call may be made, as the quota functions decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Allowance {
-    /// It may be made.
     Granted,
-    /// It may not, for this reason.
+    /// It may not be made, for this reason of the quota functions.
     Refused(String),
 }
 
-/// One model call that needs an allowance.
+/// A reservation of tokens for one model call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReservationRequest {
     pub(super) company: CompanyId,
     pub(super) turn: TurnId,
-    /// Which claim of the turn.
+    /// The claim's number within the turn, from 1.
     pub(super) claim: i32,
-    /// Most tokens it may use.
+    /// The most tokens it may use.
     pub(super) tokens: i64,
 }
 
-// Not the functions that everybody has: these write a counter once for all calls of its company.
+// Not the functions for all callers: these write a counter once for all calls of its company.
 const RESERVE: &str = "\
 select r.ord::bigint, r.allowed, r.reason
 from secretaria.features_catalog f
 cross join lateral secretaria_reference._reserve_many($1, f.feature, $2, make_interval(secs => $4), $3) r
 where f.fact = 'model_tokens' and f.status <> 'archived'";
 
-const GIVE_BACK: &str = "select secretaria_reference._release_many($1, $2)";
+const RELEASE: &str = "select secretaria_reference._release_many($1, $2)";
 
-/// Reserves tokens for model calls, and gives back what earlier claims of their turns, whose workers died, still hold.
-/// Where no feature counts tokens there is nothing to reserve. One answer per request, in order; counters are locked in
-/// the order of the companies.
+/// Reserves tokens for model calls, and releases the reservations of earlier claims of their turns, whose workers died.
+/// Where no feature counts tokens, every call is granted. Returns one allowance per request, in order; counters are
+/// locked in the order of the companies.
 ///
 /// # Errors
-/// If Postgres is away or refuses.
+/// If Postgres is unavailable or refuses.
 pub(super) async fn reserve(
     tx: &Transaction<'_>,
     requests: &[ReservationRequest],
@@ -58,10 +57,10 @@ pub(super) async fn reserve(
     order.sort_by_key(|it| (requests[*it].company, requests[*it].turn));
     let earlier = order.iter().map(|it| &requests[*it]).filter(|it| it.claim > 1);
     let earlier: Vec<(CompanyId, TurnId, i32)> = earlier.map(|it| (it.company, it.turn, it.claim - 1)).collect();
-    give_back(tx, &earlier).await?;
-    let asked: Vec<&ReservationRequest> = order.iter().map(|it| &requests[*it]).collect();
-    let lives_s = (deadline + SPARE).as_secs_f64();
-    let parameters = columns![asked => |it| it.company.0, it.tokens, key(it.turn, it.claim); &lives_s];
+    release(tx, &earlier).await?;
+    let sorted: Vec<&ReservationRequest> = order.iter().map(|it| &requests[*it]).collect();
+    let expires_s = (deadline + SPARE).as_secs_f64();
+    let parameters = columns![sorted => |it| it.company.0, it.tokens, key(it.turn, it.claim); &expires_s];
     let rows = query(tx, RESERVE, &parameters).await?;
     let mut allowances = vec![Allowance::Granted; requests.len()];
     for row in rows.iter().filter(|row| !row.get::<_, bool>(1)) {
@@ -72,17 +71,17 @@ pub(super) async fn reserve(
     Ok(allowances)
 }
 
-/// Gives back what these claims of turns, and those before them, still hold; what was used is booked beside it.
+/// Releases the reservations of these claims of turns and of the claims before them. What was used is booked separately.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub(super) async fn give_back(tx: &Transaction<'_>, claims: &[(CompanyId, TurnId, i32)]) -> Result<(), Error> {
+pub(super) async fn release(tx: &Transaction<'_>, claims: &[(CompanyId, TurnId, i32)]) -> Result<(), Error> {
     if claims.is_empty() {
         return Ok(());
     }
     let keys = |&(company, turn, last): &(CompanyId, TurnId, i32)| (1..=last).map(move |it| (company.0, key(turn, it)));
     let held: Vec<(i64, String)> = claims.iter().flat_map(keys).collect();
-    execute(tx, GIVE_BACK, &columns![held => |it| it.0, it.1.as_str()]).await?;
+    execute(tx, RELEASE, &columns![held => |it| it.0, it.1.as_str()]).await?;
     Ok(())
 }
 

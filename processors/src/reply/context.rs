@@ -1,4 +1,4 @@
-//! reply's SQL for answering: what an answer is made of.
+//! reply's SQL for answering: what a turn's prompt needs.
 
 use domain::{CompanyId, ConversationId, TurnId};
 use platform::columns;
@@ -15,7 +15,7 @@ pub(super) struct Turn {
     pub(super) company: CompanyId,
     pub(super) turn: TurnId,
     pub(super) conversation: ConversationId,
-    /// Which claim of the turn this is, from 1.
+    /// The number of this claim of the turn, from 1.
     pub(super) claim: i32,
     pub(super) traceparent: Option<String>,
     pub(super) company_name: String,
@@ -27,16 +27,16 @@ pub(super) struct Turn {
     pub(super) epoch: i32,
     pub(super) contact: Uuid,
     pub(super) contact_name: Option<String>,
-    /// What was said, oldest first, this turn's messages at the end: whether it is ours, and the text.
+    /// Messages of the conversation, oldest first, this turn's at the end: whether it is ours, and the text.
     pub(super) memory: Vec<(bool, String)>,
-    /// Whether the model may be asked.
+    /// Whether the model may be called.
     pub(super) allowance: Allowance,
 }
 
-/// Messages of one turn that are looked at; a longer burst is cut at its beginning.
+/// Messages of one turn that are read; of a longer turn the oldest ones are left out.
 const TURN_MESSAGES: i64 = 50;
 
-/// The turns of claimed jobs, in their order; nothing for one that has ended. What was said is not read yet.
+/// The turns of claimed jobs, in their order; `None` for one that has ended. Their memory is still empty.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Turn>>, Error> {
     let rows = query(
         tx,
@@ -76,7 +76,7 @@ fn read(row: &Row) -> Turn {
     }
 }
 
-/// Closes turns: a message that comes in from now on opens another one.
+/// Closes turns: a message that arrives later opens another one.
 pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(), Error> {
     query(
         tx,
@@ -97,10 +97,10 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
     Ok(())
 }
 
-/// Reads what was said before closed turns and in them.
+/// Reads the messages of closed turns, and at most `memory` messages of each conversation before them.
 pub(super) async fn load_memory(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
-    // Turns of a conversation follow one another, so all that is over was said before this turn, whatever the order of
-    // arrival: a question that came while the one before was being answered stands after that answer.
+    // Turns of a conversation are answered one after the other, so every message of an ended turn comes before this one,
+    // whatever the order of arrival: a question that arrived while the one before was being answered follows that answer.
     let before = query(
         tx,
         "select it.place, m.is_ours, m.body
@@ -129,7 +129,7 @@ pub(super) async fn load_memory(tx: &Transaction<'_>, turns: &mut [&mut Turn], m
         &columns![turns => |it| it.company.0, it.conversation.0; &i64::from(memory)],
     )
     .await?;
-    let asked = query(
+    let own = query(
         tx,
         "select it.place, false, m.body
          from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
@@ -144,7 +144,7 @@ pub(super) async fn load_memory(tx: &Transaction<'_>, turns: &mut [&mut Turn], m
         &columns![turns => |it| it.company.0, it.turn.0; &TURN_MESSAGES],
     )
     .await?;
-    for row in before.iter().chain(&asked) {
+    for row in before.iter().chain(&own) {
         if let Some(turn) = turns.get_mut(place(row)) {
             turn.memory.push((row.get(1), row.get(2)));
         }

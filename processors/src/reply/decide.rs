@@ -1,4 +1,4 @@
-//! What to do with a message, and how a turn ends. No I/O, no clock, no chance.
+//! What to do with a message, and how a turn ends. No I/O, clock or randomness.
 
 use domain::{Fact, IgnoreReason, InboundMessage};
 
@@ -9,27 +9,27 @@ use super::gemini::{CallReport, ModelAnswer, ModelError};
 /// WhatsApp's own limit for a text message; an answer of a few sentences is far below it.
 const MOST_CHARS: usize = 4_096;
 
-/// How a company stands, as far as answering goes.
+/// Whether a company's messages are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompanyStatus {
     Active,
     Suspended,
 }
 
-/// What becomes of a message that came in.
+/// What is done with an inbound message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageAction {
-    /// It joins a turn.
+    /// It is stored and joins a turn.
     Collect,
     Ignore(IgnoreReason),
 }
 
-/// Cheap guards first; what the message's own shape says comes before anything about the company.
+/// The reason that the message itself gives comes before the company's status.
 pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus>) -> MessageAction {
     match (message.ignore, company) {
         (Some(reason), _) => MessageAction::Ignore(reason),
         (None, Some(CompanyStatus::Suspended)) => MessageAction::Ignore(IgnoreReason::CompanyInactive),
-        // An unknown company is refused by the tables themselves and becomes a dead letter.
+        // The tables refuse a message of an unknown company, which makes it a dead letter.
         (None, Some(CompanyStatus::Active) | None) => MessageAction::Collect,
     }
 }
@@ -38,13 +38,13 @@ pub(super) fn on_message(message: &InboundMessage, company: Option<CompanyStatus
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TurnEnd {
     pub(super) outcome: TurnOutcome,
-    /// What is sent, if anything.
+    /// The text that is sent, if one is.
     pub(super) text: Option<String>,
-    /// What the model calls used.
+    /// The tokens that the model calls used.
     pub(super) tokens: Vec<Fact>,
     /// The model that was called last, if one was.
     pub(super) model: Option<String>,
-    /// What this says of the model's provider.
+    /// What this means for the circuit of the model's provider.
     pub(super) health: Health,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct TurnEnd {
 pub(super) enum TurnOutcome {
     /// The model's answer is sent.
     Replied,
-    /// A text of ours is sent instead, because of this class of failure or refusal.
+    /// A fixed text is sent instead, because of this class of failure or refusal.
     Fallback(&'static str),
     Ignored(IgnoreReason),
 }
@@ -79,7 +79,7 @@ impl TurnOutcome {
 }
 
 impl TurnEnd {
-    /// Says nothing, because the company is not served.
+    /// Without a message, because the company is not served.
     fn of_suspended_company() -> Self {
         TurnEnd {
             outcome: TurnOutcome::Ignored(IgnoreReason::CompanyInactive),
@@ -90,8 +90,8 @@ impl TurnEnd {
         }
     }
 
-    /// Says a text of ours, without a model call.
-    fn with_our_text(class: &'static str, text: &str) -> Self {
+    /// With a fixed text, without a model call.
+    fn with_fixed_text(class: &'static str, text: &str) -> Self {
         TurnEnd {
             outcome: TurnOutcome::Fallback(class),
             text: Some(text.to_owned()),
@@ -100,54 +100,54 @@ impl TurnEnd {
     }
 }
 
-/// Ends a turn with what the model said, or with the fallback: a contact is never left without a word.
+/// Ends a turn with the model's answer, or with the fallback text, so that a contact always gets a reply.
 pub(super) fn on_answer(answer: Result<ModelAnswer, ModelError>, calls: &[CallReport], fallback: &str) -> TurnEnd {
     let tokens = calls.iter().filter_map(used).collect();
     let model = calls.last().map(|it| it.model.clone());
     let (outcome, text, health) = match answer {
         Ok(answer) => (TurnOutcome::Replied, sendable(&answer.text), Health::Healthy),
-        Err(failure) => (TurnOutcome::Fallback(failure.class()), fallback.to_owned(), failure.health()),
+        Err(error) => (TurnOutcome::Fallback(error.class()), fallback.to_owned(), error.health()),
     };
     TurnEnd { outcome, text: Some(text), tokens, model, health }
 }
 
-/// A company that may not ask the model: at its limit a text says so, for any other reason the usual fallback does.
+/// Ends a turn whose company may not call the model: with the limit text at its limit, else with the fallback text.
 pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> TurnEnd {
     match reason {
-        "usage_limit_reached" => TurnEnd::with_our_text("usage_limit_reached", at_limit),
-        "no_subscription" => TurnEnd::with_our_text("no_subscription", fallback),
-        "subscription_inactive" => TurnEnd::with_our_text("subscription_inactive", fallback),
-        "trial_expired" => TurnEnd::with_our_text("trial_expired", fallback),
-        _ => TurnEnd::with_our_text("feature_unavailable", fallback),
+        "usage_limit_reached" => TurnEnd::with_fixed_text("usage_limit_reached", at_limit),
+        "no_subscription" => TurnEnd::with_fixed_text("no_subscription", fallback),
+        "subscription_inactive" => TurnEnd::with_fixed_text("subscription_inactive", fallback),
+        "trial_expired" => TurnEnd::with_fixed_text("trial_expired", fallback),
+        _ => TurnEnd::with_fixed_text("feature_unavailable", fallback),
     }
 }
 
-/// As much as one message holds. Postgres holds no NUL in text, and no phone shows one.
+/// The part of a text that fits in one message. Postgres stores no NUL in text, and no phone shows one.
 fn sendable(text: &str) -> String {
     text.chars().filter(|it| *it != '\0').take(MOST_CHARS).collect()
 }
 
-/// An answer that the database refuses to hold is not sent; what it used stays used.
+/// Ends a turn whose answer Postgres refuses to store: with the fallback text; the tokens stay used.
 pub(super) fn on_refusal(refused: TurnEnd, fallback: &str) -> TurnEnd {
     TurnEnd { outcome: TurnOutcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
 }
 
-/// A turn that was claimed again and again without coming to an end.
+/// Ends a turn that was claimed too often without an end.
 pub(super) fn on_exhaustion(fallback: &str) -> TurnEnd {
-    TurnEnd::with_our_text("too_many_claims", fallback)
+    TurnEnd::with_fixed_text("too_many_claims", fallback)
 }
 
-/// A turn that was held back until its deadline, because the model's provider does not answer.
+/// Ends a turn that was held back until its deadline, because the model's provider does not answer.
 pub(super) fn on_open_circuit(fallback: &str) -> TurnEnd {
-    TurnEnd::with_our_text("circuit_open", fallback)
+    TurnEnd::with_fixed_text("circuit_open", fallback)
 }
 
-/// A company that was suspended while a turn was collecting gets no model call.
+/// Ends a turn whose company was suspended while it was collecting, without a model call.
 pub(super) fn on_suspension() -> TurnEnd {
     TurnEnd::of_suspended_company()
 }
 
-/// A call is metered when the provider said what it used, whether or not the answer was of use: it is billed.
+/// A call is metered if the provider reported its tokens, even without a usable answer, because it is billed.
 fn used(call: &CallReport) -> Option<Fact> {
     let tokens = call.tokens?;
     Some(Fact::ModelTokens {

@@ -3,11 +3,11 @@
 //! reads    `inbound.messages`, key company/address
 //! writes   `outbound.messages`, `usage.events` and `activity.events`, through the outbox
 //! owns     table `turns`
-//! repeats  safe: one outcome per event, one reply per turn, a result counts only while its claim holds
+//! repeats  safe: one outcome per event, one reply per turn, a result counts only while its lease holds
 //!
-//! The consumer stores a message and opens or extends its conversation's turn; after a quiet period the runner answers
-//! the turn with one model call, for which the company's plan must have tokens left. Failure ends in a polite fallback
-//! text, never in silence.
+//! The consumer stores a message and opens or extends its conversation's turn; after a quiet period the worker answers
+//! the turn with one model call, for which the company's plan must have tokens left. If it fails, a fallback text is sent
+//! instead.
 
 mod decide;
 mod perform;
@@ -29,7 +29,7 @@ use platform::settings;
 use platform::task::Stop;
 use serde::{Deserialize, Serialize};
 
-/// How this processor stands in the list.
+/// The processor's entry in the list.
 pub const PROCESSOR: Entry = Entry {
     queue: Some(QUEUE),
     removal: Removal::Refused(REMOVAL),
@@ -45,17 +45,17 @@ const QUEUE: Queue = Queue::named("reply");
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How long a contact must be silent before the turn is answered, in milliseconds.
+    /// How long after the contact's last message a turn is due, in milliseconds.
     pub quiet_ms: u64,
-    /// The longest a turn waits for silence, in milliseconds.
+    /// How long after its first message a turn is due at the latest, in milliseconds.
     pub quiet_cap_ms: u64,
     /// The longest answering a turn may take, retries included, in milliseconds.
     pub deadline_ms: u64,
     /// Messages of the conversation that the model sees.
     pub memory_messages: u16,
-    /// What is said when no answer could be had, unless the company has a text of its own.
+    /// The text that is sent if there is no answer, unless the company has a text of its own.
     pub fallback_text: String,
-    /// What is said instead of an answer while the company is at the limit of its plan.
+    /// The text that is sent instead of an answer while the company is at the limit of its plan.
     pub limit_text: String,
     pub model: gemini::Config,
     pub runner: queue::Config,
@@ -81,7 +81,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// Names the setting.
@@ -101,12 +101,12 @@ impl Config {
         if !(1..=100).contains(&self.memory_messages) {
             return Err(settings::Error::invalid("reply.memory_messages", "must be between 1 and 100"));
         }
-        // The model's key is asked for where this runs, and nowhere else.
+        // The model's key is required only in a process that runs this.
         self.model.validate_shape()?;
         self.runner.validate("reply.runner")
     }
 
-    /// Checks what is asked for where this runs, and nowhere else.
+    /// Checks what only a process that runs this needs.
     ///
     /// # Errors
     /// Names the setting.
@@ -131,7 +131,6 @@ pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Err
         .await
 }
 
-/// Where messages come in.
 struct InboundMessageHandler {
     quiet: store::QuietPeriod,
 }

@@ -1,4 +1,4 @@
-//! Effects on rows, inside one transaction: taking a message in, ending turns.
+//! Effects on rows, inside one transaction: storing messages in turns, and ending turns.
 
 use domain::{
     Activity, ContactId, Envelope, EventId, EventOutcome, Fact, IgnoreReason, InboundMessage, Kind, MessageId, Purpose,
@@ -18,8 +18,8 @@ use super::{PROCESSOR, allowance};
 use crate::conversations::{self, NewMessage};
 use crate::ledger::{self, LedgerLine};
 
-/// Stores messages in their conversations and turns, or leaves them; says how each event stands, and which turns were
-/// opened.
+/// Stores the messages that are collected, in their conversations and turns. Returns the outcome of every event, and the
+/// jobs of the turns that were opened.
 pub(super) async fn collect(
     tx: &Transaction<'_>,
     fresh: &[Event<'_, InboundMessage>],
@@ -49,10 +49,11 @@ pub(super) async fn collect(
     Ok(Handled { outcomes, jobs })
 }
 
-/// Ends turns: each with our message, what is to be published, what it used, and the outcomes of everything it answered.
+/// Ends turns: each with its outbound message, the events to publish, the usage, and the outcomes of the events it
+/// answered.
 pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], now: Timestamp) -> Result<(), Failure> {
     let replies: Vec<NewMessage<'_>> = turns.iter().filter_map(|(turn, end)| reply(turn, end)).collect();
-    // Conversations are locked before turns, as where messages come in.
+    // Conversations are locked before turns, as in `collect`.
     let mut sent = conversations::send(tx, &replies, now).await?.into_iter();
     store::end_turns(tx, turns).await?;
     let answered = store::messages_of(tx, turns).await?;
@@ -60,8 +61,8 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
     let mut lines = Vec::new();
     let mut ended_events = Vec::new();
     for ((turn, end), answered) in turns.iter().zip(&answered) {
-        let said = end.text.as_ref().and_then(|_| sent.next().flatten());
-        entries.extend(events(turn, end, said, answered, now)?);
+        let message = end.text.as_ref().and_then(|_| sent.next().flatten());
+        entries.extend(events(turn, end, message, answered, now)?);
         lines.extend(calls(turn, end).map(|(event, fact)| LedgerLine {
             company: turn.company,
             idempotency_key: event.to_string(),
@@ -76,11 +77,11 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
     }
     outbox::push(tx, &entries).await?;
     outcomes::record(tx, PROCESSOR.name, &ended_events).await?;
-    // Last, because all turns of a company wait for its counters. Gives back what was reserved and books what was used,
-    // under the keys of the events that metering will be told.
+    // Last, because all turns of a company wait for its counters. The usage is booked under the ids of the events that
+    // metering reads, so that metering does not book it a second time.
     let mut claims: Vec<_> = turns.iter().map(|(turn, _)| (turn.company, turn.turn, turn.claim)).collect();
     claims.sort_unstable();
-    allowance::give_back(tx, &claims).await?;
+    allowance::release(tx, &claims).await?;
     ledger::book(tx, &lines).await
 }
 
@@ -92,13 +93,13 @@ pub(super) fn count(turn: &Turn, end: &TurnEnd) {
     }
 }
 
-/// Every model call that reported its tokens, and what it is booked under.
+/// Every model call that reported its tokens, with the event id that it is booked under.
 fn calls(turn: &Turn, end: &TurnEnd) -> impl Iterator<Item = (EventId, Fact)> {
     let event = |call| EventId::of_model_call(turn.company, turn.turn, turn.claim, call);
     end.tokens.iter().zip(0..).map(move |(tokens, call)| (event(call), tokens.clone()))
 }
 
-/// What a turn says, if anything.
+/// The outbound message of a turn, if it has one.
 fn reply<'a>(turn: &'a Turn, end: &'a TurnEnd) -> Option<NewMessage<'a>> {
     Some(NewMessage {
         company: turn.company,
@@ -112,24 +113,24 @@ fn reply<'a>(turn: &'a Turn, end: &'a TurnEnd) -> Option<NewMessage<'a>> {
     })
 }
 
-/// What is to be published of a turn's end: what it says, what it used, and that it ended.
+/// The outbox entries of a turn's end: its message, its usage, and that it ended.
 fn events(
     turn: &Turn,
     end: &TurnEnd,
-    said: Option<Entry>,
+    message: Option<Entry>,
     answered: &[AnsweredMessage],
     now: Timestamp,
 ) -> Result<Vec<Entry>, Failure> {
     let company = turn.company;
     let mut used = Vec::new();
-    if said.is_some() && !answered.is_empty() {
-        let read =
+    if message.is_some() && !answered.is_empty() {
+        let message_in =
             |it: &AnsweredMessage| (Fact::MessageIn.event_id(company, it.message.0), Fact::MessageIn, it.occurred_at);
-        used.extend(answered.iter().map(read));
+        used.extend(answered.iter().map(message_in));
         used.push((Fact::MessageOut.event_id(company, turn.turn.0), Fact::MessageOut, now));
     }
     used.extend(calls(turn, end).map(|(event, fact)| (event, fact, now)));
-    let mut entries = Vec::from_iter(said);
+    let mut entries = Vec::from_iter(message);
     for (event, fact, at) in used {
         entries.push(entry(turn, Topic::UsageEvents, Kind::Usage, event, at, UsageEvent { fact })?);
     }

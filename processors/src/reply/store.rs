@@ -1,4 +1,4 @@
-//! reply's SQL for turns: those that messages join or open, how they end, and what they answered, a batch at a time.
+//! reply's SQL for turns, a batch at a time: the turns that messages join or open, their ends, and their messages.
 //!
 //! Order of locks in one transaction: conversations, then turns, each in the order of company and id.
 
@@ -18,7 +18,7 @@ use super::decide::{CompanyStatus, TurnEnd};
 use super::{Config, QUEUE};
 use crate::conversations::PlacedMessage;
 
-/// How long a turn waits for its contact to fall silent.
+/// How long a turn waits for further messages of its contact.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QuietPeriod {
     period_s: f64,
@@ -32,7 +32,7 @@ impl From<&Config> for QuietPeriod {
     }
 }
 
-/// How the companies of a batch stand.
+/// The statuses of the companies of a batch; unknown companies are absent.
 pub(super) async fn company_statuses(
     tx: &Transaction<'_>,
     companies: impl Iterator<Item = CompanyId>,
@@ -44,8 +44,8 @@ pub(super) async fn company_statuses(
     Ok(rows.iter().map(|row| (CompanyId(row.get(0)), status(row.get(1)))).collect())
 }
 
-/// The turns that messages join: those collecting, whose quiet period starts again, or those that they open, with their jobs.
-/// The conversations are locked already; turns are locked in the order in which they are claimed.
+/// The turns that messages join: collecting turns, whose quiet period starts again, or new turns, whose jobs are returned
+/// too. The conversations are locked already; turns are locked in the order in which they are claimed.
 pub(super) async fn turns(
     tx: &Transaction<'_>,
     messages: &[PlacedMessage<'_>],
@@ -115,7 +115,7 @@ async fn collecting(
     for row in &rows {
         let (company, turn) = (CompanyId(row.get(0)), row.get(2));
         collecting.insert((company, ConversationId(row.get(1))), TurnId(turn));
-        // One that is ready already is answered as soon as a slot is free: it collects until then.
+        // A turn whose job is ready already is not postponed: it collects until a slot is free.
         if quiet.period_s > 0.0 {
             queue::postpone(tx, QUEUE, company, turn, row.get(3)).await?;
         }

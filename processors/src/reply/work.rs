@@ -14,7 +14,7 @@ use super::decide::{self, TurnEnd, TurnOutcome};
 use super::prompt::{self, Prompt, PromptInput};
 use super::{Config, QUEUE, gemini, perform};
 
-/// A turn claimed more often than this is one that no worker survives: it ends without another model call.
+/// A turn that was claimed more often than this ends without another model call: no worker survives it.
 const MOST_CLAIMS: i32 = 10;
 
 pub(super) struct Answering {
@@ -49,12 +49,12 @@ impl Answering {
         })
     }
 
-    /// What is said when no answer could be had.
+    /// The text that is sent if there is no answer.
     fn fallback_of<'a>(&'a self, turn: &'a Turn) -> &'a str {
         turn.fallback_text.as_deref().unwrap_or(&self.fallback)
     }
 
-    /// Reserves tokens for turns that are about to be answered. What the quota functions cannot decide is a refusal.
+    /// Reserves tokens for turns that are about to be answered.
     async fn reserve(&self, tx: &Transaction<'_>, turns: &mut [&mut Turn]) -> Result<(), Failure> {
         let request = |turn: &Turn| ReservationRequest {
             company: turn.company,
@@ -75,7 +75,7 @@ impl Work for Answering {
     type Output = TurnEnd;
 
     const QUEUE: Queue = QUEUE;
-    // A model call that was not made is simply made by the next claim.
+    // If a model call was not made, the next claim makes it.
     const CLAIMS_AHEAD: bool = true;
 
     async fn load(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Loaded<Turn, TurnEnd>>, Failure> {
@@ -143,7 +143,7 @@ impl Work for Answering {
     fn committed(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Ending) {
         if let TurnOutcome::Fallback(class) = performed.output.outcome {
             let (company_id, turn) = (performed.job.company.0, performed.job.turn);
-            tracing::warn!(company_id, %turn, class, "turn ended in the fallback text");
+            tracing::warn!(company_id, %turn, class, "turn ended with the fallback text");
         }
         perform::count(performed.job, performed.output);
     }

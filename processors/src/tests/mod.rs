@@ -1,7 +1,7 @@
-//! A fixture to show claims in: a Postgres of the test's own, and events as they come off a topic.
+//! The fixture of the processors' tests: a database for each test, and events as a consumer gets them.
 //!
-//! Events are taken in as the consumer does it (outcomes, the processor's work, how each stands now, in one transaction),
-//! and what the outbox holds is handed on as a relay would, so whole ways can be walked without a broker.
+//! Events are handled as the consumer does it (admission, the processor's work, outcomes, in one transaction), and the
+//! outbox is published as the relay does it, so several processors can be tested without a broker.
 
 #[path = "../../../platform/src/tests/database.rs"]
 mod database;
@@ -26,13 +26,13 @@ use platform::task::{self, Stop};
 
 pub(crate) use database::{Database, in_a_database};
 
-/// A database and how far the tests' topics are written.
+/// A database, and the next offset of the test's topics.
 pub(crate) struct Fixture<'a> {
     database: &'a Database,
     offset: AtomicI64,
 }
 
-/// Runs a test in a fixture of its own, or says that it was left out.
+/// Runs a test with a new fixture, or reports that it was left out.
 pub(crate) async fn with_fixture(test: impl AsyncFnOnce(&Fixture<'_>)) {
     in_a_database(async |database| test(&Fixture { database, offset: AtomicI64::new(0) }).await).await;
 }
@@ -45,7 +45,7 @@ impl Deref for Fixture<'_> {
     }
 }
 
-/// A fixed instant, for whatever the claim is not about.
+/// A fixed instant, where the time does not matter.
 pub(crate) fn noon() -> Timestamp {
     "2026-03-15T12:00:00Z".parse().unwrap()
 }
@@ -55,7 +55,7 @@ impl Fixture<'_> {
         &self.service
     }
 
-    /// Opens connections beforehand, so that what is begun together runs together.
+    /// Opens connections beforehand, so that concurrent operations do not wait for them.
     pub(crate) async fn open_connections(&self) {
         let connections = futures_util::future::join_all((0..12).map(|_| self.service.get())).await;
         assert!(connections.iter().all(Result::is_ok));
@@ -66,7 +66,7 @@ impl Fixture<'_> {
         self.company_in(domain, "America/Sao_Paulo").await
     }
 
-    /// A company with days of its own.
+    /// A company in that time zone.
     pub(crate) async fn company_in(&self, domain: &str, time_zone: &str) -> CompanyId {
         let sql = "insert into companies (domain, name, time_zone) values ($1, $1, $2) returning company_id";
         CompanyId(self.root.query_one(sql, &[&domain, &time_zone]).await.unwrap().get(0))
@@ -79,22 +79,22 @@ impl Fixture<'_> {
         Record::kept(entry.topic, 0, offset, Some(entry.key), Some(entry.payload), entry.headers)
     }
 
-    /// Takes records in, in one transaction.
+    /// Handles records in one transaction; returns the admission of each.
     pub(crate) async fn consume<I: Handler>(&self, handler: &I, records: &[Record]) -> Result<Vec<Admission>, Failure> {
         let mut client = self.service.get().await?;
         let tx = client.transaction().await?;
         let envelopes = records.iter().map(|it| Envelope::read(it.payload.as_deref().unwrap(), I::KINDS).unwrap());
         let envelopes: Vec<Envelope<I::Payload>> = envelopes.collect();
-        let seen: Vec<Incoming> =
-            envelopes.iter().zip(records).map(|(envelope, record)| seen(envelope, record)).collect();
-        let admissions = outcomes::admit(&tx, I::PROCESSOR, &seen).await?;
+        let incoming: Vec<Incoming> =
+            envelopes.iter().zip(records).map(|(envelope, record)| incoming_of(envelope, record)).collect();
+        let admissions = outcomes::admit(&tx, I::PROCESSOR, &incoming).await?;
         let all = envelopes.into_iter().zip(records).zip(&admissions);
         let fresh: Vec<Event<'_, I::Payload>> = all
             .filter(|(_, admission)| **admission != Admission::Duplicate)
             .map(|((envelope, record), &admission)| Event { envelope, record, admission })
             .collect();
         let handled = handler.handle(&tx, &fresh).await?;
-        assert_eq!(handled.outcomes.len(), fresh.len(), "one word about each event");
+        assert_eq!(handled.outcomes.len(), fresh.len(), "one outcome for each event");
         let ended = fresh
             .iter()
             .zip(handled.outcomes)
@@ -124,7 +124,7 @@ impl Fixture<'_> {
         Steps::new(Worker { work, db, config, instance, wake: Wake::default() })
     }
 
-    /// Until so many transactions of this database wait for a lock.
+    /// Waits until so many transactions of this database wait for a lock.
     async fn waiters(&self, number: i64) {
         let sql =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
@@ -133,7 +133,8 @@ impl Fixture<'_> {
         }
     }
 
-    /// Begins one after the other, the first as far as what `blocked` holds, then lets go; both succeed.
+    /// Runs two operations concurrently: the first as far as it waits for a lock of `blocked`, then the second until it waits
+    /// or ends; then rolls `blocked` back. Both must succeed.
     pub(crate) async fn cross<A, B>(
         &self,
         blocked: Transaction<'_>,
@@ -167,10 +168,10 @@ impl Fixture<'_> {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let came = tokio::time::timeout(Duration::from_secs(30), awaited).await;
+        let in_time = tokio::time::timeout(Duration::from_secs(30), awaited).await;
         stop.cancel();
         working.await.unwrap();
-        assert!(came.is_ok(), "this never came to hold: {holds}");
+        assert!(in_time.is_ok(), "this never became true: {holds}");
     }
 
     /// The events of work that ended, as a relay would publish them.
@@ -198,10 +199,10 @@ impl Fixture<'_> {
     }
 }
 
-/// Seals under a key that everybody may know.
+/// A sealer with a public test key.
 pub(crate) fn sealer() -> Arc<Sealer> {
     static SEALER: LazyLock<Arc<Sealer>> = LazyLock::new(|| {
-        let file = std::env::temp_dir().join(format!("room_test_{}.key", std::process::id()));
+        let file = std::env::temp_dir().join(format!("sealer_test_{}.key", std::process::id()));
         std::fs::write(&file, "5e".repeat(32)).unwrap();
         let sealer = Sealer::from_file(&file).unwrap();
         std::fs::remove_file(file).unwrap();
@@ -210,7 +211,7 @@ pub(crate) fn sealer() -> Arc<Sealer> {
     Arc::clone(&SEALER)
 }
 
-fn seen<T>(envelope: &Envelope<T>, record: &Record) -> Incoming {
+fn incoming_of<T>(envelope: &Envelope<T>, record: &Record) -> Incoming {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
     let (company, event) = (envelope.company_id, envelope.event_id);
     Incoming { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }

@@ -20,8 +20,8 @@ async fn receive_before(fixture: &Fixture<'_>, company: CompanyId, phone: &str, 
 }
 
 /// Answers the turn that is due, and stores the delivery of the answer.
-async fn reply_before(fixture: &Fixture<'_>, said: &str) {
-    assert_eq!(answer_due(fixture, said).await.len(), 1);
+async fn reply_before(fixture: &Fixture<'_>, body: &str) {
+    assert_eq!(answer_due(fixture, body).await.len(), 1);
     fixture.run(
         "insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
            state, outcome, ended_at, record_partition, record_offset)
@@ -79,11 +79,11 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 
             // From now on each is answered at its own number, and only its own messages are remembered.
             receive(fixture, clinic, &[text(first, "voltei")]).await;
-            let remembered = answer_due(fixture, "Olá!").await;
-            assert_eq!(remembered.len(), 2);
-            for said in remembered {
-                let others = if said.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
-                assert!(said.iter().all(|it| !it.contains(others)), "{said:?}");
+            let memories = answer_due(fixture, "Olá!").await;
+            assert_eq!(memories.len(), 2);
+            for memory in memories {
+                let others = if memory.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
+                assert!(memory.iter().all(|it| !it.contains(others)), "{memory:?}");
             }
             let to = "select convert_from(payload, 'UTF8')::jsonb #>> '{payload,to}' from outbox
                       where topic = 'outbound.messages' order by outbox_id desc limit 2";

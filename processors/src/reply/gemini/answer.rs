@@ -1,7 +1,8 @@
-//! Reads what `generateContent` answered: text, or one named failure. Pure, and total over any bytes.
+//! Reads a response of `generateContent`: text, or an error. Pure, and any bytes can be read.
 //!
-//! Sources: <https://ai.google.dev/api/generate-content> and google.rpc `error_details.proto`. The JSON is walked, not
-//! deserialized: providers add enum values and drop fields, and none of that may cost a customer an answer.
+//! Sources: <https://ai.google.dev/api/generate-content> and google.rpc `error_details.proto`. The JSON is read
+//! field by field, not deserialized: providers add enum values and drop fields, and a usable answer must not be lost to
+//! that.
 
 use std::time::Duration;
 
@@ -10,50 +11,49 @@ use serde_json::Value;
 
 use super::error::{ModelError, Refusal};
 
-/// No wait asked for by a provider is believed beyond a day.
+/// A longer wait that the provider asks for is cut to a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the model said.
+/// The model's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ModelAnswer {
     /// Never empty; without the model's thoughts.
     pub(crate) text: String,
-    /// What it cost, if the provider said.
+    /// The tokens it used, if the provider reported them.
     pub(crate) tokens: Option<Tokens>,
-    /// The model that answered, if the provider said, else the one asked.
+    /// The model that answered, if the provider named it, else the one that was called.
     pub(crate) model: String,
-    /// Whether the text ended by itself.
-    pub(crate) ending: Completeness,
+    pub(crate) completeness: Completeness,
 }
 
-/// How an answer's text ended.
+/// Whether an answer's text is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Completeness {
     Whole,
-    /// At the limit of tokens; cut back to the last sentence if one was complete.
+    /// It ended at the limit of tokens, and was cut after its last complete sentence, if it has one.
     Truncated,
 }
 
 /// Tokens of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tokens {
-    /// Read, the cached ones included.
+    /// Tokens read, cached ones included.
     pub(crate) input: i64,
-    /// Written, thoughts included: both are billed.
+    /// Tokens written, thoughts included: both are billed.
     pub(crate) output: i64,
-    /// Of those read, the ones the provider had cached.
+    /// Those of the input that the provider had cached.
     pub(crate) cached: i64,
 }
 
-/// More tokens than any one call can use; a larger count is not believed.
+/// More tokens than one call can use; a larger count is ignored.
 const MOST_TOKENS: i64 = 1_000_000_000;
 
-/// Reads one answer. `retry_after` is the wait that its header asks for.
+/// Reads one response. `retry_after` is the wait that its header asks for.
 ///
 /// # Errors
-/// Everything that is not text fit to be sent.
+/// If it holds no text that can be sent.
 pub(crate) fn read_answer(
-    asked_model: &str,
+    called_model: &str,
     status: u16,
     retry_after: Option<Duration>,
     body: &[u8],
@@ -70,25 +70,25 @@ pub(crate) fn read_answer(
         return Err(ModelError::Blocked { reason, tokens });
     }
     let text = text(candidate);
-    let ending = match finish(candidate) {
+    let completeness = match finish(candidate) {
         FinishReason::Done => Completeness::Whole,
         FinishReason::OutOfTokens => Completeness::Truncated,
         FinishReason::Filtered(reason) => return Err(ModelError::Blocked { reason, tokens }),
         FinishReason::Malformed(finish) => return Err(ModelError::Empty { finish, tokens }),
     };
-    let text = match ending {
+    let text = match completeness {
         Completeness::Whole => text.trim(),
         Completeness::Truncated => whole_sentences(text.trim()),
     };
     if text.is_empty() {
-        let finish = if ending == Completeness::Truncated { "MAX_TOKENS" } else { "STOP" };
+        let finish = if completeness == Completeness::Truncated { "MAX_TOKENS" } else { "STOP" };
         return Err(ModelError::Empty { finish, tokens });
     }
-    let model = body["modelVersion"].as_str().filter(|name| is_a_name(name)).unwrap_or(asked_model);
-    Ok(ModelAnswer { text: text.to_owned(), tokens, model: model.to_owned(), ending })
+    let model = body["modelVersion"].as_str().filter(|name| is_a_name(name)).unwrap_or(called_model);
+    Ok(ModelAnswer { text: text.to_owned(), tokens, model: model.to_owned(), completeness })
 }
 
-/// A model's name becomes part of a key: anything else than a short word is not believed.
+/// A model's name becomes part of a key, so only a short printable one is used.
 fn is_a_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
 }
@@ -107,7 +107,7 @@ fn blocked_prompt(feedback: &Value, candidate: &Value) -> Option<&'static str> {
     let reason = feedback["blockReason"].as_str().filter(|reason| *reason != "BLOCK_REASON_UNSPECIFIED");
     match reason {
         Some(reason) => Some(known(reason, &REASONS)),
-        // Sometimes only the message is there.
+        // Some responses have only the message.
         None if candidate.is_null() && feedback["blockReasonMessage"].is_string() => Some("unknown"),
         None => None,
     }
@@ -116,9 +116,9 @@ fn blocked_prompt(feedback: &Value, candidate: &Value) -> Option<&'static str> {
 enum FinishReason {
     Done,
     OutOfTokens,
-    /// A filter stopped it: what is there must not be sent.
+    /// A filter stopped it: its text must not be sent.
     Filtered(&'static str),
-    /// The model tried something we did not ask for.
+    /// The model tried something that the request does not allow, such as a function call.
     Malformed(&'static str),
 }
 
@@ -130,12 +130,12 @@ fn finish(candidate: &Value) -> FinishReason {
         None | Some("STOP" | "FINISH_REASON_UNSPECIFIED" | "") => FinishReason::Done,
         Some("MAX_TOKENS") => FinishReason::OutOfTokens,
         Some(reason) if MALFORMED.contains(&reason) => FinishReason::Malformed(known(reason, &MALFORMED)),
-        // A reason we do not know may be a new filter, so its text is not trusted either.
+        // An unknown reason may be a new filter, so its text must not be sent either.
         Some(reason) => FinishReason::Filtered(known(reason, &FILTERS)),
     }
 }
 
-/// The name from our own list, so that what is counted and logged stays bounded.
+/// The name from the list, or `unknown`, so that metrics and logs have a fixed set of names.
 fn known(name: &str, names: &[&'static str]) -> &'static str {
     names.iter().find(|known| **known == name).copied().unwrap_or("unknown")
 }
@@ -146,7 +146,7 @@ fn text(candidate: &Value) -> String {
     parts.iter().filter(|part| part["thought"] != true).filter_map(|part| part["text"].as_str()).collect()
 }
 
-/// Cuts after the last mark that ends a sentence; all of it when no sentence was complete.
+/// The text up to its last complete sentence; all of it if no sentence is complete.
 fn whole_sentences(text: &str) -> &str {
     let ends = |at: usize, mark: char| {
         let next = text[at + mark.len_utf8()..].chars().next();
@@ -158,7 +158,7 @@ fn whole_sentences(text: &str) -> &str {
     }
 }
 
-/// What was spent, from whatever pieces are there.
+/// The tokens used, from those counts that are there.
 fn tokens(usage: &Value) -> Option<Tokens> {
     let count = |key: &str| {
         let value = &usage[key];
@@ -179,11 +179,11 @@ fn tokens(usage: &Value) -> Option<Tokens> {
 }
 
 fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> ModelError {
-    // An error under a 200 carries its status inside.
+    // An error with status 200 has its status in the body.
     let inner = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
     let status = if status < 400 { inner.unwrap_or(status) } else { status };
     let after = retry_info(error)
-        .or_else(|| wait_in_words(error["message"].as_str()?))
+        .or_else(|| wait_in_message(error["message"].as_str()?))
         .or(retry_after)
         .map(|wait| wait.min(LONGEST_WAIT));
     match status {
@@ -218,8 +218,8 @@ fn retry_info(error: &Value) -> Option<Duration> {
     details(error, "google.rpc.RetryInfo").find_map(|info| queue::retry_info(info["retryDelay"].as_str()?))
 }
 
-/// The wait in `Please retry in 36.9s.`, `… in 1m2.5s.` or `… in 850ms.`, for answers without `RetryInfo`.
-fn wait_in_words(message: &str) -> Option<Duration> {
+/// The wait in `Please retry in 36.9s.`, `… in 1m2.5s.` or `… in 850ms.`, for responses without `RetryInfo`.
+fn wait_in_message(message: &str) -> Option<Duration> {
     const AFTER: &str = "retry in ";
     let message = message.to_ascii_lowercase();
     let mut rest = message.get(message.find(AFTER)? + AFTER.len()..)?;

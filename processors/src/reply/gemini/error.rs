@@ -1,6 +1,6 @@
-//! Every way a model call can fail, its bounded class for metrics, and whether asking again makes sense.
+//! How a model call can fail, the class for metrics, and whether a repeat may succeed.
 //!
-//! No text of the provider is kept: Google's messages have been seen quoting the key.
+//! No text of the provider is kept: Google's messages can quote the key.
 
 use std::time::Duration;
 
@@ -9,59 +9,59 @@ use platform::queue::Health;
 
 use super::answer::Tokens;
 
-/// Why there is no answer.
+/// Why a model call, or all calls of a turn, gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelError {
-    /// The prompt or the answer met a filter; a part of an answer may exist and must not be sent.
+    /// A filter stopped the prompt or the answer; a partial answer must not be sent.
     #[error("the model withheld its answer: {reason}")]
     Blocked {
         /// The provider's name for it, or `unknown`.
         reason: &'static str,
-        /// What it cost all the same.
+        /// The tokens it used nevertheless.
         tokens: Option<Tokens>,
     },
-    /// An answer without a word in it.
+    /// An answer without text.
     #[error("the model answered without text: {finish}")]
     Empty {
         /// Why it stopped, as the provider names it, or `unknown`.
         finish: &'static str,
-        /// What it cost all the same.
+        /// The tokens it used nevertheless.
         tokens: Option<Tokens>,
     },
-    /// The quota of the day is spent; no wait within a turn cures it.
-    #[error("the model's daily quota is spent")]
+    /// The daily quota is used up; a wait within a turn does not help.
+    #[error("the model's daily quota is used up")]
     QuotaDay,
-    /// Too many calls just now.
+    /// Too many calls at the moment.
     #[error("the model is called too often")]
     RateLimited {
         /// The wait the provider asks for.
         after: Option<Duration>,
     },
-    /// The provider will not take this call, however often it is made.
+    /// The provider refuses this call, however often it is made.
     #[error("the model's provider refuses the call with {status}")]
     Refused {
         status: u16,
         /// What is wrong with it.
         refusal: Refusal,
     },
-    /// The provider has trouble of its own.
+    /// The provider has a problem of its own.
     #[error("the model is unavailable: {status}")]
     Unavailable {
         status: u16,
         /// The wait the provider asks for.
         after: Option<Duration>,
     },
-    /// The answer is not one.
-    #[error("the model's answer with status {status} cannot be read")]
+    /// The response is no answer of this API.
+    #[error("the model's response with status {status} cannot be read")]
     Garbage { status: u16 },
     #[error("the model did not answer")]
     Transport(#[source] TransportError),
     /// The deadline had passed before the first call.
-    #[error("no time is left to ask the model")]
+    #[error("no time is left to call the model")]
     NoTimeLeft,
 }
 
-/// What is wrong with a call that is refused. The first two are our configuration, not this turn's fault.
+/// What is wrong with a refused call. `Key` and `Model` are faults of our configuration, not of this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The key is wrong, suspended or not allowed to do this.
@@ -71,7 +71,7 @@ pub(crate) enum Refusal {
     Request,
 }
 
-/// Whether and when the call is worth repeating.
+/// Whether and when to repeat a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryAdvice {
     No,
@@ -100,7 +100,7 @@ impl ModelError {
         }
     }
 
-    /// What it says of the provider, and of the key that it was asked with.
+    /// What it means for the circuit of the provider and the key.
     pub(crate) fn health(&self) -> Health {
         match self {
             ModelError::QuotaDay
@@ -116,10 +116,9 @@ impl ModelError {
         }
     }
 
-    /// Whether and when to ask again.
     pub(crate) fn retry(&self) -> RetryAdvice {
         match self {
-            // A spent output budget is spent again; other empty answers are a known whim of the provider.
+            // A repeat would use up the output tokens again; other empty answers occur now and then.
             ModelError::Empty { finish: "MAX_TOKENS", .. } => RetryAdvice::No,
             ModelError::Empty { .. } => RetryAdvice::Backoff,
             ModelError::RateLimited { after: Some(wait) } | ModelError::Unavailable { after: Some(wait), .. } => {
@@ -135,7 +134,7 @@ impl ModelError {
         }
     }
 
-    /// Tokens that were spent although there is no answer.
+    /// The tokens that were used although there is no answer.
     pub(crate) fn tokens(&self) -> Option<Tokens> {
         match self {
             ModelError::Blocked { tokens, .. } | ModelError::Empty { tokens, .. } => *tokens,

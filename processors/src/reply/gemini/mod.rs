@@ -1,8 +1,8 @@
-//! Gemini's `generateContent`, unary: one prompt in; one answer or one named failure out.
+//! Gemini's `generateContent`, unary: one prompt, and one answer or error.
 //!
-//! Promises: never longer than the deadline given; at most `attempts` calls, each of them reported, because each may
-//! be billed; the key travels in a header only, and neither key nor text is logged or kept in an error. Safe to repeat
-//! as far as nobody is sent anything here; a repeat costs tokens again.
+//! It takes no longer than the given deadline and makes at most `attempts` calls, each of which is reported, because each
+//! may be billed. The key is sent in a header only, and neither key nor text is logged or kept in an error. Safe to
+//! repeat, since nothing is sent to a contact here; a repeat costs tokens again.
 
 mod answer;
 mod error;
@@ -37,14 +37,14 @@ const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the API lives, without `/v1beta`.
+    /// The API's URL, without `/v1beta`.
     pub base_url: String,
     pub model: String,
     pub api_key: SecretText,
     pub timeout_ms: u64,
     /// 0 to 2; lower is more predictable.
     pub temperature: f32,
-    /// Tokens an answer may have. A thinking model's thoughts count too, hence the fixture.
+    /// Tokens an answer may have. A thinking model's thoughts count too, so this leaves space for them.
     pub max_output_tokens: u32,
     /// Tokens for thoughts: 0 turns them off where the model allows it; absent leaves it to the model.
     pub thinking_budget: Option<i32>,
@@ -74,7 +74,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense; the key must be there.
+    /// Checks the values; the key is required.
     ///
     /// # Errors
     /// Names the setting.
@@ -127,29 +127,29 @@ impl Config {
 pub(crate) struct Client {
     http: reqwest::Client,
     url: reqwest::Url,
-    /// The key among them.
+    /// They include the key.
     headers: HeaderMap,
     config: Config,
 }
 
-/// One call, for the meter and the metrics.
+/// One call, for metering and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallReport {
-    /// The model that answered, else the one asked.
+    /// The model that answered, else the one that was called.
     pub(crate) model: String,
     /// From the request's first byte to the answer's last.
     pub(crate) latency: Duration,
-    /// The class of its failure; none for an answer.
+    /// The class of its error; `None` for an answer.
     pub(crate) failure: Option<&'static str>,
-    /// Tokens spent, also when there is no answer; none if the provider did not say.
+    /// Tokens used, also without an answer; `None` if the provider did not report them.
     pub(crate) tokens: Option<Tokens>,
 }
 
 impl Client {
-    /// Prepares a client; nothing is called yet.
+    /// Makes no request.
     ///
     /// # Errors
-    /// If the HTTP client cannot start, or key and URL do not make a request: see [`Config::validate`].
+    /// If the HTTP client cannot start, or a request cannot be built from key and URL: see [`Config::validate`].
     pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
         let http = egress::client().build()?;
         let empty = http
@@ -162,10 +162,10 @@ impl Client {
         Ok(Client { http, url, headers, config: config.clone() })
     }
 
-    /// Asks until there is an answer, a failure that a repeat does not cure, or no time `within` the limit; also
-    /// returns every call made, in order.
+    /// Calls until there is an answer, an error that a repeat does not cure, or no attempt or time left of `within`. Also
+    /// returns a report of every call, in order.
     ///
-    /// A wait that does not fit is not begun: the failure is returned at once. Dropping the future forgets the reports.
+    /// If a wait would end after the limit, the error is returned at once. Dropping the future loses the reports.
     pub(crate) async fn generate(
         &self,
         prompt: &Prompt,
@@ -184,13 +184,13 @@ impl Client {
             let left = within.saturating_sub(begun.elapsed());
             let (outcome, report) = self.call(&body, traceparent, left).await;
             calls.push(report);
-            let failure = match outcome {
+            let error = match outcome {
                 Ok(answer) => return (Ok(answer), calls),
-                Err(failure) => failure,
+                Err(error) => error,
             };
             let left = within.saturating_sub(begun.elapsed());
-            let Some(pause) = pauses.next().and_then(|usual| pause(&failure, usual)).filter(|it| *it < left) else {
-                return (Err(failure), calls);
+            let Some(pause) = pauses.next().and_then(|usual| pause(&error, usual)).filter(|it| *it < left) else {
+                return (Err(error), calls);
             };
             tokio::time::sleep(pause).await;
         }
@@ -206,7 +206,7 @@ impl Client {
         let outcome = self.exchange(body, traceparent, left.min(Duration::from_millis(self.config.timeout_ms))).await;
         let (failure, tokens) = match &outcome {
             Ok(answer) => (None, answer.tokens),
-            Err(failure) => (Some(failure.class()), failure.tokens()),
+            Err(error) => (Some(error.class()), error.tokens()),
         };
         let model = outcome.as_ref().map_or(&self.config.model, |answer| &answer.model).clone();
         let report = CallReport { model, latency: begun.elapsed(), failure, tokens };
@@ -221,14 +221,14 @@ impl Client {
     ) -> Result<ModelAnswer, ModelError> {
         let request =
             self.http.post(self.url.clone()).headers(self.headers.clone()).body(body.clone()).timeout(timeout);
-        let answer = egress::exchange(egress::traced(request, traceparent), MAX_BODY_BYTES)
+        let response = egress::exchange(egress::traced(request, traceparent), MAX_BODY_BYTES)
             .await
             .map_err(ModelError::Transport)?;
-        let body = answer.body.map_err(|error| match error {
-            BodyError::TooLarge => ModelError::Garbage { status: answer.status },
+        let body = response.body.map_err(|error| match error {
+            BodyError::TooLarge => ModelError::Garbage { status: response.status },
             BodyError::Transport(error) => ModelError::Transport(error),
         })?;
-        answer::read_answer(&self.config.model, answer.status, answer.retry_after, &body)
+        answer::read_answer(&self.config.model, response.status, response.retry_after, &body)
     }
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
@@ -241,8 +241,8 @@ impl Client {
     }
 }
 
-fn pause(failure: &ModelError, usual: Duration) -> Option<Duration> {
-    match failure.retry() {
+fn pause(error: &ModelError, usual: Duration) -> Option<Duration> {
+    match error.retry() {
         RetryAdvice::No => None,
         RetryAdvice::After(wait) => Some(wait),
         RetryAdvice::Backoff => Some(usual),

@@ -1,4 +1,4 @@
-//! Every shape an answer takes, as fixtures; and the client against the sandbox's faults.
+//! Every form of a response, as fixtures; and the client against the sandbox's faults.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ fn spent(input: i64, output: i64, cached: i64) -> Option<Tokens> {
 fn an_answer_is_the_text_of_all_its_parts() {
     let answer = read(200, fixture!("200_success")).unwrap();
     assert_eq!(answer.text, "Olá, Maria! Temos horário amanhã às 14h. Posso reservar?");
-    assert_eq!((answer.tokens, answer.ending), (spent(207, 22, 128), Completeness::Whole));
+    assert_eq!((answer.tokens, answer.completeness), (spent(207, 22, 128), Completeness::Whole));
     assert_eq!(answer.model, "gemini-2.5-flash-002");
 }
 
 #[test]
-fn thoughts_are_billed_and_never_sent() {
+fn thoughts_are_billed_and_not_sent() {
     let answer = read(200, fixture!("200_thoughts")).unwrap();
     assert_eq!((answer.text.as_str(), answer.tokens), ("Claro! Para qual dia?", spent(40, 97, 0)));
     let failure = read(200, fixture!("200_only_thoughts")).unwrap_err();
@@ -51,7 +51,7 @@ fn an_answer_without_usage_is_an_answer() {
 fn a_text_that_ran_out_of_tokens_is_cut_at_its_last_sentence() {
     let answer = read(200, fixture!("200_max_tokens_with_text")).unwrap();
     assert_eq!(answer.text, "Temos limpeza por R$ 150.00 e clareamento. Atendemos de segunda a sexta!");
-    assert_eq!(answer.ending, Completeness::Truncated);
+    assert_eq!(answer.completeness, Completeness::Truncated);
     let cut = |text: &str| {
         let parts = serde_json::json!([{"text": text}]);
         let body = serde_json::json!({"candidates": [{"content": {"parts": parts}, "finishReason": "MAX_TOKENS"}]});
@@ -63,7 +63,7 @@ fn a_text_that_ran_out_of_tokens_is_cut_at_its_last_sentence() {
 }
 
 #[test]
-fn withheld_answers_are_not_sent_and_keep_their_bill() {
+fn blocked_answers_are_not_sent_and_their_tokens_are_billed() {
     type Case = (&'static [u8], &'static str, Option<Tokens>);
     let cases: [Case; 5] = [
         (fixture!("200_prompt_blocked"), "PROHIBITED_CONTENT", spent(638, 0, 0)),
@@ -84,21 +84,22 @@ fn withheld_answers_are_not_sent_and_keep_their_bill() {
 }
 
 #[test]
-fn answers_without_a_word_are_empty() {
-    let thought_away = read(200, fixture!("200_max_tokens_no_parts")).unwrap_err();
-    assert_eq!((thought_away.class(), thought_away.retry()), ("empty", RetryAdvice::No));
-    assert_eq!(thought_away.tokens(), spent(120, 512, 0));
-    let nobody = read(200, fixture!("200_no_candidates")).unwrap_err();
-    assert_eq!((nobody.class(), nobody.tokens()), ("empty", spent(12, 0, 0)));
+fn answers_without_text_are_empty() {
+    let only_thoughts = read(200, fixture!("200_max_tokens_no_parts")).unwrap_err();
+    assert_eq!((only_thoughts.class(), only_thoughts.retry()), ("empty", RetryAdvice::No));
+    assert_eq!(only_thoughts.tokens(), spent(120, 512, 0));
+    let no_candidates = read(200, fixture!("200_no_candidates")).unwrap_err();
+    assert_eq!((no_candidates.class(), no_candidates.tokens()), ("empty", spent(12, 0, 0)));
     let nothing = read(200, fixture!("200_empty_parts")).unwrap_err();
     assert_eq!((nothing.class(), nothing.tokens()), ("empty", None));
     assert_eq!(read(200, b"{}").unwrap_err().class(), "empty");
-    let confused = br#"{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
-    assert_eq!(read(200, confused).unwrap_err().class(), "empty");
+    let malformed =
+        br#"{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
+    assert_eq!(read(200, malformed).unwrap_err().class(), "empty");
 }
 
 #[test]
-fn errors_are_told_apart_by_what_a_repeat_would_do() {
+fn errors_are_classified_by_what_a_repeat_would_do() {
     let after = |ms| RetryAdvice::After(Duration::from_micros(ms));
     type Case = (u16, &'static [u8], &'static str, RetryAdvice);
     let cases: [Case; 13] = [
@@ -123,7 +124,7 @@ fn errors_are_told_apart_by_what_a_repeat_would_do() {
 }
 
 #[test]
-fn the_wait_is_understood_wherever_it_stands() {
+fn the_wait_is_read_from_the_header_or_the_message() {
     let waits = |retry_after: Option<u64>, message: &str| {
         let retry_after = retry_after.map(Duration::from_secs);
         let body = serde_json::json!({"error": {"code": 429, "message": message}}).to_string();
@@ -134,15 +135,15 @@ fn the_wait_is_understood_wherever_it_stands() {
     assert_eq!(waits(None, "PLEASE RETRY IN 5 s"), after(5_000));
     assert_eq!(waits(None, "retry in 850ms."), after(850));
     assert_eq!(waits(Some(7), "later"), after(7_000));
-    assert_eq!(waits(Some(7), "retry in 5s"), after(5_000), "the body's wait is meant for this request");
+    assert_eq!(waits(Some(7), "retry in 5s"), after(5_000), "the body's wait is for this request");
     assert_eq!(waits(None, "retry in a while, ção"), RetryAdvice::Backoff);
     assert_eq!(waits(None, "retry in 99999999999999999999s"), RetryAdvice::Backoff);
     assert_eq!(waits(None, "retry in "), RetryAdvice::Backoff);
-    assert_eq!(waits(Some(31_536_000), ""), after(86_400_000), "nobody waits a year");
+    assert_eq!(waits(Some(31_536_000), ""), after(86_400_000), "a wait is at most a day");
 }
 
 #[test]
-fn no_bytes_make_the_reader_fall_over() {
+fn the_reader_accepts_any_bytes() {
     for body in [&b"null"[..], b"[]", b"[[]]", b"7", b"\"x\"", b"{\"candidates\":7}", b"{\"error\":null}", b"\xff\xfe"]
     {
         assert!(read(200, body).is_err());
@@ -155,7 +156,7 @@ fn no_bytes_make_the_reader_fall_over() {
 }
 
 #[test]
-fn the_key_is_in_no_debug_output_and_a_senseless_setting_is_refused() {
+fn the_key_is_in_no_debug_output_and_invalid_settings_are_refused() {
     let config = Config { api_key: "chave-secreta".into(), ..Config::default() };
     let client = Client::new(&config).unwrap();
     assert!(!format!("{client:?} {config:?} {}", serde_json::to_string(&config).unwrap()).contains("chave-secreta"));
@@ -174,10 +175,13 @@ fn the_key_is_in_no_debug_output_and_a_senseless_setting_is_refused() {
     named("reply.model.model", Config { model: "../x".into(), ..config.clone() });
     named("reply.model.attempts", Config { attempts: 0, ..config.clone() });
     named("reply.model.temperature", Config { temperature: f32::NAN, ..config.clone() });
-    assert!(Client::new(&Config { base_url: "x".into(), ..config }).is_err(), "unchecked settings do not panic");
+    assert!(
+        Client::new(&Config { base_url: "x".into(), ..config }).is_err(),
+        "settings that were not validated cause no panic"
+    );
 }
 
-async fn town() -> (Sandbox, Config) {
+async fn sandbox_and_config() -> (Sandbox, Config) {
     let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     let config = Config {
         base_url: sandbox.base_url(),
@@ -189,7 +193,7 @@ async fn town() -> (Sandbox, Config) {
     (sandbox, config)
 }
 
-async fn ask(config: &Config, within: Duration) -> Generated {
+async fn generate(config: &Config, within: Duration) -> Generated {
     let prompt = Prompt {
         system: "Você é a secretária da Clínica Sorriso.".into(),
         turns: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
@@ -206,8 +210,8 @@ fn classes((_, calls): &Generated) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn a_prompt_is_answered_and_the_call_reported() {
-    let (sandbox, config) = town().await;
-    let (outcome, calls) = ask(&config, ENOUGH).await;
+    let (sandbox, config) = sandbox_and_config().await;
+    let (outcome, calls) = generate(&config, ENOUGH).await;
     let answer = outcome.unwrap();
     assert!(!answer.text.is_empty());
     assert_eq!(calls.len(), 1);
@@ -220,62 +224,62 @@ async fn a_prompt_is_answered_and_the_call_reported() {
 }
 
 #[tokio::test]
-async fn passing_trouble_is_survived_and_every_call_counted() {
-    let (sandbox, config) = town().await;
+async fn temporary_failures_are_retried_and_every_call_is_reported() {
+    let (sandbox, config) = sandbox_and_config().await;
     let overloaded = Fault::Status { status: 503, body: serde_json::Value::Null, headers: Default::default() };
     let faults = [Fault::Gemini429 { retry_delay_s: 0.01, per_day: false }, overloaded, Fault::Garbage];
     for fault in faults.into_iter().chain([Fault::Truncated, Fault::Drop]) {
         sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
     }
-    let generation = ask(&Config { attempts: 6, ..config }, ENOUGH).await;
+    let generation = generate(&Config { attempts: 6, ..config }, ENOUGH).await;
     assert_eq!(classes(&generation), ["rate_limited", "unavailable", "garbage", "broken", "broken", "ok"]);
     assert!(generation.0.is_ok());
 }
 
 #[tokio::test]
-async fn a_daily_quota_is_not_asked_twice() {
-    let (sandbox, config) = town().await;
+async fn a_used_up_daily_quota_is_not_retried() {
+    let (sandbox, config) = sandbox_and_config().await;
     let fault = Fault::Gemini429 { retry_delay_s: 0.01, per_day: true };
     sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
-    let generation = ask(&config, ENOUGH).await;
+    let generation = generate(&config, ENOUGH).await;
     assert_eq!(classes(&generation), ["quota_day"]);
     assert!(matches!(generation.0, Err(ModelError::QuotaDay)));
 }
 
 #[tokio::test]
-async fn a_wait_beyond_the_deadline_is_not_begun() {
-    let (sandbox, config) = town().await;
+async fn a_wait_beyond_the_deadline_is_not_started() {
+    let (sandbox, config) = sandbox_and_config().await;
     let fault = Fault::Gemini429 { retry_delay_s: 3_600.0, per_day: false };
     sandbox.fault(FaultRule::new(Target::Model, fault)).unwrap();
-    let generation = tokio::time::timeout(ENOUGH, ask(&config, ENOUGH)).await.unwrap();
+    let generation = tokio::time::timeout(ENOUGH, generate(&config, ENOUGH)).await.unwrap();
     assert_eq!(classes(&generation), ["rate_limited"]);
-    let none = ask(&config, Duration::ZERO).await;
+    let none = generate(&config, Duration::ZERO).await;
     assert!(none.1.is_empty() && matches!(none.0, Err(ModelError::NoTimeLeft)));
 }
 
 #[tokio::test]
-async fn a_silent_model_is_left_at_the_limit_and_asked_again_within_its_attempts() {
-    let (sandbox, config) = town().await;
+async fn a_call_without_a_response_times_out_and_is_retried_up_to_the_attempts() {
+    let (sandbox, config) = sandbox_and_config().await;
     sandbox.fault(FaultRule::new(Target::Model, Fault::Hang { ms: 60_000 }).times(9)).unwrap();
-    let generation = ask(&Config { timeout_ms: 50, ..config.clone() }, ENOUGH).await;
+    let generation = generate(&Config { timeout_ms: 50, ..config.clone() }, ENOUGH).await;
     assert_eq!(classes(&generation), ["timeout"; 3]);
-    let generation = ask(&config, Duration::from_millis(50)).await;
+    let generation = generate(&config, Duration::from_millis(50)).await;
     assert_eq!(classes(&generation), ["timeout"], "the deadline limits a call too");
 }
 
 #[tokio::test]
-async fn a_closed_door_is_unreachable() {
-    let (sandbox, config) = town().await;
+async fn a_refused_connection_is_unreachable() {
+    let (sandbox, config) = sandbox_and_config().await;
     sandbox.stop().await.unwrap();
-    let generation = ask(&config, ENOUGH).await;
+    let generation = generate(&config, ENOUGH).await;
     assert_eq!(classes(&generation), ["unreachable"; 3]);
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_any_answer_is_garbage() {
-    let (sandbox, config) = town().await;
+async fn a_response_beyond_the_size_limit_is_garbage() {
+    let (sandbox, config) = sandbox_and_config().await;
     let body = serde_json::json!({"candidates": [{"content": {"parts": [{"text": "a".repeat(MAX_BODY_BYTES)}]}}]});
     sandbox.fault(FaultRule::new(Target::Model, Fault::Answer { body })).unwrap();
-    let generation = ask(&Config { attempts: 1, ..config }, ENOUGH).await;
+    let generation = generate(&Config { attempts: 1, ..config }, ENOUGH).await;
     assert_eq!(classes(&generation), ["garbage"]);
 }

@@ -47,10 +47,10 @@ struct ThinkingConfig {
 }
 
 impl<'a> GenerateRequest<'a> {
-    /// Neighbours of one role become one content with several parts: the model expects roles to alternate.
+    /// Adjacent texts of one role become one content with several parts: the model expects roles to alternate.
     pub(super) fn of(prompt: &'a Prompt, config: &Config) -> Self {
         let mut contents: Vec<Content<'a>> = Vec::new();
-        // An empty part is refused by some models.
+        // Some models refuse an empty part.
         for (role, text) in prompt.turns.iter().filter(|(_, text)| !text.trim().is_empty()) {
             let role = match role {
                 Role::User => "user",
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_of_one_role_share_a_content() {
+    fn adjacent_texts_of_one_role_are_one_content() {
         let turns = [
             (Role::User, "oi"),
             (Role::Model, "Olá!"),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn thinking_is_mentioned_only_when_it_is_configured() {
+    fn thinking_is_part_of_a_request_only_if_it_is_configured() {
         let prompt = Prompt { system: String::new(), turns: vec![] };
         let config = Config { thinking_budget: Some(0), ..Config::default() };
         let body = serde_json::to_value(GenerateRequest::of(&prompt, &config)).unwrap();

@@ -1,4 +1,4 @@
-//! What a turn holds of its company's tokens: one reservation, however often it is claimed.
+//! A turn's reservation of its company's tokens: one at a time, however often the turn is claimed.
 
 use platform::queue::{Call, Work};
 
@@ -33,7 +33,7 @@ async fn held(fixture: &Fixture<'_>) -> Vec<String> {
         .await
 }
 
-/// How many tokens are held, by how many reservations; both sums agree.
+/// How many tokens are reserved, by how many reservations; the counter and the reservations agree.
 async fn reserved(fixture: &Fixture<'_>) -> (i64, i64) {
     let held = held(fixture).await;
     let numbers: Vec<i64> = held[0].split(" | ").map(|it| it.parse().unwrap_or(0)).collect();
@@ -41,8 +41,8 @@ async fn reserved(fixture: &Fixture<'_>) -> (i64, i64) {
     (numbers[0], numbers[1])
 }
 
-/// The steps of a worker whose model may say so many tokens.
-fn saying(fixture: &Fixture<'_>, tokens: u32) -> Steps<Answering> {
+/// The steps of a worker whose model may write so many tokens.
+fn steps_with_output(fixture: &Fixture<'_>, tokens: u32) -> Steps<Answering> {
     let model = gemini::Config { max_output_tokens: tokens, ..config().model };
     steps_with(fixture, Config { model, ..config() })
 }
@@ -55,34 +55,34 @@ async fn claim_and_die(steps: &Steps<Answering>) -> Started<Answering> {
 }
 
 #[tokio::test]
-async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
+async fn a_later_claim_of_a_turn_replaces_the_reservation_of_a_dead_worker() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
-        let first = claim_and_die(&saying(fixture, 600)).await;
+        let first = claim_and_die(&steps_with_output(fixture, 600)).await;
         assert_eq!(first.job.allowance, Allowance::Granted);
         let (prompt, count) = reserved(fixture).await;
         assert_eq!(count, 1);
         let prompt = prompt - 600;
         assert!(prompt > 0);
 
-        // What a later claim may use may be more: another amount, and fixture that the first must not take away.
+        // A later claim may need more: another amount, for which the first reservation must not take the capacity.
         let limit = format!("update company_overrides set limit_value = {}", prompt + 700);
         fixture.run(&limit).await;
-        let second = claim_and_die(&saying(fixture, 700)).await;
+        let second = claim_and_die(&steps_with_output(fixture, 700)).await;
         assert_eq!(second.job.allowance, Allowance::Granted);
         assert_eq!(reserved(fixture).await, (prompt + 700, 1));
 
-        let steps = saying(fixture, 650);
+        let steps = steps_with_output(fixture, 650);
         let third = claim_one(&steps).await;
         assert_eq!((third.job.turn, third.job.claim), (first.job.turn, 3));
         assert_eq!((reserved(fixture).await, third.job.allowance.clone()), ((prompt + 650, 1), Allowance::Granted));
         let again = ReservationRequest { company: clinic, turn: third.job.turn, claim: 3, tokens: prompt + 650 };
         let mut client = fixture.db().get().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        let asked_again = allowance::reserve(&tx, &[again], Duration::from_secs(60)).await.unwrap();
+        let repeated = allowance::reserve(&tx, &[again], Duration::from_secs(60)).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(asked_again, [Allowance::Granted], "asked again, it finds the same one");
+        assert_eq!(repeated, [Allowance::Granted], "a repeated request finds the same reservation");
         assert_eq!(reserved(fixture).await, (prompt + 650, 1));
 
         assert_eq!(finish(&steps, &third, &answer("Olá!")).await, Some(Ending::Done));
@@ -93,14 +93,14 @@ async fn a_turn_claimed_again_takes_over_what_its_dead_holder_reserved() {
 }
 
 #[tokio::test]
-async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
+async fn a_later_claim_that_is_refused_leaves_no_reservation_of_the_turn() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
-        claim_and_die(&saying(fixture, 600)).await;
+        claim_and_die(&steps_with_output(fixture, 600)).await;
         let (first, _) = reserved(fixture).await;
         fixture.run(&format!("update company_overrides set limit_value = {first}")).await;
-        let steps = saying(fixture, 601);
+        let steps = steps_with_output(fixture, 601);
         let second = claim_one(&steps).await;
         assert_eq!(second.job.allowance, Allowance::Refused("usage_limit_reached".into()));
         assert_eq!(reserved(fixture).await, (0, 0));
@@ -115,16 +115,16 @@ async fn a_later_claim_that_finds_no_room_leaves_nothing_held_by_the_turn() {
 }
 
 #[tokio::test]
-async fn turns_do_not_give_back_what_others_hold() {
+async fn turns_do_not_release_the_reservations_of_others() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
         receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
-        let both = claim(&saying(fixture, 300), 10).await;
+        let both = claim(&steps_with_output(fixture, 300), 10).await;
         let (held, count) = reserved(fixture).await;
         assert_eq!((both.len(), count), (2, 2));
         let prompt = held / 2 - 300;
 
-        let other = saying(fixture, 400);
+        let other = steps_with_output(fixture, 400);
         other.reclaim().await.unwrap();
         let again = claim(&other, 1).await.remove(0);
         assert_eq!(reserved(fixture).await, (2 * prompt + 700, 2));
@@ -135,12 +135,12 @@ async fn turns_do_not_give_back_what_others_hold() {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_held_back_or_needs_no_model_reserves_nothing() {
+async fn a_turn_that_needs_no_model_reserves_nothing() {
     with_fixture(async |fixture| {
         let clinic = company(fixture, PLENTY).await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         fixture.run("update companies set status = 'suspended'").await;
-        assert_eq!(saying(fixture, 300).run(10).await.unwrap(), 1);
+        assert_eq!(steps_with_output(fixture, 300).run(10).await.unwrap(), 1);
         assert_eq!(fixture.number("select count(*) from usage_reservations").await, 0);
     })
     .await;

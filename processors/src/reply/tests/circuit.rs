@@ -1,4 +1,4 @@
-//! A model that does not answer: turns are held back until their deadline, and then say the fallback text.
+//! A model that does not answer: turns are held back until their deadline, and then end with the fallback text.
 
 use platform::egress::TransportError;
 use platform::queue::CircuitConfig;
@@ -19,8 +19,8 @@ fn steps_that_open_at_once(fixture: &Fixture<'_>) -> Steps<Answering> {
     )
 }
 
-/// Ends a turn of one company by a failure of the model, which opens the circuit for all.
-async fn break_the_model(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
+/// Ends a turn of one company with a model error, which opens the circuit for all companies.
+async fn open_the_circuit(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
     let salon = fixture.company("salao.test").await;
     receive(fixture, salon, &[text(JOAO, "olá")]).await;
     let failed = decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.");
@@ -29,15 +29,15 @@ async fn break_the_model(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
 }
 
 #[tokio::test]
-async fn while_the_model_does_not_answer_turns_wait_and_go_on_collecting() {
+async fn while_the_circuit_is_open_turns_wait_and_go_on_collecting() {
     with_fixture(async |fixture| {
         let steps = steps_that_open_at_once(fixture);
-        break_the_model(fixture, &steps).await;
+        open_the_circuit(fixture, &steps).await;
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         for _ in 0..3 {
             assert_eq!(claim(&steps, 10).await.len(), 0);
-            assert_eq!(fixture.jobs("reply").await, ["scheduled | 0"], "held back, and that is no attempt");
+            assert_eq!(fixture.jobs("reply").await, ["scheduled | 0"], "held back, which is not counted as an attempt");
             steps.make_due().await.unwrap();
         }
         receive(fixture, clinic, &[text(MARIA, "tem alguém aí?")]).await;
@@ -49,10 +49,10 @@ async fn while_the_model_does_not_answer_turns_wait_and_go_on_collecting() {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_held_back_until_its_deadline_says_the_fallback_text() {
+async fn a_turn_that_is_held_back_until_its_deadline_ends_with_the_fallback_text() {
     with_fixture(async |fixture| {
         let steps = steps_that_open_at_once(fixture);
-        break_the_model(fixture, &steps).await;
+        open_the_circuit(fixture, &steps).await;
         let clinic = fixture.company("clinica.test").await;
         fixture.run(&format!("update companies set fallback_text = 'Já voltamos.' where company_id = {clinic}")).await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -68,14 +68,14 @@ async fn a_turn_that_is_held_back_until_its_deadline_says_the_fallback_text() {
         assert_eq!(fixture.rows(&of_clinic).await, ["fallback | circuit_open | 0"]);
         let turns = turns(fixture).await;
         assert!(turns.contains(&"ended | fallback | 0 | oi, Já voltamos.".to_owned()), "{turns:?}");
-        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both contacts get a message");
         fixture.conserves().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_it() {
+async fn a_message_that_arrives_while_its_turn_ends_without_a_call_is_answered_with_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -95,12 +95,12 @@ async fn a_message_that_comes_while_its_turn_is_being_given_up_is_answered_with_
 }
 
 #[tokio::test]
-async fn the_worker_gives_a_turn_up_at_its_deadline_that_the_open_circuit_held_back() {
+async fn the_worker_ends_a_turn_at_its_deadline_that_the_open_circuit_held_back() {
     with_fixture(async |fixture| {
         let clinic = allowance::company(fixture, allowance::PLENTY).await;
         receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let circuit = CircuitConfig { failures: 1, open_ms: 3_600_000, open_cap_ms: 3_600_000 };
-        // One at a time: the second is ready while the first finds that nobody answers.
+        // One at a time: the second is ready while the first finds that the model does not answer.
         let runner = queue::Config { circuit, company_cap: 1, ..queue::Config::default() };
         let config = Config { deadline_ms: 300, ..config() };
         let work = Answering::new(&fixture.context(), &config).unwrap();
@@ -108,7 +108,7 @@ async fn the_worker_gives_a_turn_up_at_its_deadline_that_the_open_circuit_held_b
         let ended = fixture.rows("select outcome, reason, claims from turns order by claims desc").await;
         assert_eq!(ended[1], "fallback | circuit_open | 0", "without another call: {ended:?}");
         assert!(ended[0].starts_with("fallback | ") && ended[0].ends_with(" | 1"), "{ended:?}");
-        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both were told something");
+        assert_eq!(fixture.waiting(Topic::OutboundMessages).await.len(), 2, "both contacts get a message");
         fixture.conserves().await;
     })
     .await;

@@ -1,4 +1,4 @@
-//! Who may answer a turn, and what is seen of the conversation.
+//! Claims of turns, and which messages of the conversation an answer sees.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::*;
 use crate::tests::with_fixture;
 
-/// Lets the claims of turns run out, and claims one of them again.
+/// Lets the leases of turns expire, and claims one of them again.
 async fn claim_again(steps: &Steps<Answering>, turn: &Started<Answering>) -> Started<Answering> {
     steps.reclaim().await.unwrap();
     let again = claim(steps, 10).await.into_iter().find(|it| it.job.turn == turn.job.turn).unwrap();
@@ -15,13 +15,13 @@ async fn claim_again(steps: &Steps<Answering>, turn: &Started<Answering>) -> Sta
     again
 }
 
-/// A phone number of nobody's.
+/// An invented phone number.
 fn phone(number: usize) -> String {
     format!("551199999{number:04}")
 }
 
 #[tokio::test]
-async fn a_message_in_the_middle_opens_the_next_turn_which_waits_for_the_first() {
+async fn a_message_during_a_call_opens_the_next_turn_which_waits_for_the_first() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "quanto custa?")]).await;
@@ -46,7 +46,7 @@ async fn a_message_in_the_middle_opens_the_next_turn_which_waits_for_the_first()
 }
 
 #[tokio::test]
-async fn a_turn_knows_what_was_said_before_it_and_nothing_that_came_after() {
+async fn a_turn_sees_the_messages_before_it_and_none_after_it() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture);
@@ -63,14 +63,14 @@ async fn a_turn_knows_what_was_said_before_it_and_nothing_that_came_after() {
         assert_eq!(
             memory(&second),
             ["oi", "quanto custa?", "> R$ 150.", "e o horário?"],
-            "what we said meanwhile is, or it would be said twice"
+            "our message of the meantime is seen, or it would be repeated"
         );
     })
     .await;
 }
 
 #[tokio::test]
-async fn earlier_messages_are_remembered_up_to_a_number_and_a_turns_own_come_on_top() {
+async fn a_turn_sees_its_own_messages_and_a_limited_number_before_them() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps_with(fixture, Config { memory_messages: 2, ..config() });
@@ -85,23 +85,23 @@ async fn earlier_messages_are_remembered_up_to_a_number_and_a_turns_own_come_on_
 }
 
 #[tokio::test]
-async fn a_flood_of_one_company_does_not_keep_another_waiting() {
+async fn many_turns_of_one_company_do_not_delay_another() {
     with_fixture(async |fixture| {
         let (loud, quiet) = (fixture.company("barulho.test").await, fixture.company("calma.test").await);
-        let flood: Vec<_> = (0..50).map(|it| text(&phone(it), "oi")).collect();
-        receive(fixture, loud, &flood).await;
+        let many: Vec<_> = (0..50).map(|it| text(&phone(it), "oi")).collect();
+        receive(fixture, loud, &many).await;
         receive(fixture, quiet, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let two: HashSet<_> = claim(&steps, 2).await.iter().map(|it| it.job.company).collect();
-        assert_eq!(two, HashSet::from([loud, quiet]), "each has a place before one has two");
+        assert_eq!(two, HashSet::from([loud, quiet]), "each has a slot before one has two");
         let four = claim(&steps, 4).await;
-        assert!(four.len() == 4 && four.iter().all(|it| it.job.company == loud), "and then the rest is the flood's");
+        assert!(four.len() == 4 && four.iter().all(|it| it.job.company == loud), "and then the rest is claimed");
     })
     .await;
 }
 
 #[tokio::test]
-async fn many_claimants_at_once_get_each_turn_once() {
+async fn concurrent_claims_get_each_turn_once() {
     with_fixture(async |fixture| {
         fixture.open_connections().await;
         let companies =
@@ -111,7 +111,7 @@ async fn many_claimants_at_once_get_each_turn_once() {
         }
         let steps = steps(fixture);
         let mut claimed = Vec::new();
-        // One that finds everything locked by others may go home with nothing, so it asks again, but not for ever.
+        // A claim that finds every job locked by others returns nothing, so it is repeated a limited number of times.
         for _ in 0..20 {
             claimed.extend(join_all((0..8).map(|_| claim(&steps, 5))).await.into_iter().flatten());
         }
@@ -124,7 +124,7 @@ async fn many_claimants_at_once_get_each_turn_once() {
 }
 
 #[tokio::test]
-async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_behind() {
+async fn a_turn_whose_lease_ran_out_is_claimed_again_and_the_first_result_is_void() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -138,8 +138,8 @@ async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_be
         assert_eq!(outcomes(fixture).await, ["in_flight | - | 1"]);
 
         assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, Some(Ending::Done));
-        assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None, "nor once it has ended");
-        assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, None, "and nobody ends it twice");
+        assert_eq!(finish(&steps, &slow, &answer("tarde demais")).await, None, "and after it has ended too");
+        assert_eq!(finish(&steps, &quick, &answer("Olá!")).await, None, "a turn ends once");
         assert_eq!(turns(fixture).await, ["ended | replied | 2 | oi, Olá!"]);
         assert_eq!(fixture.waiting(Topic::OutboundMessages).await, [reply_of(&quick)]);
         fixture.conserves().await;
@@ -148,7 +148,7 @@ async fn a_claim_that_ran_out_is_anothers_and_its_first_holder_leaves_nothing_be
 }
 
 #[tokio::test]
-async fn an_instance_that_starts_again_takes_back_its_own_claims_and_no_others() {
+async fn an_instance_that_starts_again_reclaims_its_own_leases_and_no_others() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
@@ -168,7 +168,7 @@ async fn an_instance_that_starts_again_takes_back_its_own_claims_and_no_others()
 }
 
 #[tokio::test]
-async fn of_what_is_due_and_what_was_abandoned_no_more_is_claimed_than_asked_for() {
+async fn of_due_and_reclaimed_turns_no_more_are_claimed_than_requested() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let steps = steps(fixture);

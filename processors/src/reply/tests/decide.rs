@@ -1,4 +1,4 @@
-//! Decisions over messages and answers, and settings that make no sense.
+//! Decisions on messages and answers, and invalid settings.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const ACTIVE: Option<CompanyStatus> = Some(CompanyStatus::Active);
 const SUSPENDED: Option<CompanyStatus> = Some(CompanyStatus::Suspended);
 
 #[test]
-fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
+fn a_message_with_a_reason_to_ignore_it_is_ignored_for_that_reason() {
     for reason in [
         IgnoreReason::Group,
         IgnoreReason::Broadcast,
@@ -35,11 +35,11 @@ fn a_message_that_says_why_it_needs_no_answer_is_ignored_for_that_reason() {
 }
 
 #[test]
-fn a_suspended_company_answers_nobody() {
+fn messages_of_a_suspended_company_are_ignored() {
     let message = text(super::MARIA, "oi");
     assert_eq!(on_message(&message, SUSPENDED), MessageAction::Ignore(IgnoreReason::CompanyInactive));
     assert_eq!(on_message(&message, ACTIVE), MessageAction::Collect);
-    assert_eq!(on_message(&message, None), MessageAction::Collect, "an unknown company is for the tables to refuse");
+    assert_eq!(on_message(&message, None), MessageAction::Collect, "the tables refuse an unknown company");
     let ending = on_suspension();
     assert_eq!((ending.outcome.as_str(), ending.outcome.reason()), ("ignored", Some("company_inactive")));
     assert_eq!((ending.text, ending.tokens), (None, vec![]));
@@ -60,7 +60,7 @@ fn an_answer_is_sent_as_the_model_gave_it() {
         text: "Temos horário às 14h.".into(),
         tokens: None,
         model: "gemini-test".into(),
-        ending: Completeness::Whole,
+        completeness: Completeness::Whole,
     };
     let ending = on_answer(Ok(answer), &[call(None, Some((100, 10, 4)))], "Já voltamos.");
     let text = Some("Temos horário às 14h.".to_owned());
@@ -71,22 +71,22 @@ fn an_answer_is_sent_as_the_model_gave_it() {
 
 #[test]
 fn an_answer_longer_than_a_message_is_cut_after_its_4096th_character() {
-    let said = |text: String| {
-        let answer = ModelAnswer { text, tokens: None, model: "gemini-test".into(), ending: Completeness::Whole };
+    let sent_text = |text: String| {
+        let answer = ModelAnswer { text, tokens: None, model: "gemini-test".into(), completeness: Completeness::Whole };
         on_answer(Ok(answer), &[], "Já voltamos.").text.unwrap()
     };
-    // Characters of one, two and four bytes, so that no limit in bytes would hit the same place.
+    // Characters of one, two and four bytes, so that a limit in bytes would cut elsewhere.
     let long = |count: usize| "aé🦷".chars().cycle().take(count).collect::<String>();
-    assert_eq!(said(long(4_096)), long(4_096));
-    assert_eq!(said(long(4_097)), long(4_096), "and nothing is put in the place of the rest");
-    assert_eq!(said(long(100_000)), long(4_096));
-    assert_eq!(said(long(4_096).replace('a', "\0a\0")), long(4_096), "what cannot be sent does not count");
+    assert_eq!(sent_text(long(4_096)), long(4_096));
+    assert_eq!(sent_text(long(4_097)), long(4_096), "and nothing is appended");
+    assert_eq!(sent_text(long(100_000)), long(4_096));
+    assert_eq!(sent_text(long(4_096).replace('a', "\0a\0")), long(4_096), "what cannot be sent does not count");
 }
 
 #[test]
-fn a_failure_ends_in_the_fallback_and_says_its_class() {
-    let ends = |failure: ModelError| {
-        let ending = on_answer(Err(failure), &[], "Já voltamos.");
+fn a_model_error_ends_with_the_fallback_and_its_class() {
+    let ends = |error: ModelError| {
+        let ending = on_answer(Err(error), &[], "Já voltamos.");
         assert_eq!(ending.text.as_deref(), Some("Já voltamos."));
         assert_eq!(ending.outcome.as_str(), "fallback");
         ending.outcome.reason().unwrap()
@@ -98,7 +98,7 @@ fn a_failure_ends_in_the_fallback_and_says_its_class() {
 }
 
 #[test]
-fn every_call_that_told_its_tokens_is_metered_and_no_other() {
+fn every_call_with_reported_tokens_is_metered_and_no_other() {
     let calls = [
         call(Some("unavailable"), None),
         call(Some("empty"), Some((207, 91, 0))),
@@ -110,20 +110,20 @@ fn every_call_that_told_its_tokens_is_metered_and_no_other() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_named() {
-    let says = |config: Config| config.validate().unwrap_err().to_string();
+fn invalid_settings_are_named() {
+    let problem = |config: Config| config.validate().unwrap_err().to_string();
     Config::default().validate().unwrap();
     assert_eq!(
-        says(Config { quiet_ms: 2_000, quiet_cap_ms: 1_999, ..Config::default() }),
+        problem(Config { quiet_ms: 2_000, quiet_cap_ms: 1_999, ..Config::default() }),
         "setting `reply.quiet_cap_ms`: must not be below reply.quiet_ms"
     );
     assert_eq!(
-        says(Config { fallback_text: " \n".into(), ..Config::default() }),
+        problem(Config { fallback_text: " \n".into(), ..Config::default() }),
         "setting `reply.fallback_text`: must say something"
     );
     for memory_messages in [0, 101] {
         assert_eq!(
-            says(Config { memory_messages, ..Config::default() }),
+            problem(Config { memory_messages, ..Config::default() }),
             "setting `reply.memory_messages`: must be between 1 and 100"
         );
     }

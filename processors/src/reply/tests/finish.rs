@@ -1,4 +1,4 @@
-//! The end of a turn: all of it is committed or none, and each turn has one.
+//! The end of a turn: it is committed as a whole or not at all, and a turn ends once.
 
 use domain::{Activity, OutboundMessage, TurnEnded, UsageEvent};
 use platform::queue::{Performed, Work};
@@ -7,7 +7,7 @@ use super::*;
 use crate::reply::decide;
 use crate::tests::with_fixture;
 
-/// The one turn that ended since this was last asked.
+/// The one turn that ended since the last call.
 async fn ended(fixture: &Fixture<'_>) -> TurnEnded {
     let mut activity = fixture.activity().await;
     assert_eq!(activity.len(), 1);
@@ -18,7 +18,7 @@ async fn ended(fixture: &Fixture<'_>) -> TurnEnded {
 }
 
 #[tokio::test]
-async fn an_answer_is_a_message_its_publication_and_what_it_used() {
+async fn an_answer_makes_a_message_its_record_and_usage_events() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
@@ -31,9 +31,9 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
         let outbound = fixture.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 1);
         let payload = outbound[0].payload.as_deref().unwrap();
-        let said: Envelope<OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
-        assert_eq!((said.company_id, said.event_id), (clinic, reply_of(&turn)));
-        let OutboundMessage { position, to, body, .. } = said.payload;
+        let outbound_message: Envelope<OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
+        assert_eq!((outbound_message.company_id, outbound_message.event_id), (clinic, reply_of(&turn)));
+        let OutboundMessage { position, to, body, .. } = outbound_message.payload;
         assert_eq!((position, to.as_str(), body.as_str()), (3, MARIA, "Temos às 14h."));
         assert_eq!(outbound[0].key, Some(format!("{clinic}/{}", turn.job.conversation).into_bytes()));
 
@@ -53,7 +53,7 @@ async fn an_answer_is_a_message_its_publication_and_what_it_used() {
 }
 
 #[tokio::test]
-async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() {
+async fn an_answer_longer_than_a_message_is_published_as_it_is_stored() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -63,16 +63,16 @@ async fn of_an_answer_longer_than_a_message_what_is_handed_on_is_what_is_kept() 
             text: "🦷".repeat(5_000),
             tokens: None,
             model: "gemini-test".into(),
-            ending: gemini::Completeness::Whole,
+            completeness: gemini::Completeness::Whole,
         };
         let ending = decide::on_answer(Ok(long), &[], "Já voltamos.");
         assert_eq!(finish(&steps, &turn, &ending).await, Some(Ending::Done));
         let cut = "🦷".repeat(4_096);
         assert_eq!(fixture.rows("select body from messages where direction = 'out'").await, [cut.as_str()]);
         let outbound = fixture.publish(Topic::OutboundMessages).await;
-        let said: Envelope<OutboundMessage> =
+        let outbound_message: Envelope<OutboundMessage> =
             Envelope::read(outbound[0].payload.as_deref().unwrap(), &[Kind::OutboundMessage]).unwrap();
-        assert!(said.payload.body == cut, "{} characters", said.payload.body.chars().count());
+        assert!(outbound_message.payload.body == cut, "{} characters", outbound_message.payload.body.chars().count());
     })
     .await;
 }
@@ -84,7 +84,7 @@ async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
         let steps = steps(fixture);
         let turn = claim_one(&steps).await;
-        // Each step in turn cannot be written: our message, what is published, and the outcomes, which come last.
+        // One write after the other fails: the message, the outbox entries, and the outcomes, which come last.
         for (table, check) in
             [("messages", "direction = 'in'"), ("outbox", "false"), ("event_outcomes", "state <> 'done'")]
         {
@@ -104,7 +104,7 @@ async fn an_end_that_fails_midway_leaves_nothing_and_may_be_tried_again() {
 }
 
 #[tokio::test]
-async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
+async fn usage_events_of_a_turn_have_derived_ids() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let oi = text(MARIA, "oi");
@@ -125,7 +125,7 @@ async fn what_a_turn_used_has_the_same_ids_whoever_writes_it_down() {
 }
 
 #[tokio::test]
-async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
+async fn a_fallback_ends_a_turn_and_keeps_its_class() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -143,12 +143,12 @@ async fn a_fallback_is_an_end_like_any_other_and_keeps_its_class() {
 }
 
 #[tokio::test]
-async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_and_asks_no_model() {
+async fn a_turn_whose_company_was_suspended_while_it_collected_ends_without_message_and_call() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "tem horário?")]).await;
         fixture.run("update companies set status = 'suspended'").await;
-        // Nobody listens there: a call would end in the fallback.
+        // Nothing listens at the model's URL: a call would end with the fallback.
         assert_eq!(steps(fixture).run(10).await.unwrap(), 1);
         assert_eq!(turns(fixture).await, ["ended | ignored | 0 | oi, tem horário?"]);
         assert_eq!(fixture.rows("select reason, reply_id from turns").await, ["company_inactive | -"]);
@@ -163,7 +163,7 @@ async fn a_company_that_was_suspended_while_a_turn_was_collecting_says_nothing_a
 }
 
 #[tokio::test]
-async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answered() {
+async fn a_turn_whose_company_is_suspended_during_the_call_is_still_answered() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "oi")]).await;
@@ -177,7 +177,7 @@ async fn a_suspension_that_comes_after_the_model_was_asked_still_ends_as_answere
 }
 
 #[tokio::test]
-async fn a_turn_that_ended_is_told_without_a_word_of_it() {
+async fn an_ended_turn_is_published_without_its_texts() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         fixture.run("update companies set placement_spread = 5").await;
@@ -195,12 +195,12 @@ async fn a_turn_that_ended_is_told_without_a_word_of_it() {
             assert!(!bytes.contains(&format!("\"{private}")) && !bytes.contains(&format!(" {private}")), "{bytes}");
         }
 
-        let told = ended(fixture).await;
-        assert_eq!((told.turn_id, told.conversation_id), (turn.job.turn, turn.job.conversation));
-        assert_eq!((told.contact_id.0, told.messages_in), (turn.job.contact, 2));
-        assert_eq!((told.outcome.as_str(), told.reason.as_deref()), ("replied", None));
-        assert_eq!(told.model.as_deref(), Some("gemini-test"));
-        assert!((60_000..120_000).contains(&told.answer_ms), "from its first message on: {}", told.answer_ms);
+        let published = ended(fixture).await;
+        assert_eq!((published.turn_id, published.conversation_id), (turn.job.turn, turn.job.conversation));
+        assert_eq!((published.contact_id.0, published.messages_in), (turn.job.contact, 2));
+        assert_eq!((published.outcome.as_str(), published.reason.as_deref()), ("replied", None));
+        assert_eq!(published.model.as_deref(), Some("gemini-test"));
+        assert!((60_000..120_000).contains(&published.answer_ms), "from its first message on: {}", published.answer_ms);
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Several turns that end in one transaction: each by itself, whatever the order of their results.
+//! Several turns that end in one transaction, each with its own result, in any order of the results.
 
 use futures_util::future::try_join_all;
 
@@ -11,7 +11,7 @@ use crate::tests::with_fixture;
 const PHONES: [&str; 4] = [MARIA, JOAO, "5511999990003", "5511999990004"];
 
 #[tokio::test]
-async fn turns_that_end_together_end_each_by_itself() {
+async fn turns_that_end_in_one_transaction_have_their_own_results() {
     with_fixture(async |fixture| {
         let (clinic, salon) = (fixture.company("clinica.test").await, fixture.company("salao.test").await);
         for company in [salon, clinic] {
@@ -39,14 +39,14 @@ async fn turns_that_end_together_end_each_by_itself() {
         assert_eq!(steps.finish_all(&results).await.unwrap(), vec![Some(Ending::Done); 8]);
 
         for company in [clinic, salon] {
-            let said = format!(
+            let rows = format!(
                 "select t.outcome, t.reason, string_agg(m.body, ', ' order by m.position)
                  from turns t join messages m using (company_id, turn_id)
                  where company_id = {company}
                  group by t.turn_id, t.outcome, t.reason order by min(m.body collate \"C\")"
             );
             assert_eq!(
-                fixture.rows(&said).await,
+                fixture.rows(&rows).await,
                 [
                     format!("replied | - | {company} de {MARIA}, e mais uma coisa, à Maria"),
                     format!("fallback | timeout | {company} de {JOAO}, Já voltamos."),
@@ -56,21 +56,22 @@ async fn turns_that_end_together_end_each_by_itself() {
             );
         }
         assert_eq!(outcomes(fixture).await, ["done | - | 8", "ignored | company_inactive | 2"]);
-        // Whom each answer goes to, and from whose conversation.
+        // Each answer goes to the contact of its own conversation.
         let outbound = fixture.publish(Topic::OutboundMessages).await;
         assert_eq!(outbound.len(), 6);
         for record in outbound {
             let payload = record.payload.as_deref().unwrap();
-            let said: Envelope<domain::OutboundMessage> = Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
-            let contact = PHONES.iter().position(|it| *it == said.payload.to).unwrap();
-            assert_eq!(said.payload.body, ["à Maria", "Já voltamos.", "", "5511999990004"][contact]);
-            assert_eq!(said.payload.position, if contact == 0 { 3 } else { 2 });
+            let outbound_message: Envelope<domain::OutboundMessage> =
+                Envelope::read(payload, &[Kind::OutboundMessage]).unwrap();
+            let contact = PHONES.iter().position(|it| *it == outbound_message.payload.to).unwrap();
+            assert_eq!(outbound_message.payload.body, ["à Maria", "Já voltamos.", "", "5511999990004"][contact]);
+            assert_eq!(outbound_message.payload.position, if contact == 0 { 3 } else { 2 });
         }
-        let mut told: Vec<String> =
+        let mut events: Vec<String> =
             fixture.activity().await.iter().map(|it| format!("{} {:?}", it.company_id, it.event_id)).collect();
-        told.sort();
-        told.dedup();
-        assert_eq!(told.len(), 8);
+        events.sort();
+        events.dedup();
+        assert_eq!(events.len(), 8);
         assert_eq!(fixture.rows("select count(*), sum(amount) from usage_events").await, ["4 | 440"]);
         fixture.conserves().await;
     })
@@ -97,9 +98,9 @@ async fn of_a_group_the_result_whose_lease_was_lost_is_void_and_the_others_count
     .await;
 }
 
-/// Two groups at once that hold the same companies, while their contacts go on writing: nobody waits in a circle.
+/// Two concurrent groups of turns of the same companies, while further messages arrive: there is no deadlock.
 #[tokio::test]
-async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order() {
+async fn groups_that_end_while_messages_arrive_do_not_deadlock() {
     with_fixture(async |fixture| {
         fixture.open_connections().await;
         let steps = steps(fixture);
@@ -123,12 +124,12 @@ async fn groups_that_end_while_messages_come_in_wait_for_each_other_in_one_order
                 })
                 .collect();
             let handler = handler();
-            let (ended, came) = tokio::join!(
+            let (ended, handled) = tokio::join!(
                 try_join_all([steps.finish_all(&evens), steps.finish_all(&odds)]),
                 try_join_all(more.iter().map(|batch| fixture.consume(&handler, batch)))
             );
             assert!(ended.unwrap().into_iter().flatten().all(|it| it == Some(Ending::Done)));
-            assert_eq!(came.unwrap().len(), 3);
+            assert_eq!(handled.unwrap().len(), 3);
             let rest = claim(&steps, 100).await;
             let results: Vec<_> = rest.iter().map(|it| (it, &end)).collect();
             steps.finish_all(&results).await.unwrap();

@@ -1,4 +1,4 @@
-//! Taking messages in: who wrote, in which place, and which turn answers it.
+//! Handling inbound messages: their contact, their position, and the turn that answers them.
 
 use domain::{Address, IgnoreReason, InboundMessage};
 use futures_util::future::join_all;
@@ -7,7 +7,7 @@ use platform::outcomes::Admission;
 use super::*;
 use crate::tests::with_fixture;
 
-/// A text from somebody the provider knows by a phone, an `@lid`, or both; the phone comes first where there is one.
+/// A text of a contact that the provider identifies by a phone, an `@lid`, or both; a phone comes first.
 fn known_as(names: &[&str], body: &str) -> InboundMessage {
     let aliases: Vec<Address> = names.iter().map(|it| Address::jid(it).unwrap()).collect();
     InboundMessage { address: aliases[0].clone(), aliases, reply_to: names[0].to_owned(), ..text(MARIA, body) }
@@ -17,7 +17,7 @@ const PHONE: &str = "5511999990001@s.whatsapp.net";
 const OLD_PHONE: &str = "551199990001@s.whatsapp.net";
 const LID: &str = "116900000000001@lid";
 
-async fn people(fixture: &Fixture<'_>) -> Vec<String> {
+async fn conversations_and_contacts(fixture: &Fixture<'_>) -> Vec<String> {
     fixture
         .rows(
             "select count(distinct m.conversation_id), count(distinct a.contact_id), count(distinct a.alias)
@@ -40,7 +40,7 @@ async fn a_burst_of_three_messages_is_one_turn() {
 }
 
 #[tokio::test]
-async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
+async fn a_turn_is_postponed_by_messages_up_to_its_cap() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let due = "select extract(epoch from j.due_at - opened_at) between 60 and 119,
@@ -64,7 +64,7 @@ async fn a_turn_waits_for_silence_but_never_beyond_its_cap() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_again_joins_nothing() {
+async fn an_event_that_is_read_again_joins_no_turn() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let batch = records(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "oi")]);
@@ -76,7 +76,7 @@ async fn an_event_that_comes_again_joins_nothing() {
 }
 
 #[tokio::test]
-async fn what_needs_no_answer_leaves_only_its_mark() {
+async fn a_message_that_needs_no_answer_leaves_only_its_outcome() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let shop = fixture.company("loja.test").await;
@@ -98,7 +98,7 @@ async fn what_needs_no_answer_leaves_only_its_mark() {
 }
 
 #[tokio::test]
-async fn a_company_nobody_knows_is_refused_by_the_tables_which_blame_the_data() {
+async fn a_message_of_an_unknown_company_is_refused_and_blames_the_data() {
     with_fixture(async |fixture| {
         let batch = records(fixture, CompanyId(404), &[text(MARIA, "oi")]);
         let refusal = fixture.consume(&handler(), &batch).await.unwrap_err();
@@ -114,7 +114,7 @@ async fn the_ninth_digit_does_not_make_another_contact() {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[known_as(&[PHONE, LID], "oi"), known_as(&[OLD_PHONE], "tudo bem?")]).await;
         receive(fixture, clinic, &[known_as(&[LID], "alô")]).await;
-        assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
+        assert_eq!(conversations_and_contacts(fixture).await, ["1 | 1 | 2"]);
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi, tudo bem?, alô"]);
         let send_to = fixture.rows("select send_to from conversations").await;
         assert_eq!(send_to, [LID], "an answer goes to the form that was reported last");
@@ -123,33 +123,33 @@ async fn the_ninth_digit_does_not_make_another_contact() {
 }
 
 #[tokio::test]
-async fn who_was_known_by_an_lid_alone_stays_the_same_contact_when_the_phone_shows() {
+async fn a_contact_known_by_a_lid_alone_is_the_same_when_its_phone_is_reported() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[known_as(&[LID], "oi")]).await;
         receive(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
         receive(fixture, clinic, &[known_as(&[OLD_PHONE], "de novo")]).await;
-        assert_eq!(people(fixture).await, ["1 | 1 | 2"]);
+        assert_eq!(conversations_and_contacts(fixture).await, ["1 | 1 | 2"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn two_contacts_that_turn_out_to_be_one_go_on_as_the_one_known_by_phone() {
+async fn two_contacts_that_turn_out_to_be_one_continue_as_the_one_known_by_phone() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[known_as(&[LID], "oi"), known_as(&[PHONE], "oi?")]).await;
-        assert_eq!(people(fixture).await, ["2 | 2 | 2"]);
+        assert_eq!(conversations_and_contacts(fixture).await, ["2 | 2 | 2"]);
         receive(fixture, clinic, &[known_as(&[PHONE, LID], "sou eu")]).await;
         receive(fixture, clinic, &[known_as(&[LID], "sim")]).await;
-        assert_eq!(people(fixture).await, ["2 | 1 | 2"]);
+        assert_eq!(conversations_and_contacts(fixture).await, ["2 | 1 | 2"]);
         assert_eq!(turns(fixture).await, ["collecting | - | 0 | oi", "collecting | - | 0 | oi?, sou eu, sim"]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_batch() {
+async fn what_a_message_shows_of_its_contact_applies_to_later_ones_of_the_batch() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let named = |name: &str, body| InboundMessage { name: Some(name.into()), ..text(JOAO, body) };
@@ -162,7 +162,7 @@ async fn what_a_message_says_of_its_contact_counts_for_those_behind_it_in_the_ba
             named("João da Silva", "tudo bem?"),
         ];
         receive(fixture, clinic, &batch).await;
-        assert_eq!(people(fixture).await, ["3 | 2 | 3"]);
+        assert_eq!(conversations_and_contacts(fixture).await, ["3 | 2 | 3"]);
         assert_eq!(fixture.rows("select name from contacts where name is not null").await, ["João da Silva"]);
         let turns = turns(fixture).await;
         assert!(turns.contains(&"collecting | - | 0 | oi?, sou eu, sim".to_owned()), "{turns:?}");
@@ -186,7 +186,7 @@ async fn the_same_phone_at_two_companies_is_two_contacts() {
 }
 
 #[tokio::test]
-async fn places_in_a_conversation_are_given_once_and_upwards() {
+async fn positions_in_a_conversation_are_consecutive() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         receive(fixture, clinic, &[text(MARIA, "um"), text(JOAO, "eins"), text(MARIA, "dois")]).await;
@@ -203,14 +203,14 @@ async fn places_in_a_conversation_are_given_once_and_upwards() {
 }
 
 #[tokio::test]
-async fn forty_messages_at_once_in_one_conversation_make_one_turn() {
+async fn forty_concurrent_messages_of_one_conversation_make_one_turn() {
     with_fixture(async |fixture| {
         fixture.open_connections().await;
         let clinic = fixture.company("clinica.test").await;
         let batches: Vec<_> = (0..40).map(|it| records(fixture, clinic, &[text(MARIA, &format!("m{it}"))])).collect();
         let handler = handler();
-        for taken in join_all(batches.iter().map(|batch| fixture.consume(&handler, batch))).await {
-            assert_eq!(taken.unwrap(), [Admission::New]);
+        for admissions in join_all(batches.iter().map(|batch| fixture.consume(&handler, batch))).await {
+            assert_eq!(admissions.unwrap(), [Admission::New]);
         }
         let sql = "select count(*), count(distinct turn_id), min(position), max(position), count(distinct position)
                    from messages";

@@ -1,5 +1,5 @@
-//! Messages come in, turns are claimed and turns end at once, in one order of locks: conversations, then turns, each by
-//! their ids. Whoever came first is made to stand in the middle of its work, and the other may not close a circle.
+//! Messages are handled, turns are claimed and turns end concurrently, with one order of locks: conversations, then
+//! turns, each by their ids. Each test stops the first transaction midway, and the second one must not deadlock with it.
 
 use platform::consumer::{Event, Handler};
 use platform::outcomes::Admission;
@@ -8,7 +8,7 @@ use platform::postgres::Failure;
 use super::*;
 use crate::tests::with_fixture;
 
-/// Takes messages in, in one transaction, as far as the locks let it.
+/// Handles messages in one transaction, which may wait for locks.
 async fn handle_messages(
     fixture: &Fixture<'_>,
     company: CompanyId,
@@ -30,7 +30,7 @@ fn alias_of(phone: &str) -> String {
 }
 
 #[tokio::test]
-async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_that_end() {
+async fn messages_in_the_other_order_do_not_deadlock_with_turns_that_end() {
     with_fixture(async |fixture| {
         let (clinic, [low, high]) = two(fixture).await;
         let steps = steps(fixture);
@@ -50,7 +50,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
 }
 
 #[tokio::test]
-async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_that_are_claimed() {
+async fn messages_in_the_other_order_do_not_deadlock_with_turns_that_are_claimed() {
     with_fixture(async |fixture| {
         let (clinic, _) = two(fixture).await;
         let by_turn = fixture.rows(
@@ -72,7 +72,7 @@ async fn messages_that_come_in_the_other_order_do_not_close_a_circle_with_turns_
 }
 
 #[tokio::test]
-async fn a_message_does_not_close_a_circle_with_turns_that_end_while_they_are_still_collecting() {
+async fn a_message_does_not_deadlock_with_turns_that_end_while_they_are_collecting() {
     with_fixture(async |fixture| {
         let (clinic, _) = two(fixture).await;
         fixture.run("update companies set status = 'suspended'").await;
@@ -98,7 +98,7 @@ async fn a_message_does_not_close_a_circle_with_turns_that_end_while_they_are_st
 }
 
 #[tokio::test]
-async fn one_batch_may_bring_several_messages_of_several_conversations_in_any_order() {
+async fn one_batch_may_have_several_messages_of_several_conversations_in_any_order() {
     with_fixture(async |fixture| {
         let clinic = fixture.company("clinica.test").await;
         let [one, other] = [MARIA, JOAO].map(|it| move |body: &str| text(it, body));

@@ -1,4 +1,4 @@
-//! reply's claims: what is decided, what is taken in, who may answer, and what an answer leaves behind.
+//! reply's claims: decisions, handling of messages, claims of turns, and the rows that an answer leaves.
 
 mod decide;
 mod handle;
@@ -26,7 +26,7 @@ use crate::tests::{Fixture, noon};
 pub(crate) const MARIA: &str = "5511999990001";
 pub(crate) const JOAO: &str = "5511999990002";
 
-/// Takes messages in; their turns are due at once.
+/// A handler whose turns are due at once.
 fn handler() -> InboundMessageHandler {
     handler_with(0, 10_000)
 }
@@ -36,7 +36,7 @@ fn handler_with(quiet_ms: u64, quiet_cap_ms: u64) -> InboundMessageHandler {
     InboundMessageHandler { quiet: store::QuietPeriod::from(&config) }
 }
 
-/// The steps of a worker whose model is asked where nobody listens.
+/// The steps of a worker with a model URL at which nothing listens.
 fn steps(fixture: &Fixture<'_>) -> Steps<Answering> {
     steps_with(fixture, config())
 }
@@ -89,7 +89,7 @@ fn records(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage
     messages.iter().map(record).collect()
 }
 
-/// Takes messages of one company in, in one batch.
+/// Handles messages of one company, in one batch.
 pub(crate) async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) {
     fixture.consume(&handler(), &records(fixture, company, messages)).await.unwrap();
 }
@@ -117,23 +117,23 @@ fn answer(text: &str) -> TurnEnd {
     }
 }
 
-/// Commits the end of a turn; nothing if it came too late.
+/// Commits the end of a turn; `None` if the lease was lost.
 async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnEnd) -> Option<Ending> {
     steps.finish(turn, end).await.unwrap()
 }
 
-/// Answers every turn that is due with the same text, and says what each remembered.
-pub(crate) async fn answer_due(fixture: &Fixture<'_>, said: &str) -> Vec<Vec<String>> {
+/// Answers every turn that is due with the same text; returns the memory of each.
+pub(crate) async fn answer_due(fixture: &Fixture<'_>, reply_text: &str) -> Vec<Vec<String>> {
     let steps = steps(fixture);
-    let mut remembered = Vec::new();
+    let mut memories = Vec::new();
     for turn in claim(&steps, 10).await {
-        assert_eq!(finish(&steps, &turn, &answer(said)).await, Some(Ending::Done));
-        remembered.push(memory(&turn));
+        assert_eq!(finish(&steps, &turn, &answer(reply_text)).await, Some(Ending::Done));
+        memories.push(memory(&turn));
     }
-    remembered
+    memories
 }
 
-/// What a turn remembers: our own words behind an arrow.
+/// The memory of a turn, our own texts behind an arrow.
 fn memory(turn: &Started<Answering>) -> Vec<String> {
     turn.job.memory.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
 }
