@@ -1,4 +1,4 @@
-//! The binary's own rooms: settings, serving, commands. What they do lives in the other crates.
+//! The binary's own modules: settings, serving, commands. The work itself is in the other crates.
 
 mod settings;
 pub mod openapi;

@@ -1,4 +1,4 @@
-//! The one binary: every role and every tool is a subcommand, and `--help` is the map.
+//! The one binary: every role and every tool is a subcommand; `--help` lists them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use secretaria::{Settings, serve};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The pipeline behind a virtual secretary on WhatsApp: signed hooks in, replies out, everything accounted for.
+/// The pipeline behind a virtual secretary on WhatsApp: signed webhooks in, replies out, everything accounted for.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -28,11 +28,11 @@ struct Cli {
 enum Command {
     /// Bring the database, the topics and the keys to what this build needs.
     Migrate(migrate::Args),
-    /// Take hooks: POST /webhook/whaticket, onto Kafka.
+    /// Serve POST /webhook/whaticket: verify webhooks and publish them to Kafka.
     Ingest,
     /// Run the processors: reply, delivery, metering, alerts and the outbox relay.
     Process(serve::ProcessArgs),
-    /// Answer people: /api/usage, /api/conversations.
+    /// Serve the HTTP API: /api/usage, /api/conversations.
     Api,
     /// Everything above in one process, for a laptop and for tests.
     All,
@@ -45,22 +45,22 @@ enum Command {
     /// Add, list and change companies.
     #[command(subcommand)]
     Company(company::Command),
-    /// Sign a hook, or sign and send one.
+    /// Sign a webhook, or sign and send one.
     #[command(subcommand)]
     Hook(hook::Command),
     /// Print a company's conversations as they happen.
     Follow(follow::Args),
-    /// Look at dead letters, replay them, drop them.
+    /// List, show, replay and drop dead letters.
     #[command(subcommand, alias = "parked")]
     DeadLetters(dead_letters::Command),
-    /// Look at the job queues, pause them, and decide about jobs that were given up.
+    /// Show the job queues, pause them, and cancel, retry or drop jobs.
     #[command(subcommand)]
     Queue(queue::Command),
-    /// Compare what was accepted with what became of it; fails if anything vanished or was doubled.
+    /// Compare accepted events with their outcomes; fails if anything was lost or done twice.
     Conservation(conservation::Args),
-    /// Show what a company may do and what is left of its plan; fails if a counter is not the sum of its ledger.
+    /// Show what a company may use and what is left of its plan; fails if a counter is not the sum of its ledger.
     Quota(quota::Args),
-    /// Let policies and triggers that were made before the extension ask it, or PL/pgSQL again.
+    /// Make policies and triggers call the extension's functions, or those in PL/pgSQL again.
     Rebind(rebind::Args),
 }
 
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli).await {
         Ok(code) => code,
-        Err(problem) if commands::is_unread(&problem) => ExitCode::SUCCESS,
+        Err(problem) if commands::is_broken_pipe(&problem) => ExitCode::SUCCESS,
         Err(problem) => {
             // The whole chain, once, here.
             eprintln!("secretaria: {problem:#}");

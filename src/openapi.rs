@@ -1,12 +1,12 @@
-//! The OpenAPI document of the whole product: every crate's routes, put together. `api` serves it, `secretaria openapi`
-//! prints it, and `api/openapi.json` is a copy for readers, which a test here keeps current.
+//! The OpenAPI document of the whole product, with every crate's routes. `api` serves it, `secretaria openapi` prints it,
+//! and `api/openapi.json` is a copy for readers, which a test here keeps current.
 
 use platform::{health, openapi};
 
 /// The document as text, the same in every build of this code.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be our mistake.
+/// If it cannot be written as JSON, which would be a defect.
 pub fn document() -> serde_json::Result<String> {
     let parts = [api::document(), ingest::document(), health::document()];
     openapi::document(env!("CARGO_PKG_VERSION"), parts).to_pretty_json()
@@ -30,12 +30,12 @@ mod tests {
                 item.as_object().unwrap().iter().map(move |(method, it)| (format!("{method} {path}"), it.clone()))
             })
             .collect();
-        assert!(all.len() > 5, "the reader of operations has gone blind");
+        assert!(all.len() > 5, "too few operations were found");
         all
     }
 
     #[test]
-    fn the_copy_for_readers_is_what_the_code_says() {
+    fn the_copy_for_readers_is_current() {
         let copy = include_str!("../api/openapi.json");
         let current = document().unwrap();
         let differs = current.lines().zip(copy.lines()).position(|(now, then)| now != then);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_says_who_may_call_it_and_what_it_is_for() {
+    fn every_operation_has_its_security_and_a_summary() {
         let whole = whole();
         let open = ["get /livez", "get /readyz", "get /healthz", "get /metrics", "get /api/openapi.json"];
         let mut ids = Vec::new();

@@ -78,7 +78,7 @@ pub async fn run(names: &[ProcessorName], context: Context, settings: Settings, 
         if let Err(problem) = &ended {
             tracing::error!(error = chain(problem), "processor could not go on; the others end too");
         }
-        // One that ends by itself takes the others along, so that a supervisor sees it.
+        // If one ends by itself, so do the others, and then the process, so that its supervisor notices.
         stop.cancel();
         result = result.and(ended);
     }

@@ -1,7 +1,7 @@
-//! What a process with processors does for the quota functions: it says once which ones this database has, so that nobody
-//! measures the one and means the other, and gives back what reservations that ran out still hold.
+//! What a process with processors does for the quota functions: it logs once which ones this database has, so that no
+//! measurement is attributed to the wrong ones, and expires reservations that are past their time.
 //!
-//! An increment that needs the headroom expires reservations too: only reads depend on this.
+//! An increment that needs the headroom expires reservations too; only reads depend on this.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use platform::postgres::{Db, Failure, query};
 use platform::task::Stop;
 use platform::telemetry::chain;
 
-/// How often reservations are looked through.
-const EVERY: Duration = Duration::from_secs(30);
-/// How soon a Postgres that was away is asked again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// How often reservations are expired.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// How soon after a failure to try again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Whose functions an unqualified call finds, as this process's connections look for them.
+/// Which functions an unqualified call resolves to, on the search path of this process's connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QuotaFunctions {
-    /// The extension's, which this version of it has installed.
+    /// The extension's.
     Extension {
         /// As in `pg_extension`.
         version: String,
@@ -26,7 +26,7 @@ pub enum QuotaFunctions {
     PlPgSql,
 }
 
-/// Asks the database.
+/// Reads from the database which functions it has.
 ///
 /// # Errors
 /// If Postgres is away.
@@ -42,22 +42,22 @@ pub async fn functions(db: &Db) -> Result<QuotaFunctions, Failure> {
     Ok(rows.first().map_or(QuotaFunctions::PlPgSql, |row| QuotaFunctions::Extension { version: row.get(0) }))
 }
 
-/// Logs once which functions answer, then gives back expired reservations until stopped; retries while Postgres is away.
+/// Logs once which functions there are, then expires reservations until stopped; retries while Postgres is away.
 pub async fn expire_reservations(db: Db, stop: Stop) {
-    let mut said = false;
+    let mut is_logged = false;
     loop {
         let done = async {
-            if !said {
+            if !is_logged {
                 log_functions(&functions(&db).await?);
-                said = true;
+                is_logged = true;
             }
             query(&db.get().await?, "select expire_reservations()", &[]).await.map_err(Failure::from)
         };
         let wait = match done.await {
-            Ok(_) => EVERY,
+            Ok(_) => INTERVAL,
             Err(problem) => {
-                tracing::debug!(error = chain(&problem), "reservations were not looked through");
-                AGAIN
+                tracing::debug!(error = chain(&problem), "reservations cannot be expired; trying again");
+                RETRY_AFTER
             }
         };
         tokio::select! {

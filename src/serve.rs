@@ -1,7 +1,7 @@
 //! Serving: which roles a process has, how it starts, and the order in which it stops.
 //!
-//! Stopping: not ready → no new connections, requests end → consumers stop, calls under way end → the relay stops →
-//! the producers are flushed. Whatever is still open after that is a row or a record, and is taken up again.
+//! Stopping: not ready → no new connections, requests end → consumers stop, running calls end → the relay stops → the
+//! producers are flushed. What is unfinished then is a row or a record, and is processed again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,36 +49,33 @@ fn all_processors() -> Vec<ProcessorName> {
 /// One thing a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Takes hooks.
+    /// Accepts webhooks.
     Ingest,
     /// Runs a processor.
     Process(ProcessorName),
-    /// Answers people.
+    /// Serves the HTTP API.
     Api,
 }
 
-/// What a process does.
+/// The roles of a process.
 #[derive(Debug, Clone)]
 pub struct Roles(Vec<Role>);
 
 impl Roles {
-    /// Hooks alone.
     pub fn ingest() -> Self {
         Roles(vec![Role::Ingest])
     }
 
-    /// Processors alone, all or some.
+    /// All processors, or those given with `--only`.
     pub fn process(args: &ProcessArgs) -> Self {
         let names = if args.only.is_empty() { all_processors() } else { args.only.clone() };
         Roles(names.into_iter().map(Role::Process).collect())
     }
 
-    /// People alone.
     pub fn api() -> Self {
         Roles(vec![Role::Api])
     }
 
-    /// Everything.
     pub fn all() -> Self {
         let processors = all_processors().into_iter().map(Role::Process);
         Roles([Role::Ingest, Role::Api].into_iter().chain(processors).collect())
@@ -114,7 +111,7 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     let running = start(settings, roles, Some(telemetry.recorder.clone())).await?;
     let broken = tokio::select! {
         () = task::shutdown_signal() => {
-            tracing::info!("asked to end");
+            tracing::info!("shutdown requested");
             None
         }
         () = running.broke() => Some(anyhow::anyhow!("a processor could not go on; the log says why")),
@@ -123,7 +120,7 @@ pub async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     broken.map_or(Ok(()), Err)
 }
 
-/// A process that serves.
+/// A started process; `stop` ends it in order.
 pub struct Running {
     address: std::net::SocketAddr,
     readiness: Readiness,
@@ -136,13 +133,13 @@ pub struct Running {
     stops: Stops,
 }
 
-/// One word per stage of stopping.
+/// One stop signal for each stage of stopping.
 #[derive(Clone, Default)]
 struct Stops {
     http: Stop,
     work: Stop,
     relay: Stop,
-    /// Said by the process itself, when it cannot go on.
+    /// Raised by the process itself when a processor has failed.
     broken: Stop,
 }
 
@@ -178,7 +175,7 @@ pub async fn start(
     }
     let processors = roles.processors();
     let relay = if processors.is_empty() { None } else { Some(builder.processors(&processors)?) };
-    // Last, because it asks the producers of the others.
+    // Last, because it reports on the producers of the others.
     routes = routes.merge(builder.health(&roles, readiness.clone(), metrics));
     let routes = WebhooksFirst::new(webhooks, routes);
     let routes = request::with_ids_and_problems(routes, RequestIds::of_process(seal::random_bytes()?));
@@ -201,7 +198,7 @@ pub async fn start(
     })
 }
 
-/// What the roles are built from.
+/// Builds the roles, and collects what they started.
 struct Builder {
     settings: Settings,
     db: Db,
@@ -225,7 +222,7 @@ impl Builder {
             readiness,
             metrics,
             metrics_token: self.settings.http.metrics_token.clone(),
-            // A process without processors still says whether they live elsewhere.
+            // A process without processors reports on those of other processes.
             processors: Some(roles.processors()).filter(|names| !names.is_empty()).unwrap_or_else(all_processors),
         })
     }
@@ -266,7 +263,7 @@ impl Builder {
         let (names, stop, broken) = (names.to_vec(), self.stops.work.clone(), self.stops.broken.clone());
         self.work.push(task::spawn("processors", async move {
             if let Err(problem) = processors::run(&names, context, settings, stop.clone()).await {
-                tracing::error!(error = chain(&problem), "processors could not go on");
+                tracing::error!(error = chain(&problem), "a processor failed; this process ends");
                 broken.cancel();
             }
         }));
@@ -281,12 +278,11 @@ impl Builder {
 }
 
 impl Running {
-    /// Resolves when this process cannot go on by itself.
+    /// Resolves when a processor has failed and this process must end.
     pub async fn broke(&self) {
         self.stops.broken.cancelled().await;
     }
 
-    /// Where it listens.
     pub fn address(&self) -> std::net::SocketAddr {
         self.address
     }
@@ -300,10 +296,10 @@ impl Running {
         self.stops.http.cancel();
         let served = tokio::time::timeout(self.http_drain, self.server).await;
         self.stops.work.cancel();
-        // A Postgres that hangs must not keep the relay and the producers from their own ends.
+        // A Postgres that hangs must not keep the relay and the producers from being stopped.
         let ended = tokio::time::timeout(self.work_drain, futures_util::future::join_all(self.work)).await;
         if !matches!(ended, Ok(results) if results.iter().all(Result::is_ok)) {
-            tracing::warn!("stopped with work under way; it is taken up again");
+            tracing::warn!("stopped with unfinished work; it will be processed again");
         }
         self.stops.relay.cancel();
         if let Some(relay) = self.relay {
@@ -313,7 +309,7 @@ impl Running {
         for producer in self.producers {
             let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5))).await;
             if !matches!(flushed, Ok(Ok(()))) {
-                tracing::warn!("records were still unconfirmed at the end");
+                tracing::warn!("producer stopped with unacknowledged records");
             }
         }
         tracing::info!("stopped");

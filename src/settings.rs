@@ -1,4 +1,4 @@
-//! The settings of the whole program: each room's own, nested under the room's name.
+//! The settings of the whole program: a section for each crate or module that has settings.
 
 use std::path::{Path, PathBuf};
 
@@ -15,23 +15,18 @@ macro_rules! define {
         #[derive(Debug, Clone, Default, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct Settings {
-            /// The listener.
+            /// The HTTP listener.
             pub http: http::Config,
-            /// The broker.
             pub kafka: kafka::Config,
-            /// The database.
             pub postgres: postgres::Config,
-            /// Key files.
             pub keys: Keys,
-            /// This process.
             pub process: Process,
             /// Logs and metrics.
             pub telemetry: telemetry::Config,
-            /// The outbox relay.
             pub outbox: relay::Config,
-            /// Webhooks in.
+            /// Inbound webhooks.
             pub ingest: ingest::Config,
-            /// People.
+            /// The HTTP API.
             pub api: api::Config,
             $(
                 #[doc = concat!("The processor `", stringify!($section), "`.")]
@@ -45,7 +40,7 @@ macro_rules! define {
                 Ok(())
             }
 
-            /// Checks what is asked for where a processor runs, and nowhere else.
+            /// Checks settings that are required only where that processor runs.
             ///
             /// # Errors
             /// Names the setting.
@@ -56,7 +51,7 @@ macro_rules! define {
                 }
             }
 
-            /// How long calls under way may go on after a stop, in milliseconds.
+            /// How long running calls may continue after a stop, in milliseconds.
             pub fn work_drain_ms(&self) -> u64 {
                 [$(self.$section.drain_ms()),+].into_iter().max().unwrap_or(0)
             }
@@ -95,7 +90,7 @@ impl Keys {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Process {
-    /// This process's name among those that run the same roles: stable over restarts, unlike any other's.
+    /// This process's name, unique among those that run the same roles, and the same after a restart.
     pub instance: String,
 }
 
@@ -109,7 +104,7 @@ impl Settings {
     /// Reads and checks everything, before any port is bound.
     ///
     /// # Errors
-    /// Names the setting that is unknown, has the wrong type, or makes no sense.
+    /// Names the setting that is unknown, has the wrong type, or is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         let settings: Settings = platform::settings::load(file, &lists(), &older_names())?;
         settings.validate()?;
@@ -134,12 +129,12 @@ impl Settings {
     }
 }
 
-/// Settings that are lists, so that a variable holds one with commas.
+/// Settings that are lists: an environment variable holds one separated by commas.
 fn lists() -> Vec<&'static str> {
     processors::ALL.iter().flat_map(|it| it.list_settings).copied().collect()
 }
 
-/// Variables that people have set since before there were settings, and the setting each of them stands for.
+/// Environment variables from before there were settings, and the setting that each stands for.
 fn older_names() -> Vec<(&'static str, &'static str)> {
     processors::ALL.iter().flat_map(|it| it.older_settings).copied().collect()
 }

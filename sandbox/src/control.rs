@@ -3,10 +3,10 @@
 //! | call | does |
 //! |---|---|
 //! | `POST /faults` | adds a [`FaultRule`]; `201 {"id"}` |
-//! | `GET /faults`, `DELETE /faults` | lists rules with what is left of them; clears them |
-//! | `GET /settings`, `POST /settings` | reads; changes the figures named |
-//! | `POST /webhooks/{name}` | makes a receiver with these `{"secrets": […]}`, or gives it others |
-//! | `POST /tokens/revoke` | every token issued so far is refused from now on |
+//! | `GET /faults`, `DELETE /faults` | lists rules with their remaining times; clears them |
+//! | `GET /settings`, `POST /settings` | reads; changes the given settings |
+//! | `POST /webhooks/{name}` | creates a receiver with these `{"secrets": […]}`, or replaces its secrets |
+//! | `POST /tokens/revoke` | from now on every token issued so far is refused |
 //! | `GET /log?target=&number=&text=&token=&message_key=&performed=&after_seq=&limit=` | entries, oldest first |
 //! | `GET /log/count?…` | `{"count"}` under the same filter |
 //! | `DELETE /log` | empties the log; sequence numbers go on |
@@ -20,15 +20,15 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::exchange::Desk;
-use crate::faults::{FaultRule, Standing};
-use crate::journal::{Entry, Filter};
+use crate::exchange::SandboxState;
+use crate::faults::{FaultRule, RuleStatus};
+use crate::request_log::{Entry, Filter};
 use crate::settings::{Settings, SettingsChange};
 use crate::webhooks::Receiver;
 
-type Control = State<Arc<Desk>>;
+type Control = State<Arc<SandboxState>>;
 
-pub(crate) fn routes() -> Router<Arc<Desk>> {
+pub(crate) fn routes() -> Router<Arc<SandboxState>> {
     Router::new()
         .route("/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/settings", get(settings).post(change_settings))
@@ -38,51 +38,51 @@ pub(crate) fn routes() -> Router<Arc<Desk>> {
         .route("/log/count", get(count))
 }
 
-async fn add_fault(State(desk): Control, Json(rule): Json<FaultRule>) -> Response {
-    match desk.faults.add(rule) {
+async fn add_fault(State(state): Control, Json(rule): Json<FaultRule>) -> Response {
+    match state.faults.add(rule) {
         Ok(id) => (StatusCode::CREATED, Json(json!({"id": id}))).into_response(),
         Err(refused) => (StatusCode::BAD_REQUEST, Json(json!({"error": refused.to_string()}))).into_response(),
     }
 }
 
-async fn list_faults(State(desk): Control) -> Json<Vec<Standing>> {
-    Json(desk.faults.list())
+async fn list_faults(State(state): Control) -> Json<Vec<RuleStatus>> {
+    Json(state.faults.list())
 }
 
-async fn clear_faults(State(desk): Control) -> StatusCode {
-    desk.faults.clear();
+async fn clear_faults(State(state): Control) -> StatusCode {
+    state.faults.clear();
     StatusCode::NO_CONTENT
 }
 
-async fn settings(State(desk): Control) -> Json<Settings> {
-    Json(desk.settings())
+async fn settings(State(state): Control) -> Json<Settings> {
+    Json(state.settings())
 }
 
-async fn change_settings(State(desk): Control, Json(change): Json<SettingsChange>) -> Json<Settings> {
-    Json(desk.change(change))
+async fn change_settings(State(state): Control, Json(change): Json<SettingsChange>) -> Json<Settings> {
+    Json(state.change(change))
 }
 
-async fn put_receiver(State(desk): Control, Path(name): Path<String>, Json(receiver): Json<Receiver>) -> Response {
-    match desk.receivers.put(&name, &receiver) {
+async fn put_receiver(State(state): Control, Path(name): Path<String>, Json(receiver): Json<Receiver>) -> Response {
+    match state.receivers.put(&name, &receiver) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refused) => (StatusCode::BAD_REQUEST, Json(json!({"error": refused.to_string()}))).into_response(),
     }
 }
 
-async fn revoke_tokens(State(desk): Control) -> StatusCode {
-    desk.sessions.revoke();
+async fn revoke_tokens(State(state): Control) -> StatusCode {
+    state.sessions.revoke();
     StatusCode::NO_CONTENT
 }
 
-async fn log(State(desk): Control, Query(filter): Query<Filter>) -> Json<Vec<Entry>> {
-    Json(desk.journal.list(&filter))
+async fn log(State(state): Control, Query(filter): Query<Filter>) -> Json<Vec<Entry>> {
+    Json(state.log.list(&filter))
 }
 
-async fn count(State(desk): Control, Query(filter): Query<Filter>) -> Json<Value> {
-    Json(json!({"count": desk.journal.count(&filter)}))
+async fn count(State(state): Control, Query(filter): Query<Filter>) -> Json<Value> {
+    Json(json!({"count": state.log.count(&filter)}))
 }
 
-async fn clear_log(State(desk): Control) -> StatusCode {
-    desk.journal.clear();
+async fn clear_log(State(state): Control) -> StatusCode {
+    state.log.clear();
     StatusCode::NO_CONTENT
 }

@@ -1,7 +1,8 @@
-//! The way of every provider request: fault → effect → log → wait → answer.
+//! How every provider request is handled: fault → effect → log → wait → response.
 //!
-//! Promise: the effect happens and stands in the log before the wait and the answer, as in the real services, which
-//! finish a request whose caller has gone. Faults that mean "performed" run the same code as an undisturbed request.
+//! Promise: the effect happens and is in the log before the wait and the response, as in the real services, which
+//! finish a request even if its caller has disconnected. Faults that perform the effect run the same code as a request
+//! without a fault.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -17,10 +18,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::{Fault, Faults, Traits};
+use crate::faults::{Fault, Faults, RequestFields};
 use crate::gemini;
-use crate::journal::{Entry, Journal, Target};
-use crate::server::Line;
+use crate::request_log::{Entry, RequestLog, Target};
+use crate::server::ConnectionHandle;
 use crate::settings::{Settings, SettingsChange};
 use crate::webhooks::Receivers;
 use crate::whaticket::Sessions;
@@ -28,14 +29,14 @@ use crate::whaticket::Sessions;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// What an answer that is not JSON looks like: a proxy's page, cut by a byte that is not UTF-8 either.
+/// A response that is not JSON: a proxy's page, which is not valid UTF-8 either.
 const GARBAGE: &[u8] = b"<html><body>\xff\xfe upstream said what?</body>";
 
-/// Everything one running sandbox knows.
+/// The state of one running sandbox.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct SandboxState {
     pub(crate) faults: Faults,
-    pub(crate) journal: Journal,
+    pub(crate) log: RequestLog,
     pub(crate) sessions: Sessions,
     pub(crate) receivers: Receivers,
     /// Texts generated so far; makes every `responseId` its own.
@@ -44,11 +45,11 @@ pub(crate) struct Desk {
     settings: Mutex<Settings>,
 }
 
-impl Desk {
+impl SandboxState {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             faults: Faults::default(),
-            journal: Journal::new(),
+            log: RequestLog::new(),
             sessions: Sessions::default(),
             receivers: Receivers::default(),
             generated: AtomicU64::new(0),
@@ -61,7 +62,7 @@ impl Desk {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the figures named and returns them all.
+    /// Changes the given settings and returns them all.
     pub(crate) fn change(&self, change: SettingsChange) -> Settings {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         *settings = change.over(*settings);
@@ -69,7 +70,7 @@ impl Desk {
     }
 }
 
-/// What is known of a request before it is judged.
+/// A request before it is validated.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) target: Target,
@@ -84,8 +85,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Stamps a request that has just arrived. The one place where the sandbox reads the clock.
-    #[expect(clippy::disallowed_methods, reason = "the sandbox stands outside: it knows nothing of platform::clock")]
+    /// A request that has just arrived, with its time. The only place where the sandbox reads the clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the sandbox does not depend on our crates, so it has no platform::clock"
+    )]
     pub(crate) fn arrived(target: Target, headers: &HeaderMap) -> Self {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
@@ -100,8 +104,8 @@ impl Request {
         }
     }
 
-    fn traits(&self) -> Traits<'_> {
-        Traits {
+    fn fields(&self) -> RequestFields<'_> {
+        RequestFields {
             target: self.target,
             text: self.text.as_deref(),
             number: self.number.as_deref(),
@@ -111,27 +115,27 @@ impl Request {
     }
 }
 
-/// What a provider does with a request, and says about it.
+/// What a provider did with a request, and what it responds.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct ProviderResponse {
     pub(crate) performed: bool,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// The words in it, for the log.
+    /// The text in it, for the log.
     pub(crate) answer: Option<String>,
     /// A token issued, for the log.
     pub(crate) token: Option<String>,
 }
 
-impl Outcome {
+impl ProviderResponse {
     /// The effect took place.
     pub(crate) fn performed(body: &Value, answer: impl Into<String>) -> Self {
         Self { performed: true, answer: Some(answer.into()), ..Self::json(StatusCode::OK, body) }
     }
 
-    /// The effect took place, and there is nothing to say about it.
-    pub(crate) fn taken(status: StatusCode) -> Self {
+    /// The effect took place, and the response has no body.
+    pub(crate) fn accepted(status: StatusCode) -> Self {
         let headers = HeaderMap::new();
         Self { performed: true, status, headers, body: Bytes::new(), answer: None, token: None }
     }
@@ -151,84 +155,95 @@ impl Outcome {
     }
 }
 
-/// Takes a request through. `perform` judges it and does what it asks, at most once, and only if no fault forbids it.
+/// Handles a request. `perform` validates it and performs its effect; it is called at most once, and not at all if the
+/// fault excludes it.
 pub(crate) async fn exchange(
-    desk: &Desk,
-    line: &Line,
+    state: &SandboxState,
+    connection: &ConnectionHandle,
     request: Request,
-    perform: impl FnOnce(&Request) -> Outcome,
+    perform: impl FnOnce(&Request) -> ProviderResponse,
 ) -> Response {
-    let fault = desk.faults.take(request.traits());
+    let fault = state.faults.take(request.fields());
     let fault_kind = fault.as_ref().map(Fault::kind);
-    let course = Course::of(fault, desk.settings().latency(request.target), &request, perform);
-    let seq = desk.journal.append(entry(request, fault_kind, &course.outcome));
-    let pause = desk.stop.run_until_cancelled(tokio::time::sleep(course.wait));
-    let stopped = !course.wait.is_zero() && pause.await.is_none();
-    let ending = if stopped { Ending::Silence } else { course.ending };
-    if ending != Ending::Silence {
-        desk.journal.answered(seq, course.outcome.status.as_u16());
+    let planned = PlannedResponse::of(fault, state.settings().latency(request.target), &request, perform);
+    let seq = state.log.append(entry(request, fault_kind, &planned.response));
+    let pause = state.stop.run_until_cancelled(tokio::time::sleep(planned.wait));
+    let stopped = !planned.wait.is_zero() && pause.await.is_none();
+    let mode = if stopped { ResponseMode::None } else { planned.mode };
+    if mode != ResponseMode::None {
+        state.log.answered(seq, planned.response.status.as_u16());
     }
-    ending.respond(line, course.outcome)
+    mode.into_http(connection, planned.response)
 }
 
-/// What will happen to one request.
-struct Course {
-    outcome: Outcome,
+/// The response to one request, and how and when it is sent.
+struct PlannedResponse {
+    response: ProviderResponse,
     wait: Duration,
-    ending: Ending,
+    mode: ResponseMode,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    Whole,
+enum ResponseMode {
+    Complete,
     Truncated,
-    Silence,
+    /// The connection closes without a byte of response.
+    None,
 }
 
-impl Course {
-    fn of(fault: Option<Fault>, usual: Duration, request: &Request, perform: impl FnOnce(&Request) -> Outcome) -> Self {
-        let nothing = || Outcome::bytes(StatusCode::OK, HTML, Bytes::new());
-        let whole = |outcome| Self { outcome, wait: usual, ending: Ending::Whole };
+impl PlannedResponse {
+    fn of(
+        fault: Option<Fault>,
+        usual: Duration,
+        request: &Request,
+        perform: impl FnOnce(&Request) -> ProviderResponse,
+    ) -> Self {
+        let nothing = || ProviderResponse::bytes(StatusCode::OK, HTML, Bytes::new());
+        let complete = |response| Self { response, wait: usual, mode: ResponseMode::Complete };
         match fault {
-            None => whole(perform(request)),
+            None => complete(perform(request)),
             Some(Fault::Latency { ms }) => {
-                Self { wait: usual.saturating_add(Duration::from_millis(ms)), ..whole(perform(request)) }
+                Self { wait: usual.saturating_add(Duration::from_millis(ms)), ..complete(perform(request)) }
             }
-            Some(Fault::Status { status, body, headers }) => whole(scripted_status(status, body, headers)),
+            Some(Fault::Status { status, body, headers }) => complete(scripted_status(status, body, headers)),
             Some(Fault::Gemini429 { retry_delay_s, per_day }) => {
                 let model = request.model.as_deref().unwrap_or_default();
-                whole(gemini::quota_exhausted(model, retry_delay_s, per_day))
+                complete(gemini::quota_exhausted(model, retry_delay_s, per_day))
             }
             Some(Fault::Garbage) => {
-                let Outcome { performed, answer, token, .. } = perform(request);
-                let garbage = Outcome::bytes(StatusCode::OK, HTML, Bytes::from_static(GARBAGE));
-                whole(Outcome { performed, answer, token, ..garbage })
+                let ProviderResponse { performed, answer, token, .. } = perform(request);
+                let garbage = ProviderResponse::bytes(StatusCode::OK, HTML, Bytes::from_static(GARBAGE));
+                complete(ProviderResponse { performed, answer, token, ..garbage })
             }
-            Some(Fault::Truncated) => Self { ending: Ending::Truncated, ..whole(perform(request)) },
-            Some(Fault::SilentSuccess) => Self { ending: Ending::Silence, ..whole(perform(request)) },
+            Some(Fault::Truncated) => Self { mode: ResponseMode::Truncated, ..complete(perform(request)) },
+            Some(Fault::SilentSuccess) => Self { mode: ResponseMode::None, ..complete(perform(request)) },
             Some(Fault::Hang { ms }) => {
-                Self { outcome: nothing(), wait: Duration::from_millis(ms), ending: Ending::Silence }
+                Self { response: nothing(), wait: Duration::from_millis(ms), mode: ResponseMode::None }
             }
-            Some(Fault::Drop) => Self { outcome: nothing(), wait: Duration::ZERO, ending: Ending::Silence },
+            Some(Fault::Drop) => Self { response: nothing(), wait: Duration::ZERO, mode: ResponseMode::None },
             Some(Fault::Answer { body }) => {
-                let said = gemini::words(&body);
-                whole(Outcome { performed: true, answer: said, ..Outcome::json(StatusCode::OK, &body) })
+                let text = gemini::text(&body);
+                complete(ProviderResponse {
+                    performed: true,
+                    answer: text,
+                    ..ProviderResponse::json(StatusCode::OK, &body)
+                })
             }
         }
     }
 }
 
-impl Ending {
-    fn respond(self, line: &Line, outcome: Outcome) -> Response {
-        let Outcome { status, mut headers, body, .. } = outcome;
+impl ResponseMode {
+    fn into_http(self, connection: &ConnectionHandle, response: ProviderResponse) -> Response {
+        let ProviderResponse { status, mut headers, body, .. } = response;
         let body = match self {
-            Self::Whole => Body::from(body),
+            Self::Complete => Body::from(body),
             Self::Truncated => {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len().max(2)));
                 half_of(&body)
             }
-            Self::Silence => {
-                line.cut();
+            Self::None => {
+                connection.abort();
                 Body::empty()
             }
         };
@@ -239,51 +254,51 @@ impl Ending {
     }
 }
 
-/// The first half, then an error that makes the server close the connection.
+/// The first half, then an error, at which the server closes the connection.
 fn half_of(body: &Bytes) -> Body {
     let half = stream::iter([Ok(body.slice(..body.len() / 2))]);
     let broken = stream::once(async {
-        // One turn of the scheduler lets the half reach the socket before the connection goes.
+        // Yielding once lets the half reach the socket before the connection is closed.
         tokio::task::yield_now().await;
         Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
     });
     Body::from_stream(half.chain(broken))
 }
 
-fn scripted_status(status: u16, body: Value, headers: std::collections::BTreeMap<String, String>) -> Outcome {
-    // `Faults::add` has refused what these conversions would not take.
+fn scripted_status(status: u16, body: Value, headers: std::collections::BTreeMap<String, String>) -> ProviderResponse {
+    // `Faults::add` has refused values for which these conversions fail.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let answer = match &body {
         Value::String(text) => text.clone(),
         other => gemini::error_message(other).unwrap_or_else(|| other.to_string()),
     };
-    let mut outcome = match body {
-        Value::Null => Outcome::bytes(status, HTML, Bytes::new()),
-        Value::String(text) => Outcome::bytes(status, HTML, Bytes::from(text)),
-        json => Outcome::json(status, &json),
+    let mut response = match body {
+        Value::Null => ProviderResponse::bytes(status, HTML, Bytes::new()),
+        Value::String(text) => ProviderResponse::bytes(status, HTML, Bytes::from(text)),
+        json => ProviderResponse::json(status, &json),
     };
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            outcome.headers.insert(name, value);
+            response.headers.insert(name, value);
         }
     }
-    Outcome { answer: Some(answer), ..outcome }
+    ProviderResponse { answer: Some(answer), ..response }
 }
 
-fn entry(request: Request, fault: Option<&'static str>, outcome: &Outcome) -> Entry {
+fn entry(request: Request, fault: Option<&'static str>, response: &ProviderResponse) -> Entry {
     Entry {
         seq: 0,
         at: request.at,
         target: request.target,
         number: request.number,
         text: request.text,
-        token: outcome.token.clone().or(request.token),
+        token: response.token.clone().or(request.token),
         model: request.model,
         status: None,
         fault,
-        performed: outcome.performed,
+        performed: response.performed,
         trace: request.trace,
         message_key: request.message_key,
-        answer: outcome.answer.clone(),
+        answer: response.answer.clone(),
     }
 }

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use crate::exchange::{Desk, Outcome, Request, exchange};
-use crate::journal::Target;
-use crate::secretary::{Author, Conversation, Turn, reply};
-use crate::server::Line;
+use crate::exchange::{ProviderResponse, Request, SandboxState, exchange};
+use crate::request_log::Target;
+use crate::secretary::{Author, ChatMessage, Conversation, reply};
+use crate::server::ConnectionHandle;
 use crate::structured;
 
-/// Fields of `GenerateContentRequest`, in both spellings protobuf JSON takes.
+/// Fields of `GenerateContentRequest`, in both spellings that protobuf JSON accepts.
 const KNOWN_FIELDS: [&str; 13] = [
     "contents",
     "systemInstruction",
@@ -37,8 +37,8 @@ const KNOWN_FIELDS: [&str; 13] = [
 ];
 
 pub(crate) async fn generate(
-    State(desk): State<Arc<Desk>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    State(state): State<Arc<SandboxState>>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(call): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -49,16 +49,16 @@ pub(crate) async fn generate(
     let mut request = Request::arrived(Target::Model, &headers);
     request.token = headers.get("x-goog-api-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     request.model = Some(model.to_owned());
-    request.text = Some(conversation.last_words()).filter(|words| !words.is_empty());
-    let perform = |request: &Request| match judge(request, model, verb, asked.as_ref()) {
-        Ok(asked) => answer(&desk, model, asked, &conversation),
+    request.text = Some(conversation.latest_messages()).filter(|text| !text.is_empty());
+    let perform = |request: &Request| match validate(request, model, verb, asked.as_ref()) {
+        Ok(asked) => answer(&state, model, asked, &conversation),
         Err(problem) => problem.into(),
     };
-    exchange(&desk, &line, request, perform).await
+    exchange(&state, &connection, request, perform).await
 }
 
 /// The `429` of a spent quota, as Google writes it.
-pub(crate) fn quota_exhausted(model: &str, retry_delay_s: f64, per_day: bool) -> Outcome {
+pub(crate) fn quota_exhausted(model: &str, retry_delay_s: f64, per_day: bool) -> ProviderResponse {
     let period = if per_day { "Day" } else { "Minute" };
     let message = format!(
         "You exceeded your current quota, please check your plan and billing details.\n* Quota exceeded for metric: \
@@ -82,7 +82,7 @@ pub(crate) fn quota_exhausted(model: &str, retry_delay_s: f64, per_day: bool) ->
 }
 
 /// The text of a response's first candidate, if it has any.
-pub(crate) fn words(response: &Value) -> Option<String> {
+pub(crate) fn text(response: &Value) -> Option<String> {
     let parts = response.pointer("/candidates/0/content/parts")?.as_array()?;
     Some(parts.iter().filter_map(text_of).collect())
 }
@@ -94,7 +94,7 @@ pub(crate) fn error_message(body: &Value) -> Option<String> {
 }
 
 /// Refuses what the real endpoint refuses, in its order: route, key, model, shape.
-fn judge<'a>(request: &Request, model: &str, verb: &str, asked: Option<&'a Value>) -> Result<&'a Value, Problem> {
+fn validate<'a>(request: &Request, model: &str, verb: &str, asked: Option<&'a Value>) -> Result<&'a Value, Problem> {
     if verb != "generateContent" {
         return Err(refuse(StatusCode::NOT_FOUND, "NOT_FOUND", "Requested entity was not found.", Value::Null));
     }
@@ -156,21 +156,21 @@ fn check_content(at: usize, content: &Value) -> Result<(), Problem> {
     }
 }
 
-fn answer(desk: &Desk, model: &str, asked: &Value, conversation: &Conversation) -> Outcome {
+fn answer(state: &SandboxState, model: &str, asked: &Value, conversation: &Conversation) -> ProviderResponse {
     let config = asked.get("generationConfig").or_else(|| asked.get("generation_config")).unwrap_or(&Value::Null);
-    let said = reply(conversation);
+    let reply = reply(conversation);
     let whole = if config.get("responseMimeType").and_then(Value::as_str) == Some("application/json") {
-        structured::fill(config.get("responseSchema").unwrap_or(&Value::Null), &said).to_string()
+        structured::fill(config.get("responseSchema").unwrap_or(&Value::Null), &reply).to_string()
     } else {
-        said.text
+        reply.text
     };
     let (text, finish) = match config.get("maxOutputTokens").and_then(Value::as_u64) {
         Some(limit) if limit > 0 && tokens(&whole) > limit => (first_tokens(&whole, limit), "MAX_TOKENS"),
         _ => (whole, "STOP"),
     };
-    let spoken: u64 = conversation.turns.iter().map(|turn| tokens(&turn.text)).sum();
-    let (asked_for, answered) = (tokens(&conversation.system) + spoken, tokens(&text));
-    let number = desk.generated.fetch_add(1, Ordering::Relaxed) + 1;
+    let prompt_tokens: u64 = conversation.messages.iter().map(|message| tokens(&message.text)).sum();
+    let (asked_for, answered) = (tokens(&conversation.system) + prompt_tokens, tokens(&text));
+    let number = state.generated.fetch_add(1, Ordering::Relaxed) + 1;
     let body = json!({
         "candidates": [{
             "content": {"parts": [{"text": text}], "role": "model"}, "finishReason": finish, "index": 0,
@@ -182,18 +182,18 @@ fn answer(desk: &Desk, model: &str, asked: &Value, conversation: &Conversation) 
         "modelVersion": model,
         "responseId": format!("sandbox-{number:014}"),
     });
-    Outcome::performed(&body, text)
+    ProviderResponse::performed(&body, text)
 }
 
-/// Reads whatever is readable, so that a refused request is logged with its text too.
+/// Reads what can be read, so that a refused request is logged with its text too.
 fn conversation(asked: &Value) -> Conversation {
     let system = asked.get("systemInstruction").or_else(|| asked.get("system_instruction")).map(joined_text);
     let contents = asked.get("contents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let turns = contents.iter().map(|content| {
+    let messages = contents.iter().map(|content| {
         let author = if role_of(content) == Some("model") { Author::Secretary } else { Author::Customer };
-        Turn { author, text: joined_text(content) }
+        ChatMessage { author, text: joined_text(content) }
     });
-    Conversation { system: system.unwrap_or_default(), turns: turns.collect() }
+    Conversation { system: system.unwrap_or_default(), messages: messages.collect() }
 }
 
 fn joined_text(content: &Value) -> String {
@@ -201,7 +201,7 @@ fn joined_text(content: &Value) -> String {
     parts.iter().filter_map(text_of).collect::<Vec<_>>().join("\n")
 }
 
-/// Google takes a content without a role for the user's.
+/// Google reads a content without a role as the user's.
 fn role_of(content: &Value) -> Option<&str> {
     content.get("role").map_or(Some("user"), Value::as_str)
 }
@@ -228,7 +228,7 @@ struct Problem {
     details: Value,
 }
 
-impl From<Problem> for Outcome {
+impl From<Problem> for ProviderResponse {
     fn from(Problem { code, status, message, details }: Problem) -> Self {
         let mut error = json!({"code": code.as_u16(), "message": message, "status": status});
         if !details.is_null() {

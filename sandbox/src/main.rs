@@ -1,6 +1,6 @@
 //! `secretaria-sandbox` — the stand-in providers as a program.
 //!
-//! Serves until SIGTERM or ctrl-c. Says where it listens and how to steer it; everything else is in `/_sandbox/log`.
+//! Serves until SIGTERM or ctrl-c. Logs where it listens; the requests it receives are in `/_sandbox/log`.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use sandbox::{Sandbox, SettingsChange};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Gemini, Whaticket and receivers of webhooks on one port, for development. Steer it through /_sandbox.
+/// Gemini, Whaticket and receivers of webhooks on one port, for development. Controlled through /_sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "secretaria-sandbox", version)]
 struct Arguments {
@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
         send_latency_ms: Some(arguments.send_latency_ms),
         login_ttl_s: None,
     });
-    tracing::info!(base_url = sandbox.base_url(), "sandbox providers are up");
+    tracing::info!(base_url = sandbox.base_url(), "sandbox is serving");
 
     tokio::select! {
         _ = terminated.recv() => {}

@@ -1,7 +1,7 @@
-//! The listening side — routes, connections, and how a connection is cut without a byte of answer.
+//! The server — routes, connections, and how a connection is aborted without a byte of response.
 //!
-//! Promise: waiting requests never hold others up (one task per connection, no shared locks across a wait), and
-//! `Line::cut` closes the socket before anything is written for the request at hand.
+//! Promise: waiting requests never delay others (one task per connection, no lock held during a wait), and
+//! `ConnectionHandle::abort` closes the socket before anything is written for the request at hand.
 
 use std::io;
 use std::pin::Pin;
@@ -19,20 +19,20 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::exchange::Desk;
+use crate::exchange::SandboxState;
 use crate::{control, gemini, webhooks, whaticket};
 
-/// Gemini takes requests up to 20 MB; nothing here is larger.
+/// Gemini accepts requests up to 20 MB; no other request here is larger.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
-/// Serves until the desk is told to stop and the open connections have ended.
-pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>) -> io::Result<()> {
-    let stop = desk.stop.clone().cancelled_owned();
-    let service = routes(desk).into_make_service_with_connect_info::<Line>();
-    axum::serve(Switchboard(listener), service).with_graceful_shutdown(stop).await
+/// Serves until `state.stop` is cancelled and the open connections have ended.
+pub(crate) async fn serve(listener: TcpListener, state: Arc<SandboxState>) -> io::Result<()> {
+    let stop = state.stop.clone().cancelled_owned();
+    let service = routes(state).into_make_service_with_connect_info::<ConnectionHandle>();
+    axum::serve(AbortableListener(listener), service).with_graceful_shutdown(stop).await
 }
 
-fn routes(desk: Arc<Desk>) -> Router {
+fn routes(state: Arc<SandboxState>) -> Router {
     Router::new()
         .route("/v1beta/models/{call}", post(gemini::generate))
         .route("/api/messages/send", post(whaticket::send))
@@ -42,42 +42,42 @@ fn routes(desk: Arc<Desk>) -> Router {
         .nest("/_sandbox", control::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({"error": "no such route in the sandbox"}))) })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(desk)
+        .with_state(state)
 }
 
-/// One connection's switch; every request on it holds a clone.
+/// Aborts one connection; every request on it holds a clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Line(Arc<AtomicBool>);
+pub(crate) struct ConnectionHandle(Arc<AtomicBool>);
 
-impl Line {
-    /// From now on every write fails, so the server gives the connection up and the socket closes.
-    pub(crate) fn cut(&self) {
+impl ConnectionHandle {
+    /// From now on every write fails, so the server drops the connection and the socket closes.
+    pub(crate) fn abort(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    fn is_cut(&self) -> bool {
+    fn is_aborted(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-impl Connected<IncomingStream<'_, Switchboard>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Switchboard>) -> Self {
-        stream.io().line.clone()
+impl Connected<IncomingStream<'_, AbortableListener>> for ConnectionHandle {
+    fn connect_info(stream: IncomingStream<'_, AbortableListener>) -> Self {
+        stream.io().connection.clone()
     }
 }
 
-struct Switchboard(TcpListener);
+struct AbortableListener(TcpListener);
 
-impl Listener for Switchboard {
-    type Io = Wire;
+impl Listener for AbortableListener {
+    type Io = AbortableStream;
     type Addr = std::net::SocketAddr;
 
-    async fn accept(&mut self) -> (Wire, Self::Addr) {
+    async fn accept(&mut self) -> (AbortableStream, Self::Addr) {
         let (stream, addr) = Listener::accept(&mut self.0).await;
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "the connection keeps its delay");
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-        (Wire { stream, line: Line::default() }, addr)
+        (AbortableStream { stream, connection: ConnectionHandle::default() }, addr)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -85,21 +85,21 @@ impl Listener for Switchboard {
     }
 }
 
-/// A TCP stream that stops writing once its line is cut.
-struct Wire {
+/// A TCP stream whose writes fail once its connection is aborted.
+struct AbortableStream {
     stream: TcpStream,
-    line: Line,
+    connection: ConnectionHandle,
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for AbortableStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for AbortableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.line.is_cut() {
+        if self.connection.is_aborted() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buf)
@@ -110,7 +110,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.line.is_cut() {
+        if self.connection.is_aborted() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)

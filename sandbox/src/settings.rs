@@ -1,10 +1,10 @@
-//! The few figures of the sandbox that can be changed while it runs.
+//! The settings of the sandbox that can be changed while it runs.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Target;
+use crate::request_log::Target;
 
 /// Latencies and token lifetime in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -13,7 +13,7 @@ pub struct Settings {
     pub model_latency_ms: u64,
     /// Milliseconds before a send answers.
     pub send_latency_ms: u64,
-    /// Seconds a login's token lives. Whaticket's own default is fifteen minutes.
+    /// Seconds until a login's token expires. Whaticket's own default is fifteen minutes.
     pub login_ttl_s: u64,
 }
 
@@ -33,7 +33,7 @@ impl Settings {
     }
 }
 
-/// New figures; an absent one stays as it is.
+/// New values; an absent one stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsChange {

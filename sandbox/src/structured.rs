@@ -1,13 +1,13 @@
-//! A reply poured into a `responseSchema`, for callers that ask for `application/json`.
+//! Puts a reply into a `responseSchema`, for callers that request `application/json`.
 //!
-//! Covers the trivial schemas (objects of strings, enums, flags and lists). Fields are filled by their names; what the
-//! secretary knows nothing of stays empty. Source: "Structured output" in the Gemini API guide.
+//! Covers simple schemas (objects of strings, enums, flags and lists). Fields are filled by their names; others stay
+//! empty. Source: "Structured output" in the Gemini API guide.
 
 use serde_json::{Map, Value, json};
 
 use crate::secretary::{Reply, Topic};
 
-/// A value that fits `schema`; without one, `{"reply": "…"}`.
+/// A value that conforms to `schema`; without one, `{"reply": "…"}`.
 pub(crate) fn fill(schema: &Value, reply: &Reply) -> Value {
     if schema.is_object() { value("", schema, reply) } else { json!({"reply": reply.text}) }
 }
@@ -27,7 +27,7 @@ fn value(name: &str, schema: &Value, reply: &Reply) -> Value {
             None if schema.get("nullable") == Some(&Value::Bool(true)) => Value::Null,
             None => json!(""),
         },
-        "BOOLEAN" => json!(is_wished(name, reply)),
+        "BOOLEAN" => json!(is_requested(name, reply)),
         "ARRAY" if name.contains("topic") => json!(reply.topics.iter().map(|topic| topic.label()).collect::<Vec<_>>()),
         "ARRAY" => json!([]),
         _ => json!(0),
@@ -38,7 +38,7 @@ fn is_reply(name: &str) -> bool {
     ["reply", "text", "message", "answer", "resposta", "mensagem", "texto"].contains(&name)
 }
 
-fn is_wished(name: &str, reply: &Reply) -> bool {
+fn is_requested(name: &str, reply: &Reply) -> bool {
     let wishes: &[(Topic, &[&str])] = &[
         (Topic::Human, &["human", "handoff", "atendente"]),
         (Topic::Reschedule, &["resched", "remarc", "reagend"]),
@@ -49,7 +49,7 @@ fn is_wished(name: &str, reply: &Reply) -> bool {
     wish.is_some_and(|(topic, _)| reply.topics.contains(topic))
 }
 
-/// The option whose name fits the first topic that has one; else a neutral one; else the first.
+/// The option whose name matches the first topic that has one; else a neutral one; else the first.
 fn choose(options: &[Value], reply: &Reply) -> Value {
     let named =
         |stem: &&str| options.iter().find(|option| option.as_str().is_some_and(|o| o.to_lowercase().contains(*stem)));

@@ -16,16 +16,16 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::exchange::{Desk, Outcome, Request, exchange};
-use crate::journal::Target;
-use crate::server::Line;
+use crate::exchange::{ProviderResponse, Request, SandboxState, exchange};
+use crate::request_log::Target;
+use crate::server::ConnectionHandle;
 
-/// Signs tokens that open nothing but this sandbox.
+/// Signs tokens that are valid in this sandbox only.
 const SIGNING_KEY: &[u8] = b"the sandbox guards nothing";
 
 pub(crate) async fn send(
-    State(desk): State<Arc<Desk>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    State(state): State<Arc<SandboxState>>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -34,12 +34,12 @@ pub(crate) async fn send(
     request.token = bearer(&headers);
     request.number = message.as_ref().and_then(|message| written(message, "number"));
     request.text = message.as_ref().and_then(|message| written(message, "body"));
-    exchange(&desk, &line, request, |request| judge_send(&desk.sessions, request, message.as_ref())).await
+    exchange(&state, &connection, request, |request| respond_to_send(&state.sessions, request, message.as_ref())).await
 }
 
 pub(crate) async fn login(
-    State(desk): State<Arc<Desk>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    State(state): State<Arc<SandboxState>>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -47,11 +47,14 @@ pub(crate) async fn login(
     let mut request = Request::arrived(Target::Login, &headers);
     request.text = credentials.as_ref().and_then(|credentials| written(credentials, "email"));
     let password = credentials.as_ref().and_then(|credentials| written(credentials, "password"));
-    let ttl_s = desk.settings().login_ttl_s;
-    exchange(&desk, &line, request, |request| judge_login(&desk.sessions, request, password.as_deref(), ttl_s)).await
+    let ttl_s = state.settings().login_ttl_s;
+    exchange(&state, &connection, request, |request| {
+        respond_to_login(&state.sessions, request, password.as_deref(), ttl_s)
+    })
+    .await
 }
 
-/// The tokens issued by this sandbox and which of them still hold.
+/// Issues tokens, and decides which of them are still valid.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     issued: AtomicU64,
@@ -93,9 +96,9 @@ impl Sessions {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SIGNING_KEY))
     }
 
-    /// Whether a bearer token opens the send API at this time. Tokens not issued here are taken as a connection's fixed
-    /// token, which the forks compare with a column, unless they say `invalid`.
-    fn admit(&self, token: &str, at: i64) -> bool {
+    /// Whether a bearer token is valid for the send API at this time. A token not issued here is accepted as a connection's
+    /// fixed token, which the forks compare with a column, unless it contains `invalid`.
+    fn is_valid(&self, token: &str, at: i64) -> bool {
         if token.is_empty() || token.contains("invalid") {
             return false;
         }
@@ -111,8 +114,8 @@ impl Sessions {
     }
 }
 
-fn judge_send(sessions: &Sessions, request: &Request, message: Option<&Value>) -> Outcome {
-    if !request.token.as_deref().is_some_and(|token| sessions.admit(token, request.at)) {
+fn respond_to_send(sessions: &Sessions, request: &Request, message: Option<&Value>) -> ProviderResponse {
+    if !request.token.as_deref().is_some_and(|token| sessions.is_valid(token, request.at)) {
         return refuse(StatusCode::UNAUTHORIZED, "Acesso não permitido");
     }
     if message.is_none() {
@@ -128,10 +131,10 @@ fn judge_send(sessions: &Sessions, request: &Request, message: Option<&Value>) -
     if request.text.as_deref().unwrap_or_default().is_empty() {
         return refuse(StatusCode::BAD_REQUEST, "body is a required field");
     }
-    Outcome::performed(&json!({"mensagem": "Mensagem enviada"}), "Mensagem enviada")
+    ProviderResponse::performed(&json!({"mensagem": "Mensagem enviada"}), "Mensagem enviada")
 }
 
-fn judge_login(sessions: &Sessions, request: &Request, password: Option<&str>, ttl_s: u64) -> Outcome {
+fn respond_to_login(sessions: &Sessions, request: &Request, password: Option<&str>, ttl_s: u64) -> ProviderResponse {
     let (Some(email), Some(password)) = (request.text.as_deref(), password) else {
         return refuse(StatusCode::UNAUTHORIZED, "ERR_INVALID_CREDENTIALS");
     };
@@ -145,23 +148,23 @@ fn judge_login(sessions: &Sessions, request: &Request, password: Option<&str>, t
         "id": 1, "name": "Sandbox", "email": email, "profile": "admin", "companyId": 1,
         "super": false, "queues": [], "company": {"id": 1, "name": "Sandbox"},
     });
-    let mut outcome = Outcome::performed(&json!({"token": token, "user": user}), "");
+    let mut response = ProviderResponse::performed(&json!({"token": token, "user": user}), "");
     if let Ok(cookie) = HeaderValue::try_from(format!("jrt={token}; Path=/; HttpOnly")) {
-        outcome.headers.insert(SET_COOKIE, cookie);
+        response.headers.insert(SET_COOKIE, cookie);
     }
-    outcome.token = Some(token);
-    outcome
+    response.token = Some(token);
+    response
 }
 
-fn refuse(status: StatusCode, error: &str) -> Outcome {
-    Outcome::refused(status, &json!({"error": error}), error)
+fn refuse(status: StatusCode, error: &str) -> ProviderResponse {
+    ProviderResponse::refused(status, &json!({"error": error}), error)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned)
 }
 
-/// A field as text; the forks' validators take a JSON number for a string.
+/// A field as text; the forks' validators accept a JSON number for a string.
 fn written(object: &Value, field: &str) -> Option<String> {
     match object.get(field)? {
         Value::String(text) => Some(text.clone()),
@@ -181,11 +184,11 @@ mod tests {
     const NOON: i64 = 1_760_000_000_000_000;
 
     #[test]
-    fn a_token_holds_until_its_expiry_and_not_at_it() {
+    fn a_token_is_valid_until_its_expiry_and_not_at_it() {
         let sessions = Sessions::default();
         let token = sessions.issue("ana@exemplo.test", NOON, 60).unwrap();
-        assert!(sessions.admit(&token, NOON + 59_000_000));
-        assert!(!sessions.admit(&token, NOON + 60_000_000));
+        assert!(sessions.is_valid(&token, NOON + 59_000_000));
+        assert!(!sessions.is_valid(&token, NOON + 60_000_000));
     }
 
     #[test]
@@ -194,16 +197,16 @@ mod tests {
         let before = sessions.issue("ana@exemplo.test", NOON, 60).unwrap();
         sessions.revoke();
         let after = sessions.issue("ana@exemplo.test", NOON, 60).unwrap();
-        assert!(!sessions.admit(&before, NOON));
-        assert!(sessions.admit(&after, NOON));
+        assert!(!sessions.is_valid(&before, NOON));
+        assert!(sessions.is_valid(&after, NOON));
     }
 
     #[test]
-    fn a_connections_fixed_token_is_admitted_unless_it_says_invalid() {
+    fn a_connections_fixed_token_is_valid_unless_it_contains_invalid() {
         let sessions = Sessions::default();
-        assert!(sessions.admit("conexao-1", NOON));
-        assert!(!sessions.admit("invalid-1", NOON));
-        assert!(!sessions.admit("", NOON));
+        assert!(sessions.is_valid("conexao-1", NOON));
+        assert!(!sessions.is_valid("invalid-1", NOON));
+        assert!(!sessions.is_valid("", NOON));
     }
 
     #[test]

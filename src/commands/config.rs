@@ -1,4 +1,4 @@
-//! `secretaria config` — the settings in force, as a file that could be used, secrets redacted.
+//! `secretaria config` — the settings in force, in the form of a settings file, secrets redacted.
 
 use super::say;
 use crate::Settings;
@@ -6,7 +6,7 @@ use crate::Settings;
 /// Prints the settings as TOML.
 ///
 /// # Errors
-/// If they cannot be written as TOML, which would be our mistake, or nobody reads them.
+/// If they cannot be written as TOML, which would be a defect, or standard output is closed.
 pub fn print(settings: &Settings) -> anyhow::Result<()> {
     say(toml::to_string_pretty(settings)?.trim_end())?;
     Ok(())

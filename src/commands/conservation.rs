@@ -1,5 +1,5 @@
 //! `secretaria conservation` — accepted = done + ignored + dead-lettered + in flight, per company and processor, and the
-//! laws: queries that return a row for everything that vanished or was doubled.
+//! checks in `sql/checks/`: queries that return a row for everything that was lost or done twice.
 
 use std::process::ExitCode;
 
@@ -12,15 +12,15 @@ use crate::{Settings, processors};
 
 const TABLE: &str = include_str!("../../sql/conservation_table.sql");
 
-macro_rules! laws {
+macro_rules! checks {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../../sql/checks/", $name, ".sql")))),*]
     };
 }
 
-/// The laws, in the order of their names: a file each, with one query that returns a row for whatever breaks the law.
-/// Each holds between any two transactions, so they may be asked at any time and in any order.
-pub const LAWS: &[(&str, &str)] = &laws![
+/// The checks by name: each is a file with one query that returns a row for each violation. What they check holds between
+/// any two transactions, so they may run at any time and in any order.
+pub const LAWS: &[(&str, &str)] = &checks![
     "alerts_end_as_recorded",
     "alerts_in_flight_have_open_webhooks",
     "deliveries_end_as_recorded",
@@ -49,18 +49,18 @@ pub const LAWS: &[(&str, &str)] = &laws![
 /// Arguments of `conservation`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Only what is wrong: no table.
+    /// Print only violations, no table.
     #[arg(long)]
     quiet: bool,
 }
 
-/// Prints the table and whatever is wrong; fails if anything is.
+/// Prints the table and the violations; the exit code is a failure if there are any.
 ///
 /// # Errors
 /// If Postgres is away.
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     let client = operator(settings).await?.get().await?;
-    // It looks at everything there is; that may take longer than any other statement may.
+    // The checks read whole tables, which may take longer than the usual statement timeout.
     client.batch_execute("set statement_timeout = 0").await?;
     if !args.quiet {
         say(format_args!(
@@ -84,7 +84,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let broken = broken(&client).await?;
-    for Broken { law, detail } in &broken {
+    for Violation { law, detail } in &broken {
         say(format_args!("WRONG  {law}  {detail}"))?;
     }
     if broken.is_empty() {
@@ -94,24 +94,24 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What breaks a law.
+/// One row of a check.
 #[derive(Debug)]
-pub struct Broken {
-    /// The law.
+pub struct Violation {
+    /// What does not hold, as a sentence: the check's column `law`.
     pub law: String,
-    /// What breaks it.
+    /// Which rows are concerned.
     pub detail: String,
 }
 
-/// Whatever breaks any of the laws.
+/// Runs every check and returns all violations.
 ///
 /// # Errors
-/// If Postgres refuses; names the law.
-pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Broken>> {
+/// If Postgres refuses; names the check.
+pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Violation>> {
     let mut broken = Vec::new();
     for (name, sql) in LAWS {
         let rows = query(client, sql, &[]).await.with_context(|| format!("sql/checks/{name}.sql"))?;
-        broken.extend(rows.iter().map(|row| Broken { law: row.get("law"), detail: row.get("detail") }));
+        broken.extend(rows.iter().map(|row| Violation { law: row.get("law"), detail: row.get("detail") }));
     }
     Ok(broken)
 }
@@ -121,7 +121,7 @@ mod tests {
     use super::LAWS;
 
     #[test]
-    fn every_file_of_the_folder_is_a_law() {
+    fn every_file_of_the_folder_is_a_check() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/checks");
         let files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
         let mut files: Vec<_> = files.collect();

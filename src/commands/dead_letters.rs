@@ -1,4 +1,4 @@
-//! `secretaria dead-letters` — events that could not be handled: look, replay, drop.
+//! `secretaria dead-letters` — lists, shows, replays and drops events that could not be processed.
 
 use ::processors::dead_letters::{self, DeadLetter, Run};
 use anyhow::Context;
@@ -15,18 +15,18 @@ use crate::Settings;
 pub enum Command {
     /// One line per dead letter, oldest first.
     List(Filter),
-    /// Whole events: cause, headers and bytes as they were.
+    /// The whole records: cause, headers and payload as they were read.
     Show(Filter),
     /// Put events back on the topics they came from; each keeps its id.
     Replay(Change),
-    /// Give dead letters up for good; their events stay counted as dead-lettered.
+    /// Delete dead letters; their events stay counted as dead-lettered.
     Drop(Change),
 }
 
 /// Which events.
 #[derive(Debug, ClapArgs)]
 pub struct Filter {
-    /// Of one company, by domain or id; 0 for records that named none.
+    /// Of one company, by domain or id; 0: records without a readable company.
     #[arg(long)]
     company: Option<String>,
     /// Of one processor.
@@ -38,25 +38,25 @@ pub struct Filter {
     /// One event, by its id.
     #[arg(long)]
     event: Option<uuid::Uuid>,
-    /// DeadLettered at or after this instant, such as 2026-11-21T06:00:00Z.
+    /// Dead-lettered at or after this instant, such as 2026-11-21T06:00:00Z.
     #[arg(long)]
     since: Option<Timestamp>,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
-/// Which events, and whether it is meant.
+/// Which events, and whether only to show what would be done.
 #[derive(Debug, ClapArgs)]
 pub struct Change {
     #[command(flatten)]
     filter: Filter,
-    /// Say what would be done, and do nothing.
+    /// Print what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Looks, replays or drops.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// If Postgres is away or a filter names something unknown; then nothing is changed.
@@ -65,36 +65,36 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     let db = Db::new(&settings.postgres.service_url, &settings.postgres, "dead letters")?;
     match command {
         Command::List(filter) => {
-            let letters = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
-            for letter in &letters {
-                say(line(letter))?;
+            let found = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
+            for dead_letter in &found {
+                say(line(dead_letter))?;
             }
-            say(format_args!("{} dead letters", letters.len()))?;
+            say(format_args!("{} dead letters", found.len()))?;
         }
         Command::Show(filter) => {
-            let letters = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
-            for letter in &letters {
-                show(letter)?;
+            let found = dead_letters::list(&db, &read(&operator, &filter).await?).await?;
+            for dead_letter in &found {
+                show(dead_letter)?;
             }
-            if letters.is_empty() {
+            if found.is_empty() {
                 say("0 dead letters")?;
             }
         }
         Command::Replay(change) => {
             let filter = read(&operator, &change.filter).await?;
-            let letters = dead_letters::replay(&db, &filter, "secretaria dead-letters replay", meant(&change)).await?;
-            report(&letters, &change, "replayed")?;
+            let found = dead_letters::replay(&db, &filter, "secretaria dead-letters replay", run_mode(&change)).await?;
+            report(&found, &change, "replayed")?;
         }
         Command::Drop(change) => {
             let filter = read(&operator, &change.filter).await?;
-            let letters = dead_letters::drop(&db, &filter, "secretaria dead-letters drop", meant(&change)).await?;
-            report(&letters, &change, "dropped")?;
+            let found = dead_letters::drop(&db, &filter, "secretaria dead-letters drop", run_mode(&change)).await?;
+            report(&found, &change, "dropped")?;
         }
     }
     Ok(())
 }
 
-fn meant(change: &Change) -> Run {
+fn run_mode(change: &Change) -> Run {
     if change.dry_run { Run::Dry } else { Run::Real }
 }
 
@@ -121,10 +121,10 @@ async fn read(operator: &Db, filter: &Filter) -> anyhow::Result<dead_letters::Fi
     })
 }
 
-fn line(letter: &DeadLetter) -> String {
-    let DeadLetter { company, processor, event, cause, detail, attempts, dead_lettered_at, .. } = letter;
+fn line(dead_letter: &DeadLetter) -> String {
+    let DeadLetter { company, processor, event, cause, detail, attempts, dead_lettered_at, .. } = dead_letter;
     let attempts = if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
-    // A detail may end with the cause, or be nothing else.
+    // The detail may end with the cause, or be the cause alone; it is printed once.
     let detail = detail.strip_suffix(&format!("({cause})")).unwrap_or(detail);
     let detail = if detail == cause { "" } else { detail };
     let line =
@@ -132,20 +132,20 @@ fn line(letter: &DeadLetter) -> String {
     line.trim_end().to_owned()
 }
 
-fn show(letter: &DeadLetter) -> std::io::Result<()> {
-    say(line(letter))?;
-    say(format_args!("  lay at   {}/{}/{}", letter.topic, letter.partition, letter.offset))?;
-    say(format_args!("  key      {}", String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default())))?;
-    for (name, value) in &letter.headers {
+fn show(dead_letter: &DeadLetter) -> std::io::Result<()> {
+    say(line(dead_letter))?;
+    say(format_args!("  record   {}/{}/{}", dead_letter.topic, dead_letter.partition, dead_letter.offset))?;
+    say(format_args!("  key      {}", String::from_utf8_lossy(dead_letter.key.as_deref().unwrap_or_default())))?;
+    for (name, value) in &dead_letter.headers {
         say(format_args!("  header   {name}: {}", String::from_utf8_lossy(value)))?;
     }
-    say(format_args!("  payload  {}\n", String::from_utf8_lossy(letter.payload.as_deref().unwrap_or_default())))
+    say(format_args!("  payload  {}\n", String::from_utf8_lossy(dead_letter.payload.as_deref().unwrap_or_default())))
 }
 
-fn report(letters: &[DeadLetter], change: &Change, done: &str) -> std::io::Result<()> {
-    for letter in letters {
-        say(line(letter))?;
+fn report(found: &[DeadLetter], change: &Change, done: &str) -> std::io::Result<()> {
+    for dead_letter in found {
+        say(line(dead_letter))?;
     }
     let would = if change.dry_run { "would be " } else { "" };
-    say(format_args!("{} {would}{done}", letters.len()))
+    say(format_args!("{} {would}{done}", found.len()))
 }

@@ -1,4 +1,4 @@
-//! `secretaria follow` — a company's conversations as they happen, as a person would read them.
+//! `secretaria follow` — prints a company's messages as they are stored.
 
 use std::time::Duration;
 
@@ -17,16 +17,17 @@ pub struct Args {
     /// The company, by domain or id.
     #[arg(long)]
     company: String,
-    /// Messages to begin with.
+    /// How many of the latest messages to begin with.
     #[arg(long, default_value_t = 20)]
     last: u16,
-    /// Print those and end.
+    /// Print those and exit.
     #[arg(long)]
     once: bool,
 }
 
-const EVERY: Duration = Duration::from_millis(400);
-const SHOWN: i64 = 500;
+const POLL_INTERVAL: Duration = Duration::from_millis(400);
+/// How many messages one poll reads at most.
+const MAX_PER_POLL: i64 = 500;
 
 /// Prints until interrupted.
 ///
@@ -57,7 +58,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
             &[&company.0, &since, &limit],
         )
         .await?;
-        // Transactions commit out of order: a little is looked at twice, and shown once.
+        // Transactions commit out of order, so each poll goes back five seconds; what it reads again is printed once.
         for row in &rows {
             if seen.insert(row.get::<_, uuid::Uuid>(0)) {
                 say(line(row))?;
@@ -68,10 +69,10 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
         }
         let newest = rows.iter().map(|row| row.get::<_, Timestamp>(1)).max();
         since = newest.map_or(since, |at| at - Duration::from_secs(5));
-        limit = SHOWN;
+        limit = MAX_PER_POLL;
         tokio::select! {
             () = &mut interrupted => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }

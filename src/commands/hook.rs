@@ -1,4 +1,4 @@
-//! `secretaria hook` — sign a hook, or sign and send one, from the shell.
+//! `secretaria hook` — signs a webhook, or signs and sends one, from the shell.
 
 use std::process::ExitCode;
 
@@ -17,9 +17,9 @@ use crate::Settings;
 /// The subcommands of `hook`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the headers and the body of a signed hook, ready for curl.
+    /// Print a curl command that sends a signed webhook.
     Sign(Args),
-    /// Send a signed hook and say in words what the answer means.
+    /// Send a signed webhook and explain the response.
     Send(Args),
 }
 
@@ -29,22 +29,22 @@ pub struct Args {
     /// The company, by domain or id.
     #[arg(long)]
     company: String,
-    /// What the contact writes; this or --body.
+    /// The text that the contact writes; this or --body.
     #[arg(long, conflicts_with = "body")]
     text: Option<String>,
-    /// Who writes.
+    /// The contact's number.
     #[arg(long, default_value = "5511999990001")]
     number: String,
-    /// The provider's id of the message; the same id twice is the same message.
+    /// The provider's id of the message; a second one with the same id is a repeat.
     #[arg(long)]
     id: Option<String>,
-    /// A whole body, from a file, instead of --text; `-` reads standard input.
+    /// A file with the whole body, instead of --text; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     body: Option<String>,
-    /// The secret; without it, the company's own is opened from the database.
+    /// The secret; without it, the company's own is read from the database.
     #[arg(long, env = "SECRETARIA_HOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// The X-Webhook-Token, for a company that asks for one.
+    /// The X-Webhook-Token, for a company that requires one.
     #[arg(long, env = "SECRETARIA_HOOK_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// The timestamp, in epoch seconds, instead of now.
@@ -53,7 +53,7 @@ pub struct Args {
     /// An X-Idempotency-Key.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Where to send it, instead of the local process.
+    /// The URL to send it to, instead of the local process.
     #[arg(long)]
     url: Option<String>,
 }
@@ -61,7 +61,7 @@ pub struct Args {
 /// Signs, and sends if asked to.
 ///
 /// # Errors
-/// If the company or its secret is not to be had, or the address does not answer.
+/// If the company or its secret cannot be read, or the URL does not answer.
 pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<ExitCode> {
     let (args, sends) = match command {
         Command::Sign(args) => (args, None),
@@ -96,7 +96,7 @@ async fn send(url: &str, headers: Vec<(&'static str, String)>, body: String) -> 
     let parsed =
         reqwest::Url::parse(url).with_context(|| format!("--url {url} is malformed: give a whole URL, {example}"))?;
     if !matches!(parsed.scheme(), "http" | "https") {
-        bail!("--url {url} is malformed: only http and https are spoken, {example}");
+        bail!("--url {url} is malformed: only http and https are supported, {example}");
     }
     let mut request =
         reqwest::Client::builder().timeout(std::time::Duration::from_secs(15)).build()?.post(parsed).body(body);
@@ -107,20 +107,20 @@ async fn send(url: &str, headers: Vec<(&'static str, String)>, body: String) -> 
     let status = response.status();
     let answer = response.text().await.unwrap_or_default();
     say(format_args!("{status}  {answer}"))?;
-    say(in_words(status.as_u16()))?;
+    say(explanation(status.as_u16()))?;
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn in_words(status: u16) -> &'static str {
+fn explanation(status: u16) -> &'static str {
     match status {
-        202 => "accepted and durable: it will be answered, or ignored for a reason that is written down",
-        400 | 422 => "refused: the body is not one we understand; the field that is wrong is named above",
-        401 => "refused: we cannot tell that this company sent it; the reason is named above",
-        404 | 405 => "nobody takes hooks at this address",
-        408 => "the body did not arrive whole: send the very same hook again",
+        202 => "accepted and durable: it will be answered, or ignored with a recorded reason",
+        400 | 422 => "refused: the body is invalid; the field that is wrong is named above",
+        401 => "refused: it is not proven that this company sent it; the reason is named above",
+        404 | 405 => "no webhooks are accepted at this URL",
+        408 => "the body did not arrive completely: send the very same webhook again",
         413 => "refused: the body is too large",
-        503 => "not stored for certain: send the very same hook again, it will be answered once",
-        _ => "not an answer this program knows",
+        503 => "perhaps not stored: send the very same webhook again, it will be answered once",
+        _ => "this status is not one that Secretaria sends",
     }
 }
 
@@ -139,7 +139,7 @@ fn body(args: &Args) -> anyhow::Result<String> {
     }
 }
 
-/// The company's domain and a secret of it: the one given, or its own.
+/// The company's domain and the secret to sign with: the one given, or its own.
 async fn credentials(settings: &Settings, args: &Args) -> anyhow::Result<(String, SecretSlice<u8>)> {
     if let Some(secret) = &args.secret {
         if args.company.bytes().all(|it| it.is_ascii_digit()) {

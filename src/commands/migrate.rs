@@ -16,8 +16,8 @@ use crate::Settings;
 
 const OWNER: &str = "setting `postgres.owner_url`; where the local stack is meant, `make up` starts it";
 
-/// How long a broker is silent before a person is told what is waited for.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long creating topics may take before the command prints what it waits for.
+const QUIET_FOR: Duration = Duration::from_secs(1);
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -36,10 +36,10 @@ pub struct Args {
     pub wait: u64,
 }
 
-/// Brings everything up to date and says what was done.
+/// Brings everything up to date and prints what was done.
 ///
 /// # Errors
-/// If Postgres or the broker is away, or one of them refuses; if processors of an earlier release run that must not.
+/// If Postgres or the broker is away, or one of them refuses; if processors of an earlier release still run that must not.
 pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     for path in api::keys::create_missing(&settings.keys.dir)? {
         say(format_args!("key made         {}", path.display()))?;
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The database alone, for brokers that make topics otherwise.
+/// Migrates the database alone, where topics are created by other means.
 ///
 /// # Errors
 /// If Postgres is away or refuses.
@@ -83,7 +83,7 @@ pub async fn database(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Contacts that were made of two people: what was divided, and what a person should look at. Ids only, no numbers.
+/// Divides contacts that were made of two people; prints which, and which an operator should look at. Ids only, no numbers.
 async fn divide_contacts(db: &Db) -> anyhow::Result<()> {
     for Finding { company, contact, outcome } in division::run(db).await? {
         match outcome {
@@ -111,11 +111,11 @@ async fn replace_functions(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The topics, and a word to whoever watches while the broker does not answer.
+/// Creates the topics; prints a line if the broker does not answer soon.
 async fn topics(config: &kafka::Config) -> anyhow::Result<Vec<String>> {
     let made = kafka::create_topics(config);
     tokio::pin!(made);
-    if let Ok(topics) = tokio::time::timeout(QUIET, &mut made).await {
+    if let Ok(topics) = tokio::time::timeout(QUIET_FOR, &mut made).await {
         return Ok(topics?);
     }
     say(format_args!("waiting for kafka at {}", config.bootstrap))?;

@@ -1,4 +1,4 @@
-//! What a person at a shell asks for, one command a file.
+//! The subcommands that do not serve, one file each.
 
 pub mod migrate;
 pub mod functions;
@@ -16,7 +16,7 @@ pub mod rebind;
 mod old_processes;
 mod say;
 
-pub use say::is_unread;
+pub use say::is_broken_pipe;
 
 use anyhow::{Context, bail};
 use api::companies;
@@ -26,19 +26,19 @@ use platform::postgres::{Db, query};
 use crate::Settings;
 use say::say;
 
-/// The operator's pool, with a connection in it: every command that needs Postgres learns here that it is away.
+/// The operator's pool, already connected, so that every command that needs Postgres fails here if it is away.
 async fn operator(settings: &Settings) -> anyhow::Result<Db> {
     let db = Db::new(&settings.postgres.operator_url, &settings.postgres, "operator")?;
     db.get().await.map(drop).context("is the stack running? `make up` starts it")?;
     Ok(db)
 }
 
-/// The company a person named by its domain or its id.
+/// The company of that domain or id.
 async fn company_named(db: &Db, name: &str) -> anyhow::Result<CompanyId> {
     Ok(named(db, name).await?.0)
 }
 
-/// The id and the domain of the company a person named. Digits alone are an id, also where a domain reads the same.
+/// The id and the domain of the company of that domain or id. Digits alone are an id, even if a domain is the same digits.
 async fn named(db: &Db, name: &str) -> anyhow::Result<(CompanyId, String)> {
     let column = if companies::reads_as_id(name) { "company_id::text = $1" } else { "domain = lower($1)" };
     let sql = format!("select company_id, domain from secretaria.companies where {column}");

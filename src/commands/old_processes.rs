@@ -1,4 +1,4 @@
-//! Processors of an earlier release that must not run during a migration, told by their heartbeats.
+//! Finds processors of an earlier release, which must not run during some migrations, by their heartbeats.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use platform::{clock, heartbeat};
 
 use super::say;
 
-/// The migration that makes jobs of what processors of earlier releases claimed by columns of their own rows.
+/// The migration that makes jobs of the work that processors of earlier releases claimed by columns of their own rows.
 const MOVES_WORK: i32 = 20;
 
 /// The last migration that processors of earlier releases cannot work beside: it renames tables that they write.
 const RENAMES_TABLES: i32 = 21;
 
 /// A processor whose latest heartbeat is older has ended, or cannot reach Postgres.
-const SILENCE: Duration = Duration::from_secs(15);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Waits until no processor of an earlier release runs, if a migration that is still to be applied requires that.
+/// Waits until no processor of an earlier release runs, if a migration that is not applied yet requires that.
 ///
 /// # Errors
-/// If some still run after `timeout`; names them and says what to do. If Postgres is away.
+/// If some still run after `timeout`; the error names them and what to do. If Postgres is away.
 pub(super) async fn await_end(db: &Db, timeout: Duration) -> anyhow::Result<()> {
-    if !are_in_the_way(db).await? {
+    if !must_have_ended(db).await? {
         return Ok(());
     }
     let began = clock::instant();
-    let mut is_told = false;
+    let mut is_announced = false;
     loop {
         let alive = alive(db).await?;
         if alive.is_empty() {
@@ -34,24 +34,24 @@ pub(super) async fn await_end(db: &Db, timeout: Duration) -> anyhow::Result<()> 
         }
         if began.elapsed() >= timeout {
             bail!(
-                "nothing was changed: processors of an earlier release run, and migrations up to {RENAMES_TABLES} take \
-                 away what they work from: {}. Stop them and run `secretaria migrate` again, or let it wait for their end with \
+                "nothing was changed: processors of an earlier release run, and migrations up to {RENAMES_TABLES} remove \
+                 the tables they use: {}. Stop them and run `secretaria migrate` again, or let it wait for them with \
                  `--wait SECONDS`; a processor counts as stopped {} s after its last heartbeat. `ingest` and `api` may \
-                 go on.",
+                 keep running.",
                 alive.join(", "),
-                SILENCE.as_secs()
+                HEARTBEAT_TIMEOUT.as_secs()
             );
         }
-        if !is_told {
-            say(format_args!("waiting for the end of {}", alive.join(", ")))?;
-            is_told = true;
+        if !is_announced {
+            say(format_args!("waiting until these have ended: {}", alive.join(", ")))?;
+            is_announced = true;
         }
         tokio::time::sleep(heartbeat::EVERY.min(timeout.saturating_sub(began.elapsed()))).await;
     }
 }
 
-/// Whether there is a database of a release before the migration.
-async fn are_in_the_way(db: &Db) -> Result<bool, Failure> {
+/// Whether this is a database of an earlier release, to which that migration is not applied yet.
+async fn must_have_ended(db: &Db) -> Result<bool, Failure> {
     let client = db.get().await?;
     let history = query(&client, "select to_regclass('public.refinery_schema_history') is not null", &[]).await?;
     if !history.first().is_some_and(|row| row.get(0)) {
@@ -61,7 +61,7 @@ async fn are_in_the_way(db: &Db) -> Result<bool, Failure> {
     Ok(version.first().and_then(|row| row.get::<_, Option<i32>>(0)).is_some_and(|it| it < RENAMES_TABLES))
 }
 
-/// Who gave a sign of life lately, as `processor/instance`.
+/// Processors with a recent heartbeat, as `processor/instance (heartbeat N s ago)`.
 async fn alive(db: &Db) -> Result<Vec<String>, Failure> {
     let client = db.get().await?;
     let rows = query(
@@ -70,13 +70,13 @@ async fn alive(db: &Db) -> Result<Vec<String>, Failure> {
          from secretaria.heartbeats
          where beat_at > now() - make_interval(secs => $1)
          order by processor, instance",
-        &[&SILENCE.as_secs_f64()],
+        &[&HEARTBEAT_TIMEOUT.as_secs_f64()],
     )
     .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// What a migration that was just applied made jobs of; `None` if there was nothing.
+/// How many jobs the migration that was just applied made, by queue; `None` if it made none.
 ///
 /// # Errors
 /// If Postgres is away.

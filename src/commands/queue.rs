@@ -1,4 +1,4 @@
-//! `secretaria queue` — the job queues: what is in them, pauses, and what a person decides about single jobs.
+//! `secretaria queue` — shows the job queues, pauses them, and cancels, retries and drops jobs.
 
 use anyhow::{Context, bail};
 use clap::{Args as ClapArgs, Subcommand};
@@ -18,21 +18,21 @@ use crate::{Settings, processors};
 pub enum Command {
     /// How many jobs are in each state, how long the oldest has been due, and what is paused.
     List(ListArgs),
-    /// One line per job: its state, lane, attempts, lease, and why it was given up.
+    /// One line per job: its state, lane, attempts, lease, and why it is dead.
     Show(ShowArgs),
-    /// Claim nothing of a queue, or of one company in it; what runs goes on, and deadlines run on.
+    /// Claim no jobs of a queue, or of one company in it; running jobs continue, and deadlines run on.
     Pause(PauseArgs),
-    /// Claim again what was paused.
+    /// Claim jobs again.
     Resume(PartArgs),
-    /// Remove one live job, or ask it to end where it runs.
+    /// Remove one live job, or request the end of one that runs.
     Cancel(CancelArgs),
-    /// Enqueue jobs that were given up again.
+    /// Enqueue dead jobs again.
     Retry(DeadArgs),
-    /// Delete jobs that were given up, for good.
+    /// Delete dead jobs for good.
     Drop(DeadArgs),
 }
 
-/// Whose numbers.
+/// Whose jobs are counted.
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
     /// Of one company, by domain or id.
@@ -58,7 +58,7 @@ pub struct ShowArgs {
     /// In one state: scheduled, ready, waiting, running or dead.
     #[arg(long, value_parser = state_named)]
     state: Option<State>,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
@@ -74,12 +74,12 @@ pub struct PartArgs {
     company: Option<String>,
 }
 
-/// What is to be paused, and who says so.
+/// What to pause, and who does.
 #[derive(Debug, ClapArgs)]
 pub struct PauseArgs {
     #[command(flatten)]
     part: PartArgs,
-    /// Who asks for it: `secretaria queue list` shows it.
+    /// Who pauses it; `secretaria queue list` shows the name.
     #[arg(long, env = "USER", default_value = "operator", value_name = "NAME")]
     by: String,
 }
@@ -98,7 +98,7 @@ pub struct CancelArgs {
     key: Uuid,
 }
 
-/// Which jobs that were given up, and whether it is meant.
+/// Which dead jobs, and whether only to show what would be done.
 #[derive(Debug, ClapArgs)]
 pub struct DeadArgs {
     /// The queue.
@@ -113,10 +113,10 @@ pub struct DeadArgs {
     /// With this cause.
     #[arg(long)]
     cause: Option<String>,
-    /// At most so many, the oldest first.
+    /// At most this many, the oldest first.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// Say what would be done, and do nothing.
+    /// Print what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -135,7 +135,7 @@ fn state_named(name: &str) -> Result<State, String> {
     found.ok_or_else(|| format!("there are {}", State::ALL.map(State::as_str).join(", ")))
 }
 
-/// Looks at queues or changes them.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// If Postgres is away, a company or a job is unknown, or the queue's processor does not let its jobs be removed.
@@ -216,11 +216,11 @@ fn line(job: &JobView) -> String {
             line += &format!(", {}.{} % done", permille / 10, permille % 10);
         }
         if lease.cancel_requested {
-            line += ", asked to end";
+            line += ", cancellation requested";
         }
     }
     if let Some(death) = dead {
-        line += &format!("  given up {:.0}  {}  {}", death.died_at, death.cause, death.detail);
+        line += &format!("  dead since {:.0}  {}  {}", death.died_at, death.cause, death.detail);
     }
     line.trim_end().to_owned()
 }
@@ -243,8 +243,8 @@ async fn pause(db: &Db, args: PauseArgs) -> anyhow::Result<()> {
 async fn resume(db: &Db, args: PartArgs) -> anyhow::Result<()> {
     let (queue, part) = part_of(db, &args).await?;
     let resumed = operate::resume(db, queue, part).await?;
-    let word = if resumed.was_paused { "is resumed" } else { "was not paused" };
-    say(format_args!("{} {word}", described(queue, part)))?;
+    let state = if resumed.was_paused { "is resumed" } else { "was not paused" };
+    say(format_args!("{} {state}", described(queue, part)))?;
     match (part, resumed.paused_companies) {
         (Part::Company(_), _) if resumed.whole_is_paused => {
             say(format_args!("the queue as a whole is still paused: `secretaria queue resume {queue}`"))?;
@@ -252,7 +252,7 @@ async fn resume(db: &Db, args: PartArgs) -> anyhow::Result<()> {
         (Part::Whole, 1..) => {
             let companies = resumed.paused_companies;
             say(format_args!(
-                "still paused one by one: {companies}; `secretaria queue list --each-company` shows them"
+                "companies still paused: {companies}; `secretaria queue list --each-company` shows them"
             ))?;
         }
         _ => {}
@@ -272,10 +272,12 @@ async fn cancel(db: &Db, args: CancelArgs) -> anyhow::Result<()> {
     let company = company_named(db, &args.company).await?;
     match operate::cancel_one(db, queue, company, args.key).await? {
         Change::Made => Ok(say("cancelled")?),
-        Change::Running => Ok(say("is running: it is asked to end, and ends when its call heeds that")?),
+        Change::Running => {
+            Ok(say("is running: cancellation is requested, and takes effect when its call checks for it")?)
+        }
         Change::Missing => bail!(
             "no live job {} of company {company} in queue {queue}: `secretaria queue show {queue}` shows them, \
-             `secretaria queue drop` deletes one that was given up",
+             `secretaria queue drop` deletes a dead one",
             args.key
         ),
     }
@@ -283,18 +285,18 @@ async fn cancel(db: &Db, args: CancelArgs) -> anyhow::Result<()> {
 
 async fn retry(db: &Db, args: DeadArgs) -> anyhow::Result<()> {
     let queue = queue_of(args.queue)?;
-    let dead = operate::retry(db, queue, &dead_filter(db, &args).await?, meant(&args)).await?;
+    let dead = operate::retry(db, queue, &dead_filter(db, &args).await?, run_mode(&args)).await?;
     let (live, again): (Vec<Dead>, Vec<Dead>) = dead.into_iter().partition(|it| it.is_live);
     report(&again, &args, "enqueued again")?;
     for it in &live {
-        say(format_args!("{}  is left: a job of its key is live", dead_line(it)))?;
+        say(format_args!("{}  skipped: a job with its key is live", dead_line(it)))?;
     }
     Ok(())
 }
 
 async fn drop_dead(db: &Db, args: DeadArgs) -> anyhow::Result<()> {
     let queue = removable(args.queue, "dropped").context("`secretaria queue retry` enqueues them again")?;
-    let dead = operate::drop(db, queue, &dead_filter(db, &args).await?, meant(&args)).await?;
+    let dead = operate::drop(db, queue, &dead_filter(db, &args).await?, run_mode(&args)).await?;
     Ok(report(&dead, &args, "dropped")?)
 }
 
@@ -310,7 +312,7 @@ fn dead_line(dead: &Dead) -> String {
     format!("company {}  {}  {}  after {}", dead.company, dead.key, dead.cause, counted(dead.attempts))
 }
 
-fn meant(args: &DeadArgs) -> Run {
+fn run_mode(args: &DeadArgs) -> Run {
     if args.dry_run { Run::Dry } else { Run::Real }
 }
 

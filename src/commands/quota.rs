@@ -1,4 +1,4 @@
-//! `secretaria quota` — what a company may do now and what is left of it; and whether the counters tell the truth.
+//! `secretaria quota` — what a company may use and what is left of it, and whether every counter agrees with its ledger.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub struct Args {
     company: Option<String>,
 }
 
-/// Prints a company's entitlements and whatever is wrong with anybody's; fails if anything is.
+/// Prints a company's entitlements, and every wrong counter of any company; the exit code is a failure if there is one.
 ///
 /// # Errors
 /// If Postgres is away or there is no such company.
@@ -47,7 +47,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
             say(line(&row))?;
         }
     }
-    // It looks at everything there is; that may take longer than any other statement may.
+    // This reads whole tables, which may take longer than the usual statement timeout.
     client.batch_execute("set statement_timeout = 0").await?;
     let wrong = query(&client, DRIFT, &[]).await?;
     for row in &wrong {

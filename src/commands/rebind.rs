@@ -1,7 +1,7 @@
-//! `secretaria rebind` — policies and triggers ask the extension, or PL/pgSQL again. Safe to repeat.
+//! `secretaria rebind` — makes policies and triggers call the extension's functions, or PL/pgSQL's again. Safe to repeat.
 //!
-//! Both are bound to functions by number, not by name: what was made before `create extension` goes on asking
-//! PL/pgSQL. Each is altered in place, all in one transaction; names, roles and whether a trigger is enabled stay.
+//! Both are bound to functions by oid, not by name: those made before `create extension` keep calling PL/pgSQL's.
+//! Each is altered in place, all in one transaction; names, roles and whether a trigger is enabled stay.
 
 use anyhow::{Context, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -14,7 +14,7 @@ use crate::Settings;
 /// Arguments of `rebind`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Whose functions are to be asked.
+    /// Whose functions are to be called.
     #[arg(long, value_enum, default_value_t = Side::Extension)]
     to: Side,
     /// Print the statements, and run none.
@@ -47,18 +47,18 @@ impl Side {
     }
 }
 
-/// Whether to do it.
+/// Whether to run the statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Statements are made and not run.
+    /// None is run.
     Dry,
-    /// All of them are run, or none.
+    /// All are run in one transaction.
     Real,
 }
 
 /// What was found bound to the other side.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Bindings {
     /// What moves, with the statements that move it: `policy paid_for on table public.reports`.
     pub moves: Vec<(String, String)>,
     /// What stays, because it is neither a policy nor a trigger, or there is no function of that name on this side.
@@ -135,10 +135,10 @@ where f.pronamespace = to_regnamespace($1)
     or exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = f.oid and e.deptype = 'e'))
 order by 1";
 
-/// A table in use is waited for only so long, because everybody else then waits behind.
+/// How long to wait for a table in use: all later statements on that table wait behind this one.
 const LOCK_WAIT: &str = "set local lock_timeout = '10s'";
 
-/// Moves policies and triggers, and says which.
+/// Moves policies and triggers, and prints which.
 ///
 /// # Errors
 /// If Postgres is away or refuses, if a table stays in use, or if the extension is wanted and not there.
@@ -176,11 +176,11 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves everything that can be moved to one side, or only says what that would be.
+/// Moves everything that can be moved to one side, or only returns what that would be.
 ///
 /// # Errors
 /// As [`run`]; nothing is moved then.
-pub async fn rebind(client: &mut Client, to: Side, mode: Mode) -> anyhow::Result<Found> {
+pub async fn rebind(client: &mut Client, to: Side, mode: Mode) -> anyhow::Result<Bindings> {
     let transaction = client.transaction().await?;
     if to == Side::Extension && !is_installed(&transaction).await? {
         bail!("the extension is not installed in this database: `create extension secretaria`");
@@ -202,7 +202,7 @@ pub async fn rebind(client: &mut Client, to: Side, mode: Mode) -> anyhow::Result
         stays.retain(|stays| !moves.iter().any(|(what, _)| what == stays));
     }
     transaction.commit().await?;
-    Ok(Found { moves, stays })
+    Ok(Bindings { moves, stays })
 }
 
 async fn is_installed(transaction: &Transaction<'_>) -> anyhow::Result<bool> {

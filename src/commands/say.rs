@@ -1,4 +1,4 @@
-//! LogWriter on standard output. When nobody reads them any more, that ends a command, and is no failure.
+//! Prints lines on standard output. If their reader has gone, the command ends, which is no failure.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -6,12 +6,12 @@ use std::io::{self, ErrorKind, Write};
 /// Prints a line.
 ///
 /// # Errors
-/// If standard output takes no more; see [`is_unread`].
+/// If standard output cannot be written to; see [`is_broken_pipe`].
 pub(super) fn say(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Whether a command ended because whoever read its lines went away, as `head` does.
-pub fn is_unread(problem: &anyhow::Error) -> bool {
+/// Whether a command ended because the reader of its output has gone, as with `| head`.
+pub fn is_broken_pipe(problem: &anyhow::Error) -> bool {
     problem.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == ErrorKind::BrokenPipe)
 }

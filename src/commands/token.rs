@@ -16,10 +16,10 @@ pub struct Args {
     /// The company, by domain or id.
     #[arg(long)]
     company: String,
-    /// What the token may do.
+    /// What the token gives access to.
     #[arg(long, value_enum, default_value = "company")]
     scope: ScopeName,
-    /// How long it is good for, in seconds; the default is the setting api.token_ttl_s.
+    /// How long it is valid, in seconds; the default is the setting api.token_ttl_s.
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
 }

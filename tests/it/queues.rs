@@ -142,7 +142,7 @@ async fn a_company_that_is_paused_waits_beside_others_and_nothing_is_lost() {
     assert!(printed(&app.settings, &["list"]).await.contains("1 company"));
 
     let whole = printed(&app.settings, &["resume", "delivery"]).await;
-    assert!(whole.contains("was not paused\nstill paused one by one: 1"), "{whole}");
+    assert!(whole.contains("was not paused\ncompanies still paused: 1"), "{whole}");
     let resumed = printed(&app.settings, &["resume", "delivery", "--company", "clinica.test"]).await;
     assert!(resumed.contains("is resumed"), "{resumed}");
     app.settles().await;

@@ -1,7 +1,7 @@
-//! Scripted faults — which request goes wrong, how, and how many times.
+//! Scripted faults — which request fails, how, and how many times.
 //!
 //! Promise: the first rule that matches and has times left is used, once per request; a rule never fires more than
-//! its `times`. Nothing here waits or speaks HTTP: `exchange.rs` performs what a fault asks for.
+//! its `times`. Nothing here waits or does HTTP: `exchange.rs` carries the fault out.
 
 mod rule;
 
@@ -11,37 +11,36 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-pub(crate) use rule::Traits;
+pub(crate) use rule::RequestFields;
 
-/// Rules kept at most; a script that needs more has a loop that forgot to stop.
+/// How many rules are kept at most; a script that adds more has an endless loop.
 const MAX_RULES: usize = 10_000;
 
-/// A rule and what is left of it.
+/// A rule and its remaining times.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Standing {
-    /// Counts up from 1 and never returns, also after a clear.
+pub struct RuleStatus {
+    /// Counts up from 1; never used twice, not even after a clear.
     pub id: u64,
-    /// The rule as it was given.
     #[serde(flatten)]
     pub rule: FaultRule,
-    /// Requests it will still disturb.
+    /// How many more requests it will affect.
     pub remaining: u32,
-    /// Matching requests it will still let pass.
+    /// How many more matching requests it will let pass.
     pub skip_remaining: u32,
 }
 
-/// The rules in force, in the order given.
+/// The rules in force, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Mutex<Script>);
 
 #[derive(Debug, Default)]
 struct Script {
     given: u64,
-    rules: Vec<Standing>,
+    rules: Vec<RuleStatus>,
 }
 
 impl Faults {
-    /// Adds a rule behind the others and returns its id.
+    /// Adds a rule after the others and returns its id.
     pub(crate) fn add(&self, rule: FaultRule) -> Result<u64, RuleRefused> {
         rule::check(&rule.fault)?;
         let mut script = self.script();
@@ -51,26 +50,26 @@ impl Faults {
         script.given += 1;
         let id = script.given;
         let (remaining, skip_remaining) = (rule.times, rule.skip);
-        script.rules.push(Standing { id, rule, remaining, skip_remaining });
+        script.rules.push(RuleStatus { id, rule, remaining, skip_remaining });
         Ok(id)
     }
 
-    /// The fault for this request, if one is due. Uses it up.
-    pub(crate) fn take(&self, request: Traits<'_>) -> Option<Fault> {
+    /// The fault for this request, if a rule matches; counts it as used.
+    pub(crate) fn take(&self, request: RequestFields<'_>) -> Option<Fault> {
         let mut script = self.script();
-        for standing in script.rules.iter_mut().filter(|s| s.remaining > 0 && s.rule.means(request)) {
-            if standing.skip_remaining > 0 {
-                standing.skip_remaining -= 1;
+        for status in script.rules.iter_mut().filter(|s| s.remaining > 0 && s.rule.matches(request)) {
+            if status.skip_remaining > 0 {
+                status.skip_remaining -= 1;
                 continue;
             }
-            standing.remaining -= 1;
-            return Some(standing.rule.fault.clone());
+            status.remaining -= 1;
+            return Some(status.rule.fault.clone());
         }
         None
     }
 
     /// Every rule, used up or not.
-    pub(crate) fn list(&self) -> Vec<Standing> {
+    pub(crate) fn list(&self) -> Vec<RuleStatus> {
         self.script().rules.clone()
     }
 
@@ -90,10 +89,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::journal::Target;
+    use crate::request_log::Target;
 
-    fn send<'a>(number: &'a str, text: &'a str) -> Traits<'a> {
-        Traits { target: Target::Send, text: Some(text), number: Some(number), token: Some("t"), model: None }
+    fn send<'a>(number: &'a str, text: &'a str) -> RequestFields<'a> {
+        RequestFields { target: Target::Send, text: Some(text), number: Some(number), token: Some("t"), model: None }
     }
 
     #[test]
@@ -120,12 +119,12 @@ mod tests {
     fn a_rule_about_a_number_ignores_a_request_without_one() {
         let faults = Faults::default();
         faults.add(FaultRule::new(Target::Model, Fault::Drop).number("1")).unwrap();
-        let request = Traits { target: Target::Model, text: Some("1"), number: None, token: None, model: None };
+        let request = RequestFields { target: Target::Model, text: Some("1"), number: None, token: None, model: None };
         assert_eq!(faults.take(request), None);
     }
 
     #[test]
-    fn a_rule_reads_as_the_control_api_documents_it() {
+    fn a_rule_is_read_from_the_json_of_the_control_api() {
         let rule: FaultRule = serde_json::from_value(serde_json::json!({
             "target": "model", "match": {"text": "preço"}, "fault": {"kind": "gemini_429", "retry_delay_s": 1.5}
         }))
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_ends_nothing_is_refused() {
+    fn a_status_that_is_not_final_is_refused() {
         let faults = Faults::default();
         let fault = |status| Fault::Status { status, body: Value::Null, headers: BTreeMap::new() };
         assert_eq!(faults.add(FaultRule::new(Target::Send, fault(100))), Err(RuleRefused::Status(100)));

@@ -1,4 +1,4 @@
-//! What a fault rule says: which request, how often, what goes wrong. The JSON of the control API.
+//! Fault rules: which request, how often, which fault. The JSON of the control API.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::journal::Target;
+use crate::request_log::Target;
 
-/// What goes wrong. Named by `kind` in JSON.
+/// What happens to a request. In JSON `kind` is its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
-    /// Answers rightly, but late. The effect is performed at once, so a caller that gives up sees an unknown outcome.
+    /// The usual response, but late. The effect is performed at once, so for a caller that times out the outcome is unknown.
     Latency {
         /// Milliseconds on top of the usual latency.
         ms: u64,
     },
-    /// Answers with this status instead of doing anything.
+    /// Responds with this status; nothing is performed.
     Status {
         /// HTTP status, 200 to 999.
         status: u16,
-        /// A string goes out as it is (`text/html`, as from a proxy); any other JSON as `application/json`; absent, empty.
+        /// A string is sent as it is (`text/html`, as from a proxy), any other JSON as `application/json`. Absent: empty.
         #[serde(default)]
         body: Value,
         #[serde(default)]
@@ -32,24 +32,24 @@ pub enum Fault {
     Gemini429 {
         /// Seconds in `RetryInfo.retryDelay`; may be fractional.
         retry_delay_s: f64,
-        /// True: the daily quota is spent, which waiting a minute does not cure.
+        /// True: the daily quota is exhausted, so a retry after a minute does not help.
         #[serde(default)]
         per_day: bool,
     },
     /// Performed, then `200` with bytes that are not JSON.
     Garbage,
-    /// Performed, then half of the answer under a `content-length` for all of it, then the connection closes.
+    /// Performed, then half of the response with a `content-length` for all of it, then the connection closes.
     Truncated,
     /// Not performed and not answered; the connection closes after `ms`.
     Hang {
         #[serde(default = "two_minutes")]
         ms: u64,
     },
-    /// Performed and logged as such, then the connection closes without a byte of answer.
+    /// Performed and logged as such, then the connection closes without a byte of response.
     SilentSuccess,
     /// Neither performed nor answered: the connection closes at once.
     Drop,
-    /// `200` with this whole JSON body, for the model answers no polite server produces on demand.
+    /// `200` with this JSON body, for model responses that cannot be produced on demand, such as a blocked prompt.
     Answer {
         /// The body, as the provider would write it.
         body: Value,
@@ -74,11 +74,11 @@ impl Fault {
     }
 }
 
-/// Which requests a rule means. An absent field means any.
+/// Which requests a rule applies to. An absent field means any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
-    /// Part of the message sent, of the user's last words to the model, of the e-mail of a login, or of a webhook.
+    /// Part of the message sent, of the user's latest messages to the model, of the e-mail of a login, or of a webhook.
     pub text: Option<String>,
     /// The whole number a message goes to, or the whole name of a webhook's receiver.
     pub number: Option<String>,
@@ -91,29 +91,28 @@ pub struct Match {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// Which surface it disturbs.
+    /// Which endpoint it applies to.
     pub target: Target,
     /// Which of its requests.
     #[serde(rename = "match", default)]
     pub matching: Match,
-    /// How many requests it disturbs.
+    /// How many requests it affects.
     #[serde(default = "once")]
     pub times: u32,
     /// How many matching requests it lets pass first.
     #[serde(default)]
     pub skip: u32,
-    /// What happens to them.
     pub fault: Fault,
 }
 
 impl FaultRule {
-    /// Disturbs the next request to `target`, once.
+    /// Applies to the next request to `target`, once.
     #[must_use]
     pub fn new(target: Target, fault: Fault) -> Self {
         Self { target, matching: Match::default(), times: 1, skip: 0, fault }
     }
 
-    /// Only requests whose text holds `part`.
+    /// Only requests whose text contains `part`.
     #[must_use]
     pub fn text(mut self, part: impl Into<String>) -> Self {
         self.matching.text = Some(part.into());
@@ -155,23 +154,22 @@ impl FaultRule {
     }
 }
 
-/// Why a rule was not taken.
+/// Why a rule was not added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleRefused {
-    /// The script is too long.
     #[error("there are already {0} fault rules; clear them first")]
     Full(usize),
-    /// `status.status` cannot end an exchange.
+    /// `status.status` is not a final status.
     #[error("{0} is not a final http status (200 to 999)")]
     Status(u16),
-    /// `status.headers` holds something HTTP cannot carry.
+    /// `status.headers` contains an invalid header.
     #[error("{0:?} is not an http header")]
     Header(String),
 }
 
-/// What a rule looks at in a request.
+/// The fields of a request that a rule matches.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Traits<'a> {
+pub(crate) struct RequestFields<'a> {
     pub(crate) target: Target,
     pub(crate) text: Option<&'a str>,
     pub(crate) number: Option<&'a str>,
@@ -180,7 +178,7 @@ pub(crate) struct Traits<'a> {
 }
 
 impl FaultRule {
-    pub(super) fn means(&self, request: Traits<'_>) -> bool {
+    pub(super) fn matches(&self, request: RequestFields<'_>) -> bool {
         let Match { text, number, token, model } = &self.matching;
         let whole =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
@@ -192,12 +190,12 @@ impl FaultRule {
     }
 }
 
-/// Refuses what HTTP could not carry.
+/// Refuses a status or headers that are not valid in HTTP.
 pub(super) fn check(fault: &Fault) -> Result<(), RuleRefused> {
     let Fault::Status { status, headers, .. } = fault else {
         return Ok(());
     };
-    // A 1xx is not an answer: the client would go on waiting for one.
+    // A 1xx is not final: the client would keep waiting.
     if *status < 200 || StatusCode::from_u16(*status).is_err() {
         return Err(RuleRefused::Status(*status));
     }

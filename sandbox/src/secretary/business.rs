@@ -1,6 +1,6 @@
-//! What the system instruction says about the business, read from its `Key: value` lines.
+//! Facts about the business, read from the `Key: value` lines of the system instruction.
 //!
-//! Promise: nothing is made up; what the instruction does not say is `None`, and the first line about a matter wins.
+//! Promise: nothing is invented; a fact that the instruction does not state is `None`, and the first line about it wins.
 //! A key may be followed by a list (`- item` lines) instead of a value.
 
 /// The facts a secretary may use.
@@ -42,8 +42,8 @@ impl Business {
             }
         }
         let mut values = |wanted: Fact| {
-            let place = found.iter().position(|(fact, values)| *fact == wanted && !values.is_empty());
-            place.map(|place| found.swap_remove(place).1).unwrap_or_default()
+            let index = found.iter().position(|(fact, values)| *fact == wanted && !values.is_empty());
+            index.map(|index| found.swap_remove(index).1).unwrap_or_default()
         };
         Self {
             prices: values(Fact::Prices).iter().flat_map(|line| items(line)).collect(),
@@ -79,12 +79,12 @@ fn fact_in(line: &str) -> Option<(Fact, &str)> {
     Some((fact, value.trim()))
 }
 
-/// "Você é a secretária da Clínica Sol." names the business too.
+/// The name in a sentence such as "Você é a secretária da Clínica Sol."
 fn employer(system: &str) -> Option<String> {
     let (_, rest) = system.split_once("ecretári")?;
     let (before, name) =
         [" da ", " do ", " de "].iter().filter_map(|of| rest.split_once(of)).min_by_key(|(b, _)| b.len())?;
-    // Further away it belongs to another thought.
+    // Further away it belongs to something else.
     if before.chars().count() > 20 || before.contains(['.', '\n']) {
         return None;
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_about_a_matter_wins() {
+    fn the_first_line_about_a_fact_wins() {
         let read = Business::read("Nome: Salão Flor\nAnotações do cliente\nNome: Outro Salão");
         assert_eq!(read.name.as_deref(), Some("Salão Flor"));
     }

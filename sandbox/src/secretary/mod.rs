@@ -1,7 +1,7 @@
-//! The stand-in for the model: a few fixed rules that answer as a kind Brazilian secretary would.
+//! The stand-in for the model: a few fixed rules that answer in Portuguese, as a friendly secretary would.
 //!
-//! Promise: pure; the same conversation always gets the same answer; all messages since the last answer are answered
-//! together; no price, opening hour or address that the system instruction does not state.
+//! Promise: pure; the same conversation always gets the same answer; all messages since the last answer get one answer;
+//! no price, opening hour or address that the system instruction does not state.
 
 mod business;
 mod topics;
@@ -9,18 +9,18 @@ mod topics;
 pub(crate) use topics::Topic;
 
 use business::Business;
-use topics::{Words, raised_by};
+use topics::{Words, topics_in};
 
-/// A conversation as the model is shown it.
+/// A conversation as the request to the model contains it.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     pub(crate) system: String,
-    pub(crate) turns: Vec<Turn>,
+    pub(crate) messages: Vec<ChatMessage>,
 }
 
-/// One message of it.
+/// One message of a conversation.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct ChatMessage {
     pub(crate) author: Author,
     pub(crate) text: String,
 }
@@ -32,7 +32,7 @@ pub(crate) enum Author {
     Secretary,
 }
 
-/// An answer and what it answers.
+/// An answer and the topics it answers.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) text: String,
@@ -41,26 +41,26 @@ pub(crate) struct Reply {
 
 impl Conversation {
     /// The customer's messages since the last answer, one per line.
-    pub(crate) fn last_words(&self) -> String {
-        let burst = self.turns.rsplit(|turn| turn.author == Author::Secretary).next().unwrap_or_default();
-        burst.iter().map(|turn| turn.text.as_str()).collect::<Vec<_>>().join("\n")
+    pub(crate) fn latest_messages(&self) -> String {
+        let burst = self.messages.rsplit(|message| message.author == Author::Secretary).next().unwrap_or_default();
+        burst.iter().map(|message| message.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     fn is_new(&self) -> bool {
-        self.turns.iter().all(|turn| turn.author == Author::Customer)
+        self.messages.iter().all(|message| message.author == Author::Customer)
     }
 }
 
-/// Answers the last words of a conversation.
+/// Answers the customer's messages since the last answer.
 pub(crate) fn reply(conversation: &Conversation) -> Reply {
     let business = Business::read(&conversation.system);
-    let words = Words::of(&conversation.last_words());
-    let topics = raised_by(&words);
+    let words = Words::of(&conversation.latest_messages());
+    let topics = topics_in(&words);
     let mut sentences = Vec::new();
     let substance: Vec<Topic> =
         topics.iter().copied().filter(|topic| !matches!(topic, Topic::Greeting | Topic::Thanks)).collect();
     if conversation.is_new() || topics.contains(&Topic::Greeting) {
-        sentences.push(salute(&words, &business));
+        sentences.push(greeting(&words, &business));
     }
     if conversation.is_new()
         && let Some(name) = &business.name
@@ -71,16 +71,16 @@ pub(crate) fn reply(conversation: &Conversation) -> Reply {
     if substance.is_empty() {
         sentences.push(small_talk(&topics, &business));
     }
-    sentences.extend(substance.iter().map(|topic| speak(*topic, &words, &business)));
+    sentences.extend(substance.iter().map(|topic| answer_to(*topic, &words, &business)));
     if substance.last().is_some_and(|last| matches!(last, Topic::Price | Topic::Hours | Topic::Address)) {
         sentences.push("Quer que eu veja um horário para você?".to_owned());
     }
     Reply { text: sentences.join(" "), topics }
 }
 
-fn salute(words: &Words, business: &Business) -> String {
+fn greeting(words: &Words, business: &Business) -> String {
     let hello = [("bom dia", "Bom dia"), ("boa tarde", "Boa tarde"), ("boa noite", "Boa noite")];
-    let hello = hello.iter().find(|(cue, _)| words.raise(cue)).map_or("Olá", |(_, hello)| hello);
+    let hello = hello.iter().find(|(cue, _)| words.contains_any(cue)).map_or("Olá", |(_, hello)| hello);
     match &business.customer {
         Some(customer) => format!("{hello}, {customer}!"),
         None => format!("{hello}!"),
@@ -100,7 +100,7 @@ fn small_talk(topics: &[Topic], business: &Business) -> String {
     }
 }
 
-fn speak(topic: Topic, words: &Words, business: &Business) -> String {
+fn answer_to(topic: Topic, words: &Words, business: &Business) -> String {
     match topic {
         Topic::Greeting | Topic::Thanks => String::new(),
         Topic::Complaint => "Sinto muito pelo transtorno, e agradeço por me contar. Já estou passando o seu relato à \
@@ -149,7 +149,7 @@ fn prices(words: &Words, business: &Business) -> String {
     }
 }
 
-/// Days and parts of the day named, in the calendar's order.
+/// The days and parts of the day that are named, in the order of the calendar.
 fn preference(words: &Words) -> Option<String> {
     const NAMES: [(&str, &str); 14] = [
         ("hoje", "hoje"),
@@ -167,7 +167,7 @@ fn preference(words: &Words) -> Option<String> {
         ("de tarde", "à tarde"),
         ("a noite", "à noite"),
     ];
-    let named: Vec<&str> = NAMES.iter().filter(|(cue, _)| words.raise(cue)).map(|(_, name)| *name).collect();
+    let named: Vec<&str> = NAMES.iter().filter(|(cue, _)| words.contains_any(cue)).map(|(_, name)| *name).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }
 

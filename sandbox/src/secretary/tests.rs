@@ -9,9 +9,9 @@ fn say(system: &str, burst: &[&str]) -> String {
 }
 
 fn after(system: &str, earlier: &[&str], burst: &[&str]) -> String {
-    let old = earlier.iter().map(|text| Turn { author: Author::Secretary, text: (*text).to_owned() });
-    let new = burst.iter().map(|text| Turn { author: Author::Customer, text: (*text).to_owned() });
-    reply(&Conversation { system: system.to_owned(), turns: old.chain(new).collect() }).text
+    let old = earlier.iter().map(|text| ChatMessage { author: Author::Secretary, text: (*text).to_owned() });
+    let new = burst.iter().map(|text| ChatMessage { author: Author::Customer, text: (*text).to_owned() });
+    reply(&Conversation { system: system.to_owned(), messages: old.chain(new).collect() }).text
 }
 
 #[test]
@@ -116,9 +116,10 @@ fn a_burst_is_answered_once_and_in_full() {
 
 #[test]
 fn only_the_messages_since_the_last_answer_count() {
-    let turns = [(Author::Customer, "quanto custa?"), (Author::Secretary, "R$ 60,00"), (Author::Customer, "obrigado")];
-    let turns = turns.map(|(author, text)| Turn { author, text: text.to_owned() });
-    let reply = reply(&Conversation { system: String::new(), turns: turns.into() });
+    let messages =
+        [(Author::Customer, "quanto custa?"), (Author::Secretary, "R$ 60,00"), (Author::Customer, "obrigado")];
+    let messages = messages.map(|(author, text)| ChatMessage { author, text: text.to_owned() });
+    let reply = reply(&Conversation { system: String::new(), messages: messages.into() });
     assert_eq!(reply.topics, [Topic::Thanks]);
 }
 

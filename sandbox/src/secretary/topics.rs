@@ -1,8 +1,8 @@
-//! What a customer's words are about: cues to topics, nothing else.
+//! Finds the topics of a customer's messages by cues: words and phrases.
 
 use super::business::plain;
 
-/// What a burst is about, in the order in which it is answered.
+/// The topics, in the order in which they are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topic {
     Greeting,
@@ -47,7 +47,7 @@ impl Topic {
         }
     }
 
-    /// Words and phrases that raise it, as [`Words::raise`] takes them.
+    /// Words and phrases that raise it, as [`Words::contains_any`] expects them.
     fn cues(self) -> &'static str {
         match self {
             Self::Greeting => "oi|oie|ola|opa|bom dia|boa tarde|boa noite|e ai|tudo bem|tudo bom",
@@ -80,10 +80,10 @@ impl Topic {
     }
 }
 
-/// The topics raised. A complaint or the wish for a person stands alone, since a person will take the rest; of the
-/// wishes about the agenda only the most specific counts.
-pub(super) fn raised_by(words: &Words) -> Vec<Topic> {
-    let raised: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| words.raise(topic.cues())).collect();
+/// The topics raised. After a complaint or the wish for a person the other topics are left to that person; of the wishes
+/// about the agenda only the most specific is kept.
+pub(super) fn topics_in(words: &Words) -> Vec<Topic> {
+    let raised: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| words.contains_any(topic.cues())).collect();
     let has = |topic| raised.contains(&topic);
     let handed_over = has(Topic::Complaint) || has(Topic::Human);
     let counts = |topic: &Topic| match topic {
@@ -95,7 +95,7 @@ pub(super) fn raised_by(words: &Words) -> Vec<Topic> {
     raised.iter().copied().filter(counts).collect()
 }
 
-/// A text as plain words with one blank around each.
+/// A text as lower-case words without accents, with one blank around each.
 pub(super) struct Words(String);
 
 impl Words {
@@ -105,16 +105,16 @@ impl Words {
         Self(words.fold(String::from(" "), |all, word| all + word + " "))
     }
 
-    /// Whether one of the cues, parted by `|`, occurs as whole words. Cues carry no accents; a `*` at the end of one
-    /// takes any ending.
-    pub(super) fn raise(&self, cues: &str) -> bool {
+    /// Whether one of the cues, separated by `|`, occurs as whole words. Cues have no accents; a `*` at the end of one
+    /// matches any ending.
+    pub(super) fn contains_any(&self, cues: &str) -> bool {
         cues.split('|').any(|cue| match cue.strip_suffix('*') {
             Some(stem) => self.0.contains(&format!(" {stem}")),
             None => self.0.contains(&format!(" {cue} ")),
         })
     }
 
-    /// Whether a word of four letters or more, such as a service's name, stands in both.
+    /// Whether a word of four letters or more, such as a service's name, is in both.
     pub(super) fn share_a_name_with(&self, item: &str) -> bool {
         let item = Self::of(item);
         item.0.split(' ').any(|word| word.chars().count() >= 4 && self.0.contains(&format!(" {word} ")))
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn a_word_inside_another_raises_nothing() {
         let words = Words::of("coisa noite remarcar");
-        assert!(!words.raise("oi"));
-        assert!(!words.raise("marcar"));
+        assert!(!words.contains_any("oi"));
+        assert!(!words.contains_any("marcar"));
     }
 
     #[test]
@@ -137,8 +137,8 @@ mod tests {
         for topic in Topic::ALL {
             for cue in topic.cues().split('|') {
                 let words = Words::of(cue.trim_end_matches('*'));
-                assert!(words.raise(topic.cues()), "{topic:?} by {cue:?}");
-                assert_eq!(plain(cue), cue, "a cue with accents never fits");
+                assert!(words.contains_any(topic.cues()), "{topic:?} by {cue:?}");
+                assert_eq!(plain(cue), cue, "a cue with accents never matches");
             }
         }
     }

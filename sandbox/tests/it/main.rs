@@ -12,16 +12,16 @@ use reqwest::{Client, RequestBuilder, Response};
 use sandbox::{Fault, FaultRule, Sandbox, Target};
 use serde_json::{Value, json};
 
-/// A sandbox of its own for each test.
-struct World {
+/// A test's own sandbox, and a client for it.
+struct TestSandbox {
     sandbox: Sandbox,
     client: Client,
 }
 
-impl World {
+impl TestSandbox {
     async fn start() -> Self {
         let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        // A fresh connection per request, so that a cut one cannot be confused with a stale one.
+        // A new connection per request, so that an aborted one cannot be confused with a stale one.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { sandbox, client }
     }
@@ -34,13 +34,13 @@ impl World {
         self.sandbox.fault(FaultRule::new(target, fault)).unwrap();
     }
 
-    /// A message with a token that is in order.
+    /// A message with a valid token.
     fn send(&self, number: &str, text: &str) -> RequestBuilder {
         let request = self.client.post(self.url("/api/messages/send")).bearer_auth("conexao-1");
         request.json(&json!({"number": number, "body": text}))
     }
 
-    /// A question to the model with a key that is in order.
+    /// A request to the model with a valid key.
     fn ask(&self, body: &Value) -> RequestBuilder {
         self.ask_model("gemini-2.5-flash", body)
     }

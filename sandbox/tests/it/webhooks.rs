@@ -7,20 +7,20 @@ use reqwest::RequestBuilder;
 use sandbox::{Fault, Filter, Receiver, ReceiverRefused, Target};
 use sha2::Sha256;
 
-use crate::World;
+use crate::TestSandbox;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const BODY: &str = r#"{"type":"usage.threshold_reached"}"#;
 
-impl World {
-    /// A world with one receiver, who knows one secret.
+impl TestSandbox {
+    /// A sandbox with one receiver, which has one secret.
     async fn with_receiver() -> Self {
-        let world = Self::start().await;
-        world.sandbox.receive("clinica", &Receiver { secrets: vec![SECRET.into()] }).unwrap();
-        world
+        let test = Self::start().await;
+        test.sandbox.receive("clinica", &Receiver { secrets: vec![SECRET.into()] }).unwrap();
+        test
     }
 
-    fn tell(&self, timestamp: i64, secret: &str) -> RequestBuilder {
+    fn call(&self, timestamp: i64, secret: &str) -> RequestBuilder {
         let request = self.client.post(self.url("/webhooks/clinica")).body(BODY);
         let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
@@ -33,16 +33,19 @@ impl World {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the sandbox stands outside, and so do its tests")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sandbox does not depend on our crates, so its tests have no platform::clock"
+)]
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 #[tokio::test]
-async fn what_is_signed_with_its_secret_is_taken_and_logged() {
-    let world = World::with_receiver().await;
-    assert_eq!(world.tell(now(), SECRET).send().await.unwrap().status(), 204);
-    let log = world.sandbox.log(&Filter::taken());
+async fn what_is_signed_with_its_secret_is_accepted_and_logged() {
+    let test = TestSandbox::with_receiver().await;
+    assert_eq!(test.call(now(), SECRET).send().await.unwrap().status(), 204);
+    let log = test.sandbox.log(&Filter::taken());
     assert_eq!(log.len(), 1);
     let entry = &log[0];
     assert_eq!((entry.number.as_deref(), entry.message_key.as_deref()), (Some("clinica"), Some("evt_1")));
@@ -51,40 +54,40 @@ async fn what_is_signed_with_its_secret_is_taken_and_logged() {
 
 #[tokio::test]
 async fn what_is_forged_stale_or_unsigned_is_not() {
-    let world = World::with_receiver().await;
+    let test = TestSandbox::with_receiver().await;
     let other = format!("whsec_{}", STANDARD.encode([7; 32]));
-    let unsigned = world.client.post(world.url("/webhooks/clinica")).body(BODY);
-    let nobody = world.client.post(world.url("/webhooks/salao")).body(BODY);
-    for request in [world.tell(now(), &other), world.tell(now() - 400, SECRET), unsigned] {
+    let unsigned = test.client.post(test.url("/webhooks/clinica")).body(BODY);
+    let unknown = test.client.post(test.url("/webhooks/salao")).body(BODY);
+    for request in [test.call(now(), &other), test.call(now() - 400, SECRET), unsigned] {
         assert_eq!(request.send().await.unwrap().status(), 401);
     }
-    assert_eq!(nobody.send().await.unwrap().status(), 404);
-    assert_eq!(world.sandbox.count(&Filter::taken()), 0);
-    assert_eq!(world.sandbox.count(&Filter::of(Target::Webhook)), 4);
+    assert_eq!(unknown.send().await.unwrap().status(), 404);
+    assert_eq!(test.sandbox.count(&Filter::taken()), 0);
+    assert_eq!(test.sandbox.count(&Filter::of(Target::Webhook)), 4);
 }
 
 #[tokio::test]
-async fn any_of_its_secrets_will_do() {
-    let world = World::with_receiver().await;
+async fn a_signature_by_any_of_its_secrets_is_valid() {
+    let test = TestSandbox::with_receiver().await;
     let other = format!("whsec_{}", STANDARD.encode([7; 32]));
-    world.sandbox.receive("clinica", &Receiver { secrets: vec![other.clone(), SECRET.into()] }).unwrap();
+    test.sandbox.receive("clinica", &Receiver { secrets: vec![other.clone(), SECRET.into()] }).unwrap();
     for secret in [SECRET, &other] {
-        assert_eq!(world.tell(now(), secret).send().await.unwrap().status(), 204);
+        assert_eq!(test.call(now(), secret).send().await.unwrap().status(), 204);
     }
     let wrong = Receiver { secrets: vec!["segredo".into()] };
-    assert_eq!(world.sandbox.receive("clinica", &wrong), Err(ReceiverRefused::Secret));
+    assert_eq!(test.sandbox.receive("clinica", &wrong), Err(ReceiverRefused::Secret));
 }
 
 #[tokio::test]
-async fn it_can_be_made_over_http_and_misbehave_as_the_others_do() {
-    let world = World::start().await;
-    let url = world.url("/_sandbox/webhooks/clinica");
-    let made = world.client.post(&url).json(&serde_json::json!({"secrets": [SECRET]})).send().await.unwrap();
+async fn it_can_be_created_over_http_and_have_faults_like_the_other_endpoints() {
+    let test = TestSandbox::start().await;
+    let url = test.url("/_sandbox/webhooks/clinica");
+    let made = test.client.post(&url).json(&serde_json::json!({"secrets": [SECRET]})).send().await.unwrap();
     assert_eq!(made.status(), 204);
-    world.script(Target::Webhook, Fault::SilentSuccess);
-    assert!(world.tell(now(), SECRET).send().await.is_err(), "it was taken, and nobody says so");
-    assert_eq!(world.sandbox.count(&Filter::taken()), 1);
-    world.script(Target::Webhook, Fault::Drop);
-    assert!(world.tell(now(), SECRET).send().await.is_err());
-    assert_eq!(world.sandbox.count(&Filter::taken()), 1);
+    test.script(Target::Webhook, Fault::SilentSuccess);
+    assert!(test.call(now(), SECRET).send().await.is_err(), "it was accepted, and there is no response");
+    assert_eq!(test.sandbox.count(&Filter::taken()), 1);
+    test.script(Target::Webhook, Fault::Drop);
+    assert!(test.call(now(), SECRET).send().await.is_err());
+    assert_eq!(test.sandbox.count(&Filter::taken()), 1);
 }

@@ -1,7 +1,7 @@
 //! The log — every provider request, in order, with what was done and what was answered.
 //!
-//! Promise: an entry stands here before its answer leaves, so a caller that was answered can always read it; sequence
-//! numbers rise by one and survive a clear. Kept in memory: the newest 200,000.
+//! Promise: an entry is here before its response is sent, so a caller with a response can always read it; sequence
+//! numbers rise by one and continue after a clear. In memory; the newest 200,000 are kept.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// Entries kept; older ones fall out.
+/// How many entries are kept.
 const CAPACITY: usize = 200_000;
 
-/// A surface of the sandbox.
+/// An endpoint of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
@@ -24,36 +24,35 @@ pub enum Target {
     Webhook,
 }
 
-/// One request and what became of it.
+/// One request and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Position in the log, from 1.
     pub seq: u64,
     /// Arrival, microseconds since the Unix epoch, UTC.
     pub at: i64,
-    /// Which surface was called.
     pub target: Target,
     /// The number a message goes to, or the name of the webhook's receiver.
     pub number: Option<String>,
-    /// The message, the user's last words to the model (a burst is joined by line breaks), the e-mail of a login, or a webhook's body.
+    /// The message, the user's latest messages to the model (joined by line breaks), the e-mail of a login, or a webhook's body.
     pub text: Option<String>,
     /// Bearer token or API key presented; for a login, the token issued.
     pub token: Option<String>,
     pub model: Option<String>,
-    /// HTTP status answered; none while waiting, and none for ever if no answer went out.
+    /// HTTP status of the response; `None` until it is sent, and for ever if none is.
     pub status: Option<u16>,
-    /// Kind of the scripted fault that met it.
+    /// Kind of the scripted fault that applied.
     pub fault: Option<&'static str>,
-    /// Whether the effect took place: message sent, text generated, token issued, webhook verified and taken.
+    /// Whether the effect took place: message sent, text generated, token issued, webhook verified.
     pub performed: bool,
     pub trace: Option<String>,
     /// Value of `x-secretaria-delivery`, or of a webhook's `webhook-id`.
     pub message_key: Option<String>,
-    /// The text answered: the model's words, Whaticket's message, or the error's.
+    /// The text of the response: the model's, Whaticket's message, or the error's.
     pub answer: Option<String>,
 }
 
-/// Which entries are wanted. An absent field means any.
+/// Which entries to select. An absent field means any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
@@ -65,7 +64,7 @@ pub struct Filter {
     pub token: Option<String>,
     /// Whole `x-secretaria-delivery` or `webhook-id`.
     pub message_key: Option<String>,
-    /// Only what took place, or only what did not.
+    /// Only requests whose effect took place, or only those whose effect did not.
     pub performed: Option<bool>,
     pub after_seq: Option<u64>,
     /// At most this many, oldest first.
@@ -73,7 +72,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Everything that met `target`.
+    /// Every request to `target`.
     #[must_use]
     pub fn of(target: Target) -> Self {
         Self { target: Some(target), ..Self::default() }
@@ -84,7 +83,7 @@ impl Filter {
         Self { performed: Some(true), ..Self::of(Target::Send) }
     }
 
-    /// Webhooks verified and taken.
+    /// Webhooks that were verified and accepted.
     #[must_use]
     pub fn taken() -> Self {
         Self { performed: Some(true), ..Self::of(Target::Webhook) }
@@ -97,14 +96,14 @@ impl Filter {
         self
     }
 
-    /// Only where the text holds `part`.
+    /// Only where the text contains `part`.
     #[must_use]
     pub fn text(mut self, part: impl Into<String>) -> Self {
         self.text = Some(part.into());
         self
     }
 
-    fn means(&self, entry: &Entry) -> bool {
+    fn matches(&self, entry: &Entry) -> bool {
         let whole = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         self.target.is_none_or(|target| target == entry.target)
             && self.performed.is_none_or(|performed| performed == entry.performed)
@@ -116,46 +115,46 @@ impl Filter {
     }
 }
 
-/// The ring of entries.
+/// The entries, in a ring buffer, and a notification of changes.
 #[derive(Debug)]
-pub(crate) struct Journal {
-    ring: Mutex<Ring>,
+pub(crate) struct RequestLog {
+    buffer: Mutex<Buffer>,
     changes: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
-struct Ring {
+struct Buffer {
     last_seq: u64,
     entries: VecDeque<Entry>,
 }
 
-impl Journal {
+impl RequestLog {
     pub(crate) fn new() -> Self {
-        Self { ring: Mutex::default(), changes: watch::Sender::new(()) }
+        Self { buffer: Mutex::default(), changes: watch::Sender::new(()) }
     }
 
     /// Writes an entry and returns its `seq`; the one in `entry` is ignored.
     pub(crate) fn append(&self, mut entry: Entry) -> u64 {
         let seq = {
-            let mut ring = self.ring();
-            ring.last_seq += 1;
-            entry.seq = ring.last_seq;
-            if ring.entries.len() == CAPACITY {
-                ring.entries.pop_front();
+            let mut buffer = self.buffer();
+            buffer.last_seq += 1;
+            entry.seq = buffer.last_seq;
+            if buffer.entries.len() == CAPACITY {
+                buffer.entries.pop_front();
             }
-            ring.entries.push_back(entry);
-            ring.last_seq
+            buffer.entries.push_back(entry);
+            buffer.last_seq
         };
         self.changes.send_replace(());
         seq
     }
 
-    /// Notes the status that is about to go out; no-op if the entry is gone.
+    /// Records the status that is about to be sent; does nothing if the entry is gone.
     pub(crate) fn answered(&self, seq: u64, status: u16) {
         {
-            let mut ring = self.ring();
-            let place = ring.place(seq);
-            if let Some(entry) = place.and_then(|place| ring.entries.get_mut(place)) {
+            let mut buffer = self.buffer();
+            let index = buffer.index_of(seq);
+            if let Some(entry) = index.and_then(|index| buffer.entries.get_mut(index)) {
                 entry.status = Some(status);
             }
         }
@@ -163,14 +162,14 @@ impl Journal {
     }
 
     pub(crate) fn list(&self, filter: &Filter) -> Vec<Entry> {
-        self.ring().fitting(filter).cloned().collect()
+        self.buffer().matching(filter).cloned().collect()
     }
 
     pub(crate) fn count(&self, filter: &Filter) -> usize {
-        self.ring().fitting(filter).count()
+        self.buffer().matching(filter).count()
     }
 
-    /// Waits until `at_least` entries fit; the entries then, or none if `within` passes first.
+    /// Waits until `at_least` entries match and returns them; `None` if `within` passes first.
     pub(crate) async fn seen(&self, filter: &Filter, at_least: usize, within: Duration) -> Option<Vec<Entry>> {
         let mut changes = self.changes.subscribe();
         let enough = async {
@@ -185,26 +184,26 @@ impl Journal {
     }
 
     pub(crate) fn clear(&self) {
-        self.ring().entries.clear();
+        self.buffer().entries.clear();
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ring {
-    /// Where `seq` stands, or would stand; none if it has fallen out.
-    fn place(&self, seq: u64) -> Option<usize> {
+impl Buffer {
+    /// The index of `seq`, also of one that is still to come; `None` if it was dropped.
+    fn index_of(&self, seq: u64) -> Option<usize> {
         let first = self.entries.front().map_or(u64::MAX, |entry| entry.seq);
-        seq.checked_sub(first).and_then(|place| usize::try_from(place).ok())
+        seq.checked_sub(first).and_then(|index| usize::try_from(index).ok())
     }
 
-    fn fitting<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Entry> {
+    fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Entry> {
         // Sequence numbers have no gaps, so a caller that polls with `after_seq` costs only what is new.
-        let known = filter.after_seq.and_then(|seq| self.place(seq)).map_or(0, |place| place + 1);
+        let known = filter.after_seq.and_then(|seq| self.index_of(seq)).map_or(0, |index| index + 1);
         let limit = filter.limit.unwrap_or(CAPACITY);
-        self.entries.iter().skip(known).filter(|entry| filter.means(entry)).take(limit)
+        self.entries.iter().skip(known).filter(|entry| filter.matches(entry)).take(limit)
     }
 }
 
@@ -231,37 +230,37 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_drops_the_oldest_and_still_settles_the_right_entry() {
-        let journal = Journal::new();
+    fn the_buffer_drops_the_oldest_and_still_updates_the_right_entry() {
+        let log = RequestLog::new();
         for _ in 0..CAPACITY + 3 {
-            journal.append(entry("1"));
+            log.append(entry("1"));
         }
-        let last = journal.append(entry("2"));
-        journal.answered(last, 200);
-        journal.answered(1, 500);
-        assert_eq!(journal.count(&Filter::default()), CAPACITY);
-        assert_eq!(journal.list(&Filter::sent().number("2"))[0].status, Some(200));
-        assert_eq!(journal.list(&Filter { limit: Some(1), ..Filter::default() })[0].seq, 5);
+        let last = log.append(entry("2"));
+        log.answered(last, 200);
+        log.answered(1, 500);
+        assert_eq!(log.count(&Filter::default()), CAPACITY);
+        assert_eq!(log.list(&Filter::sent().number("2"))[0].status, Some(200));
+        assert_eq!(log.list(&Filter { limit: Some(1), ..Filter::default() })[0].seq, 5);
     }
 
     #[test]
     fn a_clear_empties_the_log_but_sequence_numbers_go_on() {
-        let journal = Journal::new();
-        let before = journal.append(entry("1"));
-        journal.clear();
-        assert_eq!(journal.append(entry("1")), before + 1);
-        journal.answered(before, 200);
-        assert_eq!(journal.list(&Filter::default())[0].status, None);
+        let log = RequestLog::new();
+        let before = log.append(entry("1"));
+        log.clear();
+        assert_eq!(log.append(entry("1")), before + 1);
+        log.answered(before, 200);
+        assert_eq!(log.list(&Filter::default())[0].status, None);
     }
 
     #[test]
     fn a_filter_picks_by_every_field_it_names() {
-        let journal = Journal::new();
-        journal.append(entry("1"));
-        journal.append(entry("2"));
-        assert_eq!(journal.count(&Filter::sent().number("2").text("Ana")), 1);
-        assert_eq!(journal.count(&Filter::sent().text("Bia")), 0);
-        assert_eq!(journal.count(&Filter::of(Target::Model)), 0);
-        assert_eq!(journal.count(&Filter { after_seq: Some(1), ..Filter::default() }), 1);
+        let log = RequestLog::new();
+        log.append(entry("1"));
+        log.append(entry("2"));
+        assert_eq!(log.count(&Filter::sent().number("2").text("Ana")), 1);
+        assert_eq!(log.count(&Filter::sent().text("Bia")), 0);
+        assert_eq!(log.count(&Filter::of(Target::Model)), 0);
+        assert_eq!(log.count(&Filter { after_seq: Some(1), ..Filter::default() }), 1);
     }
 }
