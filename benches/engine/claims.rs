@@ -11,7 +11,7 @@ use crate::site::Site;
 
 /// What `platform::queue` claims with.
 const CLAIM: &str = include_str!("../../platform/src/queue/sql/claim.sql");
-/// What it says before, in the same transaction.
+/// What it runs before, in the same transaction.
 const PREFER_INDEXES: &str =
     "select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
        set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)";
@@ -36,7 +36,7 @@ pub(crate) enum Waiting {
     ReadyOfAnother,
 }
 
-/// Puts so many jobs there, and `claims` ready ones of company 1.
+/// Inserts this many jobs, and `claims` ready ones of company 1.
 pub(crate) async fn fill(site: &Site, waiting: Waiting, jobs: usize, claims: usize) -> anyhow::Result<()> {
     let (table, columns, values) = match waiting {
         Waiting::NotDue => (
@@ -75,7 +75,7 @@ pub(crate) async fn fill(site: &Site, waiting: Waiting, jobs: usize, claims: usi
         fill("1", "now() - interval '1 second'", claims, "jobs_ready", ready.0, ready.1),
     ];
     site.root.batch_execute(&sql.concat()).await?;
-    // What the filling left to be flushed is not what a claim waits for.
+    // A claim should not wait for the flush of these inserts.
     site.root.batch_execute("vacuum analyze").await?;
     Ok(site.root.batch_execute("checkpoint").await?)
 }
@@ -97,7 +97,7 @@ pub(crate) async fn median_ms(site: &Site, claims: usize) -> anyhow::Result<f64>
         tx.commit().await?;
         times.push(began.elapsed());
     }
-    // The connection's first statements are planned anew each time.
+    // The connection's first statements are planned each time.
     times.drain(..claims / 10);
     times.sort();
     Ok(times.get(times.len() / 2).copied().unwrap_or(Duration::MAX).as_secs_f64() * 1e3)

@@ -20,7 +20,7 @@ use crate::site::Site;
 const QUEUE: Queue = Queue::named("bench");
 /// Jobs of one enqueuing transaction, of ours and of the peer.
 pub(crate) const BATCH: usize = 500;
-/// Jobs under way at once, of ours and of the peer.
+/// Jobs in flight at once, of ours and of the peer.
 pub(crate) const CONCURRENCY: usize = 256;
 /// Companies whose jobs they are.
 const COMPANIES: usize = 50;

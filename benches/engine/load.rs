@@ -1,6 +1,6 @@
-//! Who writes what: contacts, each with a row of numbered messages, as records in the envelope that ingest writes.
+//! The load: contacts, each with a sequence of numbered messages, as records in the envelope that ingest writes.
 //!
-//! A contact writes its next message when the model is asked about the one before: one turn is then being answered and
+//! A contact writes its next message when the model is called for the one before: one turn is then being answered and
 //! one is waiting behind it, so that the window is always full and every message is a turn of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use platform::clock;
 use platform::kafka::{self, Outgoing, Producer};
 use platform::trace::Traceparent;
 
-/// The people of a site, and what they have written so far.
+/// The contacts of a site, and what they have written so far.
 pub(crate) struct Load {
     contacts: Vec<Contact>,
     producer: Producer,
@@ -25,7 +25,7 @@ pub(crate) struct Load {
     open: AtomicBool,
 }
 
-/// Somebody who writes to a company.
+/// A contact of a company.
 struct Contact {
     company: CompanyId,
     address: Address,
@@ -38,7 +38,7 @@ impl Load {
     pub(crate) fn new(config: &kafka::Config, companies: &[CompanyId], each: usize) -> anyhow::Result<Self> {
         let contact = |number: usize| {
             let company = companies[number % companies.len()];
-            // Numbers with four equal digits are nobody's.
+            // Numbers with four equal digits in a row are made up.
             let address = Address::trusted(format!("5511{:05}9999", number % 100_000));
             let share = CompanyPartitions::of(company, DEFAULT_SPREAD, config.partitions);
             Contact { company, address, share, written: AtomicU32::new(0) }
@@ -64,12 +64,12 @@ impl Load {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// From now on, who is being answered writes again, or no longer does.
+    /// From now on, a contact that is being answered writes again, or no longer does.
     pub(crate) fn open(&self, open: bool) {
         self.open.store(open, Ordering::Relaxed);
     }
 
-    /// The model was asked about a message.
+    /// The model was called for a message.
     pub(crate) fn asked(&self, marker: Marker) {
         if self.open.load(Ordering::Relaxed)
             && let Some(contact) = self.contacts.get(marker.contact)
@@ -89,7 +89,7 @@ impl Load {
         };
     }
 
-    /// Waits until the broker holds everything that was written.
+    /// Waits until the broker has everything that was written.
     pub(crate) fn flush(&self) -> anyhow::Result<()> {
         ensure!(self.refused.load(Ordering::Relaxed) == 0, "records could not be handed to the producer");
         Ok(tokio::task::block_in_place(|| self.producer.flush(Duration::from_secs(30)))?)
@@ -105,7 +105,7 @@ impl Load {
     }
 }
 
-/// What tells a message from any other: it is part of its text, and of the answer.
+/// What distinguishes a message from any other: it is part of its text, and of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker {
     pub(crate) contact: usize,
@@ -114,7 +114,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    /// The last one in a request: what was said before stands above it.
+    /// The last one in a request: earlier messages are above it.
     pub(crate) fn last_in(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(2).rposition(|it| it == b";#")?;
         let begin = bytes[..end].windows(2).rposition(|it| it == b"#:")?;
@@ -122,7 +122,7 @@ impl Marker {
         Some(Marker { contact: contact.parse().ok()?, message: message.parse().ok()? })
     }
 
-    /// As it stands in a text.
+    /// As it is in a text.
     pub(crate) fn text(self) -> String {
         format!("#:{}-{};#", self.contact, self.message)
     }

@@ -1,6 +1,6 @@
-//! What the engine behind a reply is worth: turns a second, and the job queue alone, beside peers.
+//! How fast the engine behind a reply is: turns a second, and the job queue alone, beside peers.
 //!
-//! Kafka, Postgres, the engine, the model and whoever writes share this machine's cores, so ratios are the result. The
+//! Kafka, Postgres, the engine, the model and the load share this machine's cores, so ratios are the result. The
 //! real binary and the peers are processes of their own; a turn counts when its reply is committed, with what it used
 //! and what is to be published. Ours and a peer's follow one another within a round, and the medians of the rounds are
 //! reported.
@@ -51,7 +51,7 @@ struct Args {
     /// Seconds of turns before they are measured.
     #[arg(long, default_value_t = 5)]
     warm_up: u64,
-    /// Numbers of calls under way at once.
+    /// Numbers of calls in flight at once.
     #[arg(long, value_delimiter = ',', default_value = "128,512")]
     windows: Vec<usize>,
     /// Contacts that write.
@@ -69,10 +69,10 @@ struct Args {
     /// Messages of a flood.
     #[arg(long, default_value_t = quiet::FLOOD)]
     flood: usize,
-    /// The broker's process, so that what it uses can be told apart.
+    /// The broker's process, so that its CPU can be reported separately.
     #[arg(long, env = "SECRETARIA_KAFKA_PID")]
     kafka_pid: Option<u32>,
-    /// What cargo calls every benchmark with.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

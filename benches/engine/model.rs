@@ -1,5 +1,5 @@
-//! A model that takes 200 ms: Gemini's wire format over bare HTTP/1.1, so that it costs next to nothing beside what asks
-//! it.
+//! A model that takes 200 ms: Gemini's wire format over bare HTTP/1.1, so that it costs next to nothing beside its
+//! caller.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::load::{Load, Marker};
 
-/// How long every answer takes.
+/// How long every response takes.
 pub(crate) const TAKES: Duration = Duration::from_millis(200);
 
-/// A model under way; ends when dropped.
+/// A running model; ends when dropped.
 pub(crate) struct Model {
     pub(crate) address: SocketAddr,
     stop: Stop,
 }
 
 impl Model {
-    /// Starts one that tells these contacts what it is asked.
+    /// Starts one that notifies these contacts of its calls.
     pub(crate) async fn start(load: Arc<Load>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -64,7 +64,7 @@ async fn answer_all(mut stream: TcpStream, load: &Load) -> Option<()> {
     }
 }
 
-/// Reads until a request is whole; says how long it is.
+/// Reads until a request is complete; returns its length.
 async fn request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<usize> {
     loop {
         if let Some(head) = bytes.windows(4).position(|it| it == b"\r\n\r\n").map(|it| it + 4) {

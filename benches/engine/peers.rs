@@ -9,21 +9,21 @@ use crate::jobs;
 use crate::process::Process;
 use crate::site::Site;
 
-/// What `dev/bench.sh` says: where it put them, and which Java it found.
-#[expect(clippy::disallowed_methods, reason = "how the benchmark is told where its peers are")]
-fn told(name: &str) -> anyhow::Result<PathBuf> {
+/// Paths that `dev/bench.sh` passes: where the peers are, and which Java it found.
+#[expect(clippy::disallowed_methods, reason = "`dev/bench.sh` passes the paths of the peers")]
+fn path_in(name: &str) -> anyhow::Result<PathBuf> {
     Ok(std::env::var_os(name).with_context(|| format!("{name} is missing: use dev/bench.sh"))?.into())
 }
 
 fn folder() -> anyhow::Result<PathBuf> {
-    told("SECRETARIA_BENCH_PEERS")
+    path_in("SECRETARIA_BENCH_PEERS")
 }
 
-/// Starts the parallel consumer on a site: it reads the topic from where its group stands.
+/// Starts the parallel consumer on a site: it reads the topic from its group's committed offset.
 pub(crate) fn start_parallel_consumer(site: &Site, window: usize, model: &str) -> anyhow::Result<Process> {
     let folder = folder()?.join("parallel-consumer");
     let jars = format!("{0}/peer.jar:{0}/dependency/*", folder.display());
-    let java = told("SECRETARIA_BENCH_JAVA")?;
+    let java = path_in("SECRETARIA_BENCH_JAVA")?;
     let mut command = Process::command(java.to_str().context("the path of Java is no text")?);
     command
         .args(["-Xms256m", "-Xmx1g", "-XX:+UseParallelGC", "-XX:ParallelGCThreads=2", "-cp", &jars, "peer.Peer"])
@@ -59,5 +59,5 @@ pub(crate) async fn graphile_per_s(site: &Site, how: Graphile, jobs: usize) -> a
     let log = process.log()?;
     ensure!(status.success(), "graphile: {log}");
     let line = log.lines().rev().find_map(|it| it.strip_prefix("jobs_per_s "));
-    Ok(line.with_context(|| format!("graphile said nothing: {log}"))?.parse()?)
+    Ok(line.with_context(|| format!("graphile printed nothing: {log}"))?.parse()?)
 }

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 /// What a tick of `/proc/PID/stat` is; Linux shows the same on every machine.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process under way; killed when dropped.
+/// A running process; killed when dropped.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
@@ -53,7 +53,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The most memory it ever held.
+    /// The most memory it ever had.
     pub(crate) fn peak_memory_mb(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
@@ -77,7 +77,7 @@ impl Process {
         let asked = Command::new("kill").args(["-s", "TERM", &self.pid().to_string()]).status()?;
         ensure!(asked.success(), "a process could not be asked to end");
         let status = self.ended(TIMEOUT).await?;
-        // A JVM that was asked to end says so in its status.
+        // A JVM that ends after SIGTERM has this status.
         ensure!(status.success() || status.code() == Some(143), "ended with {status}: {}", self.log.display());
         Ok(())
     }
@@ -93,14 +93,14 @@ impl Drop for Process {
 /// What the machine has done so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cpu {
-    /// All cores, whoever used them.
+    /// All cores, used by any process.
     pub(crate) machine: Duration,
-    /// The processes that were asked for.
+    /// The processes that were given.
     pub(crate) engine: Duration,
     /// All processes of the server.
     pub(crate) postgres: Duration,
     pub(crate) kafka: Duration,
-    /// This process: the model and whoever writes to it.
+    /// This process: the model and the load.
     pub(crate) bench: Duration,
 }
 

@@ -18,7 +18,7 @@ use crate::load::Load;
 use crate::model::Model;
 use crate::site::Site;
 
-/// Messages that company floods with.
+/// Messages of a flood.
 pub(crate) const FLOOD: usize = 20_000;
 
 /// Messages of the flooding company before anything is measured.
@@ -60,7 +60,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// A database that has been in use knows what its tables look like.
+    /// A database that has been in use has statistics of its tables.
     async fn use_it(&self) -> anyhow::Result<()> {
         let model = Model::start(Arc::clone(&self.of_quiet)).await?;
         let process = self.site.start("reply", self.window, &model.url())?;
@@ -71,7 +71,7 @@ impl Bench {
         Ok(self.site.root.batch_execute("analyze").await?)
     }
 
-    /// One round: so long alone, then beside a flood until it is over.
+    /// One round: for this long alone, then beside a flood until it is over.
     pub(crate) async fn round(&self, alone: Duration) -> anyhow::Result<Round> {
         let model = Model::start(Arc::clone(&self.of_quiet)).await?;
         let mut process = self.site.start("reply", self.window, &model.url())?;
@@ -100,7 +100,7 @@ impl Bench {
         Ok(Round { beside_ms, alone_ms })
     }
 
-    /// The quiet company gets one message, and its turns are looked at for a second.
+    /// The quiet company gets one message, and its turns are watched for a second.
     async fn watch_a_second(&self, watch: &mut Watch) -> anyhow::Result<()> {
         let contact = usize::try_from(self.of_quiet.sent())? % self.of_quiet.contacts();
         self.of_quiet.write(contact);

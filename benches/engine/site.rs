@@ -12,7 +12,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::process::Process;
 
-/// Where a part measures.
+/// The database and topics of a part.
 pub(crate) struct Site {
     /// The settings of this site's processes.
     pub(crate) settings: Settings,
@@ -22,7 +22,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Makes the database and the topics anew.
+    /// Recreates the database and the topics.
     pub(crate) async fn create(base: &Settings, name: &str, partitions: u16) -> anyhow::Result<Self> {
         let mut settings = base.clone();
         let admin = connect(base.postgres.owner_url.expose()).await.context("is this dev/bench.sh engine?")?;
@@ -56,7 +56,7 @@ impl Site {
         let rows = self.root.query(sql, &[&i64::try_from(count)?]).await?;
         let operator = Db::new(&self.settings.postgres.operator_url, &self.settings.postgres, "bench")?;
         api::companies::subscribe_all(&operator).await?;
-        // Limits that are looked at with every turn and never reached.
+        // Limits that are checked with every turn and never reached.
         let sql = "
             insert into secretaria.company_overrides (company_id, feature, limit_value, reason)
             select company_id, feature, 1000000000000, 'benchmark'
@@ -105,7 +105,7 @@ impl Site {
         counting.await?
     }
 
-    /// Fails where something vanished or was doubled.
+    /// Fails if something was lost or doubled.
     pub(crate) async fn check_conservation(&self) -> anyhow::Result<()> {
         self.root.batch_execute("analyze").await?;
         let mut broken = Vec::new();

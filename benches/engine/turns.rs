@@ -36,7 +36,7 @@ pub(crate) struct Bench {
 /// What is measured, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
-    /// Calls under way at once.
+    /// Calls in flight at once.
     pub(crate) window: usize,
     /// From the first reply until measuring begins.
     pub(crate) warm_up: Duration,
@@ -44,7 +44,7 @@ pub(crate) struct Span {
     pub(crate) measured: Duration,
 }
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
     /// Turns whose reply was committed, per second.
@@ -54,7 +54,7 @@ pub(crate) struct Round {
     pub(crate) turns: f64,
     /// How long it was.
     pub(crate) seconds: f64,
-    /// The most memory the engine held.
+    /// The most memory the engine had.
     pub(crate) rss_mb: f64,
 }
 
@@ -90,7 +90,7 @@ impl std::fmt::Display for Round {
 }
 
 impl Bench {
-    /// An engine, and so many contacts of so many companies that write to it.
+    /// An engine, and this many contacts of this many companies that write to it.
     pub(crate) async fn new(
         site: Site,
         engine: Engine,
@@ -113,7 +113,7 @@ impl Bench {
         let engine = processes.iter().map(Process::pid).collect::<Vec<_>>();
         self.until_ended(before + 1, &mut processes).await.context("the first turn")?;
         sleep(span.warm_up).await;
-        // What autovacuum finds out in its first minutes, and knows of any database that has been in use.
+        // Statistics that autovacuum collects in its first minutes, and that any database in use has.
         self.site.root.batch_execute("analyze").await?;
         let (cpu, began, first) = (Cpu::read(&engine, &servers)?, clock::instant(), self.ended().await?);
         sleep(span.measured).await;

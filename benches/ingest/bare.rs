@@ -1,4 +1,4 @@
-//! The baseline: a handler that only reads the body and answers 202, behind the same listener as the real one.
+//! The baseline: a handler that only reads the body and responds 202, behind the same listener as the real one.
 
 use std::io::Write;
 
@@ -11,10 +11,10 @@ use platform::http;
 use platform::task::Stop;
 use tokio::net::TcpListener;
 
-/// As long as the real answer.
+/// As long as the real response.
 const ANSWER: &str = r#"{"id":"00000000-0000-5000-8000-000000000000","queued":true}"#;
 
-/// Serves until it is killed, after one line that says where.
+/// Prints its address in one line, then serves until it is killed.
 pub(crate) fn serve() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,6 +1,6 @@
-//! The client: as many connections as asked for, each with one request under way, and as little work as possible.
+//! The client: as many connections as asked for, each with one request in flight, and as little work as possible.
 //!
-//! One single-threaded runtime per core; connections are divided among them and take the next request from one row.
+//! One single-threaded runtime per core; connections are divided among them and take the next request from one list.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::servers::Server;
 
 /// Longest a round may take: something hangs if it does.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Answers are short; a longer one is none we wait for.
+/// Responses are short; a longer one is not from our server.
 const ANSWER_BYTES: usize = 2_048;
 
 /// What one round took.
@@ -28,13 +28,13 @@ pub(crate) struct Round {
     pub(crate) rps: f64,
     /// The server's CPU per request.
     pub(crate) cpu_us: f64,
-    /// Half of the answers were there by then.
+    /// Median latency.
     pub(crate) p50_ms: f64,
-    /// All but one in a hundred.
+    /// 99th percentile of the latency.
     pub(crate) p99_ms: f64,
 }
 
-/// Sends every hook once, each answered with a 202, or fails.
+/// Sends every webhook once, and fails if one is not answered with a 202.
 pub(crate) fn run(server: &Server, hooks: &Arc<Hooks>, connections: usize) -> anyhow::Result<Round> {
     let threads = thread::available_parallelism()?.get().min(connections);
     let ready = Barrier::new(threads + 1);
@@ -55,7 +55,7 @@ pub(crate) fn run(server: &Server, hooks: &Arc<Hooks>, connections: usize) -> an
         }
         anyhow::Ok((began.elapsed(), server.cpu()?.saturating_sub(before)))
     })?;
-    ensure!(latencies_us.len() == hooks.len(), "{} of {} hooks were answered", latencies_us.len(), hooks.len());
+    ensure!(latencies_us.len() == hooks.len(), "{} of {} webhooks were answered", latencies_us.len(), hooks.len());
     latencies_us.sort_unstable();
     let count = hooks.len() as f64;
     Ok(Round {
@@ -70,7 +70,7 @@ fn percentile(sorted_us: &[u32], percent: usize) -> f64 {
     sorted_us.get(sorted_us.len() * percent / 100).map_or(0.0, |&us| f64::from(us) / 1e3)
 }
 
-/// The hooks still to be sent.
+/// The webhooks still to be sent.
 #[derive(Clone)]
 struct Row {
     hooks: Arc<Hooks>,
@@ -82,20 +82,20 @@ impl Row {
         self.hooks.get(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Nobody shall go on after a failure.
+    /// Stops all threads after a failure.
     fn end(&self) {
         self.next.store(self.hooks.len(), Ordering::Relaxed);
     }
 }
 
-/// One thread: opens its connections, waits for the other threads, and sends until the row is empty.
+/// One thread: opens its connections, waits for the other threads, and sends until the list is empty.
 fn work(address: SocketAddr, connections: usize, row: Row, ready: &Barrier) -> anyhow::Result<Vec<u32>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let opened = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let streams = runtime.block_on(connect(address, connections))?;
         Ok((runtime, streams))
     });
-    // Whatever happened: the others wait here.
+    // Also after a failure: the others wait here.
     ready.wait();
     let (runtime, streams) = opened.inspect_err(|_| row.end())?;
     runtime.block_on(async {
@@ -110,7 +110,7 @@ fn work(address: SocketAddr, connections: usize, row: Row, ready: &Barrier) -> a
             }
             Ok(latencies_us)
         };
-        tokio::time::timeout(TIMEOUT, all).await.context("the server does not answer any more")?
+        tokio::time::timeout(TIMEOUT, all).await.context("the server no longer responds")?
     })
 }
 
@@ -124,7 +124,7 @@ async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<Vec<
     Ok(streams)
 }
 
-/// One connection: the next request as soon as the last one is answered.
+/// One connection: the next request as soon as the last response is read.
 async fn send(mut stream: TcpStream, row: Row) -> anyhow::Result<Vec<u32>> {
     let mut latencies_us = Vec::new();
     let mut answer = [0; ANSWER_BYTES];
@@ -134,18 +134,18 @@ async fn send(mut stream: TcpStream, row: Row) -> anyhow::Result<Vec<u32>> {
         let length = read(&mut stream, &mut answer).await?;
         latencies_us.push(u32::try_from(began.elapsed().as_micros())?);
         if !answer.starts_with(b"HTTP/1.1 202 ") {
-            bail!("a hook was not accepted: {}", String::from_utf8_lossy(&answer[..length]));
+            bail!("a webhook was not accepted: {}", String::from_utf8_lossy(&answer[..length]));
         }
     }
     Ok(latencies_us)
 }
 
-/// Reads one answer whole: the head, and as much as the head says follows it.
+/// Reads one whole response: the head, and the body of the length that the head states.
 async fn read(stream: &mut TcpStream, answer: &mut [u8; ANSWER_BYTES]) -> anyhow::Result<usize> {
     let mut length = 0;
     loop {
         let more = stream.read(&mut answer[length..]).await?;
-        ensure!(more > 0, "the server hung up, or its answer is too long");
+        ensure!(more > 0, "the server closed the connection, or its response is too long");
         length += more;
         if let Some(whole) = whole_length(&answer[..length])
             && length >= whole
@@ -155,7 +155,7 @@ async fn read(stream: &mut TcpStream, answer: &mut [u8; ANSWER_BYTES]) -> anyhow
     }
 }
 
-/// How long the answer is with its body, once its head is there.
+/// The length of the response with its body, once its head is complete.
 fn whole_length(answer: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length: ";
     let head = answer.windows(4).position(|it| it == b"\r\n\r\n")? + 4;

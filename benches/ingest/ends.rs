@@ -1,4 +1,4 @@
-//! What the broker says it holds: the sum of the topic's end offsets, which grows by one per durable record.
+//! How many records the broker has: the sum of the topic's end offsets, which grows by one per durable record.
 
 use std::thread;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use platform::kafka;
 use secretaria::Settings;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A topic that was made just now has partitions without a leader for a moment.
+/// A topic that was just made has partitions without a leader for a moment.
 const ATTEMPTS: u32 = 50;
 
 /// The settings by which to ask.
 pub(crate) struct EndOffsets(kafka::Config);
 
 impl EndOffsets {
-    /// Of the topic of hooks.
+    /// The ends of the topic of webhooks.
     pub(crate) fn of(settings: &Settings) -> Self {
         EndOffsets(settings.kafka.clone())
     }
 
-    /// All partitions together. An idempotent producer writes no control records, so every offset is a record.
+    /// The sum of all partitions. An idempotent producer writes no control records, so every offset is a record.
     pub(crate) fn sum(&self) -> anyhow::Result<i64> {
         let client = self.0.observer()?;
         let topic = self.0.topic(Topic::InboundMessages);

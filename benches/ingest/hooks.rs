@@ -13,13 +13,13 @@ use secretaria::commands::migrate;
 
 /// The size of every body.
 const BODY_BYTES: usize = 1_024;
-/// People who write to one company.
+/// Contacts of one company.
 const CONTACTS: usize = 10_000;
 /// What they write, over and over until the body is full.
 const WORDS: &str =
     "Bom dia! Queria marcar um horário para quinta à tarde, se ainda tiver vaga. Quanto custa a limpeza? ";
 
-/// The companies that send, and how many hooks were made so far.
+/// The companies that send, and how many webhooks were made so far.
 pub(crate) struct Producers {
     companies: Vec<(String, SecretString)>,
     made: usize,
@@ -49,7 +49,7 @@ impl Producers {
         })
     }
 
-    /// The next `count` hooks, signed now: they are good for five minutes.
+    /// The next `count` webhooks, signed now: they are valid for five minutes.
     pub(crate) fn sign(&mut self, count: usize) -> Hooks {
         let now = clock::now().as_second();
         let mut hooks =
@@ -87,7 +87,7 @@ impl Hooks {
 
 /// A raw Baileys message, as Whaticket forks pass it on, of exactly [`BODY_BYTES`].
 fn body(number: usize, now: i64) -> String {
-    // Neighbours in the row of hooks are of different companies, and a company's of different people.
+    // Neighbours in the list are of different companies, and a company's of different contacts.
     let contact = number.wrapping_mul(7_919) % CONTACTS;
     let mut body = format!(
         r#"{{"key":{{"remoteJid":"551199999{contact:04}@s.whatsapp.net","fromMe":false,"id":"3EB0{number:016X}"}},"messageTimestamp":{now},"pushName":"Cliente {contact}","broadcast":false,"message":{{"messageContextInfo":{{"deviceListMetadata":{{"senderKeyHash":"c2VuZGVy","senderTimestamp":"{now}"}},"deviceListMetadataVersion":2}},"extendedTextMessage":{{"text":"Pedido {number}. "#

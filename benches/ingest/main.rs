@@ -1,11 +1,11 @@
-//! How many signed hooks a second one `secretaria ingest` makes durable, and what that costs beside no work at all.
+//! How many signed webhooks a second one `secretaria ingest` makes durable, and what that costs beside no work at all.
 //!
-//! Two servers take the same prepared requests from the same client in turns: the real binary, and an axum handler
-//! that only reads the body and answers 202. Both are processes of their own, so that CPU and memory are theirs alone.
+//! Two servers get the same prepared requests from the same client in turns: the real binary, and an axum handler
+//! that only reads the body and responds 202. Both are processes of their own, so that CPU and memory are theirs alone.
 //! Client, servers, broker and database share this machine's cores: the ratio is the result, not the rate.
 //!
 //! Needs the stack of `dev/bench.sh` and its variables. Nothing but a 202 is tolerated, the topic must have grown by
-//! exactly the hooks that were answered, and each must have its line in the log. The last line printed is JSON.
+//! exactly the webhooks that were answered, and each must have its line in the log. The last line printed is JSON.
 
 mod bare;
 mod client;
@@ -31,12 +31,12 @@ use servers::Server;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Hooks sent to each server before anything is measured: the broker compiles its hot paths meanwhile.
+/// Webhooks sent to each server before anything is measured: the broker compiles its hot paths meanwhile.
 const WARM_UP: usize = 200_000;
-/// Hooks sent before each further number of connections is measured.
+/// Webhooks sent before each further number of connections is measured.
 const WARM_UP_AGAIN: usize = 40_000;
 
-/// Signed hooks against the real ingest and against a bare handler.
+/// Signed webhooks against the real ingest and against a bare handler.
 #[derive(Parser)]
 struct Args {
     /// Numbers of open connections, each measured on its own.
@@ -45,7 +45,7 @@ struct Args {
     /// Rounds per number of connections; medians are reported.
     #[arg(long, env = "SECRETARIA_BENCH_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Hooks per round.
+    /// Webhooks per round.
     #[arg(long, env = "SECRETARIA_BENCH_REQUESTS", default_value_t = 80_000)]
     requests: usize,
     /// Companies that send.
@@ -57,7 +57,7 @@ struct Args {
     /// Be the bare server instead.
     #[arg(long)]
     bare: bool,
-    /// What cargo calls every benchmark with.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -99,7 +99,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let mut both = |hooks: Hooks, connections| {
         let hooks = Arc::new(hooks);
         accepted += hooks.len();
-        // Whoever comes second finds the machine as the first has left it: in turns.
+        // The second server finds the machine as the first has left it: so each is first in turn.
         is_first = !is_first;
         let first = if is_first { Some(client::run(&real, &hooks, connections)?) } else { None };
         let bare = client::run(&bare, &hooks, connections)?;
@@ -119,8 +119,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     }
     let grown = usize::try_from(ends.sum()? - before)?;
     let expected = 1 + (accepted - 1) * copies;
-    ensure!(grown == expected, "{expected} hooks were accepted and the topic grew by {grown}");
-    println!("{expected} hooks were accepted, and the topic grew by as many");
+    ensure!(grown == expected, "{expected} webhooks were accepted and the topic grew by {grown}");
+    println!("{expected} webhooks were accepted, and the topic grew by as many");
     let rss_mb = real.peak_memory_mb()?;
     real.stop()?.must_name_every_hook(accepted)?;
     println!("{}", report.line(rss_mb)?);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::Round;
 
-/// The same hooks, sent to both servers one after the other.
+/// The same webhooks, sent to both servers one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair {
     /// To the bare one.
@@ -57,7 +57,7 @@ impl Report {
             let figures = json!({
                 "rps": of(|it| it.real.rps).round() as u64,
                 "bare_rps": of(|it| it.bare.rps).round() as u64,
-                // Of the pairs and not of the two medians: what else the machine did is the same within a pair.
+                // Of the pairs and not of the two medians: other load on the machine is the same within a pair.
                 "ratio": rounded(of(Pair::ratio), 1e3),
                 "p50_ms": rounded(of(|it| it.real.p50_ms), 1e2),
                 "p99_ms": rounded(of(|it| it.real.p99_ms), 1e2),

@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// What a tick of `/proc/PID/stat` is; Linux shows the same on every machine.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A server under way; killed when dropped.
+/// A running server; killed when dropped.
 pub(crate) struct Server {
     process: Child,
     address: SocketAddr,
@@ -40,7 +40,7 @@ pub(crate) struct Log {
 }
 
 impl Server {
-    /// This very program, as the bare server.
+    /// This program, as the bare server.
     pub(crate) fn bare() -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let mut process = dying_with_us(program.as_os_str())
@@ -48,9 +48,10 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .context("the bare server")?;
-        let mut said = String::new();
-        BufReader::new(process.stdout.take().context("the bare server has no voice")?).read_line(&mut said)?;
-        let address = said.trim().parse().context("the bare server did not say where it is")?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().context("the bare server has no standard output")?)
+            .read_line(&mut line)?;
+        let address = line.trim().parse().context("the bare server printed no address")?;
         Ok(Server { process, address, kind: Kind::Bare })
     }
 
@@ -78,17 +79,17 @@ impl Server {
         Ok(Server { process, address: listen, kind: Kind::Real { log: path, says_everything } })
     }
 
-    /// Sends hooks one by one until one is accepted: then the companies are known and the broker answers.
+    /// Sends webhooks one by one until one is accepted: then the companies are known and the broker answers.
     pub(crate) fn until_it_accepts(&self, mut next: impl FnMut() -> Hooks) -> anyhow::Result<()> {
         let deadline = clock::instant() + TIMEOUT;
         loop {
             let hook = next();
-            let said = post(self.address, hook.get(0).unwrap_or_default());
-            if said.as_ref().is_ok_and(|it| it.starts_with("HTTP/1.1 202 ")) {
+            let response = post(self.address, hook.get(0).unwrap_or_default());
+            if response.as_ref().is_ok_and(|it| it.starts_with("HTTP/1.1 202 ")) {
                 return Ok(());
             }
             if clock::instant() > deadline {
-                bail!("the server accepts nothing: {said:?}");
+                bail!("the server accepts nothing: {response:?}");
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -107,7 +108,7 @@ impl Server {
         Ok(TICK * ticks)
     }
 
-    /// The most memory it ever held.
+    /// The most memory it ever had.
     pub(crate) fn peak_memory_mb(&self) -> anyhow::Result<f64> {
         let status = self.proc("status")?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
@@ -147,14 +148,14 @@ impl Drop for Server {
 }
 
 impl Log {
-    /// Checks that not one line about an accepted hook was lost, and deletes the file.
+    /// Checks that no line about an accepted webhook was lost, and deletes the file.
     pub(crate) fn must_name_every_hook(self, accepted: usize) -> anyhow::Result<()> {
         if self.says_everything {
             let mut lines = 0;
             for line in BufReader::new(File::open(&self.path)?).split(b'\n') {
                 lines += usize::from(line?.windows(15).any(|it| it == br#""hook accepted""#));
             }
-            ensure!(lines == accepted, "{accepted} hooks were accepted and the log has {lines} lines about them");
+            ensure!(lines == accepted, "{accepted} webhooks were accepted and the log has {lines} lines about them");
             println!("the log has a line for each of them");
         }
         Ok(std::fs::remove_file(&self.path)?)

@@ -41,7 +41,7 @@ struct Args {
     /// Clients of pgbench.
     #[arg(long, default_value_t = 8)]
     clients: u32,
-    /// Where its random keys begin.
+    /// The seed of its random keys.
     #[arg(long, default_value_t = 42)]
     seed: u32,
     /// The program `pgbench` of the server's version.
@@ -50,7 +50,7 @@ struct Args {
     /// The folder of the server's socket: what is measured is the server, not the way to it.
     #[arg(long, env = "SECRETARIA_PG_SOCKET")]
     socket: Option<PathBuf>,
-    /// What cargo calls every benchmark with.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

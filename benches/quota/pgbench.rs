@@ -70,7 +70,7 @@ pub(crate) fn keys(companies: u32) -> String {
     format!("\\set c random_zipfian(1, {companies}, 1.07)\n\\set f random(1, 20)\n")
 }
 
-/// Transactions per second of a script, by connections that have been at it for `warming` seconds.
+/// Transactions per second of a script, by connections that have run it for `warming` seconds.
 pub(crate) fn tps(url: &str, script: &str, clients: u32, warming: u32, args: &Args) -> anyhow::Result<f64> {
     let mut process = Command::new(&args.pgbench)
         .args(["-M", "prepared", "-n", "-f", "/dev/stdin", "-D", "cold=1"])
@@ -83,9 +83,9 @@ pub(crate) fn tps(url: &str, script: &str, clients: u32, warming: u32, args: &Ar
         .stderr(Stdio::piped())
         .spawn()
         .context("pgbench cannot be started")?;
-    process.stdin.take().context("pgbench has no ear")?.write_all(script.as_bytes())?;
+    process.stdin.take().context("pgbench has no standard input")?.write_all(script.as_bytes())?;
     let output = process.wait_with_output()?;
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "pgbench failed on\n{script}{complained}");
     // "progress: 1.0 s, 41067.1 tps, lat …", a line each second.
     let seconds: Vec<f64> = complained
@@ -94,6 +94,6 @@ pub(crate) fn tps(url: &str, script: &str, clients: u32, warming: u32, args: &Ar
         .skip(warming as usize)
         .take(args.seconds as usize)
         .collect();
-    ensure!(!seconds.is_empty(), "pgbench did not say how many transactions it made: {said}{complained}");
+    ensure!(!seconds.is_empty(), "pgbench did not print its rate: {printed}{complained}");
     Ok(seconds.iter().sum::<f64>() / seconds.len() as f64)
 }

@@ -69,7 +69,7 @@ create table bench.keys as
 select 1 + floor(random() * :companies)::bigint as company_id, 'f' || (1 + floor(random() * 20)::int) as feature
 from generate_series(1, 400000);
 
--- The law of the checks' keys, to draw others from.
+-- The distribution of the checks' keys, to draw others from.
 create table bench.zipf as
 select n::bigint as company, sum(n ^ -1.07::float) over (order by n) / sum(n ^ -1.07::float) over () as upto
 from generate_series(1, :companies) n;

@@ -1,6 +1,6 @@
 //! No-op jobs through graphile_worker, enqueue included: `graphile-peer URL JOBS BATCH CONCURRENCY plain|batching`.
 //!
-//! Plain, a worker fetches and completes each job by itself, which is how it works unless told otherwise. Batching, jobs
+//! Plain, a worker fetches and completes each job by itself, which is its default. Batching, jobs
 //! are fetched into its local queue and completed in batches. Both enqueue `BATCH` jobs a statement, and without keys, which
 //! is quicker than with them; ours have keys always.
 

@@ -18,9 +18,9 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 /**
  * Confluent's parallel consumer with the result transaction of `reply`: a record, a call to the model, a commit.
  *
- * <p>In its non-blocking form, one record per key at a time, so many in flight as the window says. What it does not do: no
+ * <p>In its non-blocking form, one record per key at a time, as many in flight as the window allows. What it does not do: no
  * durable queue (what is in flight is in memory, and is called again after a crash), no leases, no fairness among companies,
- * no reservation of tokens before the call, no look at what was said before, no quiet period, no check of signatures.
+ * no reservation of tokens before the call, no reading of earlier messages, no quiet period, no check of signatures.
  */
 public final class Peer {
     private Peer() {}
@@ -65,7 +65,7 @@ public final class Peer {
         Thread.currentThread().join();
     }
 
-    /** `postgres://user@host:port/database` as JDBC says it. */
+    /** `postgres://user@host:port/database` in the form of JDBC. */
     private static String jdbc(String url) {
         var address = URI.create(url);
         return "jdbc:postgresql://" + address.getHost() + ":" + address.getPort() + address.getPath() + "?user="

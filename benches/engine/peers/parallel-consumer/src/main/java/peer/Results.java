@@ -205,7 +205,7 @@ final class Results {
             return positions;
         }
 
-        /** What was said and what was answered, both in their places. */
+        /** The message and its reply, both in their positions. */
         private void store(List<Turn> fresh, HashMap<UUID, Long> positions, long now) throws SQLException {
             var rows = new Rows(connection, "int8", "uuid", "uuid", "int8", "text", "uuid", "text", "text", "text", "int8", "int8");
             for (var it : fresh) {

@@ -53,7 +53,7 @@ final class Turn {
         reply = Ids.reply(company, turn);
     }
 
-    /** Takes Gemini's answer. */
+    /** Stores Gemini's answer. */
     Turn answered(JsonObject answer) {
         var candidate = answer.getJsonArray("candidates").getJsonObject(0);
         this.answer = candidate.getJsonObject("content").getJsonArray("parts").getJsonObject(0).getString("text");
@@ -64,11 +64,11 @@ final class Turn {
         return this;
     }
 
-    /** What the model is asked: the message alone, without what was said before. */
+    /** The request to the model: the message alone, without earlier ones. */
     JsonObject prompt() {
         var part = new JsonObject().put("text", body);
-        var said = new JsonObject().put("role", "user").put("parts", java.util.List.of(part));
-        return new JsonObject().put("contents", java.util.List.of(said));
+        var message = new JsonObject().put("role", "user").put("parts", java.util.List.of(part));
+        return new JsonObject().put("contents", java.util.List.of(message));
     }
 
     /** The headers of an event of this turn, as the outbox keeps them: pairs of a name and a value in base64. */
