@@ -1,36 +1,92 @@
 # syntax=docker/dockerfile:1
-# Three images: `secretaria` (the default, production) holds that binary and nothing else of ours; `postgres` is
-# PostgreSQL with the extension of pg_extension/; `sandbox` plays the providers, for development only, and must never be
-# deployed. The machine this was written on has no Docker engine: the steps of `postgres` are those of
-# dev/install-extension.sh, which is run every day, but nobody has built the image yet.
+# Four images from one base, Debian: `secretaria` (the default, production) holds that binary and nothing else of ours;
+# `postgres` is Debian's PostgreSQL with the extension of pg_extension/; `kafka` is Apache Kafka from the jars of the
+# local stack; `sandbox` plays the providers, for development only, and must never be deployed.
+# `make compose-test` builds all four and sends a webhook through them.
 
-FROM rust:1.95-bookworm AS builder
+# What compiles: the toolchain that rust-toolchain.toml names, and the headers of the very server that loads the extension.
+FROM debian:bookworm-slim AS rust
+ARG RUSTUP_VERSION=1.28.2
+ARG RUSTUP_SHA256_AMD64=20a06e644b0d9bd2fbdbfd52d42540bdde820ea7df86e92e533c073da0cdd43c
+ARG RUSTUP_SHA256_ARM64=e3853c5a252fca15252d07cb23a1bdd9377a8c6f3efa01531109281ae47f841c
+ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
 WORKDIR /build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends build-essential ca-certificates clang curl libclang-dev pkg-config \
+        postgresql-server-dev-15 zlib1g-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY rust-toolchain.toml .
+RUN case $(dpkg --print-architecture) in \
+        amd64) host=x86_64-unknown-linux-gnu sum=$RUSTUP_SHA256_AMD64 ;; \
+        arm64) host=aarch64-unknown-linux-gnu sum=$RUSTUP_SHA256_ARM64 ;; \
+        *) echo "no rustup is pinned for $(dpkg --print-architecture)" >&2; exit 1 ;; \
+    esac \
+    && curl -fsS --proto =https -o /tmp/rustup-init "https://static.rust-lang.org/rustup/archive/$RUSTUP_VERSION/$host/rustup-init" \
+    && echo "$sum /tmp/rustup-init" | sha256sum --check --quiet \
+    && chmod +x /tmp/rustup-init \
+    && /tmp/rustup-init -y --no-modify-path --profile minimal --default-toolchain none \
+    && rustup toolchain install \
+    && rm /tmp/rustup-init
+
+FROM rust AS builder
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --release --locked -p secretaria -p sandbox --bin secretaria --bin secretaria-sandbox \
     && install -D target/release/secretaria target/release/secretaria-sandbox -t /out
 
-# The same Debian and the same server as the image it goes into: the library leaves the server's symbols open.
-FROM postgres:15-bookworm AS extension
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential ca-certificates clang libclang-dev postgresql-server-dev-15 \
-    && rm -rf /var/lib/apt/lists/*
-COPY --from=rust:1.95-bookworm /usr/local/cargo /usr/local/cargo
-COPY --from=rust:1.95-bookworm /usr/local/rustup /usr/local/rustup
-ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
-WORKDIR /build
+FROM rust AS extension
 COPY . .
+# The second name of the library is a link: see pg_extension/sql/secretaria--0.2.0.sql.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,id=extension \
-    PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config dev/install-extension.sh
+    mkdir -p /out /usr/share/postgresql/15/extension \
+    && PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config dev/install-extension.sh \
+    && cd / && cp -a --parents usr/lib/postgresql/15/lib/secretaria*.so usr/share/postgresql/15/extension/secretaria* /out
 
-FROM postgres:15-bookworm AS postgres
-COPY --from=extension /usr/lib/postgresql/15/lib/secretaria.so /usr/lib/postgresql/15/lib/
-COPY --from=extension /usr/share/postgresql/15/extension/secretaria* /usr/share/postgresql/15/extension/
-# Its second name: see pg_extension/sql/secretaria--0.3.0.sql. Made here, because a copy would be a second file.
-RUN ln -s secretaria.so /usr/lib/postgresql/15/lib/secretaria_bindings.so
+FROM debian:bookworm-slim AS postgres
+# Debian would create a cluster of its own: ours belongs on a volume.
+RUN useradd --system --user-group --uid 999 --home-dir /var/lib/postgresql --shell /bin/bash postgres \
+    && mkdir -p /etc/postgresql-common/createcluster.d \
+    && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/none.conf \
+    && apt-get update \
+    && apt-get install -y --no-install-recommends postgresql-15 \
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o postgres -g postgres -m 700 /var/lib/postgresql
+COPY --from=extension /out /
+COPY dev/compose/postgres.sh dev/compose/roles.sql /opt/secretaria/
+USER postgres
+EXPOSE 5432
+# The server's fast stop, which does not wait for sessions.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["/opt/secretaria/postgres.sh"]
+
+# Java's packages put links beside their manuals, into a folder that the slim base does not have.
+FROM debian:bookworm-slim AS kafka-jars
+RUN apt-get update \
+    && mkdir -p /usr/share/man/man1 \
+    && apt-get install -y --no-install-recommends ca-certificates maven openjdk-17-jre-headless \
+    && rm -rf /var/lib/apt/lists/*
+COPY dev/versions.sh dev/kafka/pom.xml /jars/
+RUN --mount=type=cache,target=/root/.m2 \
+    . /jars/versions.sh \
+    && mvn -q -B -f /jars/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/out \
+        -Dkafka.version="$KAFKA_VERSION" -Dscala.binary="$KAFKA_SCALA" -Dlog4j.version="$LOG4J_VERSION"
+
+FROM debian:bookworm-slim AS kafka
+RUN apt-get update \
+    && mkdir -p /usr/share/man/man1 \
+    && apt-get install -y --no-install-recommends openjdk-17-jre-headless \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10002 --home-dir /var/lib/kafka --create-home kafka \
+    && install -d -o kafka /var/lib/kafka/data
+COPY --from=kafka-jars /out /opt/kafka/libs
+COPY dev/compose/kafka.sh dev/kafka/log4j2.properties /opt/kafka/
+WORKDIR /var/lib/kafka
+USER kafka
+EXPOSE 9092
+ENTRYPOINT ["/opt/kafka/kafka.sh"]
+CMD ["serve"]
 
 FROM debian:bookworm-slim AS base
 RUN apt-get update \

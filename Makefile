@@ -1,7 +1,7 @@
 # The verbs of this project. Each is one line; the work is in dev/. Every port moves with SECRETARIA_PORT_SHIFT.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota bench-engine
+.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota bench-engine compose-test
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: ## format, lints, tidiness, spelling, compose file: no server needed
 
 fmt: ## format the code
 	@dev/fmt.sh
+
+compose-test: ## build the images, bring docker-compose.yml up with Podman, send webhooks through it; KEEP=1 keeps the images
+	@dev/compose-test.sh
 
 audit: ## licences, advisories, bans and sources of the dependencies
 	@dev/audit.sh
