@@ -14,7 +14,7 @@ pub mod auth;
 pub mod companies;
 mod conversations;
 mod description;
-mod journal;
+mod request_log;
 pub mod keys;
 mod pages;
 mod parameters;
@@ -98,7 +98,7 @@ pub fn routes(api: Api) -> Router {
         .route("/api", any(unknown_path))
         .route("/api/", any(unknown_path))
         .route("/api/{*rest}", any(unknown_path))
-        .layer(from_fn(journal::keep))
+        .layer(from_fn(request_log::keep))
         .with_state(api)
 }
 

@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use domain::CompanyId;
 use jiff::civil::Date;
 
-use crate::journal::Journal;
+use crate::request_log::Journal;
 use crate::{Api, Rejection};
 
 /// Most letters of an unknown parameter that are said back.

@@ -28,6 +28,6 @@ pub use security::{seal, secret, webhook};
 use runtime::pace;
 
 #[cfg(test)]
-extern crate self as platform; // The tests' database is shared with crates that know this one by its name.
+extern crate self as platform; // Tests name the crate as its users do.
 #[cfg(test)]
 mod tests;

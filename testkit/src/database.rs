@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::{files_of, postgres, sql_folder, unique};
+use crate::{Session, files_of, postgres, sql_folder, unique};
 
 /// What runs that prepare one cluster wait for: roles belong to all of its databases.
 const LOCK: &str = "select pg_advisory_lock(17432)";
@@ -115,10 +115,15 @@ impl Database {
 
     /// An empty one; `None` where this run has no Postgres.
     pub async fn empty(prefix: &str) -> Option<Self> {
-        let (admin_url, name) = (postgres()?, unique(prefix));
+        Some(Self::empty_on(postgres()?, prefix).await)
+    }
+
+    /// An empty one on the server of that superuser's URL.
+    pub async fn empty_on(admin_url: String, prefix: &str) -> Self {
+        let name = unique(prefix);
         let create = format!("create database {name} template template0");
         connect(&admin_url).await.batch_execute(&create).await.unwrap();
-        Some(Database { admin_url, name })
+        Database { admin_url, name }
     }
 
     /// Sets a setting for every connection from now on.
@@ -156,6 +161,11 @@ impl Database {
     pub async fn connect(&self) -> Client {
         connect(&self.url("postgres")).await
     }
+
+    /// Such a connection, with what tests ask it.
+    pub async fn session(&self) -> Session {
+        Session(self.connect().await)
+    }
 }
 
 impl Drop for Database {
@@ -181,6 +191,11 @@ impl Drop for Database {
 fn url(admin_url: &str, role: &str, database: &str) -> String {
     let host = admin_url.rsplit_once('/').unwrap().0.rsplit(['@', '/']).next().unwrap();
     format!("postgres://{role}@{host}/{database}")
+}
+
+/// The URL of the same database for another role.
+pub fn as_role(database_url: &str, role: &str) -> String {
+    url(database_url, role, database_url.rsplit_once('/').unwrap().1)
 }
 
 /// Connects, for up to a minute while the server restarts. The connection ends with the client.

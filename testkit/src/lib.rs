@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod database;
+mod session;
 mod sql;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use database::{Database, Template, connect};
+pub use database::{Database, Template, as_role, connect};
+pub use session::{OutboxRow, Session};
 pub use sql::{files_of, sql_folder};
 
 /// A variable of this run; an empty one counts as missing.

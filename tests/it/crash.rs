@@ -15,8 +15,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
 use crate::support::app::TestApp;
+use crate::support::eventually;
 use crate::support::hook::{Hook, Producer};
-use crate::support::{eventually, server, unique, variable};
 
 /// The tests here stop and freeze a broker that they share.
 pub(crate) static BROKER: Mutex<()> = Mutex::const_new(());
@@ -26,10 +26,10 @@ const IN_FLIGHT: usize = 200;
 
 /// The pipeline on the real broker, not yet running; `None` when this run has none.
 pub(crate) async fn on_real_kafka(change: impl FnOnce(&mut secretaria::Settings)) -> Option<TestApp> {
-    let bootstrap = server("SECRETARIA_TEST_KAFKA", "Kafka")?;
+    let bootstrap = testkit::kafka()?;
     let mut app = TestApp::prepare(change).await?;
     app.settings.kafka.bootstrap = bootstrap;
-    app.settings.kafka.prefix = format!("{}.", unique("pipeline"));
+    app.settings.kafka.prefix = format!("{}.", testkit::unique("pipeline"));
     app.settings.kafka.session_timeout_ms = 30_000;
     kafka::create_topics(&app.settings.kafka).await.unwrap();
     Some(app)
@@ -133,8 +133,9 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.reply.quiet_ms = 50).await else { return };
     app.settings.http.listen = free_address();
-    let seed =
-        variable("SECRETARIA_TEST_SEED").and_then(|it| it.parse().ok()).unwrap_or(clock::now().as_microsecond() as u64);
+    let seed = testkit::variable("SECRETARIA_TEST_SEED")
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(clock::now().as_microsecond() as u64);
     println!("seed {seed} (SECRETARIA_TEST_SEED={seed} repeats it)");
     let mut dice = StdRng::seed_from_u64(seed);
     let auth = || Auth::Token("bridge-token".into());
@@ -256,7 +257,7 @@ async fn signal(name: &str, pid: &str) {
 async fn a_broker_frozen_in_the_middle_of_a_publish_costs_a_503_and_no_second_answer() {
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.kafka.message_timeout_ms = 2_000).await else { return };
-    let Some(pid) = server("SECRETARIA_TEST_KAFKA_PID", "the broker's process id") else { return };
+    let Some(pid) = testkit::server("SECRETARIA_TEST_KAFKA_PID", "the broker's process id") else { return };
     app.run().await;
     let clinic = app.company("clinica.test").await;
     app.accept(&clinic.text("5511999990001", "A1", "oi")).await;

@@ -2,40 +2,33 @@
 //!
 //! A [`Database`] is dropped with its value. Tests return at once where the run has no Postgres.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secretaria::commands::{functions, migrate};
+use testkit::Template;
+pub(crate) use testkit::{asks_the_extension, unique};
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
-static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+static TEMPLATE: OnceCell<Option<Template>> = OnceCell::const_new();
 
 /// A database with migrations and functions.
-pub(crate) struct Database {
-    name: String,
-    admin_url: String,
-}
+pub(crate) struct Database(testkit::Database);
 
 impl Database {
-    /// A fresh copy; `None`, said aloud, when this run has no Postgres.
+    /// A fresh copy; `None`, with a line that says so, when this run has no Postgres.
     pub(crate) async fn create() -> Option<Self> {
-        let admin_url = server()?;
-        let template = TEMPLATE.get_or_init(|| make_template(admin_url.clone())).await;
-        let name = unique("quota");
-        let admin = open(&admin_url).await;
-        admin.batch_execute(&format!("create database {name} template {template} strategy file_copy")).await.unwrap();
-        set_path(&admin, &name).await;
+        let template = TEMPLATE.get_or_init(|| Template::of("quota_template", fill)).await.as_ref()?;
+        let copy = testkit::Database::copy(template, "quota").await;
         // Tests that look at rows know how many there are; a test that is about shards says so.
-        admin.batch_execute(&format!("alter database {name} set secretaria.slots = 'off'")).await.unwrap();
-        Some(Database { name, admin_url })
+        copy.set("secretaria.slots", "'off'").await;
+        Some(Database(copy))
     }
 
     /// What `secretaria.slots` says to every connection from now on.
     pub(crate) async fn set_slots(&self, slots: &str) {
-        let statement = format!("alter database {} set secretaria.slots = '{slots}'", self.name);
-        open(&self.admin_url).await.batch_execute(&statement).await.unwrap();
+        self.0.set("secretaria.slots", &format!("'{slots}'")).await;
     }
 
     /// A fresh copy in which PL/pgSQL decides, whatever this run is about.
@@ -52,13 +45,15 @@ impl Database {
 
     /// The address of it for a role.
     pub(crate) fn url(&self, role: &str) -> String {
-        url(&self.admin_url, role, &self.name)
+        self.0.url(role)
     }
 
     /// The one database of a server that may not answer yet.
     pub(crate) async fn at(admin_url: String) -> Self {
         drop(reach(&admin_url).await);
-        Database { name: make_template(admin_url.clone()).await, admin_url }
+        let database = testkit::Database::empty_on(admin_url, "quota").await;
+        fill(database.url("postgres")).await;
+        Database(database)
     }
 
     /// A connection as the superuser: row-level security does not bind it, and its `secretaria.test_now` counts.
@@ -72,93 +67,14 @@ impl Database {
     }
 }
 
-impl Drop for Database {
-    /// On a thread of its own, since a test's runtime is already going down here; a failed test is cleaned up too.
-    fn drop(&mut self) {
-        let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
-        drop_databases(admin_url, format!("drop database if exists {name} with (force)"));
-    }
-}
-
-fn drop_databases(admin_url: String, statement: String) {
-    let dropping = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { open(&admin_url).await.batch_execute(&statement).await.unwrap() });
-    });
-    // A panic here while a test panics would hide the test's own.
-    if dropping.join().is_err() {
-        eprintln!("a test database was left behind");
-    }
-}
-
-/// The template outlives the tests of its process; the next process that makes one removes those of the dead.
-async fn make_template(admin_url: String) -> String {
-    let name = unique("quota_template");
-    let admin = open(&admin_url).await;
-    remove_abandoned(&admin).await;
-    admin.batch_execute(&format!("create database {name} template template0 strategy file_copy")).await.unwrap();
-    set_path(&admin, &name).await;
-    let owner_url = url(&admin_url, "postgres", &name);
+/// Migrations, functions and, if this run is about it, the extension.
+async fn fill(owner_url: String) {
     platform::migrate::run(&owner_url.clone().into(), migrate::runner()).await.unwrap();
-    let mut owner = open(&owner_url).await;
+    let mut owner = testkit::connect(&owner_url).await;
     functions::apply(&mut owner).await.unwrap();
     if asks_the_extension() {
         owner.batch_execute("create extension secretaria version '0.3.0'").await.unwrap();
     }
-    drop(owner);
-    // A template with a connection cannot be copied.
-    let kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
-    admin.execute(kill, &[&name]).await.unwrap();
-    name
-}
-
-/// Removes what test processes that are no more have left: their number is in the name.
-async fn remove_abandoned(admin: &Client) {
-    let left = "select datname from pg_database where datname ~ '^quota_(template_)?[0-9]+_[0-9]+$'";
-    for row in admin.query(left, &[]).await.unwrap() {
-        let name: String = row.get(0);
-        let process = name.split('_').rev().nth(1).unwrap().to_owned();
-        if !std::path::Path::new("/proc").join(process).exists() {
-            // Another process may be removing it at this moment.
-            let _ = admin.batch_execute(&format!("drop database if exists {name} with (force)")).await;
-        }
-    }
-}
-
-/// Settings of a database are not copied with it.
-async fn set_path(admin: &Client, name: &str) {
-    let path = "secretaria, secretaria_reference, public";
-    admin.batch_execute(&format!("alter database {name} set search_path = {path}")).await.unwrap();
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests are told by `make test` where the servers are")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|it| !it.is_empty())
-}
-
-/// Whether this run is about the extension: unqualified calls are then its, and it has to answer the same.
-pub(crate) fn asks_the_extension() -> bool {
-    variable("SECRETARIA_TEST_EXTENSION").is_some()
-}
-
-fn server() -> Option<String> {
-    let found = variable("SECRETARIA_TEST_POSTGRES");
-    if found.is_none() {
-        assert!(variable("SECRETARIA_TEST").as_deref() != Some("all"), "SECRETARIA_TEST_POSTGRES is missing");
-        eprintln!("left out: needs Postgres (make test)");
-    }
-    found
-}
-
-pub(crate) fn unique(prefix: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// `postgres://user@host:port/any` for another role and database.
-fn url(admin_url: &str, role: &str, database: &str) -> String {
-    let host = admin_url.rsplit_once('/').unwrap().0.rsplit_once('@').unwrap().1;
-    format!("postgres://{role}@{host}/{database}")
 }
 
 /// A connection, made again while there is none or it is cut off before it is of use: some tests cut off any
@@ -176,12 +92,6 @@ async fn reach(url: &str) -> Client {
         }
     }
     panic!("no connection to {url}");
-}
-
-async fn open(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    platform::task::spawn("test connection", connection);
-    client
 }
 
 /// A new company of its own domain, in São Paulo.

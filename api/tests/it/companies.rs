@@ -76,7 +76,6 @@ async fn no_secret_is_in_the_row_that_holds_it() {
     let sha256 = database.bytes("webhook_token_sha256", "companies", company).await;
     let expected = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"a-static-webhook-token");
     assert_eq!(sha256.as_deref(), Some(expected.as_ref()));
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -105,7 +104,6 @@ async fn adding_again_changes_what_is_given_and_keeps_the_rest() {
     assert_eq!(companies::named(&db, "CLINICA.example").await.unwrap(), first.company_id);
     let unknown = companies::named(&db, "nobody.example").await.unwrap_err();
     assert!(matches!(unknown, companies::Error::Unknown { .. }));
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -120,7 +118,6 @@ async fn a_company_without_a_secret_gets_one_nobody_can_guess() {
     let new = NewCompany { domain: "other.example".into(), ..NewCompany::default() };
     let other = companies::add(&db, &database.sealer, new).await.unwrap();
     assert_ne!(other.webhook_secret.expose_secret(), made.webhook_secret.expose_secret());
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -134,7 +131,6 @@ async fn many_at_once_add_one_company() {
     };
     let (one, two, three) = tokio::join!(add(), add(), add());
     assert!(one == two && two == three, "all were told the same secret");
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -166,5 +162,4 @@ async fn rotating_keeps_two_secrets_alive_and_never_three() {
 
     let unknown = companies::rotate_secret(&db, sealer, "nobody.example", now(), DAY).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no company has the domain `nobody.example`");
-    database.remove().await;
 }

@@ -1,6 +1,5 @@
 //! A database of a test's own, with two companies that talk and are metered, and the keys to serve it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,7 @@ use jiff::Timestamp;
 use platform::postgres::{Client, Config, Db};
 use platform::seal::{Sealer, random_bytes};
 use platform::secret::SecretText;
-use platform::task;
-use tokio_postgres::NoTls;
+use testkit::Template;
 
 /// The instant at which every test happens.
 pub(crate) fn now() -> Timestamp {
@@ -20,58 +18,25 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) struct Database {
-    admin_url: String,
-    name: String,
     /// The superuser, in this database: sees through row-level security.
     pub(crate) root: Client,
     pub(crate) sealer: Sealer,
     pub(crate) keys: Arc<Keys>,
+    /// Last: it is dropped when nothing of this is connected any more.
+    copy: testkit::Database,
 }
 
 impl Database {
     /// Makes one, or says why not.
-    #[expect(clippy::disallowed_methods, reason = "how a test run is told where its servers are")]
     pub(crate) async fn create() -> Option<Self> {
-        let Ok(admin_url) = std::env::var("SECRETARIA_TEST_POSTGRES") else {
-            assert_ne!(std::env::var("SECRETARIA_TEST").as_deref(), Ok("all"), "SECRETARIA_TEST_POSTGRES is missing");
-            eprintln!("left out: needs Postgres (make test)");
-            return None;
-        };
-        let name = format!("api_test_{}", hex::encode(random_bytes::<8>().unwrap()));
-        let admin = connect(&admin_url).await;
-        // Roles belong to the whole cluster, so migrations of two databases are not run side by side.
-        admin.execute("select pg_advisory_lock(17432)", &[]).await.unwrap();
-        admin.batch_execute(&format!("create database {name} template template0 strategy file_copy")).await.unwrap();
-        let migrating = connect(&in_database(&admin_url, &name)).await;
-        for file in migrations() {
-            let sql = std::fs::read_to_string(&file).unwrap();
-            let done = migrating.batch_execute(&format!("begin;\n{sql}\ncommit;")).await;
-            done.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
-        }
-        drop((admin, migrating));
-
+        let copy = testkit::Database::copy(&Template::of_files().await?, "api").await;
         let (keys, sealer) = fresh_keys();
-        // A new connection, because the search path is the database's own since the first migration.
-        let root = connect(&in_database(&admin_url, &name)).await;
-        Some(Database { admin_url, name, root, sealer, keys })
-    }
-
-    /// Removes it; one whose test failed stays to be looked at.
-    pub(crate) async fn remove(self) {
-        drop(self.root);
-        let admin = connect(&self.admin_url).await;
-        admin.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
+        Some(Database { root: copy.connect().await, sealer, keys, copy })
     }
 
     /// A pool of that role.
     pub(crate) fn pool(&self, role: &str) -> Db {
-        let root: tokio_postgres::Config = self.admin_url.parse().unwrap();
-        let host = match &root.get_hosts()[0] {
-            tokio_postgres::config::Host::Tcp(host) => host.clone(),
-            tokio_postgres::config::Host::Unix(_) => panic!("tests connect by TCP"),
-        };
-        let port = root.get_ports().first().copied().unwrap_or(5_432);
-        pool_at(&format!("postgres://{role}@{host}:{port}/{}", self.name))
+        pool_at(&self.copy.url(role))
     }
 
     pub(crate) fn operator(&self) -> Db {
@@ -160,31 +125,4 @@ pub(crate) fn without_postgres() -> Api {
 fn pool_at(url: &str) -> Db {
     let config = Config { pool_size: 4, wait_ms: 2_000, ..Config::default() };
     Db::new(&SecretText::from(url), &config, "api test").unwrap()
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    task::spawn("postgres", connection);
-    client
-}
-
-fn in_database(url: &str, name: &str) -> String {
-    format!("{}/{name}", url.rsplit_once('/').unwrap().0)
-}
-
-/// The migrations, and after them the functions.
-fn migrations() -> Vec<PathBuf> {
-    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql");
-    let folders = ["migrations", "functions"].map(|it| sql.join(it));
-    folders.iter().flat_map(|it| files_of(it)).collect()
-}
-
-fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
-    entries.sort();
-    entries
-        .into_iter()
-        .flat_map(|it| if it.is_dir() { files_of(&it) } else { vec![it] })
-        .filter(|it| it.extension().is_some_and(|it| it == "sql"))
-        .collect()
 }

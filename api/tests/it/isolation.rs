@@ -41,7 +41,6 @@ async fn no_filter_shows_the_api_role_another_companys_rows() {
         assert_eq!(seen, 0, "{table} without a company");
     }
     drop(client);
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -70,5 +69,4 @@ async fn the_api_role_reads_no_secret_and_writes_nothing() {
         assert_eq!(refused.code().unwrap().code(), "42501", "{forbidden}");
     }
     drop(client);
-    database.remove().await;
 }

@@ -64,7 +64,6 @@ async fn a_company_sees_its_own_usage_in_its_own_days() {
     let span = format!("/api/usage?company_id={company}&from=2026-02-28&to=2026-03-13");
     let earlier = get(&api, &span, &token).await;
     assert_eq!(earlier.body["totals"]["messages_in"], 999, "both ends are included");
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -113,7 +112,6 @@ async fn conversations_come_newest_first_page_by_page_with_every_tie() {
         messages[19],
         json!({"at": at, "direction": "out", "text": said(30), "turn_outcome": "replied", "delivery": delivery})
     );
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -138,7 +136,6 @@ async fn the_token_of_a_company_opens_no_other() {
         let unknown = get(&api, &format!("{path}?company_id=999999"), &operator).await;
         assert_eq!((unknown.status, &unknown.body["reason"]), (StatusCode::NOT_FOUND, &json!("unknown_company")));
     }
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -156,7 +153,6 @@ async fn nobody_without_a_good_token_gets_anywhere() {
             assert!(refused.headers[header::WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer realm="));
         }
     }
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -184,7 +180,6 @@ async fn a_wrong_parameter_is_named() {
         assert_eq!((&refused.body["detail"], &refused.body["status"]), (&refused.body["error"], &json!(400)), "{path}");
         assert_eq!(refused.body["type"], "urn:secretaria:problem:bad_parameter");
     }
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -242,7 +237,6 @@ async fn a_page_does_not_shift_when_conversations_are_added() {
     }
     let minute = |it: u32| format!("2026-03-15T10:0{it}:00Z");
     assert_eq!(seen, [minute(4), minute(3), minute(2), minute(1), "2026-03-14T12:00:00Z".to_owned()]);
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -257,7 +251,6 @@ async fn a_cursor_of_one_company_is_none_of_another() {
     let cursor = page.body["next_cursor"].as_str().unwrap();
     let refused = get(&api, &format!("/api/conversations?company_id={theirs}&cursor={cursor}"), &operator).await;
     assert_eq!((refused.status, &refused.body["field"]), (StatusCode::BAD_REQUEST, &json!("cursor")));
-    database.remove().await;
 }
 
 #[tokio::test]

@@ -61,7 +61,6 @@ async fn a_secret_is_shown_once_and_kept_sealed() {
     let moved = database.change(to("https://clinica.example/elsewhere"), now()).await.unwrap();
     assert!(moved.new_secret.is_none(), "another address is no reason for another secret");
     assert_eq!(database.secret(company, "secret_sealed").await.as_deref(), Some(shown.as_str()));
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -80,7 +79,6 @@ async fn a_secret_that_is_rotated_out_counts_for_a_while() {
 
     database.change(rotate(Duration::ZERO), now()).await.unwrap();
     assert_eq!(database.secret(company, "previous_secret_sealed").await, None, "lost or leaked: it ends at once");
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -93,7 +91,6 @@ async fn off_keeps_what_there_is_and_a_url_turns_it_on_again() {
     assert!(!database.change(rotate(DAY), now()).await.unwrap().enabled, "a new secret does not turn it on");
     assert!(database.change(to(URL), now()).await.unwrap().enabled);
     assert_eq!(database.secret(company, "previous_secret_sealed").await, secret);
-    database.remove().await;
 }
 
 #[tokio::test]
@@ -111,5 +108,4 @@ async fn what_makes_no_sense_changes_nothing() {
     assert!(matches!(unknown.await, Err(Error::Unknown { .. })));
     let rows: i64 = database.root.query_one("select count(*) from company_webhooks", &[]).await.unwrap().get(0);
     assert_eq!(rows, 0);
-    database.remove().await;
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::database::{files_of, in_a_database, sql_folder};
+use testkit::{files_of, sql_folder};
+
+use super::database::in_a_database;
 
 /// One turn that is answered and sent, everything as it should be.
 const SOUND: &str = "
@@ -234,7 +236,7 @@ async fn every_violation_is_found_by_its_check() {
         database.conserves().await;
         for (change, check) in VIOLATIONS {
             database.run(&format!("begin; {change};")).await;
-            let broken = database.broken_laws().await;
+            let broken = database.failed_checks().await;
             database.run("rollback").await;
             assert!(broken.iter().any(|it| it.starts_with(&format!("{check} | "))), "{change}: {broken:#?}");
         }

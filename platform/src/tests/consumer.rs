@@ -129,7 +129,7 @@ async fn a_consumer_that_accounts_by_range_survives_a_restart_and_the_checks_fin
         assert_eq!(database.rows(sums).await, ["168 | 28 | 4 | t"]);
         assert_eq!(database.rows("select from event_outcomes").await, [""; 0]);
         let broken_checks = async || {
-            let broken = database.broken_laws().await.into_iter();
+            let broken = database.failed_checks().await.into_iter();
             broken.filter_map(|it| Some(it.split_once(" | ")?.0.to_owned())).collect::<BTreeSet<_>>()
         };
         database.run("update event_ranges set done = done + 1 where partition = 0 and first_offset = 0").await;

@@ -37,7 +37,7 @@ fn record(event: u128) -> Record {
 }
 
 async fn dead_letter_event(
-    fixture: &Fixture<'_>,
+    fixture: &Fixture,
     company: i64,
     processor: ProcessorName,
     event: u128,
@@ -55,7 +55,7 @@ async fn dead_letter_event(
 }
 
 /// Four dead letters, each added a day after the one before; the last one today.
-async fn four(fixture: &Fixture<'_>) {
+async fn four(fixture: &Fixture) {
     dead_letter_event(fixture, 0, REPLY, 1, "undecodable").await;
     dead_letter_event(fixture, 1, REPLY, 2, "refused_by_database").await;
     dead_letter_event(fixture, 1, DELIVERY, 3, "busy").await;
@@ -63,11 +63,11 @@ async fn four(fixture: &Fixture<'_>) {
     fixture.run("update dead_letters set dead_lettered_at = '2026-03-10'::timestamptz + (right(event_id::text, 1) || ' days')::interval").await;
 }
 
-async fn listed(fixture: &Fixture<'_>, filter: Filter) -> Vec<u128> {
+async fn listed(fixture: &Fixture, filter: Filter) -> Vec<u128> {
     list(fixture.db(), &filter).await.unwrap().iter().map(|it| it.event.0.as_u128()).collect()
 }
 
-async fn states(fixture: &Fixture<'_>) -> Vec<String> {
+async fn states(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select state, settled_by, settled_at is not null from dead_letters order by event_id").await
 }
 

@@ -28,22 +28,22 @@ fn tokens(model: &str, input: i64, output: i64, cached: i64) -> Fact {
     Fact::ModelTokens { model: model.into(), input, output, cached }
 }
 
-async fn book(fixture: &Fixture<'_>, lines: &[LedgerLine]) {
+async fn book(fixture: &Fixture, lines: &[LedgerLine]) {
     let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     ledger::book(&tx, lines).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-fn records(fixture: &Fixture<'_>, envelopes: &[Envelope<UsageEvent>]) -> Vec<Record> {
+fn records(fixture: &Fixture, envelopes: &[Envelope<UsageEvent>]) -> Vec<Record> {
     envelopes.iter().map(|it| fixture.record(Topic::UsageEvents, "", it)).collect()
 }
 
-async fn ledger(fixture: &Fixture<'_>) -> Vec<String> {
+async fn ledger(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select fact, model, amount, day from usage_events order by idempotency_key").await
 }
 
-async fn totals(fixture: &Fixture<'_>) -> Vec<String> {
+async fn totals(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select metric, model, day, amount from usage_totals order by company_id, metric, model, day").await
 }
 

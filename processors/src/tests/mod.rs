@@ -3,45 +3,49 @@
 //! Events are handled as the consumer does it (admission, the processor's work, outcomes, in one transaction), and the
 //! outbox is published as the relay does it, so several processors can be tested without a broker.
 
-#[path = "../../../platform/src/tests/database.rs"]
-mod database;
-
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use domain::{Activity, CompanyId, Envelope, Kind, Topic, header};
+use domain::{Activity, CompanyId, Envelope, EventId, Kind, Topic, header};
 use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use platform::consumer::{Event, Handler};
+use platform::dead_letter::headers_from_json;
 use platform::kafka::{self, Record};
 use platform::outbox::Entry;
 use platform::outcomes::{self, Admission, Incoming, Replay};
-use platform::postgres::{Db, Failure, Transaction};
+use platform::postgres::{Config, Db, Failure, Transaction};
 use platform::processor::Context;
 use platform::queue::{self, Steps, Wake, Work, Worker};
 use platform::seal::Sealer;
+use platform::secret::SecretText;
 use platform::task::{self, Stop};
-
-pub(crate) use database::{Database, in_a_database};
+use testkit::{Session, Template};
 
 /// A database, and the next offset of the test's topics.
-pub(crate) struct Fixture<'a> {
-    database: &'a Database,
+pub(crate) struct Fixture {
+    pub(crate) root: Session,
+    /// A pool of `secretaria_service`, whose rights the processors have.
+    pub(crate) service: Db,
     offset: AtomicI64,
 }
 
 /// Runs a test with a new fixture, or reports that it was left out.
-pub(crate) async fn with_fixture(test: impl AsyncFnOnce(&Fixture<'_>)) {
-    in_a_database(async |database| test(&Fixture { database, offset: AtomicI64::new(0) }).await).await;
+pub(crate) async fn with_fixture(test: impl AsyncFnOnce(&Fixture)) {
+    let Some(template) = Template::of_files().await else { return };
+    let copy = testkit::Database::copy(&template, "processors").await;
+    let config = Config { pool_size: 24, wait_ms: 20_000, ..Config::default() };
+    let service = Db::new(&SecretText::from(copy.url("secretaria_service")), &config, "test").unwrap();
+    test(&Fixture { root: copy.session().await, service, offset: AtomicI64::new(0) }).await;
 }
 
-impl Deref for Fixture<'_> {
-    type Target = Database;
+impl Deref for Fixture {
+    type Target = Session;
 
-    fn deref(&self) -> &Database {
-        self.database
+    fn deref(&self) -> &Session {
+        &self.root
     }
 }
 
@@ -50,7 +54,19 @@ pub(crate) fn noon() -> Timestamp {
     "2026-03-15T12:00:00Z".parse().unwrap()
 }
 
-impl Fixture<'_> {
+impl Fixture {
+    /// Takes a topic's records out of the outbox, as if a relay had published them on partition 0.
+    pub(crate) async fn publish(&self, topic: Topic) -> Vec<Record> {
+        let rows = self.take_outbox(topic.as_str()).await.into_iter();
+        rows.map(|it| Record::kept(topic, 0, it.outbox_id, it.key, it.payload, headers_from_json(&it.headers)))
+            .collect()
+    }
+
+    /// The events of a topic in the outbox, in the order of publishing.
+    pub(crate) async fn waiting(&self, topic: Topic) -> Vec<EventId> {
+        self.outbox_events(topic.as_str()).await.into_iter().map(EventId).collect()
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.service
     }

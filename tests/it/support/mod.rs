@@ -6,33 +6,10 @@ pub(crate) mod hook;
 pub(crate) mod app;
 pub(crate) mod recipe;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a condition may take before a test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A variable of the test run.
-#[expect(clippy::disallowed_methods, reason = "`make test` passes the addresses of the servers")]
-pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|it| !it.is_empty())
-}
-
-/// Where a server is; `None`, with a line that says so, when this run has none. `make test` leaves nothing out.
-pub(crate) fn server(variable_name: &str, what: &str) -> Option<String> {
-    let found = variable(variable_name);
-    if found.is_none() {
-        assert!(variable("SECRETARIA_TEST").as_deref() != Some("all"), "{variable_name} is missing");
-        eprintln!("left out: needs {what} (make test)");
-    }
-    found
-}
-
-/// A name that no other test of this machine uses.
-pub(crate) fn unique(prefix: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// Waits until a condition holds; fails with what was last seen.
 pub(crate) async fn eventually<T, F>(claim: &str, mut look: impl FnMut() -> F) -> T

@@ -17,9 +17,9 @@ use sandbox::Receiver;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::support::TIMEOUT;
 use crate::support::app::TestApp;
 use crate::support::database::Database;
-use crate::support::{TIMEOUT, server, unique};
 
 const ROWS: &str = include_str!("../../../fixtures/upgrade/rows.dump");
 const RECORDS: &str = include_str!("../../../fixtures/upgrade/records.jsonl");
@@ -105,11 +105,11 @@ pub(super) fn records() -> Vec<Left> {
 
 /// The database and the topics as they were left, and nothing running on them; `None` when this run has no servers.
 pub(super) async fn restore() -> Option<TestApp> {
-    let bootstrap = server("SECRETARIA_TEST_KAFKA", "Kafka")?;
+    let bootstrap = testkit::kafka()?;
     let database = Database::of_release(RELEASED, keys()).await?;
     let mut app = TestApp::prepare_on(database, |_| {}).await;
     app.settings.kafka.bootstrap = bootstrap;
-    app.settings.kafka.prefix = format!("{}.", unique("upgrade"));
+    app.settings.kafka.prefix = format!("{}.", testkit::unique("upgrade"));
     app.settings.kafka.session_timeout_ms = 30_000;
     app.settings.alerts.operator_webhook_url = format!("{}/webhooks/operator", app.sandbox.base_url());
     app.settings.alerts.operator_webhook_secret = OPERATOR_SECRET.into();
@@ -121,7 +121,7 @@ pub(super) async fn restore() -> Option<TestApp> {
 
 /// The keys of the fixture, in a folder that is this process's own.
 fn keys() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("secretaria-{}", unique("upgrade_keys")));
+    let folder = std::env::temp_dir().join(format!("secretaria-{}", testkit::unique("upgrade_keys")));
     api::keys::create_missing(&folder).unwrap();
     let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/upgrade").join(api::keys::KEY_ENCRYPTION_KEY);
     std::fs::write(folder.join(api::keys::KEY_ENCRYPTION_KEY), std::fs::read(key).unwrap()).unwrap();

@@ -8,8 +8,8 @@ use refinery::Target;
 use secretaria::Settings;
 use secretaria::commands::migrate;
 
-use crate::support::database::{Database, connect, url};
-use crate::support::{eventually, server, unique};
+use crate::support::database::Database;
+use crate::support::eventually;
 
 /// A company that was there, with a mobile number that was treated as a landline, and a counter that has announced 80 %.
 const BEFORE: &str = "
@@ -24,19 +24,17 @@ const BEFORE: &str = "
 
 #[tokio::test]
 async fn a_database_of_0_1_is_brought_to_this_build() {
-    let Some(admin_url) = server("SECRETARIA_TEST_POSTGRES", "Postgres") else { return };
-    let (admin, name) = (connect(&admin_url).await, unique("upgrade"));
-    admin.batch_execute(&format!("create database {name}")).await.unwrap();
+    let Some(database) = testkit::Database::empty("it_upgrade").await else { return };
     let mut settings = Settings::default();
-    settings.postgres.owner_url = url(&admin_url, "postgres", &name).into();
-    settings.postgres.operator_url = url(&admin_url, "secretaria_operator", &name).into();
-    settings.postgres.service_url = url(&admin_url, "secretaria_service", &name).into();
-    settings.keys.dir = std::env::temp_dir().join(format!("secretaria-{name}"));
+    settings.postgres.owner_url = database.url("postgres").into();
+    settings.postgres.operator_url = database.url("secretaria_operator").into();
+    settings.postgres.service_url = database.url("secretaria_service").into();
+    settings.keys.dir = std::env::temp_dir().join(format!("secretaria-{}", database.name()));
     api::keys::create_missing(&settings.keys.dir).unwrap();
 
     let released = migrate::runner().set_target(Target::Version(15));
     migrations::run(&settings.postgres.owner_url, released).await.unwrap();
-    let root = connect(&url(&admin_url, "postgres", &name)).await;
+    let root = database.connect().await;
     root.batch_execute(BEFORE).await.unwrap();
     let contact = domain::ContactId(uuid::Uuid::from_u128(1));
     let conversation = domain::ConversationId::with(domain::CompanyId(900), contact);
@@ -56,13 +54,11 @@ async fn a_database_of_0_1_is_brought_to_this_build() {
             assert!(root.query(*sql, &[]).await.unwrap().is_empty(), "{law}");
         }
     }
-    drop(root);
-    admin.batch_execute(&format!("drop database {name} with (force)")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_turn_that_an_old_process_opens_at_the_last_moment_has_a_job() {
-    let keys = std::env::temp_dir().join(format!("secretaria-{}", unique("upgrade_keys")));
+    let keys = std::env::temp_dir().join(format!("secretaria-{}", testkit::unique("upgrade_keys")));
     let Some(database) = Database::of_release(15, keys).await else { return };
     let mut settings = Settings::default();
     database.configure(&mut settings);

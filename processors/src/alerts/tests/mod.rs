@@ -79,27 +79,27 @@ fn handler(operator: bool) -> AlertHandler {
 }
 
 /// The steps of a worker of that instance, with a schedule that is due at once.
-fn steps_of(fixture: &Fixture<'_>, instance: &str) -> Steps<Calling> {
+fn steps_of(fixture: &Fixture, instance: &str) -> Steps<Calling> {
     let config = Config { retry_after_s: AT_ONCE.to_vec(), ..Config::default() };
     fixture.steps_of(instance, Calling::new(&fixture.context(), &config, None).unwrap(), config.runner)
 }
 
-fn steps(fixture: &Fixture<'_>) -> Steps<Calling> {
+fn steps(fixture: &Fixture) -> Steps<Calling> {
     steps_of(fixture, "one")
 }
 
 /// The steps of a worker with these settings and their operator.
-fn steps_with(fixture: &Fixture<'_>, config: &Config) -> Steps<Calling> {
+fn steps_with(fixture: &Fixture, config: &Config) -> Steps<Calling> {
     let work = Calling::new(&fixture.context(), config, config.operator().unwrap()).unwrap();
     fixture.steps(work, config.runner)
 }
 
-fn record(fixture: &Fixture<'_>, envelope: &Envelope<Alert>) -> Record {
+fn record(fixture: &Fixture, envelope: &Envelope<Alert>) -> Record {
     fixture.record(Topic::Alerts, "", envelope)
 }
 
 /// Gives a company a webhook, signed with [`SECRET`].
-async fn add_webhook(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
+async fn add_webhook(fixture: &Fixture, company: CompanyId, url: &str) {
     let place = SecretColumn { table: "company_webhooks", column: "secret_sealed", company };
     let sealed = sealer().seal(place, SECRET.as_bytes()).unwrap();
     let sql = "insert into company_webhooks (company_id, url, secret_sealed) values ($1, $2, $3)";
@@ -107,7 +107,7 @@ async fn add_webhook(fixture: &Fixture<'_>, company: CompanyId, url: &str) {
 }
 
 /// A company with a webhook, and one alert of it per word.
-async fn with_alerts(fixture: &Fixture<'_>, operator: bool, words: &[&str]) -> CompanyId {
+async fn with_alerts(fixture: &Fixture, operator: bool, words: &[&str]) -> CompanyId {
     let clinic = fixture.company("clinica.test").await;
     add_webhook(fixture, clinic, "https://clinica.example/").await;
     let records: Vec<Record> = words.iter().map(|word| record(fixture, &crossing(clinic, word))).collect();
@@ -130,24 +130,24 @@ async fn finish(
     steps.finish(started, &response.into()).await.unwrap()
 }
 
-async fn rows(fixture: &Fixture<'_>) -> Vec<String> {
+async fn rows(fixture: &Fixture) -> Vec<String> {
     fixture
         .rows("select endpoint, state, outcome, cause, attempts from webhook_deliveries order by event_id, endpoint")
         .await
 }
 
-async fn attempts(fixture: &Fixture<'_>) -> Vec<String> {
+async fn attempts(fixture: &Fixture) -> Vec<String> {
     let sql = "select endpoint, attempt, of_round, result, status, class from webhook_attempts
                order by event_id, endpoint, attempt";
     fixture.rows(sql).await
 }
 
-async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
+async fn outcomes(fixture: &Fixture) -> Vec<String> {
     let sql = "select state, reason, count(*) from event_outcomes where processor = 'alerts' group by 1, 2 order by 1";
     fixture.rows(sql).await
 }
 
-async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
+async fn dead_letters(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select state, cause, detail, attempts from dead_letters order by dead_lettered_at").await
 }
 

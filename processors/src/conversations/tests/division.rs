@@ -14,13 +14,13 @@ const MOBILE: &str = "5511933334444";
 const LID: &str = "116900000000001@lid";
 
 /// A message of `phone` as those releases stored it: under the landline's address, to be answered at `phone`.
-async fn receive_before(fixture: &Fixture<'_>, company: CompanyId, phone: &str, body: &str) {
+async fn receive_before(fixture: &Fixture, company: CompanyId, phone: &str, body: &str) {
     receive(fixture, company, &[text(LANDLINE, body)]).await;
     fixture.run(&format!("update conversations set send_to = '{phone}'")).await;
 }
 
 /// Answers the turn that is due, and stores the delivery of the answer.
-async fn reply_before(fixture: &Fixture<'_>, body: &str) {
+async fn reply_before(fixture: &Fixture, body: &str) {
     assert_eq!(answer_due(fixture, body).await.len(), 1);
     fixture.run(
         "insert into deliveries (company_id, delivery_id, conversation_id, position, channel, send_to, body, purpose,
@@ -34,12 +34,12 @@ async fn reply_before(fixture: &Fixture<'_>, body: &str) {
     .await;
 }
 
-async fn divide(fixture: &Fixture<'_>) -> Vec<DivisionOutcome> {
+async fn divide(fixture: &Fixture) -> Vec<DivisionOutcome> {
     division::run(fixture.db()).await.unwrap().into_iter().map(|it: Finding| it.outcome).collect()
 }
 
 /// One line per alias: where its conversation's answers go, and its messages.
-async fn conversations(fixture: &Fixture<'_>) -> Vec<String> {
+async fn conversations(fixture: &Fixture) -> Vec<String> {
     fixture
         .rows(
             "select a.alias, c.send_to, string_agg(m.body, ', ' order by m.position)
@@ -51,7 +51,7 @@ async fn conversations(fixture: &Fixture<'_>) -> Vec<String> {
         .await
 }
 
-async fn both_were_answered(fixture: &Fixture<'_>, first: &str, last: &str) -> CompanyId {
+async fn both_were_answered(fixture: &Fixture, first: &str, last: &str) -> CompanyId {
     let clinic = fixture.company("clinica.test").await;
     receive_before(fixture, clinic, first, "do primeiro").await;
     reply_before(fixture, "ao primeiro").await;

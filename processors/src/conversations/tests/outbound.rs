@@ -26,7 +26,7 @@ fn answer<'a>(company: CompanyId, first: &InboundMessage, text: &'a str) -> NewM
     }
 }
 
-async fn sent(fixture: &Fixture<'_>, messages: &[NewMessage<'_>]) -> Vec<Option<Entry>> {
+async fn sent(fixture: &Fixture, messages: &[NewMessage<'_>]) -> Vec<Option<Entry>> {
     let mut client = fixture.db().get().await.unwrap();
     let tx = client.transaction().await.unwrap();
     let entries = send(&tx, messages, noon()).await.unwrap();
@@ -34,7 +34,7 @@ async fn sent(fixture: &Fixture<'_>, messages: &[NewMessage<'_>]) -> Vec<Option<
     entries
 }
 
-async fn stored(fixture: &Fixture<'_>) -> Vec<String> {
+async fn stored(fixture: &Fixture) -> Vec<String> {
     fixture.rows(
         "select c.send_to, c.last_position, string_agg(m.position || ' ' || m.direction || ' ' || m.body, ', ' order by m.position)
          from conversations c join messages m using (company_id, conversation_id)

@@ -6,7 +6,7 @@ use super::*;
 use crate::dead_letters::{self, Filter, Run};
 use crate::tests::with_fixture;
 
-async fn dead_letters(fixture: &Fixture<'_>) -> Vec<String> {
+async fn dead_letters(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select state, cause, attempts from dead_letters order by dead_lettered_at").await
 }
 
@@ -17,7 +17,7 @@ async fn let_lease_expire(steps: &Steps<Sending>) {
 }
 
 /// Replays every dead letter, and handles the records that the outbox then holds.
-async fn replay(fixture: &Fixture<'_>) -> Vec<Admission> {
+async fn replay(fixture: &Fixture) -> Vec<Admission> {
     let all = Filter { limit: 10, processor: Some(crate::delivery::PROCESSOR.name), ..Filter::default() };
     dead_letters::replay(fixture.db(), &all, "ana", Run::Real).await.unwrap();
     let records = fixture.publish(Topic::OutboundMessages).await;
@@ -25,7 +25,7 @@ async fn replay(fixture: &Fixture<'_>) -> Vec<Admission> {
 }
 
 /// Fails every attempt until the delivery is dead-lettered.
-async fn fail_all(fixture: &Fixture<'_>, steps: &Steps<Sending>) {
+async fn fail_all(fixture: &Fixture, steps: &Steps<Sending>) {
     for attempt in 1..=6 {
         let started = claim_one(steps).await;
         assert_eq!(started.job.of_round, attempt);

@@ -7,7 +7,7 @@ use crate::dead_letters::{self, Filter, Run};
 use crate::tests::with_fixture;
 
 /// The deliveries that ended since the last call, each with the id of its event.
-async fn ended(fixture: &Fixture<'_>) -> Vec<(EventId, DeliveryEnded)> {
+async fn ended(fixture: &Fixture) -> Vec<(EventId, DeliveryEnded)> {
     let delivery = |envelope: Envelope<Activity>| match envelope.payload {
         Activity::Delivery(delivery) => (envelope.event_id, delivery),
         Activity::Turn(turn) => panic!("{turn:?}"),

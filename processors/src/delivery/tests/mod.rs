@@ -32,17 +32,17 @@ const SILENT: Verdict = Verdict::Unknown { class: "timeout" };
 const UNREACHABLE: Verdict = Verdict::Temporary { class: "unreachable", retry_after: None };
 
 /// The steps of a worker with this schedule.
-fn steps(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
+fn steps(fixture: &Fixture, waits: &[f64]) -> Steps<Sending> {
     steps_of(fixture, "one", waits)
 }
 
-fn steps_of(fixture: &Fixture<'_>, instance: &str, waits: &[f64]) -> Steps<Sending> {
+fn steps_of(fixture: &Fixture, instance: &str, waits: &[f64]) -> Steps<Sending> {
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
     fixture.steps_of(instance, Sending::new(&fixture.context(), &config).unwrap(), config.runner)
 }
 
 /// Steps whose circuits open with the first failure.
-fn steps_that_open_at_once(fixture: &Fixture<'_>, waits: &[f64]) -> Steps<Sending> {
+fn steps_that_open_at_once(fixture: &Fixture, waits: &[f64]) -> Steps<Sending> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let runner = queue::Config { circuit, ..queue::Config::default() };
     let config = Config { retry_after_s: waits.to_vec(), ..Config::default() };
@@ -54,7 +54,7 @@ fn id(body: &str) -> EventId {
     EventId(Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()))
 }
 
-fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, position: i64, body: &str) -> Record {
+fn record(fixture: &Fixture, company: CompanyId, conversation: u128, position: i64, body: &str) -> Record {
     let conversation_id = ConversationId(Uuid::from_u128(conversation));
     let payload = OutboundMessage {
         message_id: MessageId::from(id(body)),
@@ -78,7 +78,7 @@ fn record(fixture: &Fixture<'_>, company: CompanyId, conversation: u128, positio
 }
 
 /// Handles records of messages, each with its conversation, its position in that, and its text.
-async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[(u128, i64, &str)]) {
+async fn receive(fixture: &Fixture, company: CompanyId, messages: &[(u128, i64, &str)]) {
     let records =
         messages.iter().map(|(conversation, position, body)| record(fixture, company, *conversation, *position, body));
     fixture.consume(&OutboundMessageHandler, &records.collect::<Vec<_>>()).await.unwrap();
@@ -107,14 +107,14 @@ async fn finish(steps: &Steps<Sending>, started: &Started<Sending>, verdict: Ver
     steps.finish(started, &verdict).await.unwrap()
 }
 
-async fn deliveries(fixture: &Fixture<'_>) -> Vec<String> {
+async fn deliveries(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select body, state, outcome, attempts, unknowns from deliveries order by body").await
 }
 
-async fn attempts(fixture: &Fixture<'_>) -> Vec<String> {
+async fn attempts(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select attempt, of_round, result, class from delivery_attempts order by delivery_id, attempt").await
 }
 
-async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
+async fn outcomes(fixture: &Fixture) -> Vec<String> {
     fixture.rows("select state, count(*) from event_outcomes where processor = 'delivery' group by 1 order by 1").await
 }

@@ -9,7 +9,7 @@ use crate::tests::with_fixture;
 pub(super) const PLENTY: i64 = 1_000_000;
 
 /// A company on the first plan whose month has `limit` tokens.
-pub(super) async fn company(fixture: &Fixture<'_>, limit: i64) -> CompanyId {
+pub(super) async fn company(fixture: &Fixture, limit: i64) -> CompanyId {
     let clinic = fixture.company("clinica.test").await;
     let sql = "select create_subscription($1, v.plan_version_id) from plan_versions v join plans p using (plan_id)
                where p.code = 'starter'";
@@ -20,7 +20,7 @@ pub(super) async fn company(fixture: &Fixture<'_>, limit: i64) -> CompanyId {
     clinic
 }
 
-async fn held(fixture: &Fixture<'_>) -> Vec<String> {
+async fn held(fixture: &Fixture) -> Vec<String> {
     fixture
         .rows(
             "select u.reserved, count(r.reservation_id), sum(r.amount)
@@ -34,7 +34,7 @@ async fn held(fixture: &Fixture<'_>) -> Vec<String> {
 }
 
 /// How many tokens are reserved, by how many reservations; the counter and the reservations agree.
-async fn reserved(fixture: &Fixture<'_>) -> (i64, i64) {
+async fn reserved(fixture: &Fixture) -> (i64, i64) {
     let held = held(fixture).await;
     let numbers: Vec<i64> = held[0].split(" | ").map(|it| it.parse().unwrap_or(0)).collect();
     assert_eq!(numbers[0], numbers[2], "{held:?}");
@@ -42,7 +42,7 @@ async fn reserved(fixture: &Fixture<'_>) -> (i64, i64) {
 }
 
 /// The steps of a worker whose model may write so many tokens.
-fn steps_with_output(fixture: &Fixture<'_>, tokens: u32) -> Steps<Answering> {
+fn steps_with_output(fixture: &Fixture, tokens: u32) -> Steps<Answering> {
     let model = gemini::Config { max_output_tokens: tokens, ..config().model };
     steps_with(fixture, Config { model, ..config() })
 }

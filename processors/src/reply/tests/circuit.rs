@@ -10,7 +10,7 @@ use crate::tests::with_fixture;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Steps whose circuit opens with the first failure.
-fn steps_that_open_at_once(fixture: &Fixture<'_>) -> Steps<Answering> {
+fn steps_that_open_at_once(fixture: &Fixture) -> Steps<Answering> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
     steps_with(
@@ -20,7 +20,7 @@ fn steps_that_open_at_once(fixture: &Fixture<'_>) -> Steps<Answering> {
 }
 
 /// Ends a turn of one company with a model error, which opens the circuit for all companies.
-async fn open_the_circuit(fixture: &Fixture<'_>, steps: &Steps<Answering>) {
+async fn open_the_circuit(fixture: &Fixture, steps: &Steps<Answering>) {
     let salon = fixture.company("salao.test").await;
     receive(fixture, salon, &[text(JOAO, "olá")]).await;
     let failed = decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.");

@@ -8,7 +8,7 @@ use crate::reply::decide;
 use crate::tests::with_fixture;
 
 /// The one turn that ended since the last call.
-async fn ended(fixture: &Fixture<'_>) -> TurnEnded {
+async fn ended(fixture: &Fixture) -> TurnEnded {
     let mut activity = fixture.activity().await;
     assert_eq!(activity.len(), 1);
     match activity.remove(0).payload {

@@ -17,7 +17,7 @@ const PHONE: &str = "5511999990001@s.whatsapp.net";
 const OLD_PHONE: &str = "551199990001@s.whatsapp.net";
 const LID: &str = "116900000000001@lid";
 
-async fn conversations_and_contacts(fixture: &Fixture<'_>) -> Vec<String> {
+async fn conversations_and_contacts(fixture: &Fixture) -> Vec<String> {
     fixture
         .rows(
             "select count(distinct m.conversation_id), count(distinct a.contact_id), count(distinct a.alias)

@@ -9,16 +9,12 @@ use super::*;
 use crate::tests::with_fixture;
 
 /// Handles messages in one transaction, which may wait for locks.
-async fn handle_messages(
-    fixture: &Fixture<'_>,
-    company: CompanyId,
-    messages: &[InboundMessage],
-) -> Result<(), Failure> {
+async fn handle_messages(fixture: &Fixture, company: CompanyId, messages: &[InboundMessage]) -> Result<(), Failure> {
     fixture.consume(&handler(), &records(fixture, company, messages)).await.map(drop)
 }
 
 /// Two turns that are due, in the order of their conversations' ids, with their contacts.
-async fn two(fixture: &Fixture<'_>) -> (CompanyId, [&'static str; 2]) {
+async fn two(fixture: &Fixture) -> (CompanyId, [&'static str; 2]) {
     let clinic = fixture.company("clinica.test").await;
     receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "oi")]).await;
     let first = fixture.rows("select send_to from conversations order by conversation_id").await;

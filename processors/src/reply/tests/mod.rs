@@ -37,7 +37,7 @@ fn handler_with(quiet_ms: u64, quiet_cap_ms: u64) -> InboundMessageHandler {
 }
 
 /// The steps of a worker with a model URL at which nothing listens.
-fn steps(fixture: &Fixture<'_>) -> Steps<Answering> {
+fn steps(fixture: &Fixture) -> Steps<Answering> {
     steps_with(fixture, config())
 }
 
@@ -46,7 +46,7 @@ fn config() -> Config {
     Config { model, ..Config::default() }
 }
 
-fn steps_with(fixture: &Fixture<'_>, config: Config) -> Steps<Answering> {
+fn steps_with(fixture: &Fixture, config: Config) -> Steps<Answering> {
     fixture.steps(Answering::new(&fixture.context(), &config).unwrap(), config.runner)
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn id(company: CompanyId, message: &InboundMessage) -> EventId {
     EventId::of_provider_message(company, message.channel, &message.address, message.author, provider_id)
 }
 
-fn records(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) -> Vec<Record> {
+fn records(fixture: &Fixture, company: CompanyId, messages: &[InboundMessage]) -> Vec<Record> {
     let record = |message: &InboundMessage| {
         let envelope = Envelope {
             schema: SCHEMA,
@@ -90,7 +90,7 @@ fn records(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage
 }
 
 /// Handles messages of one company, in one batch.
-pub(crate) async fn receive(fixture: &Fixture<'_>, company: CompanyId, messages: &[InboundMessage]) {
+pub(crate) async fn receive(fixture: &Fixture, company: CompanyId, messages: &[InboundMessage]) {
     fixture.consume(&handler(), &records(fixture, company, messages)).await.unwrap();
 }
 
@@ -123,7 +123,7 @@ async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnE
 }
 
 /// Answers every turn that is due with the same text; returns the memory of each.
-pub(crate) async fn answer_due(fixture: &Fixture<'_>, reply_text: &str) -> Vec<Vec<String>> {
+pub(crate) async fn answer_due(fixture: &Fixture, reply_text: &str) -> Vec<Vec<String>> {
     let steps = steps(fixture);
     let mut memories = Vec::new();
     for turn in claim(&steps, 10).await {
@@ -138,14 +138,14 @@ fn memory(turn: &Started<Answering>) -> Vec<String> {
     turn.job.memory.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
 }
 
-async fn turns(fixture: &Fixture<'_>) -> Vec<String> {
+async fn turns(fixture: &Fixture) -> Vec<String> {
     let sql = "select t.state, t.outcome, t.claims, string_agg(m.body, ', ' order by m.position)
                from turns t left join messages m using (company_id, turn_id)
                group by t.company_id, t.turn_id order by min(m.position), 4";
     fixture.rows(sql).await
 }
 
-async fn outcomes(fixture: &Fixture<'_>) -> Vec<String> {
+async fn outcomes(fixture: &Fixture) -> Vec<String> {
     fixture
         .rows(
             "select state, reason, count(*) from event_outcomes where processor = 'reply' group by 1, 2 order by 1, 2",
