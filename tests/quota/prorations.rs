@@ -61,7 +61,7 @@ async fn both_languages_bill_a_change_alike() {
         for (sold, to) in PLANS.iter().zip(&versions) {
             for at in &instants {
                 let price = |(price_minor, currency, interval): &(i64, &'static str, &str)| {
-                    (Price { price_minor: *price_minor, currency: *currency }, billing_period(interval, *at))
+                    (Price { price_minor: *price_minor, currency }, billing_period(interval, *at))
                 };
                 let expected = match prorate(price(held), price(sold), *at) {
                     Ok(change) => change,
