@@ -57,18 +57,23 @@ build_images() {
 servers_up() {
     need_port "$HTTP_PORT" secretaria
     need_port "$SANDBOX_PORT" "the sandbox"
-    compose up -d --no-build postgres kafka sandbox </dev/null >"$LOGS/compose-up.log" 2>&1 || show_failure compose-up
+    : >"$LOGS/compose-up.log"
+    up postgres kafka sandbox
     wait_until 120 healthy postgres || fail_with_log postgres
     wait_until 120 healthy kafka || fail_with_log kafka
 }
 
-# Podman waits for the three that end before it starts the one that stays.
+# The order is that of `depends_on`, kept here: Podman before 4.6 waits for no health check, and starts nothing that depends
+# on what itself depends on something.
+up() { compose up -d --no-build --no-deps "$@" </dev/null >>"$LOGS/compose-up.log" 2>&1 || show_failure compose-up; }
+
 app_up() {
     local service
-    compose up -d --no-build secretaria </dev/null >>"$LOGS/compose-up.log" 2>&1 || show_failure compose-up
     for service in migrate extension rebind; do
-        [[ $(podman inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$(container "$service")") == "exited 0" ]] || fail_with_log "$service"
+        up "$service"
+        [[ $(timeout 120 podman wait "$(container "$service")") == 0 ]] || fail_with_log "$service"
     done
+    up secretaria
     wait_until 90 healthy secretaria || fail_with_log secretaria
 }
 
@@ -158,6 +163,7 @@ case ${1:-all} in
         remove_containers # Of a run that was killed.
         write_settings
         phase base base_image
+        phase container container_runs
         phase images build_images "${BUILT[@]}"
         phase servers servers_up
         phase app app_up

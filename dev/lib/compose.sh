@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2153
 # Podman in place of Docker, with a store of its own: images, containers, volumes and networks of `make compose-test` are
 # under $COMPOSE, and removing that folder removes all of them.
 
@@ -85,6 +85,12 @@ base_image() {
     bootstrap "$COMPOSE/base" >>"$LOGS/base-image.log" 2>&1 || show_failure base-image
     tar -C "$COMPOSE/base" -c . | podman import - "$BASE_IMAGE" >>"$LOGS/base-image.log" 2>&1 || show_failure base-image
     rm -rf "$COMPOSE/base"
+}
+
+# What the rest depends on, said before anything is built: runc, cgroups and a network of Podman's.
+container_runs() {
+    podman run --rm "$BASE_IMAGE" true >"$LOGS/container.log" 2>&1 || die "Podman cannot start a container on this machine:
+$(tail -n 5 "$LOGS/container.log")"
 }
 
 # Debian's smallest system, with the sources of packages, and without the documentation and languages, of the image of that
