@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds every image of the Dockerfile, brings docker-compose.yml up with Podman, sends webhooks through it and takes it down.
-# It needs root, and leaves nothing; with KEEP=1 it keeps images and build caches, and the next run is quick.
+# It needs root, and leaves nothing; with KEEP=1 it keeps images and build caches, and the next run is quick. With BROKERS=3
+# there are three brokers.
 #
 #   dev/compose-test.sh                   all of it
 #   dev/compose-test.sh build SERVICE…    these images alone; they stay
@@ -17,6 +18,12 @@ done
 cd "$ROOT"
 
 readonly COMPANY=clinica.test NUMBER=5511999990001
+case ${BROKERS:-1} in
+    1) BROKERS_UP=(kafka) ;;
+    3) BROKERS_UP=(kafka kafka-2 kafka-3) ;;
+    *) die "BROKERS is 1 or 3, not '$BROKERS'" ;;
+esac
+readonly BROKERS_UP
 readonly BUILT=(kafka postgres sandbox secretaria) # One service for each image.
 
 prepare() {
@@ -42,6 +49,7 @@ write_settings() {
         echo "MODEL_API_KEY=sandbox"
         echo "HTTP_PORT=$HTTP_PORT"
         echo "SANDBOX_PORT=$SANDBOX_PORT"
+        [[ ${#BROKERS_UP[@]} == 1 ]] || grep -v COMPOSE_PROFILES dev/compose/three-brokers.env
     } >"$COMPOSE/env"
 }
 
@@ -55,12 +63,13 @@ build_images() {
 }
 
 servers_up() {
+    local broker
     need_port "$HTTP_PORT" secretaria
     need_port "$SANDBOX_PORT" "the sandbox"
     : >"$LOGS/compose-up.log"
-    up postgres kafka sandbox
+    up postgres "${BROKERS_UP[@]}" sandbox
     wait_until 120 healthy postgres || fail_with_log postgres
-    wait_until 120 healthy kafka || fail_with_log kafka
+    for broker in "${BROKERS_UP[@]}"; do wait_until 120 healthy "$broker" || fail_with_log "$broker"; done
 }
 
 # The order is that of `depends_on`, kept here: Podman before 4.6 waits for no health check, and starts nothing that depends

@@ -109,7 +109,7 @@ bootstrap() {
     fi
 }
 
-compose() { "$PODMAN_COMPOSE" --env-file "$COMPOSE/env" --profile sandbox -p "$PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
+compose() { "$PODMAN_COMPOSE" --env-file "$COMPOSE/env" --profile sandbox --profile three-brokers -p "$PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
 container() { echo "${PROJECT}_$1_1"; }
 inside() {
     local service=$1
