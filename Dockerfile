@@ -6,27 +6,20 @@
 
 # What compiles: the toolchain that rust-toolchain.toml names, and the headers of the very server that loads the extension.
 FROM debian:bookworm-slim AS rust
-ARG RUSTUP_VERSION=1.28.2
-ARG RUSTUP_SHA256_AMD64=20a06e644b0d9bd2fbdbfd52d42540bdde820ea7df86e92e533c073da0cdd43c
-ARG RUSTUP_SHA256_ARM64=e3853c5a252fca15252d07cb23a1bdd9377a8c6f3efa01531109281ae47f841c
 ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
 WORKDIR /build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends build-essential ca-certificates clang curl libclang-dev pkg-config \
         postgresql-server-dev-15 zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
-COPY rust-toolchain.toml .
-RUN case $(dpkg --print-architecture) in \
-        amd64) host=x86_64-unknown-linux-gnu sum=$RUSTUP_SHA256_AMD64 ;; \
-        arm64) host=aarch64-unknown-linux-gnu sum=$RUSTUP_SHA256_ARM64 ;; \
-        *) echo "no rustup is pinned for $(dpkg --print-architecture)" >&2; exit 1 ;; \
-    esac \
-    && curl -fsS --proto =https -o /tmp/rustup-init "https://static.rust-lang.org/rustup/archive/$RUSTUP_VERSION/$host/rustup-init" \
-    && echo "$sum /tmp/rustup-init" | sha256sum --check --quiet \
+COPY rust-toolchain.toml dev/versions.sh ./
+RUN bash -euc '. ./versions.sh; host=$(uname -m)-unknown-linux-gnu; \
+        curl -fsS --proto =https -o /tmp/rustup-init "https://static.rust-lang.org/rustup/archive/$RUSTUP_VERSION/$host/rustup-init"; \
+        echo "${RUSTUP_INIT_SHA256[$host]} /tmp/rustup-init" | sha256sum --check --quiet' \
     && chmod +x /tmp/rustup-init \
     && /tmp/rustup-init -y --no-modify-path --profile minimal --default-toolchain none \
     && rustup toolchain install \
-    && rm /tmp/rustup-init
+    && rm /tmp/rustup-init versions.sh
 
 FROM rust AS builder
 COPY . .
@@ -69,9 +62,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY dev/versions.sh dev/kafka/pom.xml /jars/
 RUN --mount=type=cache,target=/root/.m2 \
-    . /jars/versions.sh \
-    && mvn -q -B -f /jars/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/out \
-        -Dkafka.version="$KAFKA_VERSION" -Dscala.binary="$KAFKA_SCALA" -Dlog4j.version="$LOG4J_VERSION"
+    bash -euc '. /jars/versions.sh; \
+        mvn -q -B -f /jars/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/out \
+            -Dkafka.version="$KAFKA_VERSION" -Dscala.binary="$KAFKA_SCALA" -Dlog4j.version="$LOG4J_VERSION"'
 
 FROM debian:bookworm-slim AS kafka
 RUN apt-get update \

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2153
 # Podman in place of Docker, with a store of its own: images, containers, volumes and networks of `make compose-test` are
 # under $COMPOSE, and removing that folder removes all of them.
 
@@ -87,6 +87,12 @@ base_image() {
     rm -rf "$COMPOSE/base"
 }
 
+# What the rest depends on, said before anything is built: runc, cgroups and a network of Podman's.
+container_runs() {
+    podman run --rm "$BASE_IMAGE" true >"$LOGS/container.log" 2>&1 || die "Podman cannot start a container on this machine:
+$(tail -n 5 "$LOGS/container.log")"
+}
+
 # Debian's smallest system, with the sources of packages, and without the documentation and languages, of the image of that
 # name. Certificates that this machine trusts besides the usual ones go along: it may be behind a proxy that needs them.
 bootstrap() {
@@ -103,7 +109,7 @@ bootstrap() {
     fi
 }
 
-compose() { "$PODMAN_COMPOSE" --env-file "$COMPOSE/env" --profile sandbox -p "$PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
+compose() { "$PODMAN_COMPOSE" --env-file "$COMPOSE/env" --profile sandbox --profile three-brokers -p "$PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
 container() { echo "${PROJECT}_$1_1"; }
 inside() {
     local service=$1
