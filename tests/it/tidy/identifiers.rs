@@ -217,7 +217,7 @@ fn is_name(text: &str) -> bool {
         && !root().join(text).exists()
         && !PLACEHOLDERS.contains(&text)
         && text.split("::").flat_map(|it| it.split('.')).all(is_word)
-        && !(text.contains("::") && text.contains('.'))
+        && (!text.contains("::") || !text.contains('.'))
 }
 
 fn is_known(text: &str) -> bool {
