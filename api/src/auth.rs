@@ -1,8 +1,7 @@
-//! Who asks: a bearer token (RFC 6750) that names a company and a scope, signed by us (JWT, RFC 7519; EdDSA, RFC 8037).
+//! Authentication: a bearer token (RFC 6750) that names a company and a scope, signed by us (JWT, RFC 7519; EdDSA, RFC 8037).
 //!
-//! Exactly one algorithm is allowed, so neither `none` nor a key used as an HMAC secret gets anywhere; `exp`, `nbf`,
-//! `iss` and `aud` must all be there. What time it is comes from outside, so the instants are compared here and not in
-//! the library.
+//! Exactly one algorithm is allowed, so neither `none` nor our public key as an HMAC secret is accepted; `exp`, `nbf`,
+//! `iss` and `aud` are required. The clock is a parameter, so the instants are compared here and not in the library.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,10 +20,10 @@ use crate::{Rejection, keys};
 const ISSUER: &str = "secretaria";
 const AUDIENCE: &str = "secretaria-api";
 const TOKEN_COOKIE: &str = "panel_token";
-/// How far another machine's clock may be off.
+/// How far the clock of the machine that issued a token may differ from ours.
 const LEEWAY_S: i64 = 30;
 
-/// What a token opens.
+/// Which companies' data a token gives access to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -34,20 +33,19 @@ pub enum Scope {
     Operator,
 }
 
-/// Who asks, proven.
+/// The verified claims of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     /// The company the token was made for.
     pub company: CompanyId,
-    /// What it opens.
     pub scope: Scope,
 }
 
 impl Session {
-    /// Whether this session may see that company.
+    /// Checks that this session may read that company's data.
     ///
     /// # Errors
-    /// If it is another one and the scope is not the operator's.
+    /// If it is another company and the scope is not the operator's.
     pub fn may_see(self, company: CompanyId) -> Result<(), Rejection> {
         match self.scope {
             Scope::Operator => Ok(()),
@@ -60,7 +58,6 @@ impl Session {
 /// A token could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The claims or the key were refused.
     #[error("token cannot be signed")]
     Unsigned(#[from] jsonwebtoken::errors::Error),
 }
@@ -96,7 +93,7 @@ impl Keys {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud"]);
-        // `hold_at` compares the instants.
+        // `check_at` compares the instants.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         Ok(Keys {
@@ -106,7 +103,7 @@ impl Keys {
         })
     }
 
-    /// A token that opens `scope` for `company` from `now` on, for `ttl`.
+    /// A token for `company` with `scope`, valid from `now` on for `ttl`.
     ///
     /// # Errors
     /// If the key cannot sign.
@@ -118,15 +115,15 @@ impl Keys {
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)?)
     }
 
-    /// Reads who asks from `Authorization: Bearer …`, or else from the cookie `panel_token`.
+    /// Verifies the token in `Authorization: Bearer …`, or else in the cookie `panel_token`.
     ///
     /// # Errors
-    /// If there is no token, it is not ours, not good yet, or no longer good.
+    /// If there is no token, it is not one of ours, not valid yet, or expired.
     pub fn read(&self, headers: &HeaderMap, now: Timestamp) -> Result<Session, Rejection> {
         let token = token_in(headers)?;
         let read = jsonwebtoken::decode::<Claims>(token, &self.reading, &self.validation);
         let claims = read.map_err(|_| Rejection::InvalidToken)?.claims;
-        claims.hold_at(now)?;
+        claims.check_at(now)?;
         Ok(Session { company: claims.company_id, scope: claims.scope })
     }
 }
@@ -138,7 +135,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Claims {
-    fn hold_at(&self, now: Timestamp) -> Result<(), Rejection> {
+    fn check_at(&self, now: Timestamp) -> Result<(), Rejection> {
         let now = now.as_second();
         if self.company_id <= CompanyId::NONE || self.nbf > now.saturating_add(LEEWAY_S) {
             return Err(Rejection::InvalidToken);
@@ -150,15 +147,15 @@ impl Claims {
     }
 }
 
-/// The two ways to send a token, as documented.
+/// The two ways to send a token, for the OpenAPI document.
 pub(crate) fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
-    let about = "A token that names a company and a scope, signed by us: `secretaria token` issues one.";
+    let about = "A signed token that names a company and a scope; `secretaria token` issues one.";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(about));
-    let cookie = ApiKeyValue::with_description(TOKEN_COOKIE, "The same token. The header wins over it.");
+    let cookie = ApiKeyValue::with_description(TOKEN_COOKIE, "The same token. The header takes precedence.");
     [("token", SecurityScheme::Http(bearer.build())), ("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)))]
 }
 
-/// The header wins: what a program says outright counts more than what a browser sends along.
+/// The header takes precedence: a program sets it on purpose, while a browser adds cookies by itself.
 fn token_in(headers: &HeaderMap) -> Result<&str, Rejection> {
     let mut authorizations = headers.get_all(AUTHORIZATION).iter();
     if let Some(authorization) = authorizations.next() {
@@ -210,7 +207,7 @@ mod tests {
                "iat": NOW, "nbf": NOW, "exp": NOW + 60})
     }
 
-    /// `change` is laid over good claims; a null takes one away.
+    /// Valid claims with `change` merged over them; a null removes a claim.
     fn signed(keys: &Keys, change: Value) -> String {
         let mut claims = good_claims();
         for (name, value) in change.as_object().unwrap() {
@@ -220,7 +217,7 @@ mod tests {
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &keys.signing).unwrap()
     }
 
-    fn verdict(keys: &Keys, token: &str) -> String {
+    fn outcome_of(keys: &Keys, token: &str) -> String {
         match keys.read(&bearer(token), at(NOW)) {
             Ok(session) => format!("{} {:?}", session.company, session.scope),
             Err(rejection) => format!("{rejection:?}"),
@@ -242,10 +239,10 @@ mod tests {
     #[test]
     fn each_claim_is_needed_and_must_be_ours() {
         let keys = keys();
-        assert_eq!(verdict(&keys, &signed(&keys, json!({}))), "7 Company");
-        assert_eq!(verdict(&keys, &signed(&keys, json!({"scope": "operator", "sub": "ana"}))), "7 Operator");
+        assert_eq!(outcome_of(&keys, &signed(&keys, json!({}))), "7 Company");
+        assert_eq!(outcome_of(&keys, &signed(&keys, json!({"scope": "operator", "sub": "ana"}))), "7 Operator");
         for name in ["exp", "nbf", "iat", "iss", "aud", "company_id", "scope"] {
-            assert_eq!(verdict(&keys, &signed(&keys, json!({name: null}))), "InvalidToken", "without {name}");
+            assert_eq!(outcome_of(&keys, &signed(&keys, json!({name: null}))), "InvalidToken", "without {name}");
         }
         for change in [
             json!({"iss": "someone"}),
@@ -258,15 +255,15 @@ mod tests {
             json!({"exp": "tomorrow"}),
             json!({"exp": 1e300}),
         ] {
-            assert_eq!(verdict(&keys, &signed(&keys, change.clone())), "InvalidToken", "{change}");
+            assert_eq!(outcome_of(&keys, &signed(&keys, change.clone())), "InvalidToken", "{change}");
         }
-        assert_eq!(verdict(&keys, &signed(&keys, json!({"exp": NOW - 31}))), "ExpiredToken");
+        assert_eq!(outcome_of(&keys, &signed(&keys, json!({"exp": NOW - 31}))), "ExpiredToken");
     }
 
     #[test]
     fn a_token_that_we_did_not_sign_is_refused() {
         let keys = keys();
-        assert_eq!(verdict(&keys, &signed(&self::keys(), json!({}))), "InvalidToken", "another key");
+        assert_eq!(outcome_of(&keys, &signed(&self::keys(), json!({}))), "InvalidToken", "another key");
 
         let encode = |header: Value| {
             let part = |it: &Value| URL_SAFE_NO_PAD.encode(it.to_string());
@@ -274,22 +271,22 @@ mod tests {
         };
         for alg in ["none", "None", "NONE", "EdDSA", "HS256"] {
             let unsigned = encode(json!({"alg": alg, "typ": "JWT"}));
-            assert_eq!(verdict(&keys, &format!("{unsigned}.")), "InvalidToken", "unsigned, alg {alg}");
-            assert_eq!(verdict(&keys, &unsigned), "InvalidToken", "two parts, alg {alg}");
+            assert_eq!(outcome_of(&keys, &format!("{unsigned}.")), "InvalidToken", "unsigned, alg {alg}");
+            assert_eq!(outcome_of(&keys, &unsigned), "InvalidToken", "two parts, alg {alg}");
         }
 
-        // The oldest trick: the public key, which is no secret, as the secret of an HMAC.
+        // A known attack: the public key, which is no secret, as the secret of an HMAC.
         let public = keys.reading.try_get_as_bytes().unwrap();
         let forged =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &good_claims(), &EncodingKey::from_secret(public));
-        assert_eq!(verdict(&keys, &forged.unwrap()), "InvalidToken", "HS256 under the public key");
+        assert_eq!(outcome_of(&keys, &forged.unwrap()), "InvalidToken", "HS256 under the public key");
 
         let good = signed(&keys, json!({}));
         let other = signed(&keys, json!({"company_id": 8}));
         let swapped = format!("{}.{}", other.rsplit_once('.').unwrap().0, good.rsplit_once('.').unwrap().1);
-        assert_eq!(verdict(&keys, &swapped), "InvalidToken", "claims exchanged under a signature");
-        assert_eq!(verdict(&keys, ""), "InvalidToken");
-        assert_eq!(verdict(&keys, "a.b.c"), "InvalidToken");
+        assert_eq!(outcome_of(&keys, &swapped), "InvalidToken", "claims exchanged under a signature");
+        assert_eq!(outcome_of(&keys, ""), "InvalidToken");
+        assert_eq!(outcome_of(&keys, "a.b.c"), "InvalidToken");
     }
 
     #[test]
@@ -304,7 +301,7 @@ mod tests {
 
         let mut both = with(COOKIE, &format!("panel_token={token}"));
         both.insert(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
-        assert!(matches!(read(&both), Err(Rejection::InvalidToken)), "a cookie does not mend a wrong header");
+        assert!(matches!(read(&both), Err(Rejection::InvalidToken)), "a cookie does not make up for a wrong header");
 
         let mut two = bearer(&token);
         two.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());

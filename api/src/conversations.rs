@@ -1,7 +1,7 @@
-//! `GET /api/conversations?company_id=&limit=&cursor=` — what was said, the conversation last written to first.
+//! `GET /api/conversations?company_id=&limit=&cursor=` — conversations with their latest messages, most recent first.
 //!
-//! Reads `conversations`, `contacts`, `messages`, `turns` and `deliveries`. A number is shown by its last four digits
-//! only. A conversation that is written to moves to the front, where whoever reads on backwards does not see it again.
+//! Reads `conversations`, `contacts`, `messages`, `turns` and `deliveries`. Of a number only the last four digits are
+//! shown. A conversation with a new message moves to the front, so a caller on a later page does not see it again.
 
 use std::collections::HashMap;
 
@@ -14,27 +14,27 @@ use platform::postgres::{Error, Row, query};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::pages::{Next, Page, Position};
-use crate::parameters::Asked;
+use crate::pages::{NextPage, Page, Position};
+use crate::parameters::CompanyRequest;
 use crate::{Api, Rejection, scoped};
 
-/// The last so many messages of each.
+/// How many of a conversation's latest messages are shown.
 const MESSAGES: i64 = 20;
 
-/// A company's conversations, the one last written to first, with the last twenty messages of each.
+/// A company's conversations, the one with the latest message first, with the last twenty messages of each.
 #[utoipa::path(
     get,
     path = "/api/conversations",
     operation_id = "list_conversations",
     tag = "company",
     params(
-        ("company_id" = i64, Query, minimum = 1, example = 1, description = "Whose conversations."),
+        ("company_id" = i64, Query, minimum = 1, example = 1, description = "The company."),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 50, example = 20,
-            description = "Most conversations on a page; 20 unless said otherwise."),
+            description = "How many conversations a page has at most; 20 by default."),
         ("cursor" = Option<String>, Query, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$",
-            description = "The `next_cursor` of the page before. Absent: the first page."),
+            description = "The `next_cursor` of the previous page. Without it, the first page."),
         ("before" = Option<String>, Query, deprecated, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$",
-            description = "The older name of `cursor`. Not both."),
+            description = "The older name of `cursor`; not allowed together with it."),
     ),
     responses(
         (status = 200, description = "A page.", body = Conversations,
@@ -42,10 +42,13 @@ const MESSAGES: i64 = 20;
         Rejection,
     ),
 )]
-pub(crate) async fn answer(State(api): State<Api>, mut asked: Asked) -> Result<(Next, Json<Conversations>), Rejection> {
-    let company = asked.company;
-    let page = Page::read(&mut asked.parameters, "conversations", company)?;
-    asked.parameters.finish()?;
+pub(crate) async fn answer(
+    State(api): State<Api>,
+    mut request: CompanyRequest,
+) -> Result<(NextPage, Json<Conversations>), Rejection> {
+    let company = request.company;
+    let page = Page::read(&mut request.parameters, "conversations", company)?;
+    request.parameters.finish()?;
     let mut client = api.db.get().await?;
     let transaction = scoped::begin(&mut client, company).await?;
     scoped::time_zone(&transaction, company).await?;
@@ -66,7 +69,7 @@ pub(crate) struct Conversations {
     /// `cursor` of the next page; null on the last one.
     #[schema(required)]
     next_cursor: Option<String>,
-    /// The same as `next_cursor`, under its older name.
+    /// The older name of `next_cursor`.
     #[schema(required, deprecated)]
     next: Option<String>,
 }
@@ -86,7 +89,7 @@ struct Conversation {
 struct Contact {
     #[schema(required, example = "Ana")]
     name: Option<String>,
-    /// The number, starred but for its last four digits.
+    /// The number, with every character but the last four replaced by `*`.
     #[schema(example = "*********0001")]
     address: String,
 }
@@ -94,16 +97,16 @@ struct Contact {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Message {
     at: Timestamp,
-    /// `in`: from the contact; `out`: from us.
+    /// `in`: from the contact; `out`: from the company.
     #[schema(pattern = "^(in|out)$", example = "in")]
     direction: String,
     #[schema(example = "Oi, tem horário?")]
     text: String,
-    /// How the turn it belongs to ended: `replied`, `fallback` or `ignored`. Absent until it has.
+    /// How its turn ended: `replied`, `fallback` or `ignored`. Absent until it has ended.
     #[schema(nullable = false, example = "replied")]
     #[serde(skip_serializing_if = "Option::is_none")]
     turn_outcome: Option<String>,
-    /// What became of a message from us. Absent on one from the contact.
+    /// The delivery of an outbound message. Absent on an inbound one.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<Delivery>,
@@ -121,7 +124,7 @@ struct Delivery {
     attempts: i32,
 }
 
-/// One more than the page shows, if there are as many.
+/// The page's conversations and one more, if there is one.
 async fn newest(
     transaction: &Transaction<'_>,
     company: CompanyId,
@@ -163,10 +166,10 @@ async fn add_messages(
         order by m.conversation_id, m.position";
     let ids: Vec<Uuid> = conversations.iter().map(|it| it.conversation_id).collect();
     let rows = query(transaction, sql, &[&company.0, &ids, &MESSAGES]).await?;
-    let mut places: HashMap<Uuid, &mut Conversation> =
+    let mut by_id: HashMap<Uuid, &mut Conversation> =
         conversations.iter_mut().map(|it| (it.conversation_id, it)).collect();
     for row in rows {
-        if let Some(conversation) = places.get_mut(&row.try_get("conversation_id")?) {
+        if let Some(conversation) = by_id.get_mut(&row.try_get("conversation_id")?) {
             conversation.messages.push(Message::of(&row)?);
         }
     }
@@ -203,7 +206,8 @@ impl Message {
     }
 }
 
-/// A number or id without what follows its `@`, every character but the last four starred; a short one wholly.
+/// A number or id without what follows its `@`, with every character but the last four replaced by `*`; in one of fewer
+/// than eight characters, all of them.
 fn masked(send_to: &str) -> String {
     let user = send_to.split(['@', ':']).next().unwrap_or_default();
     let length = user.chars().count();
@@ -216,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_known_by_its_last_four_digits_only() {
+    fn of_a_number_only_the_last_four_digits_are_shown() {
         assert_eq!(masked("5511999990001"), "*********0001");
         assert_eq!(masked("5511999990001@s.whatsapp.net"), "*********0001");
         assert_eq!(masked("5511999990001:12@s.whatsapp.net"), "*********0001");

@@ -1,6 +1,7 @@
-//! `GET /api/openapi.json` — what there is to ask, and how: the OpenAPI document of every route of the product.
+//! `GET /api/openapi.json` — the OpenAPI document of every route of the product.
 //!
-//! It is made from the code, and the same whatever roles a process has. Open to anyone: it holds nothing of a company.
+//! It is generated from the code, and the same whatever roles a process has. It needs no token, because it holds nothing
+//! of any company.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;

@@ -1,6 +1,6 @@
 //! The two key files: `signing.key` (Ed25519, PKCS#8, signs tokens) and `kek.hex` (seals the companies' secrets).
 //!
-//! Writes a file only where there is none, complete or not at all; safe to repeat, and safe to run twice at once.
+//! Writes a file only if it is missing, completely or not at all; safe to repeat, and safe to run twice at once.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,27 +20,24 @@ pub const KEY_ENCRYPTION_KEY: &str = "kek.hex";
 /// A key file could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder or the file.
     #[error("key file {path} cannot be made or read")]
     File {
         path: String,
         #[source]
         source: io::Error,
     },
-    /// The file holds something else.
     #[error("key file {path} must hold an Ed25519 key: PKCS#8 as PEM, base64 or hex")]
     Malformed { path: String },
-    /// The system has no randomness to give.
     #[error("no randomness to make a key from")]
     NoRandomness,
 }
 
-/// Makes whichever of the two key files is missing, mode 0600, in a folder of mode 0700, and says which it made.
+/// Creates each of the two key files that is missing, mode 0600, in a folder of mode 0700; returns the paths created.
 ///
 /// A folder that holds both is left exactly as it is: it may be mounted read-only.
 ///
 /// # Errors
-/// If the folder or a file cannot be written, or others may write to the folder. No half-written key is ever left under
+/// If the folder or a file cannot be written, or others may write to the folder. No partly written key is ever left under
 /// its name.
 pub fn create_missing(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut made = Vec::new();
@@ -51,7 +48,7 @@ pub fn create_missing(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         if path.try_exists().map_err(failed)? {
             continue;
         }
-        own_folder(dir).map_err(failed)?;
+        create_folder(dir).map_err(failed)?;
         if put(dir, &path, &fresh()?).map_err(failed)? {
             made.push(path);
         }
@@ -67,7 +64,7 @@ pub(crate) fn read_signing_key(path: &Path) -> Result<Ed25519KeyPair, Error> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: shown.clone(), source })?;
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_whitespace).collect();
-    // Hex first: digits of hex are also digits of base64, and no base64 of this structure is all hex.
+    // Hex first: hex digits are also base64 digits, while base64 of a PKCS#8 key never consists of hex digits alone.
     let der = hex::decode(&body).ok().or_else(|| STANDARD.decode(&body).ok());
     der.and_then(|der| Ed25519KeyPair::from_pkcs8(&der).ok()).ok_or(Error::Malformed { path: shown })
 }
@@ -82,8 +79,8 @@ fn fresh_key_encryption_key() -> Result<String, Error> {
     Ok(hex::encode(seal::random_bytes::<32>().map_err(|_| Error::NoRandomness)?) + "\n")
 }
 
-/// A folder that was there keeps its mode, unless others could exchange a key in it.
-fn own_folder(dir: &Path) -> io::Result<()> {
+/// Creates the folder. An existing one keeps its mode, and is refused if others could replace a key in it.
+fn create_folder(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if std::fs::metadata(dir)?.permissions().mode() & 0o022 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to the keys' folder"));
@@ -91,7 +88,8 @@ fn own_folder(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes beside the place, then links: the name appears complete or not at all, and never replaces another's key.
+/// Writes a temporary file, then links it: the key appears completely or not at all, and never replaces another one.
+/// False if another process was faster.
 fn put(dir: &Path, path: &Path, text: &str) -> io::Result<bool> {
     let unique = hex::encode(seal::random_bytes::<8>().map_err(io::Error::other)?);
     let beside = dir.join(format!(".new-{unique}"));
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_made_where_others_may_exchange_it() {
+    fn no_key_is_made_where_others_may_replace_it() {
         let dir = empty_folder();
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();

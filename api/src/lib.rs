@@ -1,14 +1,14 @@
-//! From tables to people: what a company asks over HTTP, and how companies themselves are made.
+//! The HTTP API, with which companies read their own data, and the functions that add and change companies.
 //!
 //! In reading order:
 //! - [`routes`] — `GET /api/usage`, `GET /api/conversations`, `GET /api/openapi.json`; every other `/api` path is a 404.
 //!   A further route is a documented handler and one line in `documented_routes`.
-//! - [`auth`] — who asks: a signed token names a company and a scope. No route that returns a company's data is open.
-//! - `scoped` — one read-only transaction per request, in which Postgres itself shows one company only.
-//! - [`companies`] — the one writing module of the tables `companies` and `channels`.
-//! - [`keys`] — the two key files, made once.
+//! - [`auth`] — a signed token names a company and a scope. Every route that returns a company's data needs one.
+//! - `scoped` — one read-only transaction per request, in which row-level security shows one company only.
+//! - [`companies`] — the only module that writes the tables `companies`, `channels` and `company_webhooks`.
+//! - [`keys`] — the two key files, created once.
 //!
-//! The HTTP side only reads. Repeating any request is safe.
+//! The HTTP routes only read, so repeating any request is safe.
 
 pub mod auth;
 pub mod companies;
@@ -43,7 +43,7 @@ pub use rejection::Rejection;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How long a token is good for, in seconds.
+    /// How long a token is valid by default, in seconds.
     pub token_ttl_s: u64,
 }
 
@@ -54,10 +54,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what can be checked without serving.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// Names the setting that makes no sense.
+    /// Names the setting that is not.
     pub fn validate(&self) -> Result<(), settings::Error> {
         if !(60..=31_536_000).contains(&self.token_ttl_s) {
             return Err(settings::Error::invalid("api.token_ttl_s", "must be between 60 and 31536000 (a year)"));
@@ -65,22 +65,20 @@ impl Config {
         Ok(())
     }
 
-    /// How long a token is good for.
     pub fn token_ttl(&self) -> Duration {
         Duration::from_secs(self.token_ttl_s)
     }
 }
 
-/// What the routes stand on.
+/// What the routes need; axum's state.
 #[derive(Clone)]
 pub struct Api {
     /// Connections of the role `secretaria_api`, which sees nothing until a transaction names its company.
     pub db: Db,
-    /// Reads tokens.
     pub keys: Arc<auth::Keys>,
-    /// What time it is: decides whether a token is still good and which month is the current one.
+    /// The clock. Decides whether a token has expired and which month is the current one.
     pub now: fn() -> Timestamp,
-    /// What `GET /api/openapi.json` says: every route of the product, not of this crate alone.
+    /// The body of `GET /api/openapi.json`: every route of the product, not of this crate alone.
     pub description: Arc<str>,
 }
 
@@ -91,24 +89,24 @@ impl Api {
     }
 }
 
-/// The routes. Nothing but `/api` and what is below it is claimed, so other rooms' routers can be merged.
+/// The routes. They cover `/api` and what is below it and nothing else, so routers of other crates can be merged.
 pub fn routes(api: Api) -> Router {
     let (routes, _) = documented_routes().split_for_parts();
     routes
         .route("/api", any(unknown_path))
         .route("/api/", any(unknown_path))
         .route("/api/{*rest}", any(unknown_path))
-        .layer(from_fn(request_log::keep))
+        .layer(from_fn(request_log::log))
         .with_state(api)
 }
 
-/// What the routes say about themselves.
+/// The OpenAPI document of this crate's routes.
 pub fn document() -> OpenApi {
     let mut document = documented_routes().into_openapi();
     for (name, scheme) in auth::security_schemes() {
         openapi::add_security(&mut document, name, scheme);
     }
-    // A route that says nothing about it needs a token.
+    // A route that declares no security needs a token.
     let needed = auth::security_schemes().map(|(name, _)| SecurityRequirement::new(name, [""; 0]));
     for operation in document.paths.paths.values_mut().flat_map(openapi::operations) {
         operation.security.get_or_insert_with(|| needed.to_vec());
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_lives_between_a_minute_and_a_year() {
+    fn a_token_is_valid_for_a_minute_to_a_year() {
         assert!(Config::default().validate().is_ok());
         assert!(Config { token_ttl_s: 59 }.validate().is_err());
         assert!(Config { token_ttl_s: 31_536_001 }.validate().is_err());

@@ -1,7 +1,7 @@
-//! What a request asks for: first who asks, then for which company, then the rest of the query string.
+//! Authenticates a request and reads its query string: first the token, then `company_id`, then the rest.
 //!
-//! Every parameter is read once, by name; a repeated or an unknown one is refused, because a typo that is ignored
-//! answers another question.
+//! Every parameter is read once, by name; a repeated or an unknown one is refused, because with a typo ignored the
+//! response would not be what was asked for.
 
 use std::borrow::Cow;
 
@@ -11,34 +11,34 @@ use axum::http::request::Parts;
 use domain::CompanyId;
 use jiff::civil::Date;
 
-use crate::request_log::Journal;
+use crate::request_log::LoggedCompany;
 use crate::{Api, Rejection};
 
-/// Most letters of an unknown parameter that are said back.
+/// How many characters of an unknown parameter's name are repeated in the error.
 const ECHOED: usize = 40;
 
-/// One company, which the caller may see, and the parameters not read yet.
-pub(crate) struct Asked {
+/// A request for one company's data, which the caller may see, and its parameters not read yet.
+pub(crate) struct CompanyRequest {
     /// Whose data to show.
     pub(crate) company: CompanyId,
     pub(crate) parameters: Parameters,
 }
 
-impl FromRequestParts<Api> for Asked {
+impl FromRequestParts<Api> for CompanyRequest {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Rejection> {
-        let journal = parts.extensions.get::<Journal>().cloned().unwrap_or_default();
+        let logged = parts.extensions.get::<LoggedCompany>().cloned().unwrap_or_default();
         let session = api.keys.read(&parts.headers, (api.now)()).map_err(|rejection| {
-            tracing::debug!(%rejection, "nobody we know");
+            tracing::debug!(%rejection, "request is not authenticated");
             rejection
         })?;
-        let asked = Parameters::of(&parts.uri).and_then(|mut parameters| {
+        let request = Parameters::of(&parts.uri).and_then(|mut parameters| {
             let company = parameters.company_id()?;
-            session.may_see(company).map(|()| Asked { company, parameters })
+            session.may_see(company).map(|()| CompanyRequest { company, parameters })
         });
-        journal.note(asked.as_ref().map_or(session.company, |asked| asked.company));
-        asked
+        logged.set(request.as_ref().map_or(session.company, |request| request.company));
+        request
     }
 }
 
@@ -53,7 +53,6 @@ impl Parameters {
         Ok(Parameters { uri: uri.clone(), unread })
     }
 
-    /// Where they were read from.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -81,7 +80,7 @@ impl Parameters {
         day.map(Some).ok_or(Rejection::parameter(field, "must be a day: YYYY-MM-DD"))
     }
 
-    /// Refuses what nobody has read.
+    /// Refuses parameters that the route has not read.
     pub(crate) fn finish(self) -> Result<(), Rejection> {
         match self.unread.into_iter().next() {
             None => Ok(()),
@@ -127,15 +126,15 @@ mod tests {
         assert_eq!(company("").unwrap_err(), "company_id: must be given");
         assert_eq!(company("company_id=1&company_id=2").unwrap_err(), "company_id: must be given once");
         for wrong in ["", "abc", "0", "-1", "1.5", "99999999999999999999", "1%20or%201=1"] {
-            let said = company(&format!("company_id={wrong}")).unwrap_err();
-            assert_eq!(said, "company_id: must be a positive whole number", "{wrong}");
+            let problem = company(&format!("company_id={wrong}")).unwrap_err();
+            assert_eq!(problem, "company_id: must be a positive whole number", "{wrong}");
         }
     }
 
     #[test]
     fn a_typo_is_refused_by_name() {
-        let mut asked = parameters("company_id=1&form=2026-01-01");
-        asked.company_id().unwrap();
-        assert_eq!(asked.finish().unwrap_err().to_string(), "form: is not a parameter of this path");
+        let mut request = parameters("company_id=1&form=2026-01-01");
+        request.company_id().unwrap();
+        assert_eq!(request.finish().unwrap_err().to_string(), "form: is not a parameter of this path");
     }
 }

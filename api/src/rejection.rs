@@ -1,6 +1,6 @@
-//! Every way a request ends without data: one `match` to status, reason and field, told as a problem document.
+//! Every way a request ends without data: one `match` to status, reason and field, sent as a problem document.
 //!
-//! What the caller did wrong is a 4xx that says what; what is wrong with us is a 503 or a 500 that says nothing more.
+//! The caller's fault is a 4xx that names the fault; our own is a 503 or a 500 without details.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,53 +12,49 @@ use platform::postgres;
 use platform::problem::{Problem, documented};
 use utoipa::openapi::RefOr;
 
-/// All that is said about Postgres.
+/// The only sentence that callers get about our own faults.
 const AWAY: &str = "the answer cannot be had right now";
 
-/// Why there is no answer.
+/// Why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
-    /// Nobody is named.
+    /// There is no token.
     #[error("a token is needed: Authorization: Bearer, or the cookie panel_token")]
     MissingToken,
-    /// Not a token of ours, or one that is not good yet.
+    /// Not a token of ours, or one that is not valid yet.
     #[error("the token is not valid")]
     InvalidToken,
-    /// It was one of ours.
     #[error("the token has expired")]
     ExpiredToken,
-    /// A company asks for another one.
+    /// A company's token was used for another company.
     #[error("the token is not for this company")]
     OtherCompany,
-    /// A parameter of the query is missing or makes no sense.
+    /// A parameter of the query is missing, repeated, unknown or invalid.
     #[error("{field}: {problem}")]
     BadParameter {
-        /// Its name.
         field: Cow<'static, str>,
         /// What is wrong and what would be right.
         problem: &'static str,
     },
-    /// The operator asks for a company that does not exist.
+    /// An operator's token was used for a company that does not exist.
     #[error("company_id: no such company")]
     UnknownCompany,
-    /// Nothing is served there.
     #[error("no such path")]
     UnknownPath,
-    /// Our side: Postgres.
+    /// Our fault: Postgres is away or refused.
     #[error("{AWAY}")]
     Postgres(#[from] postgres::Failure),
-    /// Our side: a company's time zone, checked when it was set, is not in this machine's tables.
+    /// Our fault: a company's time zone, checked when it was set, is not in this machine's time zone database.
     #[error("the company's time zone is not known here")]
     Zone(#[source] jiff::Error),
 }
 
 impl Rejection {
-    /// A parameter that is missing or makes no sense.
     pub(crate) fn parameter(field: &'static str, problem: &'static str) -> Self {
         Rejection::BadParameter { field: Cow::Borrowed(field), problem }
     }
 
-    fn judged(&self) -> (StatusCode, &'static str) {
+    fn status_and_reason(&self) -> (StatusCode, &'static str) {
         match self {
             Rejection::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
             Rejection::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
@@ -67,7 +63,7 @@ impl Rejection {
             Rejection::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
             Rejection::UnknownCompany => (StatusCode::NOT_FOUND, "unknown_company"),
             Rejection::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
-            Rejection::Postgres(failure) if is_passing(failure) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Rejection::Postgres(failure) if is_transient(failure) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Rejection::Postgres(_) | Rejection::Zone(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -80,7 +76,7 @@ impl Rejection {
         }
     }
 
-    /// For the operator's eyes; the SQLSTATE alone, because Postgres' own words may quote a row.
+    /// Logs our own faults. Of Postgres' error only the SQLSTATE, because its message may quote a row.
     fn log(&self) {
         match self {
             Rejection::Postgres(failure) => {
@@ -88,9 +84,9 @@ impl Rejection {
                     postgres::Failure::Statement(error) => error.code().map(|it| it.code()),
                     postgres::Failure::Pool(_) | postgres::Failure::Build(_) | postgres::Failure::Refused(_) => None,
                 };
-                tracing::error!(error = %failure, sqlstate, "a request could not be answered");
+                tracing::error!(error = %failure, sqlstate, "request failed");
             }
-            Rejection::Zone(error) => tracing::error!(%error, "a request could not be answered"),
+            Rejection::Zone(error) => tracing::error!(%error, "request failed"),
             _ => {}
         }
     }
@@ -104,13 +100,13 @@ impl From<postgres::Error> for Rejection {
 
 impl From<&Rejection> for Problem {
     fn from(rejection: &Rejection) -> Self {
-        let (status, reason) = rejection.judged();
+        let (status, reason) = rejection.status_and_reason();
         let field = rejection.field().map(str::to_owned);
         with_headers(Problem::new(status, reason, rejection.to_string()).with_field(field), status, reason)
     }
 }
 
-/// What the status asks for.
+/// Adds the header that the status requires.
 fn with_headers(problem: Problem, status: StatusCode, reason: &str) -> Problem {
     let (name, value) = match status {
         StatusCode::UNAUTHORIZED if reason == "missing_token" => (WWW_AUTHENTICATE, r#"Bearer realm="secretaria""#),
@@ -128,7 +124,7 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// How every route that shows a company's data may refuse.
+/// The refusals of every route that shows a company's data.
 impl utoipa::IntoResponses for Rejection {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let refused = [
@@ -145,8 +141,8 @@ impl utoipa::IntoResponses for Rejection {
     }
 }
 
-/// Whether asking again may help: no connection, a server that stops or is full, a statement cut short.
-fn is_passing(failure: &postgres::Failure) -> bool {
+/// Whether repeating the request may help: no connection, a server that is stopping or full, a cancelled statement.
+fn is_transient(failure: &postgres::Failure) -> bool {
     match failure {
         postgres::Failure::Pool(_) => true,
         postgres::Failure::Build(_) | postgres::Failure::Refused(_) => false,

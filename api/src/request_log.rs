@@ -1,4 +1,4 @@
-//! One line per request: who asked for what, how it ended, how long it took. Never a query, a token or a body.
+//! One log line per request: company, method, route, status and duration. Never a query, a token or a body.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,25 +11,25 @@ use domain::CompanyId;
 use platform::clock;
 use platform::request::RequestId;
 
-/// Where a request leaves its company's name for its line.
+/// A request's extension in which the handler leaves the company for the log line.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Journal(Arc<OnceLock<CompanyId>>);
+pub(crate) struct LoggedCompany(Arc<OnceLock<CompanyId>>);
 
-impl Journal {
-    /// Names the company; the first one named stays.
-    pub(crate) fn note(&self, company: CompanyId) {
+impl LoggedCompany {
+    /// Sets the company; the first call wins.
+    pub(crate) fn set(&self, company: CompanyId) {
         let _ = self.0.set(company);
     }
 }
 
-/// Writes the line, and keeps the answer out of every cache.
-pub(crate) async fn keep(mut request: Request, next: Next) -> Response {
-    // The route, not what was typed: a path that does not exist may hold anything. What has none leaves its line where
-    // ids are given.
+/// Middleware that writes the line, and sets `no-store` on the response.
+pub(crate) async fn log(mut request: Request, next: Next) -> Response {
+    // The route is logged, not the path: one that does not exist may contain anything. Requests without a route are logged
+    // where request ids are assigned.
     let Some(path) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
     let began = clock::instant();
-    let journal = Journal::default();
-    request.extensions_mut().insert(journal.clone());
+    let logged = LoggedCompany::default();
+    request.extensions_mut().insert(logged.clone());
     let method = request.method().clone();
     let id = request.extensions().get::<RequestId>().cloned();
 
@@ -41,7 +41,7 @@ pub(crate) async fn keep(mut request: Request, next: Next) -> Response {
         method = method.as_str(),
         path = path.as_str(),
         status = response.status().as_u16(),
-        company_id = journal.0.get().map(|company| company.0),
+        company_id = logged.0.get().map(|company| company.0),
         duration_ms = began.elapsed().as_micros() as f64 / 1_000.0,
         "request"
     );

@@ -1,7 +1,7 @@
-//! One company at a time: a read-only transaction in which row-level security shows that company's rows and no others.
+//! A read-only transaction for one company, in which row-level security shows that company's rows and no others.
 //!
-//! The company is set inside the transaction and ends with it, so a pooled connection carries nothing over. All
-//! statements of a transaction see the same moment.
+//! The company is set for the transaction only, so a pooled connection carries nothing over. All statements of a
+//! transaction see the same snapshot.
 
 use deadpool_postgres::{Object, Transaction};
 use domain::CompanyId;
@@ -11,7 +11,7 @@ use tokio_postgres::IsolationLevel;
 
 use crate::Rejection;
 
-/// Begins one; it ends when it is committed or dropped.
+/// Begins the transaction; it ends when it is committed or dropped.
 pub(crate) async fn begin(client: &mut Object, company: CompanyId) -> Result<Transaction<'_>, Rejection> {
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
@@ -19,7 +19,7 @@ pub(crate) async fn begin(client: &mut Object, company: CompanyId) -> Result<Tra
     Ok(transaction)
 }
 
-/// The time zone in which that company's days begin; also the proof that the company exists.
+/// The time zone in which the company's days begin. Fails with `UnknownCompany` if there is no such company.
 pub(crate) async fn time_zone(transaction: &Transaction<'_>, company: CompanyId) -> Result<TimeZone, Rejection> {
     let sql = "select time_zone from companies where company_id = $1";
     let rows = query(transaction, sql, &[&company.0]).await?;

@@ -1,6 +1,6 @@
 //! `GET /api/usage?company_id=&from=&to=` — what a company used, in its own days: totals, by model, by day.
 //!
-//! Reads `usage_totals`. `to` is inclusive; both default to the current month where the company is. A day without
+//! Reads `usage_totals`. `to` is inclusive; the default is the current month in the company's time zone. A day without
 //! usage has no entry.
 
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use jiff::tz::TimeZone;
 use platform::postgres::query;
 use serde::Serialize;
 
-use crate::parameters::{Asked, Parameters};
+use crate::parameters::{CompanyRequest, Parameters};
 use crate::{Api, Rejection, scoped};
 
-/// Most days in one answer.
-const MOST_DAYS: i32 = 366;
+/// How many days a response covers at most.
+const MAX_DAYS: i32 = 366;
 
 /// What a company used between two days, both included, in its own time zone.
 #[utoipa::path(
@@ -27,7 +27,7 @@ const MOST_DAYS: i32 = 366;
     operation_id = "show_usage",
     tag = "company",
     params(
-        ("company_id" = i64, Query, minimum = 1, example = 1, description = "Whose usage."),
+        ("company_id" = i64, Query, minimum = 1, example = 1, description = "The company."),
         ("from" = Option<Date>, Query, example = "2026-03-01",
             description = "The first day. Without it, the first of the month of `to`."),
         ("to" = Option<Date>, Query, example = "2026-03-31",
@@ -35,13 +35,13 @@ const MOST_DAYS: i32 = 366;
     ),
     responses((status = 200, description = "The usage; a day without any has no entry.", body = Usage), Rejection),
 )]
-pub(crate) async fn answer(State(api): State<Api>, asked: Asked) -> Result<Json<Usage>, Rejection> {
-    let company = asked.company;
-    let span = Span::read(asked.parameters)?;
+pub(crate) async fn answer(State(api): State<Api>, request: CompanyRequest) -> Result<Json<Usage>, Rejection> {
+    let company = request.company;
+    let range = DayRange::read(request.parameters)?;
     let mut client = api.db.get().await?;
     let transaction = scoped::begin(&mut client, company).await?;
     let time_zone = scoped::time_zone(&transaction, company).await?;
-    let (from, to) = span.days_at((api.now)(), &time_zone)?;
+    let (from, to) = range.days_at((api.now)(), &time_zone)?;
     let sql = "
         select metric, model, day, amount
         from usage_totals
@@ -64,7 +64,7 @@ pub(crate) struct Usage {
     company_id: CompanyId,
     from: Date,
     to: Date,
-    /// Where its days begin, as an IANA name.
+    /// The IANA time zone in which the company's days begin.
     #[schema(example = "America/Sao_Paulo")]
     time_zone: String,
     totals: Totals,
@@ -117,7 +117,7 @@ impl Usage {
         }
     }
 
-    /// Adds one row; a metric this build does not know is somebody else's.
+    /// Adds one row; metrics that the response does not show are skipped.
     fn count(&mut self, metric: &str, model: &str, day: Date, amount: i64) {
         let Usage { totals, models, days, .. } = self;
         let day = days.entry(day).or_insert(Day { day, messages_in: 0, messages_out: 0, tokens_in: 0, tokens_out: 0 });
@@ -152,28 +152,28 @@ fn values<K, V: Serialize, S: serde::Serializer>(map: &BTreeMap<K, V>, out: S) -
     out.collect_seq(map.values())
 }
 
-/// The days asked for, as far as they were said.
+/// The parameters `from` and `to`.
 #[derive(Debug)]
-struct Span {
+struct DayRange {
     from: Option<Date>,
     to: Option<Date>,
 }
 
-impl Span {
+impl DayRange {
     fn read(mut parameters: Parameters) -> Result<Self, Rejection> {
-        let span = Span { from: parameters.day("from")?, to: parameters.day("to")? };
+        let range = DayRange { from: parameters.day("from")?, to: parameters.day("to")? };
         parameters.finish()?;
-        Ok(span)
+        Ok(range)
     }
 
-    /// Without `to`, the end of the month it is there now; without `from`, the beginning of the month of `to`.
+    /// Without `to`, the end of the current month in that time zone; without `from`, the beginning of the month of `to`.
     fn days_at(&self, now: Timestamp, time_zone: &TimeZone) -> Result<(Date, Date), Rejection> {
         let to = self.to.unwrap_or_else(|| now.to_zoned(time_zone.clone()).date().last_of_month());
         let from = self.from.unwrap_or_else(|| to.first_of_month());
         if from > to {
             return Err(Rejection::parameter("from", "must not be after `to`"));
         }
-        match (to - from).get_days() < MOST_DAYS {
+        match (to - from).get_days() < MAX_DAYS {
             true => Ok((from, to)),
             false => Err(Rejection::parameter("to", "must be at most 366 days from `from`, both included")),
         }
@@ -187,18 +187,18 @@ mod tests {
     fn days(from: Option<&str>, to: Option<&str>, now: &str) -> Result<String, String> {
         let parse = |text: Option<&str>| text.map(|it| it.parse().unwrap());
         let zone = TimeZone::get("America/Sao_Paulo").unwrap();
-        let days = Span { from: parse(from), to: parse(to) }.days_at(now.parse().unwrap(), &zone);
+        let days = DayRange { from: parse(from), to: parse(to) }.days_at(now.parse().unwrap(), &zone);
         days.map(|(from, to)| format!("{from}..{to}")).map_err(|it| it.to_string())
     }
 
     #[test]
-    fn the_current_month_is_the_one_it_is_where_the_company_is() {
+    fn the_current_month_is_that_of_the_companys_time_zone() {
         assert_eq!(days(None, None, "2026-03-01T02:59:59Z").unwrap(), "2026-02-01..2026-02-28", "still February there");
         assert_eq!(days(None, None, "2026-03-01T03:00:00Z").unwrap(), "2026-03-01..2026-03-31");
     }
 
     #[test]
-    fn a_side_that_is_not_said_follows_the_other_one() {
+    fn a_missing_end_of_the_range_follows_the_other_one() {
         let now = "2026-03-15T12:00:00Z";
         assert_eq!(days(Some("2026-02-10"), None, now).unwrap(), "2026-02-10..2026-03-31");
         assert_eq!(days(None, Some("2026-01-10"), now).unwrap(), "2026-01-01..2026-01-10");

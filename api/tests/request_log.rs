@@ -1,4 +1,4 @@
-//! What a request leaves in the log. A process of its own, because what listens to the log listens to a whole process.
+//! What a request leaves in the log. A test binary of its own, because a log subscriber is global to its process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::Write;
@@ -18,18 +18,18 @@ use platform::seal::random_bytes;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
-    let dir = std::env::temp_dir().join(format!("journal_{}", hex::encode(random_bytes::<8>().unwrap())));
+async fn a_request_leaves_one_line_with_company_and_route_and_no_secret() {
+    let dir = std::env::temp_dir().join(format!("request_log_{}", hex::encode(random_bytes::<8>().unwrap())));
     keys::create_missing(&dir).unwrap();
     let signing = Arc::new(Keys::from_pkcs8_file(&dir.join(keys::SIGNING_KEY)).unwrap());
     std::fs::remove_dir_all(dir).unwrap();
     let token = signing.issue(CompanyId(7), Scope::Company, clock::now(), Duration::from_secs(60)).unwrap();
     // Never connected to: the request is refused before.
     let config = Config::default();
-    let api = Api::new(Db::new(&config.api_url, &config, "journal").unwrap(), signing, "{}".into());
+    let api = Api::new(Db::new(&config.api_url, &config, "request log").unwrap(), signing, "{}".into());
 
-    let page = Page::default();
-    let writer = page.clone();
+    let captured = CapturedLog::default();
+    let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let request = Request::builder()
@@ -39,11 +39,11 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
         .body(Body::empty());
     let routes = with_ids_and_problems(routes(api), RequestIds::of_process([7; 8]));
     routes.answer(request.unwrap()).await;
-    // A number in a path that does not exist, and in a query, is nobody's business.
+    // A phone number in a path that does not exist, or in a query, must not be logged.
     let elsewhere = Request::builder().uri("/5511999990001?q=5511999990001").header("x-request-id", "mine-1");
     routes.answer(elsewhere.body(Body::empty()).unwrap()).await;
 
-    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [line, elsewhere] = lines.as_slice() else { panic!("{text}") };
     let fields = &line["fields"];
@@ -52,18 +52,18 @@ async fn a_request_leaves_one_line_that_says_who_and_what_and_no_secret() {
         (&fields["method"], &fields["path"], &fields["status"]),
         (&json!("GET"), &json!("/api/usage"), &json!(403))
     );
-    assert_eq!(fields["company_id"], 7, "who asked, since what was asked for was refused");
+    assert_eq!(fields["company_id"], 7, "the token's company, since the company asked for was refused");
     assert!(fields["duration_ms"].is_f64());
     let fields = &elsewhere["fields"];
     assert_eq!((&fields["correlation_id"], &fields["status"]), (&json!("mine-1"), &json!(404)));
-    assert!(!text.contains("999990001"), "no path that is not ours");
+    assert!(!text.contains("999990001"), "a path without a route is not logged");
     assert!(!text.contains(&token) && !text.contains("2026-03-01"), "neither the token nor the query");
 }
 
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Page {
+impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }

@@ -1,7 +1,8 @@
-//! The directory: who may send hooks, in memory.
+//! The directory of companies that may send webhooks, in memory.
 //!
-//! A snapshot read in the background, again whenever Postgres says that companies changed and every `refresh_s`
-//! besides. The last good one is kept while Postgres is away. Before the first one, nobody can be told apart: 503.
+//! A snapshot that is read in the background: after each `companies_changed` notification of Postgres, and every
+//! `refresh_s` besides. The last good one is kept while Postgres is away. Before the first one no company can be
+//! verified, and the answer is 503.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,26 +25,25 @@ use tokio::sync::Notify;
 use crate::rejection::Unavailable;
 use crate::signature::{COMPANY_HEADER, Secrets, Token};
 
-/// A company as a hook meets it.
+/// What verifying and publishing a webhook needs to know about its company.
 #[derive(Debug)]
 pub(crate) struct Company {
     pub(crate) id: CompanyId,
     pub(crate) secrets: Secrets,
     pub(crate) token: Option<Token>,
     pub(crate) share: CompanyPartitions,
-    /// Its id and its placement epoch, as every record says them.
-    pub(crate) written: Written,
+    pub(crate) record_headers: RecordHeaders,
     pub(crate) accepted: Counter,
 }
 
-/// What the headers of all its records have in common.
+/// The header values that all records of a company share, as text.
 #[derive(Debug, Clone)]
-pub(crate) struct Written {
+pub(crate) struct RecordHeaders {
     pub(crate) id: Arc<str>,
     pub(crate) epoch: Arc<str>,
 }
 
-/// Everyone who may send hooks. Cheap to clone.
+/// The companies that may send webhooks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Companies {
     snapshot: Arc<ArcSwapOption<Snapshot>>,
@@ -51,14 +51,14 @@ pub struct Companies {
 
 #[derive(Debug)]
 struct Snapshot {
-    /// `None`: its secret cannot be opened, so nobody can tell whether its hooks are good.
+    /// `None`: its secret cannot be opened, so its webhooks cannot be verified.
     by_domain: HashMap<String, Option<Arc<Company>>>,
     unknown: Arc<Company>,
 }
 
 impl Companies {
-    /// The company a hook names; an unknown company, whom no signature fits, if it names none that we know. A company whose
-    /// secret we cannot open is our fault, and its hooks are not to be thrown away as forged.
+    /// The company that a webhook names. If there is none of that name, a placeholder that no signature is valid for. A
+    /// company whose secret cannot be opened is our fault, so its webhooks get a 503 and are not refused as forged.
     pub(crate) fn named_by(&self, headers: &HeaderMap) -> Result<Arc<Company>, Unavailable> {
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_ref().ok_or(Unavailable::DirectoryNotLoaded)?;
@@ -73,7 +73,7 @@ impl Companies {
         }
     }
 
-    /// One company that signs with this secret, and unknown companies.
+    /// One company that signs with this secret; every other one is unknown.
     #[cfg(test)]
     pub(crate) fn of_one(domain: &str, secrets: Secrets) -> Self {
         let company = Company { id: CompanyId(7), secrets, ..unknown_company() };
@@ -92,12 +92,12 @@ impl Companies {
         loop {
             let wait = match load(&source).await {
                 Ok(snapshot) => {
-                    tracing::debug!(companies = snapshot.by_domain.len(), "directory of companies loaded");
+                    tracing::debug!(companies = snapshot.by_domain.len(), "companies loaded");
                     self.snapshot.store(Some(Arc::new(snapshot)));
                     Duration::from_secs(refresh_s)
                 }
                 Err(problem) => {
-                    tracing::warn!(error = chain(&problem), "directory of companies is not current");
+                    tracing::warn!(error = chain(&problem), "companies cannot be loaded; the last snapshot is kept");
                     Duration::from_secs(1)
                 }
             };
@@ -110,11 +110,11 @@ impl Companies {
     }
 }
 
-/// Where companies are read from, and what is made of them.
+/// What reading the companies needs.
 pub struct Source {
     pub db: Db,
     pub sealer: Arc<Sealer>,
-    /// Partitions of the topic.
+    /// How many partitions `inbound.messages` has.
     pub partitions: u16,
 }
 
@@ -132,9 +132,13 @@ async fn load(source: &Source) -> Result<Snapshot, Failure> {
     .await?;
     let mut by_domain = HashMap::with_capacity(rows.len());
     for row in &rows {
-        // One company's unreadable secret must not shut the others out.
+        // One company's unreadable secret must not keep out the others.
         let company = company(row, source).inspect_err(|problem| {
-            tracing::error!(company_id = row.get::<_, i64>(0), error = chain(problem), "company cannot send hooks")
+            tracing::error!(
+                company_id = row.get::<_, i64>(0),
+                error = chain(problem),
+                "company cannot send webhooks: its secret cannot be opened"
+            )
         });
         by_domain.insert(row.get::<_, String>(1), company.ok().map(Arc::new));
     }
@@ -147,7 +151,7 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
         |column, sealed: &[u8]| source.sealer.open(SecretColumn { table: "companies", column, company: id }, sealed);
     let current = open("webhook_secret_sealed", row.get(2))?;
     let previous = row.get::<_, Option<&[u8]>>(3).map(|it| open("webhook_secret_previous_sealed", it)).transpose()?;
-    // Judged by the clock at every hook: this snapshot is kept for as long as Postgres is away.
+    // Compared with the clock at every webhook, because this snapshot is kept for as long as Postgres is away.
     let previous = previous.as_ref().zip(row.get::<_, Option<Timestamp>>(7));
     let token = row.get::<_, Option<Vec<u8>>>(4).and_then(|it| it.try_into().ok()).map(Token::of_digest);
     Ok(Company {
@@ -159,19 +163,19 @@ fn company(row: &Row, source: &Source) -> Result<Company, seal::Error> {
             u16::try_from(row.get::<_, i16>(5)).unwrap_or(DEFAULT_SPREAD),
             source.partitions,
         ),
-        written: Written { id: id.to_string().into(), epoch: row.get::<_, i32>(6).to_string().into() },
+        record_headers: RecordHeaders { id: id.to_string().into(), epoch: row.get::<_, i32>(6).to_string().into() },
         accepted: counter!(metric::WEBHOOK_RECEIVED, "company" => metric::company_label(id), "status" => "accepted"),
     })
 }
 
-/// Whom nobody knows: everything is checked, and nothing fits.
+/// Stands in for a company that does not exist: everything is verified as usual, and no signature is valid.
 fn unknown_company() -> Company {
     Company {
         id: CompanyId::NONE,
         secrets: Secrets::decoy(),
         token: None,
         share: CompanyPartitions::of(CompanyId::NONE, 1, 1),
-        written: Written { id: "0".into(), epoch: "0".into() },
+        record_headers: RecordHeaders { id: "0".into(), epoch: "0".into() },
         accepted: Counter::noop(),
     }
 }

@@ -1,4 +1,4 @@
-//! What `POST /webhook/whaticket` says about itself in the OpenAPI document. For producers, `docs/PRODUCERS.md` says more.
+//! `POST /webhook/whaticket` in the OpenAPI document. For producers, `docs/PRODUCERS.md` has more.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use crate::rejection::{Rejection, Unauthenticated, Unavailable};
 use crate::signature::SIGNATURE_HEADER;
 
-/// What the routes say about themselves.
+/// The OpenAPI document of this crate's routes.
 pub fn document() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
     #[openapi(paths(whaticket), components(schemas(Hook, Accepted)))]
@@ -25,10 +25,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Takes one message of a Whaticket bridge, signed. A 202 means that it is stored on every in-sync replica.
+/// Accepts one signed message of a Whaticket bridge. A 202 means that it is stored on every in-sync replica.
 #[expect(
     dead_code,
-    reason = "read by the macro; `webhook::answer` takes the whole request, so that it can refuse early"
+    reason = "read by the macro; `webhook::answer` is given the whole request, so that it can refuse early"
 )]
 #[utoipa::path(
     post,
@@ -38,46 +38,46 @@ pub fn document() -> utoipa::openapi::OpenApi {
     security(("hook_signature" = [])),
     params(
         ("X-Company-Domain" = String, Header, description = "Which company the message is for.", example = "clinica.example"),
-        ("X-Timestamp" = i64, Header, description = "When it was signed, in epoch seconds, at most 300 s from our clock.",
+        ("X-Timestamp" = i64, Header, description = "When it was signed, in epoch seconds, at most 300 s from the server's clock.",
             example = 1764000000),
-        ("X-Webhook-Token" = Option<String>, Header, description = "Only if the company asks for one."),
-        ("X-Idempotency-Key" = Option<String>, Header, description = "Names a message that has no id of its own."),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context; our logs and records carry it on."),
+        ("X-Webhook-Token" = Option<String>, Header, description = "Needed only if the company is set to require it."),
+        ("X-Idempotency-Key" = Option<String>, Header, description = "Identifies a message that has no id of its own, so that a repeat is recognised."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; it is passed on in log lines and records."),
     ),
-    request_body(content = Hook, description = "At most 1 MiB unless set otherwise, whole within 10 s.",
+    request_body(content = Hook, description = "At most 1 MiB, to arrive within 10 s, unless set otherwise.",
         example = json!({"id": "3EB0A1", "message": {"conversation": "Oi, tem horário?"}, "number": "5511999990001",
             "pushName": "Ana"})),
     responses((status = 202, description = "It is stored.", body = Accepted), Rejection),
 )]
 fn whaticket() {}
 
-/// A bridge's message, or a raw Baileys message. Fields that are not known do no harm.
-#[expect(dead_code, reason = "read by the macro; bodies are read by `parse`, which forgives much")]
+/// A bridge's message, or a raw Baileys message. Unknown fields are ignored.
+#[expect(dead_code, reason = "read by the macro; bodies are read by `parse`, which is more lenient")]
 #[derive(utoipa::ToSchema)]
 struct Hook {
-    /// The bridge's name for the message.
+    /// The message's id at the bridge.
     id: Option<Value>,
-    /// Who wrote; a telephone number, as text or as a number.
+    /// The sender's telephone number, as text or as a number.
     number: Option<Value>,
-    /// How they call themselves.
+    /// The sender's display name.
     #[schema(rename = "pushName")]
     push_name: Option<Value>,
-    /// What they wrote, as Baileys has it.
+    /// The content, in the form that Baileys gives it.
     message: Option<Map<String, Value>>,
-    /// Baileys' name for the message: `remoteJid`, `fromMe`, `id`.
+    /// Baileys' key of the message: `remoteJid`, `fromMe`, `id`.
     key: Option<Map<String, Value>>,
-    /// When they wrote, in epoch seconds.
+    /// When the message was written, in epoch seconds.
     #[schema(rename = "messageTimestamp")]
     message_timestamp: Option<Value>,
     /// The bridge's ticket, with the number in `contact`.
     ticket: Option<Map<String, Value>>,
 }
 
-/// A hook that is stored.
+/// A webhook that is stored.
 #[expect(dead_code, reason = "read by the macro; `webhook::Accepted` is written by hand")]
 #[derive(utoipa::ToSchema)]
 struct Accepted {
-    /// The message's id with us, the same for every repeat.
+    /// The id of the event made of the message, the same for every repeat.
     id: uuid::Uuid,
     /// Always true.
     queued: bool,

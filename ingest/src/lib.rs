@@ -1,6 +1,6 @@
-//! Room 1: signed hooks in, facts on Kafka out. A 202 means the fact is durable.
+//! Accepts signed webhooks and publishes them to Kafka. A 202 means that the record is durable.
 //!
-//! Postgres is not on the way of a hook: companies and their secrets are a snapshot in memory.
+//! No webhook waits for Postgres: companies and their secrets are a snapshot in memory.
 
 pub mod signature;
 pub mod parse;
@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Largest body of a hook, in bytes.
+    /// Largest body of a webhook, in bytes.
     pub body_limit_bytes: usize,
     /// How long reading a body may take, in milliseconds.
     pub body_timeout_ms: u64,
-    /// How often companies are read again even if nobody says they changed, in seconds.
+    /// How often companies are read again without a notification that they changed, in seconds.
     pub refresh_s: u64,
 }
 
@@ -37,10 +37,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what makes no sense.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// Names the setting.
+    /// Names the setting that is not.
     pub fn validate(&self) -> Result<(), settings::Error> {
         // Kafka's own limit for a record is one MiB by default; the envelope takes some of it.
         if !(1_024..=16_777_216).contains(&self.body_limit_bytes) {

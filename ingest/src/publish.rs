@@ -1,4 +1,4 @@
-//! A parsed hook as a record: its id, its envelope, its partition.
+//! Makes a Kafka record of a parsed webhook: its event id, its envelope, its partition.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use platform::kafka::{NotDurable, Outgoing, Producer};
 use platform::trace::Traceparent;
 
-use crate::companies::{Company, Written};
+use crate::companies::{Company, RecordHeaders};
 use crate::signature::Proof;
 
-/// Who the event is: the provider's message, else the producer's key, else the signed hook itself.
+/// The event's id, derived from the provider's message id, else from the producer's idempotency key, else from the signature.
 ///
-/// An empty shell has the id of the message that will follow once the provider can decrypt it, so its own id never
-/// comes from there.
+/// A stub without content carries the provider's id of the message that follows once the provider can decrypt it. Its
+/// event id is therefore derived from the signature, or the message itself would count as a repeat.
 pub(crate) fn identify(
     company: &Company,
     message: &InboundMessage,
@@ -25,27 +25,27 @@ pub(crate) fn identify(
     match (&message.provider_id, idempotency_key.filter(|it| !it.is_empty())) {
         _ if shell => EventId::of_mac(company.id, channel, &proof.mac),
         (Some(id), _) => EventId::of_provider_message(company.id, channel, &message.address, message.author, id),
-        (None, Some(key)) => EventId::of_idempotency_key(company.id, channel, &readable(key)),
+        (None, Some(key)) => EventId::of_idempotency_key(company.id, channel, &header_text(key)),
         (None, None) => EventId::of_mac(company.id, channel, &proof.mac),
     }
 }
 
-/// A header's bytes as text: UTF-8, or else ISO 8859-1, which fits every byte. A key that was ignored for its letters
-/// would leave its repeats to be answered again.
-fn readable(bytes: &[u8]) -> Cow<'_, str> {
+/// A header's bytes as text: UTF-8, or else ISO 8859-1, in which every byte is a character. If a key were ignored for its
+/// encoding, its repeats would be answered again.
+fn header_text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), Cow::Borrowed)
 }
 
-/// A record ready to be handed over.
-pub(crate) struct Ready {
+/// A record that the producer can send as it is.
+pub(crate) struct PreparedRecord {
     payload: Vec<u8>,
     key: String,
     partition: i32,
-    company: Written,
+    company: RecordHeaders,
     headers: [(&'static str, String); 5],
 }
 
-/// Writes the record. Pure.
+/// Builds the record. Pure.
 ///
 /// # Errors
 /// As [`Envelope::write`].
@@ -56,7 +56,7 @@ pub(crate) fn prepare(
     (occurred_at, received_at): (Timestamp, Timestamp),
     trace: &Traceparent,
     proof: &Proof,
-) -> Result<Ready, serde_json::Error> {
+) -> Result<PreparedRecord, serde_json::Error> {
     let address = message.address.clone();
     let kind = Kind::InboundMessage;
     let envelope = Envelope {
@@ -68,27 +68,27 @@ pub(crate) fn prepare(
         received_at,
         payload: message,
     };
-    Ok(Ready {
+    Ok(PreparedRecord {
         payload: envelope.write()?,
-        company: company.written.clone(),
-        key: format!("{}/{address}", company.written.id),
+        company: company.record_headers.clone(),
+        key: format!("{}/{address}", company.record_headers.id),
         partition: company.share.partition(address.as_str()),
         headers: [
             (header::EVENT_ID, event.to_string()),
             (header::OCCURRED_AT, occurred_at.as_microsecond().to_string()),
             (header::RECEIVED_AT, received_at.as_microsecond().to_string()),
             (header::TRACEPARENT, trace.as_str().to_owned()),
-            // The idempotency key is not signed: whoever takes the record in can tell that two ids are one request.
+            // The idempotency key is not signed; by the signature a consumer sees that two ids are one request.
             (header::MAC, hex::encode(proof.mac)),
         ],
     })
 }
 
-impl Ready {
-    /// Hands the record over at once, and resolves to the broker's word.
+impl PreparedRecord {
+    /// Hands the record to the producer at once; the future resolves when the broker has acknowledged it or will not.
     pub(crate) fn publish(self, producer: &Producer) -> impl Future<Output = Result<(), NotDurable>> + Send + use<> {
         const SCHEMA_TEXT: &str = "1";
-        const { assert!(SCHEMA == 1, "the text says another schema") };
+        const { assert!(SCHEMA == 1, "SCHEMA_TEXT is another schema") };
         let [event, occurred, received, trace, mac] =
             self.headers.each_ref().map(|(name, value)| (*name, value.as_bytes()));
         let headers = [
@@ -118,10 +118,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_idempotency_key_that_a_header_can_hold_is_a_key() {
-        assert_eq!(readable(b"k-1"), "k-1");
-        assert_eq!(readable("ação".as_bytes()), "ação");
-        assert_eq!(readable(b"a\xe7\xe3o"), "ação");
-        assert_ne!(readable(b"\xff"), readable(b"\xfe"));
+    fn every_byte_string_in_a_header_is_an_idempotency_key() {
+        assert_eq!(header_text(b"k-1"), "k-1");
+        assert_eq!(header_text("ação".as_bytes()), "ação");
+        assert_eq!(header_text(b"a\xe7\xe3o"), "ação");
+        assert_ne!(header_text(b"\xff"), header_text(b"\xfe"));
     }
 }

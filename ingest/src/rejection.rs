@@ -1,84 +1,83 @@
-//! Why a hook is not accepted, and how that is said: one status, one counted word, one sentence.
+//! Why a webhook is not accepted: one status, one reason that is also the metric's label, and one sentence for each case.
 //!
-//! A 4xx is the caller's fault and not worth sending again unchanged, but for the 408 of a body that did not arrive
-//! whole; our own fault is always a 503 with `Retry-After`. No sentence repeats anything from a body, a header or a
+//! A 4xx is the caller's fault and not worth sending again unchanged, except the 408 of a body that did not arrive
+//! completely; our own fault is always a 503 with `Retry-After`. No sentence repeats anything from a body, a header or a
 //! secret.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use platform::problem::Problem;
 
-/// Why a hook is refused.
+/// Why a webhook is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// We do not know who sent it.
+    /// It is not proven which company sent it.
     #[error(transparent)]
     Unauthenticated(#[from] Unauthenticated),
-    /// The body is no JSON. The position is where the reader gave up, both from 1.
+    /// The body is no JSON. The position, counted from 1, is where the parser stopped.
     #[error("the body is not JSON: unreadable at line {line}, column {column}")]
     NotJson {
         line: usize,
         /// The column, in bytes.
         column: usize,
     },
-    /// Nothing in the body says who wrote.
+    /// Nothing in the body identifies the sender.
     #[error("no number: expected number, ticket.contact.number, key.remoteJidAlt or key.remoteJid")]
     MissingNumber,
-    /// There is no message, or a known one in a form that it never has. A kind that we do not know is accepted.
+    /// There is no message, or a known kind with an unexpected structure. A kind that we do not know is accepted.
     #[error("no known message: expected conversation, extendedTextMessage, buttonsResponseMessage or the like")]
     UnknownShape,
-    /// A field is there and makes no sense.
+    /// A field is present and invalid.
     #[error("the field {field} cannot be understood")]
     InvalidField {
         /// Its path in the body.
         field: &'static str,
     },
-    /// The body is over the cap.
+    /// The body is over the size limit.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
-        /// The cap, in bytes.
+        /// In bytes.
         limit: usize,
     },
-    /// The body broke off, or took too long.
+    /// The body ended early, or took too long.
     #[error("the body did not arrive whole: send it again")]
     Incomplete,
-    /// We cannot take it now, whoever sent it.
+    /// We cannot accept any webhook now, or none of this company.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// What is wrong with a proof of origin. An unknown company is told [`Unauthenticated::BadSignature`] like any forger.
+/// What is wrong with the proof of origin. An unknown company gets [`Unauthenticated::BadSignature`], as a forged signature
+/// does, so that callers cannot find out which companies exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthenticated {
     /// No `X-Timestamp`, or no whole number in it.
     #[error("X-Timestamp is missing or is not a whole number of epoch seconds")]
     MissingTimestamp,
-    /// Signed too long ago.
     #[error("X-Timestamp is too old: sign again with the current time")]
     StaleTimestamp,
-    /// Signed in our future.
+    /// Signed in the future by our clock, beyond the tolerance.
     #[error("X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds")]
     FutureTimestamp,
     #[error("X-Signature is missing")]
     MissingSignature,
-    /// A signature no live secret of the company makes.
+    /// No secret of the company that is in force makes this signature.
     #[error("X-Signature does not fit: hex(hmac_sha256(secret, timestamp + \".\" + the body's bytes as sent))")]
     BadSignature,
-    /// The company asks for a token and this is not it.
+    /// The company requires a token, and this is not it.
     #[error("X-Webhook-Token is missing or wrong")]
     BadToken,
 }
 
-/// What keeps us from accepting a good hook.
+/// What keeps us from accepting a valid webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// Nobody acknowledged the write. It may have happened all the same; the same hook again has the same id.
+    /// The broker did not acknowledge the record. It may be written all the same; the same webhook again has the same id.
     #[error("the hook could not be stored: send it again")]
     NotDurable,
     /// The companies' secrets were never loaded, or this company's cannot be opened.
     #[error("not ready yet: send it again")]
     DirectoryNotLoaded,
-    /// This process is going away.
     #[error("shutting down: send it again")]
     ShuttingDown,
 }
@@ -88,12 +87,12 @@ impl Rejection {
         self.answer().0
     }
 
-    /// The word it is counted under, which is also the `reason` in the answer.
+    /// The metric's label, which is also the `reason` in the response.
     pub fn outcome(&self) -> &'static str {
         self.answer().1
     }
 
-    /// The field that is wrong, for a body that could be read as far as that.
+    /// Which part of the body is wrong, if it is the body.
     pub fn field(&self) -> Option<&'static str> {
         match *self {
             Rejection::NotJson { .. } => Some("body"),
@@ -123,7 +122,6 @@ impl Rejection {
 }
 
 impl Unauthenticated {
-    /// The word for it.
     pub fn reason(self) -> &'static str {
         match self {
             Unauthenticated::MissingTimestamp => "missing_timestamp",
@@ -137,7 +135,6 @@ impl Unauthenticated {
 }
 
 impl Unavailable {
-    /// The word for it.
     pub fn reason(self) -> &'static str {
         match self {
             Unavailable::NotDurable => "not_durable",
@@ -146,7 +143,7 @@ impl Unavailable {
         }
     }
 
-    /// When to come back: a broker needs time to elect a leader, another instance is there at once.
+    /// For `Retry-After`: a broker needs time to elect a leader, another instance answers at once.
     fn retry_after_s(self) -> u16 {
         match self {
             Unavailable::NotDurable => 5,
@@ -182,19 +179,19 @@ mod tests {
 
     use super::*;
 
-    /// The answer as one line, without what follows from the rest. Its body is in memory, so the future is ready at the
-    /// first poll.
-    fn said(rejection: Rejection) -> String {
+    /// The response as one line: status, `Retry-After`, reason, field, sentence. Its body is in memory, so the future is ready
+    /// at the first poll.
+    fn summary(rejection: Rejection) -> String {
         let response = rejection.into_response();
         let status = response.status().as_u16();
         let retry = response.headers().get(header::RETRY_AFTER).map(|it| it.to_str().unwrap().to_owned());
         let body = pin!(to_bytes(response.into_body(), 4096));
         let Poll::Ready(Ok(body)) = body.poll(&mut Context::from_waker(Waker::noop())) else { panic!("no body") };
-        let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&said["detail"], &said["status"]), (&said["error"], &status.into()));
-        assert_eq!(said["type"], format!("urn:secretaria:problem:{}", said["reason"].as_str().unwrap()));
-        let field = said["field"].as_str().map(|it| format!(" [{it}]")).unwrap_or_default();
-        let [reason, error] = ["reason", "error"].map(|it| said[it].as_str().unwrap());
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["detail"], &problem["status"]), (&problem["error"], &status.into()));
+        assert_eq!(problem["type"], format!("urn:secretaria:problem:{}", problem["reason"].as_str().unwrap()));
+        let field = problem["field"].as_str().map(|it| format!(" [{it}]")).unwrap_or_default();
+        let [reason, error] = ["reason", "error"].map(|it| problem[it].as_str().unwrap());
         format!("{status} {} {reason}{field}: {error}", retry.as_deref().unwrap_or("-"))
     }
 
@@ -217,7 +214,7 @@ mod tests {
             Unavailable::DirectoryNotLoaded.into(),
             Unavailable::ShuttingDown.into(),
         ];
-        insta::assert_snapshot!(all.map(said).join("\n"), @r#"
+        insta::assert_snapshot!(all.map(summary).join("\n"), @r#"
         401 - missing_timestamp: X-Timestamp is missing or is not a whole number of epoch seconds
         401 - stale_timestamp: X-Timestamp is too old: sign again with the current time
         401 - future_timestamp: X-Timestamp is ahead of our clock: check yours, and that it counts seconds and not milliseconds
@@ -237,8 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_fault_asks_to_come_back() {
-        assert!(said(Unavailable::NotDurable.into()).starts_with("503 5 "));
-        assert!(said(Rejection::MissingNumber).starts_with("422 - "));
+    fn only_our_own_fault_has_a_retry_after() {
+        assert!(summary(Unavailable::NotDurable.into()).starts_with("503 5 "));
+        assert!(summary(Rejection::MissingNumber).starts_with("422 - "));
     }
 }

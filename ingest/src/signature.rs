@@ -1,7 +1,7 @@
-//! Who sent a hook: `X-Signature = hex(hmac_sha256(secret, "{X-Timestamp}." + raw_body))`, at most 300 s from now.
+//! Proves which company sent a webhook: `X-Signature = hex(hmac_sha256(secret, "{X-Timestamp}." + raw_body))`, at most 300 s from now.
 //!
 //! Every verification that gets as far as hashing evaluates two HMACs over the raw bytes, whether the company has
-//! two secrets, one, or does not exist: cost and answer tell an outsider nothing. Comparisons take constant time.
+//! two secrets, one, or does not exist, so neither time nor answer reveals which. Comparisons take constant time.
 
 use std::fmt;
 
@@ -12,52 +12,50 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::rejection::{Rejection, Unauthenticated};
 
-/// When the hook was signed, in epoch seconds.
+/// When the webhook was signed, in epoch seconds.
 pub const TIMESTAMP_HEADER: &str = "x-timestamp";
 pub const SIGNATURE_HEADER: &str = "x-signature";
 /// The company's static token, where it has one.
 pub const TOKEN_HEADER: &str = "x-webhook-token";
-/// Which company the hook is for.
+/// Which company the webhook is for.
 pub const COMPANY_HEADER: &str = "x-company-domain";
-/// The producer's own id for a hook without a provider's message id.
+/// The producer's own id for a webhook without a provider's message id.
 pub const IDEMPOTENCY_HEADER: &str = "x-idempotency-key";
 
-/// How far a hook's timestamp may be from our clock, either way.
+/// How far a webhook's timestamp may be from our clock, either way.
 pub const TOLERANCE_S: u64 = 300;
 
-/// The secrets a company signs with, as HMAC states ready to take a body.
+/// The secrets a company signs with, as HMAC states already keyed.
 #[derive(Clone)]
 pub struct Secrets {
-    current: Key,
-    previous: Key,
+    current: HmacKey,
+    previous: HmacKey,
     previous_until: Timestamp,
 }
 
-/// Which secret a hook was signed with.
+/// Which secret a webhook was signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// The one in use.
+pub enum SigningSecret {
     Current,
     /// The one being rotated out.
     Previous,
 }
 
-/// What a verified hook proves.
+/// What a verified webhook proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
-    /// The verified MAC: it covers the timestamp and every byte, so it can name the hook.
+    /// The verified MAC. It covers the timestamp and every byte of the body, so it identifies the webhook.
     pub mac: [u8; 32],
     /// When the sender signed.
     pub signed_at: Timestamp,
-    /// With which of its secrets.
-    pub secret: Which,
+    pub secret: SigningSecret,
 }
 
 /// A company's static token, kept as a digest.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
-/// What a hook's headers say of its origin, judged before its body is there.
+/// The timestamp and signature in a webhook's headers, checked as far as possible before its body has arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     timestamp: &'a [u8],
@@ -66,10 +64,10 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Reads the headers' bytes; the timestamp is kept exactly as it was sent, because that is what was signed.
+    /// Reads the headers' bytes; the timestamp is kept exactly as it was sent, because those bytes were signed.
     ///
     /// # Errors
-    /// Says which header is missing or wrong, the timestamp first, for known and unknown companies alike.
+    /// Which header is missing or wrong, the timestamp first, for known and unknown companies alike.
     pub fn read(timestamp: Option<&'a [u8]>, signature: Option<&[u8]>, now: Timestamp) -> Result<Self, Rejection> {
         let timestamp = timestamp.filter(|it| !it.is_empty()).ok_or(Unauthenticated::MissingTimestamp)?;
         let signed_at = within_tolerance(seconds(timestamp)?, now)?;
@@ -79,17 +77,17 @@ impl<'a> Claim<'a> {
         Ok(Claim { timestamp, signed_at, mac })
     }
 
-    /// Checks a hook against a company's secrets, or an unknown company's against the decoy.
+    /// Checks the signature against a company's secrets, or against the decoy if the company is unknown.
     ///
     /// # Errors
-    /// `bad_signature`, if none of them made it. The previous one counts until it expires, whenever secrets were read.
+    /// `bad_signature`, if none of them made it. The previous one counts until it expires, however long ago it was loaded.
     pub fn verify(self, secrets: &Secrets, body: &[u8], now: Timestamp) -> Result<Proof, Rejection> {
-        let by_current = secrets.current.fits(self.timestamp, body, &self.mac);
+        let by_current = secrets.current.is_valid(self.timestamp, body, &self.mac);
         let is_live = Choice::from(u8::from(now < secrets.previous_until));
-        let by_previous = secrets.previous.fits(self.timestamp, body, &self.mac) & is_live;
+        let by_previous = secrets.previous.is_valid(self.timestamp, body, &self.mac) & is_live;
         let secret = match (bool::from(by_current), bool::from(by_previous)) {
-            (true, _) => Which::Current,
-            (false, true) => Which::Previous,
+            (true, _) => SigningSecret::Current,
+            (false, true) => SigningSecret::Previous,
             (false, false) => return Err(Unauthenticated::BadSignature.into()),
         };
         Ok(Proof { mac: self.mac, signed_at: self.signed_at, secret })
@@ -102,17 +100,17 @@ pub fn sign(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
 }
 
 impl Secrets {
-    /// A company's secret, and the one being rotated out with the instant from which it no longer counts. An empty one
-    /// signs nothing: anybody could.
+    /// A company's secret, and the one being rotated out with the instant from which it no longer counts. With an
+    /// empty one no signature is valid, because everybody knows it.
     pub fn new(current: &[u8], previous: Option<(&[u8], Timestamp)>) -> Self {
         let (previous, previous_until) =
-            previous.map_or((Key::decoy(), Timestamp::MIN), |(secret, until)| (Key::live(secret), until));
-        Secrets { current: Key::live(current), previous, previous_until }
+            previous.map_or((HmacKey::decoy(), Timestamp::MIN), |(secret, until)| (HmacKey::live(secret), until));
+        Secrets { current: HmacKey::live(current), previous, previous_until }
     }
 
-    /// The secrets of a company that does not exist: they cost as much and fit nothing.
+    /// Secrets for a company that does not exist: verifying takes as long, and no signature is valid.
     pub fn decoy() -> Self {
-        Secrets { current: Key::decoy(), previous: Key::decoy(), previous_until: Timestamp::MIN }
+        Secrets { current: HmacKey::decoy(), previous: HmacKey::decoy(), previous_until: Timestamp::MIN }
     }
 }
 
@@ -132,8 +130,8 @@ impl Token {
         Token(digest)
     }
 
-    /// Checks the `X-Webhook-Token` of a hook to a company that has a token. Digests are compared, so that not even
-    /// the length shows.
+    /// Checks the `X-Webhook-Token` of a webhook for a company that has a token. Digests are compared, so that time does
+    /// not even reveal the length.
     ///
     /// # Errors
     /// `bad_token` when it is missing or another one.
@@ -150,23 +148,23 @@ impl fmt::Debug for Token {
     }
 }
 
-/// One HMAC state, and whether fitting it means anything.
+/// One HMAC state. If it is not live, no signature is valid, and checking one takes as long.
 #[derive(Clone)]
-struct Key {
+struct HmacKey {
     state: Hmac<Sha256>,
     live: Choice,
 }
 
-impl Key {
+impl HmacKey {
     fn live(secret: &[u8]) -> Self {
-        Key { state: keyed(secret), live: !Choice::from(u8::from(secret.is_empty())) }
+        HmacKey { state: keyed(secret), live: !Choice::from(u8::from(secret.is_empty())) }
     }
 
     fn decoy() -> Self {
-        Key { state: keyed(b"decoy"), live: Choice::from(0) }
+        HmacKey { state: keyed(b"decoy"), live: Choice::from(0) }
     }
 
-    fn fits(&self, timestamp: &[u8], body: &[u8], claimed: &[u8; 32]) -> Choice {
+    fn is_valid(&self, timestamp: &[u8], body: &[u8], claimed: &[u8; 32]) -> Choice {
         mac_of(&self.state, timestamp, body).ct_eq(claimed) & self.live
     }
 }
@@ -180,7 +178,7 @@ fn mac_of(state: &Hmac<Sha256>, timestamp: &[u8], body: &[u8]) -> [u8; 32] {
     state.clone().chain_update(timestamp).chain_update(b".").chain_update(body).finalize().into_bytes().into()
 }
 
-/// Reads a whole number; one too large for 64 bits lies as far away as its sign says.
+/// Reads a whole number; one beyond 64 bits counts as future or stale by its sign.
 fn seconds(timestamp: &[u8]) -> Result<i64, Unauthenticated> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     let text = std::str::from_utf8(timestamp).map_err(|_| Unauthenticated::MissingTimestamp)?;
@@ -241,26 +239,26 @@ mod tests {
     }
 
     fn outcome(secrets: &Secrets, timestamp: &str, signature: &str) -> &'static str {
-        ending(check(secrets, timestamp, signature, BODY))
+        outcome_of(check(secrets, timestamp, signature, BODY))
     }
 
-    fn ending(result: Result<Proof, Rejection>) -> &'static str {
+    fn outcome_of(result: Result<Proof, Rejection>) -> &'static str {
         match result {
-            Ok(Proof { secret: Which::Current, .. }) => "current",
-            Ok(Proof { secret: Which::Previous, .. }) => "previous",
+            Ok(Proof { secret: SigningSecret::Current, .. }) => "current",
+            Ok(Proof { secret: SigningSecret::Previous, .. }) => "previous",
             Err(rejection) => rejection.outcome(),
         }
     }
 
     #[test]
-    fn every_published_vector_ends_as_it_says() {
+    fn every_published_vector_has_its_expected_outcome() {
         let vectors = include_str!("../../fixtures/hooks/signature_vectors.json");
         let vectors: Vec<Vector> = serde_json::from_str(vectors).unwrap();
         for Vector { case, current, previous, timestamp, signature, body, now, expect } in vectors {
             let secrets = Secrets::new(current.as_bytes(), previous.as_ref().map(|it| (it.as_bytes(), Timestamp::MAX)));
             let (timestamp, signature) = (timestamp.map(String::into_bytes), signature.map(String::into_bytes));
             let result = verify(&secrets, timestamp.as_deref(), signature.as_deref(), body.as_bytes(), at(now));
-            assert_eq!(ending(result), expect, "{case}");
+            assert_eq!(outcome_of(result), expect, "{case}");
         }
     }
 
@@ -269,7 +267,7 @@ mod tests {
         let signature = sign(b"s3cret", NOW - 7, BODY);
         let (timestamp, secrets) = ((NOW - 7).to_string(), Secrets::new(b"s3cret", None));
         let proof = check(&secrets, &timestamp, &signature, BODY);
-        let Ok(Proof { mac, signed_at, secret: Which::Current }) = proof else { panic!("{proof:?}") };
+        let Ok(Proof { mac, signed_at, secret: SigningSecret::Current }) = proof else { panic!("{proof:?}") };
         assert_eq!((hex::encode(mac), signed_at), (signature, at(NOW - 7)));
     }
 
@@ -286,7 +284,7 @@ mod tests {
         let secrets = Secrets::new(b"new", Some((b"old", at(NOW + 60))));
         let signed_old = |second: i64| {
             let (timestamp, signature) = (second.to_string(), sign(b"old", second, BODY));
-            ending(verify(&secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), BODY, at(second)))
+            outcome_of(verify(&secrets, Some(timestamp.as_bytes()), Some(signature.as_bytes()), BODY, at(second)))
         };
         assert_eq!([signed_old(NOW), signed_old(NOW + 59)], ["previous"; 2]);
         assert_eq!([signed_old(NOW + 60), signed_old(NOW + 3_600)], ["bad_signature"; 2]);
@@ -294,25 +292,25 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_company_is_told_what_a_forger_is_told() {
+    fn an_unknown_company_gets_the_answer_of_a_forged_signature() {
         let signature = sign(b"decoy", NOW, BODY);
         assert_eq!(outcome(&Secrets::decoy(), &NOW.to_string(), &signature), "bad_signature");
         let one_secret = Secrets::new(b"s3cret", None);
         assert_eq!(
             outcome(&one_secret, &NOW.to_string(), &signature),
             "bad_signature",
-            "the decoy beside it fits nobody"
+            "no signature is valid for the decoy beside it"
         );
     }
 
     #[test]
-    fn an_empty_secret_opens_nothing() {
+    fn no_signature_is_valid_for_an_empty_secret() {
         let secrets = Secrets::new(b"", Some((b"", Timestamp::MAX)));
         assert_eq!(outcome(&secrets, &NOW.to_string(), &sign(b"", NOW, BODY)), "bad_signature");
     }
 
     #[test]
-    fn a_timestamp_beyond_64_bits_lies_where_its_sign_says() {
+    fn a_timestamp_beyond_64_bits_is_stale_or_future_by_its_sign() {
         let secrets = Secrets::new(b"s3cret", None);
         assert_eq!(outcome(&secrets, "99999999999999999999", "00"), "future_timestamp");
         assert_eq!(outcome(&secrets, "-99999999999999999999", "00"), "stale_timestamp");
@@ -320,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_wanted_whole() {
+    fn only_the_whole_token_is_accepted() {
         let token = Token::new(b"tok-1");
         assert!(token.verify(Some(b"tok-1")).is_ok());
         for wrong in [None, Some(&b""[..]), Some(b"tok-"), Some(b"tok-11")] {
             assert_eq!(token.verify(wrong), Err(Unauthenticated::BadToken.into()));
         }
-        assert!(Token::new(b"").verify(None).is_err(), "an empty token is nobody's");
+        assert!(Token::new(b"").verify(None).is_err(), "an empty token does not match an absent one");
     }
 
     proptest! {
@@ -355,10 +353,10 @@ mod tests {
             let signature = sign(&secret, NOW, &body);
             let secrets = Secrets::new(&secret, None);
             let timestamp = NOW.to_string();
-            let ends = |body: &[u8]| check(&secrets, &timestamp, &signature, body).is_ok();
-            prop_assert!(ends(&body));
+            let is_accepted = |body: &[u8]| check(&secrets, &timestamp, &signature, body).is_ok();
+            prop_assert!(is_accepted(&body));
             if body.is_empty() { body.push(0) } else { let at_byte = at_byte.index(body.len()); body[at_byte] ^= 1 }
-            prop_assert!(!ends(&body));
+            prop_assert!(!is_accepted(&body));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is answered before a hook's body has come, over real sockets. No broker and no database is asked.
+//! What is answered before a webhook's body has arrived, over real sockets, without a broker or a database.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::signature::Secrets;
 use crate::{Companies, Config, Ingest, WebhooksFirst};
 
-/// Only ever waited for by a test that fails.
+/// Reached only by a test that fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Longer than any test: an answer that came was not brought about by it.
+/// Longer than any test, so that no answer is caused by this timeout.
 const NEVER_MS: u64 = 600_000;
 
 async fn start(body_timeout_ms: u64) -> SocketAddr {
@@ -50,11 +50,11 @@ async fn answer(address: SocketAddr, headers: &[(&str, String)], length: usize) 
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{head}\r\n{{").as_bytes()).await.unwrap();
-    let mut heard = String::new();
-    let closed = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut heard)).await;
+    let mut response = String::new();
+    let closed = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut response)).await;
     closed.expect("the connection is closed after an answer that did not wait for the body").unwrap();
-    let status = heard.split(' ').nth(1).unwrap();
-    let (_, reason) = heard.split_once("\"reason\":\"").unwrap();
+    let status = response.split(' ').nth(1).unwrap();
+    let (_, reason) = response.split_once("\"reason\":\"").unwrap();
     format!("{status} {}", reason.split('"').next().unwrap())
 }
 
@@ -67,12 +67,12 @@ fn headers(company: &str, timestamp: &str, signature: &str) -> [(&'static str, S
 }
 
 #[tokio::test]
-async fn what_the_headers_alone_can_settle_does_not_wait_for_the_body() {
+async fn what_the_headers_alone_decide_does_not_wait_for_the_body() {
     let address = start(NEVER_MS).await;
     let now = clock::now().as_second();
     let (at, forged) = (|second: i64| second.to_string(), "0".repeat(64));
-    for company in ["clinica.test", "nobody.test"] {
-        let mut heard = Vec::new();
+    for company in ["clinica.test", "unknown.test"] {
+        let mut answers = Vec::new();
         for (timestamp, signature, length) in [
             (at(now), forged.as_str(), 1_048_577),
             (at(now - 400), &forged, 1000),
@@ -82,7 +82,7 @@ async fn what_the_headers_alone_can_settle_does_not_wait_for_the_body() {
             (at(now), "zz", 1000),
             (at(now), &forged[1..], 1000),
         ] {
-            heard.push(answer(address, &headers(company, &timestamp, signature), length).await);
+            answers.push(answer(address, &headers(company, &timestamp, signature), length).await);
         }
         let expected = [
             "413 too_large",
@@ -93,16 +93,16 @@ async fn what_the_headers_alone_can_settle_does_not_wait_for_the_body() {
             "401 bad_signature",
             "401 bad_signature",
         ];
-        assert_eq!(heard, expected, "{company}");
+        assert_eq!(answers, expected, "{company}");
     }
 }
 
 #[tokio::test]
-async fn a_forger_and_an_unknown_company_both_have_to_send_the_body() {
+async fn a_forged_signature_and_an_unknown_company_are_both_refused_only_after_the_body() {
     let address = start(100).await;
     let now = clock::now().as_second().to_string();
-    for company in ["clinica.test", "nobody.test"] {
-        let heard = answer(address, &headers(company, &now, &"0".repeat(64)), 1000).await;
-        assert_eq!(heard, "408 incomplete_body", "{company}");
+    for company in ["clinica.test", "unknown.test"] {
+        let answer = answer(address, &headers(company, &now, &"0".repeat(64)), 1000).await;
+        assert_eq!(answer, "408 incomplete_body", "{company}");
     }
 }

@@ -1,8 +1,8 @@
-//! `POST /webhook/whaticket` — accept one webhook, or say precisely why not.
+//! `POST /webhook/whaticket` — accepts one webhook, or refuses it with a precise reason.
 //!
-//! Promise: a 202 means the fact is on every in-sync replica. No other work happens in this room. Cheap refusals come
-//! first: what the headers alone can settle is settled before the body is read, and nothing of a body is understood
-//! before its sender is known.
+//! Promise: a 202 means that the record is on every in-sync replica. No other work happens in this crate. Cheap refusals
+//! come first: what the headers alone decide is decided before the body is read, and no body is parsed before its
+//! signature is verified.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,46 +26,46 @@ use platform::{clock, metric, task};
 
 use crate::companies::{Companies, Company};
 use crate::parse::{self, UnsupportedKind};
-use crate::publish::{self, Ready};
+use crate::publish::{self, PreparedRecord};
 use crate::rejection::{Rejection, Unavailable};
 use crate::signature::{Claim, IDEMPOTENCY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOKEN_HEADER};
 
-/// What accepting a hook needs.
+/// What accepting a webhook needs.
 #[derive(Clone)]
 pub struct Ingest {
     pub companies: Companies,
     pub producer: Producer,
     pub config: crate::Config,
-    /// Whether this process still takes hooks.
+    /// Closed once this process is shutting down; webhooks then get a 503.
     pub readiness: Readiness,
 }
 
 const PATH: &str = "/webhook/whaticket";
 
-/// The route as the router knows it, for what is no webhook: another method.
+/// The route in the router's form, for requests to this path that are not webhooks, such as those with another method.
 fn routes(webhooks: Webhooks) -> Router {
-    // Bodies are capped where they are read, so that the refusal is ours.
+    // `read_body` limits bodies instead, so that the refusal is a problem document of ours.
     Router::new().route(PATH, post(answer)).layer(DefaultBodyLimit::disable()).with_state(webhooks)
 }
 
-/// Answers webhooks. Latencies are measured by the recorder that was installed when it was made.
+/// Answers webhooks. Latencies go to the metrics recorder that was installed when this value was made.
 #[derive(Clone)]
-pub struct Webhooks(Arc<Handler>);
+pub struct Webhooks(Arc<WebhookState>);
 
-/// The recorder is not asked for the histogram at each webhook.
-struct Handler {
+/// Keeps the histogram, so that it is not looked up for each webhook.
+struct WebhookState {
     ingest: Ingest,
     latency: Histogram,
 }
 
 impl From<Ingest> for Webhooks {
     fn from(ingest: Ingest) -> Self {
-        Webhooks(Arc::new(Handler { ingest, latency: histogram!(metric::WEBHOOK_LATENCY) }))
+        Webhooks(Arc::new(WebhookState { ingest, latency: histogram!(metric::WEBHOOK_LATENCY) }))
     }
 }
 
-/// The routes of a process, with its webhooks answered ahead of the router, which costs a webhook a lookup, a boxed service
-/// and two boxed futures.
+/// The routes of a process. Webhooks are answered before the router is consulted, because the router costs a lookup, a
+/// boxed service and two boxed futures per request.
 #[derive(Clone)]
 pub struct WebhooksFirst {
     webhooks: Option<Webhooks>,
@@ -73,7 +73,7 @@ pub struct WebhooksFirst {
 }
 
 impl WebhooksFirst {
-    /// The other routes of a process, and webhooks where it takes them.
+    /// `webhooks` is `None` in a process that does not serve ingest; `others` are its other routes.
     pub fn new(webhooks: Option<Webhooks>, others: Router) -> Self {
         let routes = webhooks.clone().map_or_else(Router::new, routes).merge(others);
         WebhooksFirst { webhooks, routes }
@@ -91,7 +91,7 @@ impl Answers for WebhooksFirst {
     }
 }
 
-/// A hook that is durable.
+/// The 202 of a webhook that is durable.
 struct Accepted {
     event: EventId,
 }
@@ -123,14 +123,14 @@ async fn receive(ingest: &Ingest, head: &Parts, body: Body, began: Instant) -> R
     if !ingest.readiness.is_open() {
         return Err(refuse(Unavailable::ShuttingDown.into(), None));
     }
-    // What the headers alone can settle, before a byte of the body is waited for.
-    keeps_within(ingest.config.body_limit_bytes, headers).map_err(|it| refuse(it, None))?;
+    // What the headers alone decide comes first, before waiting for a byte of the body.
+    check_declared_length(ingest.config.body_limit_bytes, headers).map_err(|it| refuse(it, None))?;
     let company = ingest.companies.named_by(headers).map_err(|it| refuse(it.into(), None))?;
     let claim = Claim::read(bytes(headers, TIMESTAMP_HEADER), bytes(headers, SIGNATURE_HEADER), clock::now())
         .map_err(|it| refuse(it, Some(&company)))?;
-    let body = read(body, &ingest.config).await.map_err(|it| refuse(it, None))?;
-    match examine(&company, claim, headers, &body) {
-        Ok(examined) => ingest.store(company, examined, began).await,
+    let body = read_body(body, &ingest.config).await.map_err(|it| refuse(it, None))?;
+    match verify_and_parse(&company, claim, headers, &body) {
+        Ok(verified) => ingest.store(company, verified, began).await,
         Err(rejection) => Err(refuse(rejection, Some(&company))),
     }
 }
@@ -139,16 +139,21 @@ fn bytes<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers.get(name).map(|it| it.as_bytes())
 }
 
-/// A hook that may be stored.
-struct Examined {
+/// A webhook that is verified and parsed, and may be stored.
+struct VerifiedWebhook {
     event: EventId,
     trace: Traceparent,
-    ready: Ready,
+    record: PreparedRecord,
     unsupported: Option<UnsupportedKind>,
 }
 
-/// From bytes to a record, without waiting for anything.
-fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]) -> Result<Examined, Rejection> {
+/// From bytes to a record, without I/O.
+fn verify_and_parse(
+    company: &Company,
+    claim: Claim<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<VerifiedWebhook, Rejection> {
     let now = clock::now();
     let text = |name| headers.get(name).and_then(|it: &axum::http::HeaderValue| it.to_str().ok());
     let proof = claim.verify(&company.secrets, body, now)?; // The raw bytes, before any parsing.
@@ -157,16 +162,21 @@ fn examine(company: &Company, claim: Claim<'_>, headers: &HeaderMap, body: &[u8]
     let event = publish::identify(company, &parsed.message, bytes(headers, IDEMPOTENCY_HEADER), &proof);
     let trace = text("traceparent").and_then(Traceparent::parse).unwrap_or_else(|| Traceparent::of_event(event));
     let instants = (parsed.occurred_at, now);
-    let ready = publish::prepare(company, event, parsed.message, instants, &trace, &proof)
+    let record = publish::prepare(company, event, parsed.message, instants, &trace, &proof)
         .map_err(|_| Unavailable::NotDurable)?;
-    Ok(Examined { event, trace, ready, unsupported: parsed.unsupported })
+    Ok(VerifiedWebhook { event, trace, record, unsupported: parsed.unsupported })
 }
 
 impl Ingest {
-    /// Waits for the broker's word; a hang-up does not cancel it.
-    async fn store(&self, company: Arc<Company>, examined: Examined, began: Instant) -> Result<Accepted, Rejection> {
-        let Examined { event, trace, ready, unsupported } = examined;
-        let published = ready.publish(&self.producer);
+    /// Publishes the record and waits for the broker's acknowledgement, even if the caller disconnects.
+    async fn store(
+        &self,
+        company: Arc<Company>,
+        verified: VerifiedWebhook,
+        began: Instant,
+    ) -> Result<Accepted, Rejection> {
+        let VerifiedWebhook { event, trace, record, unsupported } = verified;
+        let published = record.publish(&self.producer);
         let stored = task::run_to_completion(async move {
             let result = published.await;
             let (correlation_id, company_id) = (trace.correlation_id(), company.id.0);
@@ -177,13 +187,13 @@ impl Ingest {
                     if let Some(kind) = unsupported {
                         counter!(metric::WEBHOOK_UNSUPPORTED, "kind" => kind.as_str()).increment(1);
                     }
-                    tracing::info!(correlation_id, company_id, %event, status = 202, duration_us, "hook accepted");
+                    tracing::info!(correlation_id, company_id, %event, status = 202, duration_us, "webhook accepted");
                 }
                 Err(problem) => {
                     reject(company_id, "not_durable");
                     tracing::warn!(
                         correlation_id, company_id, %event, status = 503, duration_us, class = problem.class(),
-                        "hook is not durable"
+                        "webhook not stored"
                     );
                 }
             }
@@ -193,36 +203,36 @@ impl Ingest {
     }
 }
 
-/// Refuses a body that says itself that it is over the cap.
-fn keeps_within(limit: usize, headers: &HeaderMap) -> Result<(), Rejection> {
+/// Refuses a body whose `Content-Length` is over the limit.
+fn check_declared_length(limit: usize, headers: &HeaderMap) -> Result<(), Rejection> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) { Err(Rejection::TooLarge { limit }) } else { Ok(()) }
 }
 
-/// The whole body, if it keeps within its size and its time.
-async fn read(body: Body, config: &crate::Config) -> Result<Bytes, Rejection> {
+/// The whole body, if it is within the limits of size and time.
+async fn read_body(body: Body, config: &crate::Config) -> Result<Bytes, Rejection> {
     let limit = config.body_limit_bytes;
     let whole = axum::body::to_bytes(body, limit);
     match tokio::time::timeout(Duration::from_millis(config.body_timeout_ms), whole).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(problem)) if over_the_cap(&problem) => Err(Rejection::TooLarge { limit }),
+        Ok(Err(problem)) if is_over_limit(&problem) => Err(Rejection::TooLarge { limit }),
         Ok(Err(_)) | Err(_) => Err(Rejection::Incomplete),
     }
 }
 
-/// A body without a declared length that grows past the cap, rather than one that broke off.
-fn over_the_cap(problem: &axum::Error) -> bool {
+/// Whether a body without a declared length grew past the limit, rather than ended early.
+fn is_over_limit(problem: &axum::Error) -> bool {
     std::error::Error::source(problem).is_some_and(|it| it.is::<http_body_util::LengthLimitError>())
 }
 
-/// Counts and logs a refusal, and passes it on.
+/// Counts and logs a refusal, and returns it.
 fn refused(rejection: Rejection, company: Option<&Company>, head: &Parts, began: Instant) -> Rejection {
     let company = company.map_or(0, |it| it.id.0);
     reject(company, rejection.outcome());
     let correlation_id = head.extensions.get().map_or("", RequestId::as_str);
     let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (status, reason) = (rejection.status().as_u16(), rejection.outcome());
-    tracing::info!(correlation_id, company_id = company, status, reason, duration_us, "hook rejected");
+    tracing::info!(correlation_id, company_id = company, status, reason, duration_us, "webhook rejected");
     rejection
 }
 

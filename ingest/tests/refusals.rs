@@ -1,4 +1,4 @@
-//! What a refused hook leaves in the log. A process of its own, because what listens to the log listens to a whole process.
+//! What a refused webhook leaves in the log. A test binary of its own, because a log subscriber is global to its process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::Write;
@@ -15,14 +15,14 @@ use platform::request::{RequestIds, with_ids_and_problems};
 use serde_json::Value;
 
 #[tokio::test]
-async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
-    let page = Page::default();
-    let writer = page.clone();
+async fn a_refusal_has_one_request_id_in_the_log_the_header_and_the_problem() {
+    let captured = CapturedLog::default();
+    let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let readiness = Readiness::default();
     readiness.open();
-    // Its companies were never loaded, so every hook is refused.
+    // Its companies were never loaded, so every webhook is refused.
     let ingest = Ingest {
         companies: Companies::default(),
         producer: Producer::with_short_timeout(&kafka::Config::default(), "test").unwrap(),
@@ -40,16 +40,16 @@ async fn a_refusal_names_one_request_in_the_log_the_answer_and_the_problem() {
     assert_eq!(head.headers[header::CONTENT_TYPE], "application/problem+json");
     assert_eq!((body["reason"].as_str(), body["request_id"].as_str()), (Some("directory_not_loaded"), Some("mine-1")));
     assert_eq!(head.headers["x-request-id"], "mine-1");
-    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let line = lines.iter().find(|it| it["fields"]["message"] == "hook rejected").unwrap();
+    let line = lines.iter().find(|it| it["fields"]["message"] == "webhook rejected").unwrap();
     assert_eq!(line["fields"]["correlation_id"], "mine-1", "{text}");
 }
 
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Page {
+impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use api::companies::{self, Auth, ChangeWebhook, Channel, Listed, NewCompany};
+use api::companies::{self, Auth, ChangeWebhook, Channel, ListedCompany, NewCompany};
 use clap::{Args, Subcommand};
 use platform::clock;
 use platform::postgres::Db;
@@ -16,23 +16,23 @@ use crate::Settings;
 /// The subcommands of `company`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Add a company, or change what is given about the one with that domain; prints its webhook secret.
+    /// Add a company, or change the given values of the one with that domain; prints its webhook secret.
     Add(Box<Add>),
     /// One line per company.
     List,
-    /// Give a company a new webhook secret; the one it had counts for a while longer.
+    /// Give a company a new webhook secret; the old one stays valid for a while.
     RotateSecret(Rotate),
-    /// Show or change where a company's alerts are sent; prints the signing secret once, when it is made.
+    /// Show or change where a company's alerts are sent; prints the signing secret only when it is made.
     Webhook(Webhook),
 }
 
-/// What to know about a company. Secrets are read from the environment, so that no process list shows them.
+/// The values of a company. Secrets can come from the environment, so that no process list shows them.
 #[derive(Debug, Args)]
 pub struct Add {
-    /// How producers name it, in X-Company-Domain.
+    /// Its name in the header X-Company-Domain.
     #[arg(long)]
     domain: String,
-    /// What people call it.
+    /// Its display name.
     #[arg(long)]
     name: Option<String>,
     /// Its IANA time zone.
@@ -41,16 +41,16 @@ pub struct Add {
     /// Who the assistant is and what it knows: prices, opening hours, tone.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// What is said when no model answers.
+    /// The reply when no model answers.
     #[arg(long, value_name = "TEXT")]
     fallback: Option<String>,
-    /// Its Whaticket bridge.
+    /// The base URL of its Whaticket bridge.
     #[arg(long, value_name = "URL")]
     whaticket: Option<String>,
     /// The bridge's token.
     #[arg(long, env = "SECRETARIA_WHATICKET_TOKEN", hide_env_values = true, requires = "whaticket")]
     whaticket_token: Option<String>,
-    /// The bridge's account, instead of a token.
+    /// The e-mail of an account at the bridge, instead of a token.
     #[arg(long, requires = "whaticket", conflicts_with = "whaticket_token")]
     whaticket_email: Option<String>,
     /// The account's password.
@@ -59,18 +59,18 @@ pub struct Add {
     /// The webhook secret, instead of a random one.
     #[arg(long, env = "SECRETARIA_HOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// Asks producers for this X-Webhook-Token too.
+    /// Require this X-Webhook-Token of producers, besides the signature.
     #[arg(long, env = "SECRETARIA_HOOK_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
-/// Which secret, and how long the old one counts.
+/// Which company, and how long its old secret stays valid.
 #[derive(Debug, Args)]
 pub struct Rotate {
     /// The company, by domain.
     #[arg(long)]
     domain: String,
-    /// How long hooks signed with the old secret are taken, in hours.
+    /// How long webhooks signed with the old secret are accepted, in hours.
     #[arg(long, default_value_t = 24)]
     keep_hours: u32,
 }
@@ -84,21 +84,21 @@ pub struct Webhook {
     /// The receiver: https:// and a public host. Turns the webhook on.
     #[arg(long, conflicts_with = "off")]
     url: Option<String>,
-    /// Give it a new secret; calls are signed with the one it had, too, for a while longer.
+    /// Make a new secret; for a while calls are signed with the old one too.
     #[arg(long)]
     rotate: bool,
     /// How long that while is, in hours.
     #[arg(long, default_value_t = 24, requires = "rotate")]
     keep_hours: u32,
-    /// Send nothing any more; URL and secret are kept.
+    /// Stop sending; URL and secret are kept.
     #[arg(long)]
     off: bool,
 }
 
-/// Adds, lists or rotates.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If Postgres is away, a value makes no sense, or the keys are missing.
+/// If Postgres is away, a value is invalid, or the keys are missing.
 pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     let db = operator(settings).await?;
     match command {
@@ -119,7 +119,7 @@ pub async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
             let keep = Duration::from_secs(u64::from(args.keep_hours) * 3_600);
             let secret = companies::rotate_secret(&db, &sealer, &args.domain, clock::now(), keep).await?;
             say(format_args!("webhook secret   {}", secret.expose_secret()))?;
-            say(format_args!("the old one counts for {} h more", args.keep_hours))?;
+            say(format_args!("the old one is valid for {} h more", args.keep_hours))?;
         }
         Command::Webhook(args) => webhook(settings, &db, args).await?,
     }
@@ -139,13 +139,13 @@ async fn webhook(settings: &Settings, db: &Db, args: Webhook) -> anyhow::Result<
         say(format_args!("signing secret   {}", secret.expose_secret()))?;
     }
     if let Some(until) = webhook.previous_secret_until {
-        say(format_args!("the old one counts until {until}"))?;
+        say(format_args!("the old one is valid until {until}"))?;
     }
     Ok(())
 }
 
-/// A head and a line per company, each column as wide as what is in it.
-fn table(companies: &[Listed]) -> Vec<String> {
+/// A header and a line per company, each column as wide as its longest value.
+fn table(companies: &[ListedCompany]) -> Vec<String> {
     let mut rows = vec![["company", "domain", "status", "time zone", "channel", "name"].map(str::to_owned)];
     rows.extend(companies.iter().map(|it| {
         let channel = it.channel_url.clone().unwrap_or_else(|| "none".to_owned());
@@ -164,10 +164,10 @@ fn table(companies: &[Listed]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// What a person should know about domains that were registered before digits alone were refused.
-pub(super) fn warnings(companies: &[Listed]) -> Vec<String> {
+/// Warns of domains of digits alone, which could be registered before they were refused.
+pub(super) fn warnings(companies: &[ListedCompany]) -> Vec<String> {
     let unreachable = companies.iter().filter(|it| companies::reads_as_id(&it.domain));
-    let line = |it: &Listed| {
+    let line = |it: &ListedCompany| {
         let (domain, id) = (&it.domain, it.company_id);
         format!("warning: `--company {domain}` is the company with the id {domain}; the one with that domain is {id}")
     };

@@ -1,4 +1,4 @@
-//! What a company may be called, where it may live, and what counts as a secret. Pure.
+//! Validates and normalises the values of a company: domain, time zone, secrets, URLs. Pure.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Auth, Channel, Error, NewCompany};
 
-/// Longest time a previous secret may count.
-const MOST_DAYS_KEPT: u64 = 90;
+/// How long a previous secret may stay valid at most.
+const MAX_DAYS_KEPT: u64 = 90;
 
-/// The company as it may be written: domain and zone in their one form, everything else checked.
+/// The company as it is stored: domain and time zone normalised, everything else checked.
 pub(super) fn company(given: NewCompany) -> Result<NewCompany, Error> {
     let texts = [("assistant_prompt", &given.assistant_prompt), ("fallback_text", &given.fallback_text)];
     for (field, text) in texts {
@@ -50,7 +50,7 @@ pub(super) fn domain(text: &str) -> Result<String, Error> {
     }
 }
 
-/// A domain that no company has yet. Digits alone are refused: whoever names a company by them means its id.
+/// Checks the domain of a new company. Digits alone are refused, because commands read them as an id.
 pub(super) fn new_domain(domain: &str) -> Result<&str, Error> {
     match reads_as_id(domain) {
         false => Ok(domain),
@@ -58,12 +58,12 @@ pub(super) fn new_domain(domain: &str) -> Result<&str, Error> {
     }
 }
 
-/// Whether a name of a company is its id and not its domain: digits alone.
+/// Whether an argument that names a company is its id, digits alone, and not its domain.
 pub fn reads_as_id(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|it| it.is_ascii_digit())
 }
 
-/// A secret of ours or theirs: long enough not to be guessed, and fit for a header.
+/// A webhook secret or token: long enough not to be guessed, and valid in a header.
 pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<SecretString, Error> {
     let text = secret.expose_secret();
     match (16..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -72,25 +72,25 @@ pub(super) fn secret(field: &'static str, secret: SecretString) -> Result<Secret
     }
 }
 
-/// A URL that alerts may be sent to. What its name stands for is looked at at every call.
+/// A URL that alerts may be sent to. The addresses that its host resolves to are checked at every call.
 pub(super) fn webhook_url(text: &str, policy: Policy) -> Result<String, Error> {
     match policy.url(text.trim()).ok().filter(|it| it.as_str().len() <= 2_048 && it.fragment().is_none()) {
-        // As it will be called, not as it was written: without tabs, and with its host in ASCII.
+        // The normalised URL is stored: without tabs, and with its host in ASCII.
         Some(url) => Ok(url.into()),
         None => Err(invalid("url", "must be https:// and a public host, without user, password or fragment")),
     }
 }
 
-/// When a secret that is being rotated out stops counting.
+/// Until when a secret that is being rotated out is valid.
 pub(super) fn end_of(now: Timestamp, keep: Duration) -> Result<Timestamp, Error> {
     let too_long = || invalid("keep_previous_for", "must be at most 90 days");
-    if keep > Duration::from_secs(MOST_DAYS_KEPT * 86_400) {
+    if keep > Duration::from_secs(MAX_DAYS_KEPT * 86_400) {
         return Err(too_long());
     }
     now.checked_add(keep).map_err(|_| too_long())
 }
 
-/// The zone's own spelling of its name.
+/// The time zone's name in its canonical spelling.
 fn time_zone(name: &str) -> Result<String, Error> {
     let zone = TimeZone::get(name).ok();
     let name = zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned);
@@ -99,7 +99,7 @@ fn time_zone(name: &str) -> Result<String, Error> {
 
 fn channel(given: Channel) -> Result<Channel, Error> {
     let base_url = given.base_url.trim().trim_end_matches('/').to_owned();
-    // The address is not sealed, so it must hold no password; what is asked of the bridge is put behind it.
+    // The URL is not encrypted, so it must hold no password; the paths of requests are appended to it.
     let plain = base_url.parse().is_ok_and(|url: Uri| {
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.authority().is_some_and(|it| !it.as_str().contains('@') && !it.host().is_empty())
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guessable_secret_is_refused_without_being_said() {
+    fn a_guessable_secret_is_refused_and_not_repeated() {
         let refused = problem(secret("webhook_secret", SecretString::from("segredo")));
         assert!(refused.starts_with("webhook_secret:") && !refused.contains("segredo"));
         assert!(secret("webhook_secret", SecretString::from("minha-shared-secret")).is_ok());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_has_a_plain_address_and_a_way_in() {
+    fn a_bridge_has_a_plain_url_and_credentials() {
         let at = |base_url: &str| {
             channel(Channel { base_url: base_url.into(), auth: Auth::Token(SecretString::from("t")) })
                 .map(|it| it.base_url)
@@ -183,8 +183,8 @@ mod tests {
         {
             assert!(problem(at(wrong)).starts_with("base_url:"), "{wrong}");
         }
-        let nobody = Auth::Login { email: "ana".into(), password: SecretString::from("p") };
-        assert!(problem(channel(Channel { base_url: "http://a.example".into(), auth: nobody })).starts_with("email:"));
+        let login = Auth::Login { email: "ana".into(), password: SecretString::from("p") };
+        assert!(problem(channel(Channel { base_url: "http://a.example".into(), auth: login })).starts_with("email:"));
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
             ("https:clinica.example", "https://clinica.example/"),
             ("https://clinica.example/\ta", "https://clinica.example/a"),
         ] {
-            assert_eq!(at(given).unwrap(), kept, "as it is called");
+            assert_eq!(at(given).unwrap(), kept, "as it is stored");
         }
         let wrong = [
             "",
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_previous_secret_does_not_count_for_ever() {
+    fn a_previous_secret_is_not_valid_for_ever() {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(end_of(now, Duration::from_secs(60)).unwrap().as_second(), 60);
         assert!(end_of(now, Duration::from_secs(91 * 86_400)).is_err());

@@ -1,9 +1,9 @@
-//! The one writing module of the tables `companies`, `channels` and `company_webhooks`: what the operator changes about
-//! tenants.
+//! Adds and changes companies for the operator. The only module that writes the tables `companies`, `channels` and
+//! `company_webhooks`.
 //!
-//! Uses the pool of `secretaria_operator`. Every secret is sealed for its own row and column before it is written, and
-//! `companies_changed` is announced by the database itself. Adding, setting and ensuring are safe to repeat; rotating
-//! makes a new secret each time.
+//! Uses the pool of `secretaria_operator`. Every secret is sealed for its own row and column before it is written; a
+//! trigger sends the notification `companies_changed`. Adding, setting and ensuring are safe to repeat; rotating makes a
+//! new secret each time.
 
 mod check;
 mod store;
@@ -24,7 +24,7 @@ pub use webhook::{ChangeWebhook, Webhook, change_webhook};
 /// The company that exists after the migrations.
 pub const DEFAULT_DOMAIN: &str = "default.local";
 
-/// The plan that a company begins with.
+/// The plan of a new company.
 pub const FIRST_PLAN: &str = "starter";
 
 const TABLE: &str = "companies";
@@ -34,19 +34,15 @@ const PREVIOUS_SECRET: &str = "webhook_secret_previous_sealed";
 /// A company could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A value makes no sense.
+    /// A value is invalid.
     #[error("{field}: {problem}")]
     Invalid {
         field: &'static str,
         /// What is wrong and what would be right.
         problem: &'static str,
     },
-    /// Nobody has that domain.
     #[error("no company has the domain `{domain}`")]
-    Unknown {
-        /// The domain, as it was asked for.
-        domain: String,
-    },
+    Unknown { domain: String },
     /// Postgres is away or refused.
     #[error("companies cannot be read or written")]
     Postgres(#[from] postgres::Failure),
@@ -64,73 +60,64 @@ impl From<postgres::Error> for Error {
 /// A company to add, or what to change about one. What is `None` stays, or gets its default in a new one.
 #[derive(Debug, Default)]
 pub struct NewCompany {
-    /// How producers name it; lower-cased. Decides whether the company is new.
+    /// Its name in `X-Company-Domain`, in lower case. Decides whether the company is new.
     pub domain: String,
-    /// What people call it. Default: the domain.
+    /// Its display name. Default: the domain.
     pub name: Option<String>,
-    /// Where its days begin, as an IANA name. Default: `America/Sao_Paulo`.
+    /// The IANA time zone in which its days begin. Default: `America/Sao_Paulo`.
     pub time_zone: Option<String>,
     /// Who the assistant is and what it knows. Default: empty.
     pub assistant_prompt: Option<String>,
-    /// What is said when no model answers. Default: the product's.
+    /// The reply when no model answers. Default: the product's.
     pub fallback_text: Option<String>,
-    /// How to reach the people who write to it.
+    /// The bridge through which its contacts are reached.
     pub channel: Option<Channel>,
-    /// Signs its hooks. Default: 32 random bytes, as hex digits.
+    /// Signs its webhooks. Default: 32 random bytes, as hex digits.
     pub webhook_secret: Option<SecretString>,
-    /// Asked for as `X-Webhook-Token`, beside the signature. Default: not asked for.
+    /// Required as `X-Webhook-Token`, besides the signature. Default: not required.
     pub webhook_token: Option<SecretString>,
 }
 
 #[derive(Debug)]
 pub struct Channel {
-    /// Its address, `http://` or `https://`.
+    /// `http://` or `https://`.
     pub base_url: String,
-    /// How it knows us.
     pub auth: Auth,
 }
 
-/// How a bridge knows us.
+/// How we authenticate at a bridge.
 #[derive(Debug)]
 pub enum Auth {
-    /// By a fixed token.
     Token(SecretString),
-    Login {
-        email: String,
-        password: SecretString,
-    },
+    Login { email: String, password: SecretString },
 }
 
-/// A company that is there now.
+/// The result of [`add`].
 #[derive(Debug)]
-pub struct Added {
+pub struct AddedCompany {
     pub company_id: CompanyId,
-    /// What signs its hooks now.
     pub webhook_secret: SecretString,
 }
 
-/// One line of [`list`]; holds nothing secret.
+/// One company of [`list`]; holds nothing secret.
 #[derive(Debug, Serialize)]
-pub struct Listed {
+pub struct ListedCompany {
     pub company_id: CompanyId,
-    /// How producers name it.
     pub domain: String,
-    /// What people call it.
     pub name: String,
     pub status: String,
-    /// Where its days begin.
     pub time_zone: String,
-    /// Until when its previous secret counts too.
+    /// Until when its previous secret is valid too.
     pub previous_secret_until: Option<Timestamp>,
-    /// The address of its bridge.
+    /// The base URL of its bridge.
     pub channel_url: Option<String>,
 }
 
-/// Adds a company, or changes what is given about the one with that domain. Its secret stays unless one is given.
+/// Adds a company, or changes the given values of the one with that domain. Its secret stays unless one is given.
 ///
 /// # Errors
-/// If a value makes no sense, Postgres is away, or the company's secret was sealed under another key.
-pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<Added, Error> {
+/// If a value is invalid, Postgres is away, or the company's secret was sealed under another key.
+pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<AddedCompany, Error> {
     let company = check::company(company)?;
     let mut client = db.get().await?;
     let transaction = client.transaction().await?;
@@ -153,10 +140,10 @@ pub async fn add(db: &Db, sealer: &Sealer, company: NewCompany) -> Result<Added,
     }
     store::subscribe(&transaction, known.company_id, FIRST_PLAN).await?;
     transaction.commit().await?;
-    Ok(Added { company_id: known.company_id, webhook_secret })
+    Ok(AddedCompany { company_id: known.company_id, webhook_secret })
 }
 
-/// Puts every company that has never had a subscription on [`FIRST_PLAN`]; says how many there were.
+/// Puts every company that has never had a subscription on [`FIRST_PLAN`]; returns how many there were.
 ///
 /// # Errors
 /// If Postgres is away or refuses.
@@ -171,11 +158,11 @@ pub async fn subscribe_all(db: &Db) -> Result<usize, Error> {
     Ok(companies.len())
 }
 
-/// Makes [`DEFAULT_DOMAIN`], with a random secret, if it is missing; returns it only if it was made.
+/// Adds [`DEFAULT_DOMAIN`], with a random secret, if it is missing; `None` if it was there.
 ///
 /// # Errors
 /// As [`add`].
-pub async fn ensure_default(db: &Db, sealer: &Sealer) -> Result<Option<Added>, Error> {
+pub async fn ensure_default(db: &Db, sealer: &Sealer) -> Result<Option<AddedCompany>, Error> {
     match named(db, DEFAULT_DOMAIN).await {
         Ok(_) => Ok(None),
         Err(Error::Unknown { .. }) => {
@@ -189,7 +176,7 @@ pub async fn ensure_default(db: &Db, sealer: &Sealer) -> Result<Option<Added>, E
 ///
 /// # Errors
 /// If Postgres is away.
-pub async fn list(db: &Db) -> Result<Vec<Listed>, Error> {
+pub async fn list(db: &Db) -> Result<Vec<ListedCompany>, Error> {
     store::list(&db.get().await?).await
 }
 
@@ -203,9 +190,9 @@ pub async fn named(db: &Db, domain: &str) -> Result<CompanyId, Error> {
     known.map(|it| it.company_id).ok_or(Error::Unknown { domain })
 }
 
-/// Gives a company a new random secret; the one it had counts too for `keep_previous_for`.
+/// Gives a company a new random secret; the one it had stays valid for `keep_previous_for`.
 ///
-/// At most two count at any time: one that was already being rotated out ends here.
+/// At most two are valid at any time: one that was already being rotated out becomes invalid here.
 ///
 /// # Errors
 /// If there is no such company, Postgres is away, or the present secret was sealed under another key.
@@ -221,7 +208,7 @@ pub async fn rotate_secret(
     Ok(fresh)
 }
 
-/// Gives a company that secret, otherwise like [`rotate_secret`]. One it already has changes nothing.
+/// Gives a company that secret, otherwise like [`rotate_secret`]. If it has that secret already, nothing changes.
 ///
 /// # Errors
 /// As [`rotate_secret`], and if the secret is too short to be one.
@@ -242,7 +229,7 @@ pub async fn set_secret(
     if current.as_ref().is_some_and(|it| it.expose_secret() == secret.expose_secret()) {
         return Ok(());
     }
-    // What is sealed is bound to its column, so the present secret is sealed anew for the column of the previous one.
+    // A sealed secret is bound to its column, so the present one is sealed again for the column of the previous one.
     let kept = current.filter(|_| until > now);
     let kept = kept
         .map(|it| sealer.seal(place(PREVIOUS_SECRET, known.company_id), it.expose_secret().as_bytes()))

@@ -1,4 +1,4 @@
-//! The SQL of `companies` and `channels`. Writers hold the company's row until they commit.
+//! The SQL of `companies` and `channels`. Writers lock the company's row until they commit.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use domain::CompanyId;
@@ -7,26 +7,28 @@ use platform::postgres::{self, GenericClient, execute, query};
 use platform::seal::{self, Sealer, SecretColumn};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Auth, Channel, Error, Listed, NewCompany, SECRET, place};
+use super::{Auth, Channel, Error, ListedCompany, NewCompany, SECRET, place};
 
 /// The kind of every channel there is so far.
 const WHATICKET: &str = "whaticket";
 
-/// A company's row, as far as its secret goes.
-pub(super) struct Known {
+/// The id and the secret of a company's row.
+pub(super) struct CompanyRow {
     pub(super) company_id: CompanyId,
     sealed: Option<Vec<u8>>,
 }
 
-impl Known {
-    /// The secret it has.
+impl CompanyRow {
     pub(super) fn secret(&self, sealer: &Sealer) -> Result<Option<SecretString>, seal::Error> {
         self.sealed.as_deref().map(|sealed| sealer.open_text(place(SECRET, self.company_id), sealed)).transpose()
     }
 }
 
-/// Finds a company and holds its row.
-pub(super) async fn by_domain(client: &impl GenericClient, domain: &str) -> Result<Option<Known>, postgres::Error> {
+/// Finds a company and locks its row.
+pub(super) async fn by_domain(
+    client: &impl GenericClient,
+    domain: &str,
+) -> Result<Option<CompanyRow>, postgres::Error> {
     let sql = "
         select company_id, webhook_secret_sealed
         from companies
@@ -35,7 +37,7 @@ pub(super) async fn by_domain(client: &impl GenericClient, domain: &str) -> Resu
     let rows = query(client, sql, &[&domain]).await?;
     rows.first()
         .map(|row| {
-            Ok(Known {
+            Ok(CompanyRow {
                 company_id: CompanyId(row.try_get("company_id")?),
                 sealed: row.try_get("webhook_secret_sealed")?,
             })
@@ -43,18 +45,18 @@ pub(super) async fn by_domain(client: &impl GenericClient, domain: &str) -> Resu
         .transpose()
 }
 
-/// Makes the row; if another process has just made it, finds that one.
-pub(super) async fn insert(client: &impl GenericClient, domain: &str) -> Result<Known, postgres::Error> {
+/// Inserts the row; if another process has just done so, returns that one.
+pub(super) async fn insert(client: &impl GenericClient, domain: &str) -> Result<CompanyRow, postgres::Error> {
     let sql = "
         insert into companies (domain, name)
         values ($1, left($1, 200))
         on conflict (domain) do update set domain = excluded.domain
         returning company_id, webhook_secret_sealed";
     let row = client.query_one(&client.prepare_cached(sql).await?, &[&domain]).await?;
-    Ok(Known { company_id: CompanyId(row.try_get("company_id")?), sealed: row.try_get("webhook_secret_sealed")? })
+    Ok(CompanyRow { company_id: CompanyId(row.try_get("company_id")?), sealed: row.try_get("webhook_secret_sealed")? })
 }
 
-/// Writes what is given and leaves the rest.
+/// Writes the given values and leaves the rest.
 pub(super) async fn update(
     client: &impl GenericClient,
     company: CompanyId,
@@ -121,7 +123,7 @@ pub(super) async fn set_secret(
     Ok(())
 }
 
-/// Writes, or forgets, the previous secret and the instant it stops counting.
+/// Writes, or clears, the previous secret and the instant until which it is valid.
 pub(super) async fn set_previous(
     client: &impl GenericClient,
     company: CompanyId,
@@ -137,7 +139,7 @@ pub(super) async fn set_previous(
     Ok(())
 }
 
-/// Writes how to reach the company's people; what the other way in would need is forgotten.
+/// Writes the company's channel; the credentials of the other kind of authentication are cleared.
 pub(super) async fn put_channel(
     client: &impl GenericClient,
     sealer: &Sealer,
@@ -166,7 +168,7 @@ pub(super) async fn put_channel(
 }
 
 /// Every company, without its secrets.
-pub(super) async fn list(client: &impl GenericClient) -> Result<Vec<Listed>, Error> {
+pub(super) async fn list(client: &impl GenericClient) -> Result<Vec<ListedCompany>, Error> {
     let sql = "
         select c.company_id, c.domain, c.name, c.status, c.time_zone, c.webhook_secret_previous_until, h.base_url
         from companies c
@@ -175,7 +177,7 @@ pub(super) async fn list(client: &impl GenericClient) -> Result<Vec<Listed>, Err
     let rows = query(client, sql, &[&WHATICKET]).await?;
     rows.iter()
         .map(|row| {
-            Ok(Listed {
+            Ok(ListedCompany {
                 company_id: CompanyId(row.try_get("company_id")?),
                 domain: row.try_get("domain")?,
                 name: row.try_get("name")?,

@@ -1,7 +1,7 @@
-//! Where a company's alerts are sent, and what they are signed with.
+//! The URL to which a company's alerts are sent, and the secret that signs them.
 //!
-//! A secret is made here and shown once; what is kept is sealed. Safe to repeat, but for a rotation, which makes a new
-//! secret each time.
+//! A secret is made here and shown once; it is stored sealed. Safe to repeat, except a rotation, which makes a new secret
+//! each time.
 
 use std::time::Duration;
 
@@ -21,32 +21,31 @@ const PREVIOUS: &str = "previous_secret_sealed";
 /// What to change about a company's webhook; by default nothing.
 #[derive(Debug, Default)]
 pub struct ChangeWebhook {
-    /// The receiver. Turns the webhook on.
+    /// The receiver's. Turns the webhook on.
     pub url: Option<String>,
-    /// Make a new secret, and let the one it has count for that long.
+    /// Make a new secret, and keep the present one valid for that long.
     pub rotate: Option<Duration>,
-    /// Send nothing any more; URL and secret stay.
+    /// Stop sending; URL and secret stay.
     pub off: bool,
 }
 
-/// A company's webhook as it is now.
+/// A company's webhook after a change.
 #[derive(Debug)]
 pub struct Webhook {
     pub url: String,
-    /// Whether anything is sent.
     pub enabled: bool,
-    /// The secret, if it was made just now: it cannot be had again.
+    /// The secret, if this change made it: it cannot be shown again.
     pub new_secret: Option<SecretString>,
-    /// Until when the previous secret counts too.
+    /// Until when the previous secret is valid too.
     pub previous_secret_until: Option<Timestamp>,
 }
 
-/// Changes a company's webhook and says what it is then; a first URL makes it, with a secret.
+/// Changes a company's webhook and returns the result; the first URL makes it, with a secret.
 ///
-/// At most two secrets count at any time: one that was already being rotated out ends with the next rotation.
+/// At most two secrets are valid at any time: the next rotation makes one invalid that was already being rotated out.
 ///
 /// # Errors
-/// If there is no such company, it has no webhook and none is made, the URL makes no sense, Postgres is away, or the
+/// If there is no such company, it has no webhook and none is made, the URL is invalid, Postgres is away, or the
 /// present secret was sealed under another key.
 pub async fn change_webhook(
     db: &Db,
@@ -61,7 +60,7 @@ pub async fn change_webhook(
     let until = change.rotate.map(|keep| check::end_of(now, keep)).transpose()?;
     let mut client = db.get().await?;
     let tx = client.transaction().await?;
-    // Holds the company's row, so that two changes at once come one after the other.
+    // Locks the company's row, so that two changes at once are made one after the other.
     let company = store::by_domain(&tx, &domain).await?.ok_or(Error::Unknown { domain })?.company_id;
     let mut row = match (find(&tx, company).await?, &url) {
         (Some(row), _) => row,
@@ -75,7 +74,7 @@ pub async fn change_webhook(
     let mut new_secret = None;
     if row.secret.is_empty() || until.is_some() {
         let secret = Secret::random()?.to_text();
-        row.previous = kept(sealer, company, &row.secret, until.filter(|it| *it > now))?;
+        row.previous = sealed_as_previous(sealer, company, &row.secret, until.filter(|it| *it > now))?;
         row.secret = sealer.seal(place(SECRET, company), secret.expose_secret().as_bytes())?;
         new_secret = Some(secret);
     }
@@ -85,8 +84,8 @@ pub async fn change_webhook(
     Ok(Webhook { url: row.url, enabled: row.enabled, new_secret, previous_secret_until })
 }
 
-/// What is sealed is bound to its column, so the present secret is sealed anew for the column of the previous one.
-fn kept(
+/// A sealed secret is bound to its column, so the present one is sealed again for the column of the previous one.
+fn sealed_as_previous(
     sealer: &Sealer,
     company: CompanyId,
     present: &[u8],

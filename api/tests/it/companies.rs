@@ -1,4 +1,4 @@
-//! What is written about companies.
+//! Adding and changing companies.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Database {
         self.root.query_one(&sql, &[&company.0]).await.unwrap().get(0)
     }
 
-    /// What is sealed in that column, opened as who reads it would.
+    /// The secret sealed in that column, opened.
     async fn opened(&self, table: &'static str, column: &'static str, company: CompanyId) -> Option<String> {
         let sealed = self.bytes(column, table, company).await?;
         let place = SecretColumn { table, column, company };
@@ -98,16 +98,16 @@ async fn adding_again_changes_what_is_given_and_keeps_the_rest() {
     assert_eq!((listed[0].name.as_str(), listed[0].time_zone.as_str()), ("Clínica Lua", "America/Manaus"));
     assert_eq!(listed[0].channel_url.as_deref(), Some("https://bridge.example"));
     assert_eq!(database.opened("channels", "token_sealed", first.company_id).await.as_deref(), Some("bridge-token"));
-    assert_eq!(database.bytes("login_password_sealed", "channels", first.company_id).await, None, "forgotten");
+    assert_eq!(database.bytes("login_password_sealed", "channels", first.company_id).await, None, "cleared");
     assert!(database.bytes("webhook_token_sha256", "companies", first.company_id).await.is_some(), "kept");
 
     assert_eq!(companies::named(&db, "CLINICA.example").await.unwrap(), first.company_id);
-    let unknown = companies::named(&db, "nobody.example").await.unwrap_err();
+    let unknown = companies::named(&db, "unknown.example").await.unwrap_err();
     assert!(matches!(unknown, companies::Error::Unknown { .. }));
 }
 
 #[tokio::test]
-async fn a_company_without_a_secret_gets_one_nobody_can_guess() {
+async fn a_company_without_a_secret_gets_a_random_one() {
     let Some(database) = Database::create().await else { return };
     let db = database.operator();
     let made = companies::ensure_default(&db, &database.sealer).await.unwrap().unwrap();
@@ -130,11 +130,11 @@ async fn many_at_once_add_one_company() {
         (added.company_id, added.webhook_secret.expose_secret().to_owned())
     };
     let (one, two, three) = tokio::join!(add(), add(), add());
-    assert!(one == two && two == three, "all were told the same secret");
+    assert!(one == two && two == three, "all got the same secret");
 }
 
 #[tokio::test]
-async fn rotating_keeps_two_secrets_alive_and_never_three() {
+async fn rotating_keeps_two_secrets_valid_and_never_three() {
     let Some(database) = Database::create().await else { return };
     let (db, sealer) = (database.operator(), &database.sealer);
     let company = companies::add(&db, sealer, clinic()).await.unwrap().company_id;
@@ -160,6 +160,6 @@ async fn rotating_keeps_two_secrets_alive_and_never_three() {
     assert_eq!(both().await.1, None, "nothing is kept when nothing is asked to be");
     assert_eq!(companies::list(&db).await.unwrap()[0].previous_secret_until, None);
 
-    let unknown = companies::rotate_secret(&db, sealer, "nobody.example", now(), DAY).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "no company has the domain `nobody.example`");
+    let unknown = companies::rotate_secret(&db, sealer, "unknown.example", now(), DAY).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "no company has the domain `unknown.example`");
 }

@@ -36,7 +36,7 @@ async fn no_filter_shows_the_api_role_another_companys_rows() {
         assert!(own > 0, "{table}: its own rows are seen");
         transaction.commit().await.unwrap();
 
-        // The company ended with the transaction: the same connection, given to somebody else, carries nothing over.
+        // The company was set for the transaction only: the same connection carries nothing over to the next user.
         let seen: i64 = client.query_one(&count("true"), &[]).await.unwrap().get(0);
         assert_eq!(seen, 0, "{table} without a company");
     }

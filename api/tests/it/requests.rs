@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::database::{Database, now, without_postgres};
 
-struct Answer {
+struct ApiResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Value,
 }
 
-async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> Answer {
+async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> ApiResponse {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -34,10 +34,10 @@ async fn ask(api: &Api, method: &str, path: &str, token: Option<&str>) -> Answer
     let is_error = parts.status.is_client_error() || parts.status.is_server_error();
     let kind = if is_error { "application/problem+json" } else { "application/json" };
     assert_eq!(parts.headers[header::CONTENT_TYPE], kind, "{path}");
-    Answer { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&bytes).unwrap() }
+    ApiResponse { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&bytes).unwrap() }
 }
 
-async fn get(api: &Api, path: &str, token: &str) -> Answer {
+async fn get(api: &Api, path: &str, token: &str) -> ApiResponse {
     ask(api, "GET", path, Some(token)).await
 }
 
@@ -105,17 +105,17 @@ async fn conversations_come_newest_first_page_by_page_with_every_tie() {
     assert_eq!(oldest["channel"], "whaticket");
     let messages = oldest["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 20, "the last twenty of thirty");
-    let (at, said) = ("2026-03-14T12:00:00Z", |n: u32| format!("{company} says {n}"));
-    assert_eq!(messages[0], json!({"at": at, "direction": "in", "text": said(11), "turn_outcome": "replied"}));
+    let (at, text) = ("2026-03-14T12:00:00Z", |n: u32| format!("{company} says {n}"));
+    assert_eq!(messages[0], json!({"at": at, "direction": "in", "text": text(11), "turn_outcome": "replied"}));
     let delivery = json!({"state": "ended", "outcome": "sent", "attempts": 2});
     assert_eq!(
         messages[19],
-        json!({"at": at, "direction": "out", "text": said(30), "turn_outcome": "replied", "delivery": delivery})
+        json!({"at": at, "direction": "out", "text": text(30), "turn_outcome": "replied", "delivery": delivery})
     );
 }
 
 #[tokio::test]
-async fn the_token_of_a_company_opens_no_other() {
+async fn a_companys_token_gives_access_to_no_other_company() {
     let Some(database) = Database::create().await else { return };
     let ours = database.talking_company("a.example", 1).await;
     let theirs = database.talking_company("b.example", 2).await;
@@ -128,7 +128,7 @@ async fn the_token_of_a_company_opens_no_other() {
         assert_eq!(refused.body["reason"], "other_company");
         assert_eq!(refused.body["field"], "company_id");
         let unknown = get(&api, &format!("{path}?company_id=999999"), &company).await;
-        assert_eq!(unknown.body, refused.body, "whether another company exists is not said");
+        assert_eq!(unknown.body, refused.body, "whether another company exists is not revealed");
 
         let shown = get(&api, &format!("{path}?company_id={theirs}"), &operator).await;
         assert_eq!((shown.status, &shown.body["company_id"]), (StatusCode::OK, &json!(theirs)));
@@ -139,14 +139,14 @@ async fn the_token_of_a_company_opens_no_other() {
 }
 
 #[tokio::test]
-async fn nobody_without_a_good_token_gets_anywhere() {
+async fn without_a_valid_token_every_request_is_refused() {
     let Some(database) = Database::create().await else { return };
     let company = database.talking_company("a.example", 1).await;
     let api = database.api();
     let hour_ago = now() - Duration::from_secs(3_600);
     let expired = database.keys.issue(company, Scope::Company, hour_ago, Duration::from_secs(60)).unwrap();
     for (token, reason) in [(None, "missing_token"), (Some("x"), "invalid_token"), (Some(&*expired), "expired_token")] {
-        // Who asks comes first: without a token not even a wrong parameter is told.
+        // The token is checked first: without a valid one not even a wrong parameter is reported.
         for path in ["/api/usage?company_id=1", "/api/usage?company_id=x", "/api/conversations"] {
             let refused = ask(&api, "GET", path, token).await;
             assert_eq!((refused.status, &refused.body["reason"]), (StatusCode::UNAUTHORIZED, &json!(reason)), "{path}");
@@ -232,7 +232,7 @@ async fn a_page_does_not_shift_when_conversations_are_added() {
             )
         );
         target.clone_into(&mut path);
-        // Newer than all, as new ones are.
+        // Newer than all others, so it belongs on the first page.
         database.conversation(company, "5511999990003", "2026-03-15T11:00:00Z", 1).await;
     }
     let minute = |it: u32| format!("2026-03-15T10:0{it}:00Z");
@@ -240,7 +240,7 @@ async fn a_page_does_not_shift_when_conversations_are_added() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_one_company_is_none_of_another() {
+async fn a_cursor_of_one_company_is_refused_for_another() {
     let Some(database) = Database::create().await else { return };
     let ours = database.talking_company("a.example", 1).await;
     let theirs = database.talking_company("b.example", 1).await;
@@ -254,21 +254,21 @@ async fn a_cursor_of_one_company_is_none_of_another() {
 }
 
 #[tokio::test]
-async fn other_rooms_can_serve_beside_us() {
+async fn routers_of_other_crates_can_be_merged() {
     let others = Router::new().route("/api/agenda/webhook/cal", post(async || "theirs")).fallback(async || "panel");
-    let together = routes(without_postgres()).merge(others);
+    let merged = routes(without_postgres()).merge(others);
     for (method, path, expected) in [
         ("POST", "/api/agenda/webhook/cal", StatusCode::OK),
         ("GET", "/painel", StatusCode::OK),
         ("GET", "/api/agenda", StatusCode::NOT_FOUND),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        assert_eq!(together.answer(request).await.status(), expected, "{path}");
+        assert_eq!(merged.answer(request).await.status(), expected, "{path}");
     }
 }
 
 #[tokio::test]
-async fn without_postgres_the_answer_is_to_come_back() {
+async fn without_postgres_the_answer_is_a_503_with_retry_after() {
     let api = without_postgres();
     let token = api.keys.issue(CompanyId(1), Scope::Company, now(), Duration::from_secs(60)).unwrap();
     let answer = get(&api, "/api/usage?company_id=1", &token).await;

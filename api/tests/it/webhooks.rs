@@ -1,4 +1,4 @@
-//! Where a company's alerts are sent.
+//! The webhook to which a company's alerts are sent.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Database {
         companies::change_webhook(&self.operator(), &self.sealer, DOMAIN, change, at, Policy::Public).await
     }
 
-    /// A secret of the row, opened as the processor would, and until when it counts.
+    /// The secret sealed in that column, opened.
     async fn secret(&self, company: CompanyId, column: &'static str) -> Option<String> {
         let sql = format!("select {column} from company_webhooks where company_id = $1");
         let sealed: Option<Vec<u8>> = self.root.query_one(&sql, &[&company.0]).await.unwrap().get(0);
@@ -64,7 +64,7 @@ async fn a_secret_is_shown_once_and_kept_sealed() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_rotated_out_counts_for_a_while() {
+async fn a_secret_that_is_rotated_out_stays_valid_for_a_while() {
     let Some((database, company)) = with_a_company().await else { return };
     let first = database.change(to(URL), now()).await.unwrap().new_secret.unwrap();
     let rotated = database.change(rotate(DAY), now()).await.unwrap();
@@ -75,14 +75,14 @@ async fn a_secret_that_is_rotated_out_counts_for_a_while() {
     assert_eq!(previous.as_deref(), Some(first.expose_secret()));
     assert_eq!(database.secret(company, "secret_sealed").await.as_deref(), Some(second.expose_secret()));
     let shown = database.change(ChangeWebhook::default(), now() + 2 * DAY).await.unwrap();
-    assert_eq!(shown.previous_secret_until, None, "it no longer counts");
+    assert_eq!(shown.previous_secret_until, None, "it is no longer valid");
 
     database.change(rotate(Duration::ZERO), now()).await.unwrap();
     assert_eq!(database.secret(company, "previous_secret_sealed").await, None, "lost or leaked: it ends at once");
 }
 
 #[tokio::test]
-async fn off_keeps_what_there_is_and_a_url_turns_it_on_again() {
+async fn off_keeps_url_and_secret_and_a_url_turns_it_on_again() {
     let Some((database, company)) = with_a_company().await else { return };
     database.change(to(URL), now()).await.unwrap();
     let secret = database.secret(company, "secret_sealed").await;
@@ -94,7 +94,7 @@ async fn off_keeps_what_there_is_and_a_url_turns_it_on_again() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_changes_nothing() {
+async fn an_invalid_change_changes_nothing() {
     let Some((database, _)) = with_a_company().await else { return };
     let problem = |result: Result<Webhook, Error>| result.err().map(|it| it.to_string()).unwrap_or_default();
     assert!(problem(database.change(rotate(DAY), now()).await).starts_with("url:"), "there is none to rotate");

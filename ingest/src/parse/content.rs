@@ -1,47 +1,47 @@
-//! What a WhatsApp message object says. It has one part per key; see [`super::part`] for what each holds.
+//! The content of a WhatsApp message object. The object has one part per key; [`super::part`] describes each.
 
 use std::fmt;
 
 use domain::{Content, IgnoreReason};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::part::Part;
+use super::part::MessagePart;
 use super::unsupported::UnsupportedKind;
 
 #[derive(Debug)]
 pub(super) enum Message {
-    /// It says something we know how to read.
-    Said(Said),
-    /// A shell: nothing in it but what accompanies a message.
-    Bare,
-    /// It has content, of a kind that we do not read.
+    /// It has content of a kind that we read.
+    Readable(MessageContent),
+    /// Without content: only what accompanies a message.
+    Empty,
+    /// It has content of a kind that we do not read.
     Unsupported(UnsupportedKind),
-    /// Nothing that is a message: no content, or content we read in a form it never has.
+    /// Not a message: no content, or a known kind of content with an unexpected structure.
     Unknown,
 }
 
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct MessageContent {
     pub(super) content: Content,
-    /// The provider's id of the message it answers or is about.
+    /// The provider's id of the message that it quotes or refers to.
     pub(super) quotes: Option<String>,
-    /// Why nobody should answer, as far as the content shows it.
+    /// Why it is not to be answered, as far as the content shows it.
     pub(super) ignore: Option<IgnoreReason>,
 }
 
-impl Said {
-    /// A message of which nothing arrived.
+impl MessageContent {
+    /// A message whose content did not arrive.
     pub(super) fn stub() -> Self {
-        Said { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::Stub) }
+        MessageContent { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::Stub) }
     }
 
-    /// A message that arrived and that we cannot read.
+    /// A message whose content is of a kind that we do not read.
     pub(super) fn unsupported() -> Self {
-        Said { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::UnsupportedKind) }
+        MessageContent { content: Content::Nothing, quotes: None, ignore: Some(IgnoreReason::UnsupportedKind) }
     }
 
-    /// Whether nothing of it arrived, or nothing was ever meant for people.
-    pub(super) fn is_shell(&self) -> bool {
+    /// Whether it has no content: none arrived, or it is meant for apps and not for people.
+    pub(super) fn is_without_content(&self) -> bool {
         self.is_stub() && self.content == Content::Nothing
     }
 
@@ -52,44 +52,44 @@ impl Said {
 
 impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(EveryPart)
+        from.deserialize_map(MessageVisitor)
     }
 }
 
-struct EveryPart;
+struct MessageVisitor;
 
-impl<'de> Visitor<'de> for EveryPart {
+impl<'de> Visitor<'de> for MessageVisitor {
     type Value = Message;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a message object")
     }
 
-    /// Of several parts the first in [`Part`]'s order counts; one that we cannot read only if there is none that we can,
+    /// Of several parts the first in [`MessagePart`]'s order is used; one that we do not read only if there is none that we do,
     /// and an empty one only if there is no other at all.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
-        let mut best: Option<((bool, Part), Said)> = None;
+        let mut best: Option<((bool, MessagePart), MessageContent)> = None;
         let mut unsupported: Option<UnsupportedKind> = None;
-        let mut has_bare = false;
+        let mut has_empty = false;
         let mut has_unknown = false;
-        while let Some(part) = map.next_key::<Part>()? {
+        while let Some(part) = map.next_key::<MessagePart>()? {
             match part.read(&mut map)? {
-                Message::Said(said) => {
-                    let order = (said.is_stub(), part);
+                Message::Readable(content) => {
+                    let order = (content.is_stub(), part);
                     if best.as_ref().is_none_or(|(earlier, _)| order < *earlier) {
-                        best = Some((order, said));
+                        best = Some((order, content));
                     }
                 }
                 Message::Unsupported(kind) => unsupported = Some(unsupported.map_or(kind, |earlier| earlier.min(kind))),
-                Message::Bare => has_bare = true,
+                Message::Empty => has_empty = true,
                 Message::Unknown => has_unknown = true,
             }
         }
         Ok(match (best, unsupported) {
-            (Some((_, said)), None) => Message::Said(said),
-            (Some(((false, _), said)), _) => Message::Said(said),
+            (Some((_, content)), None) => Message::Readable(content),
+            (Some(((false, _), content)), _) => Message::Readable(content),
             (_, Some(kind)) => Message::Unsupported(kind),
-            (None, None) if has_bare && !has_unknown => Message::Bare,
+            (None, None) if has_empty && !has_unknown => Message::Empty,
             (None, None) => Message::Unknown,
         })
     }

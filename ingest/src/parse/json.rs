@@ -1,4 +1,4 @@
-//! A JSON value taken as it comes: reading one never fails over its type, so each field is judged where it is used.
+//! A JSON value of any type: reading one never fails because of its type, so each field is checked where it is used.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,32 +8,30 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// A value whose object form, if that is what it is, is a `T`. Text is borrowed from the body where it can be.
+/// Any JSON value; an object is read as a `T`. Text is borrowed from the body where possible.
 #[derive(Debug, Default)]
 pub(super) enum Json<'a, T = IgnoredAny> {
-    /// Not there, or null.
+    /// Absent, or null.
     #[default]
     Missing,
     Text(Cow<'a, str>),
     Number(Number),
-    Truth(bool),
-    /// An array; nothing we read is one.
+    Bool(bool),
+    /// An array; no field that we read is one.
     List,
     Object(T),
 }
 
 impl<'a, T> Json<'a, T> {
-    /// Whether the field is there and not null.
     pub(super) fn is_present(&self) -> bool {
         !matches!(self, Json::Missing)
     }
 
-    /// True, also as the word.
+    /// `true`, or the text "true".
     pub(super) fn is_true(&self) -> bool {
-        matches!(self, Json::Truth(true)) || matches!(self, Json::Text(word) if word == "true")
+        matches!(self, Json::Bool(true)) || matches!(self, Json::Text(text) if text == "true")
     }
 
-    /// The object, if it is one.
     pub(super) fn object(&self) -> Option<&T> {
         match self {
             Json::Object(object) => Some(object),
@@ -41,7 +39,6 @@ impl<'a, T> Json<'a, T> {
         }
     }
 
-    /// The object itself, if it is one.
     pub(super) fn into_object(self) -> Option<T> {
         match self {
             Json::Object(object) => Some(object),
@@ -49,7 +46,7 @@ impl<'a, T> Json<'a, T> {
         }
     }
 
-    /// The string, if it is one and not blank.
+    /// The text, if it is text and not blank.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Json::Text(text) if !text.trim().is_empty() => Some(text),
@@ -57,25 +54,25 @@ impl<'a, T> Json<'a, T> {
         }
     }
 
-    /// A string, or a number as it is written: some bridges turn a typed "1" into a number.
-    pub(super) fn into_written(self) -> Option<Cow<'a, str>> {
+    /// Text, or the digits of a number: some bridges turn a typed "1" into a number.
+    pub(super) fn into_text_or_number(self) -> Option<Cow<'a, str>> {
         match self {
             Json::Text(text) => Some(text),
             Json::Number(number) => Some(Cow::Owned(number.to_string())),
-            Json::Missing | Json::Truth(_) | Json::List | Json::Object(_) => None,
+            Json::Missing | Json::Bool(_) | Json::List | Json::Object(_) => None,
         }
     }
 }
 
 impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Json<'a, T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(AsItComes(PhantomData))
+        from.deserialize_any(AnyValue(PhantomData))
     }
 }
 
-struct AsItComes<'a, T>(PhantomData<Json<'a, T>>);
+struct AnyValue<'a, T>(PhantomData<Json<'a, T>>);
 
-impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for AsItComes<'a, T> {
+impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for AnyValue<'a, T> {
     type Value = Json<'a, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +84,7 @@ impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for AsItComes<'a, T> {
     }
 
     fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
-        Ok(Json::Truth(truth))
+        Ok(Json::Bool(truth))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {

@@ -1,7 +1,8 @@
-//! Bytes of a verified hook to the message they mean, or precisely why not. Pure: no clock, no I/O, no company.
+//! Turns the body of a verified webhook into a message, or into the reason why that fails. Pure: no clock, no I/O, no
+//! company.
 //!
 //! Lenient in what does not matter — unknown fields, numbers sent as text, text sent as numbers — and strict about
-//! who wrote and whether we know how to read it. No bytes make it panic.
+//! the sender and the structure of the content. No bytes make it panic.
 
 mod content;
 mod json;
@@ -24,10 +25,9 @@ pub use whaticket::whaticket;
 /// A message and when it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
-    /// What was said, by whom.
     pub message: InboundMessage,
-    /// When the provider says it was written; when we received it, if the provider says nothing sensible.
+    /// The provider's timestamp; when we received it, if there is none or it is implausible.
     pub occurred_at: Timestamp,
-    /// What kind it is of, if that is why it is ignored.
+    /// Its kind of content, if it is ignored for that.
     pub unsupported: Option<UnsupportedKind>,
 }

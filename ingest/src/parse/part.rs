@@ -10,15 +10,15 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::Number;
 
-use super::content::{Message, Said};
+use super::content::{Message, MessageContent};
 use super::json::Json;
 use super::text;
 use super::unsupported::UnsupportedKind;
 
-/// The keys we know, in the order in which they count.
+/// The known keys. Of several in one message the first in this order is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(field_identifier, rename_all = "camelCase")]
-pub(super) enum Part {
+pub(super) enum MessagePart {
     EphemeralMessage,
     ViewOnceMessage,
     ViewOnceMessageV2,
@@ -45,52 +45,62 @@ pub(super) enum Part {
     ContactsArrayMessage,
     StickerMessage,
     ReactionMessage,
-    /// Accompanies a message; says nothing itself.
+    /// Accompanies a message; has no content of its own.
     MessageContextInfo,
     /// Accompanies the first message in a group.
     SenderKeyDistributionMessage,
-    /// Stands in for a message that is on the phone alone; what it stands for may follow under the same id.
+    /// In place of a message that only the phone has; that message may follow under the same id.
     PlaceholderMessage,
     Unsupported(UnsupportedKind),
 }
 
-impl Part {
-    /// Reads this part's value. A value of another form than the part has is unknown, not an error.
+impl MessagePart {
+    /// Reads this part's value. A value of an unexpected structure is `Unknown`, not an error.
     pub(super) fn read<'de, A: MapAccess<'de>>(self, map: &mut A) -> Result<Message, A::Error> {
-        let media = |kind, it: Json<'de, Captioned<'de>>| understood(it, |it| Some(it.said(kind)));
+        let media = |kind, it: Json<'de, Captioned<'de>>| readable(it, |it| Some(it.content(kind)));
         Ok(match self {
-            Part::EphemeralMessage
-            | Part::ViewOnceMessage
-            | Part::ViewOnceMessageV2
-            | Part::ViewOnceMessageV2Extension
-            | Part::DocumentWithCaptionMessage
-            | Part::DeviceSentMessage
-            | Part::LottieStickerMessage => unwrapped(map.next_value()?),
-            Part::EditedMessage => edited(unwrapped(map.next_value()?)),
-            Part::ProtocolMessage => understood(map.next_value()?, |it: Protocol<'de>| Some(it.said())),
-            Part::Conversation => {
+            MessagePart::EphemeralMessage
+            | MessagePart::ViewOnceMessage
+            | MessagePart::ViewOnceMessageV2
+            | MessagePart::ViewOnceMessageV2Extension
+            | MessagePart::DocumentWithCaptionMessage
+            | MessagePart::DeviceSentMessage
+            | MessagePart::LottieStickerMessage => unwrapped(map.next_value()?),
+            MessagePart::EditedMessage => edited(unwrapped(map.next_value()?)),
+            MessagePart::ProtocolMessage => readable(map.next_value()?, |it: Protocol<'de>| Some(it.content())),
+            MessagePart::Conversation => {
                 let conversation: Json<'de> = map.next_value()?;
-                conversation.into_written().map_or(Message::Unknown, |typed| Message::Said(typed_text(typed, None)))
+                conversation
+                    .into_text_or_number()
+                    .map_or(Message::Unknown, |typed| Message::Readable(typed_text(typed, None)))
             }
-            Part::ExtendedTextMessage => understood(map.next_value()?, ExtendedText::said),
-            Part::ButtonsResponseMessage | Part::TemplateButtonReplyMessage => {
-                understood(map.next_value()?, |it: ButtonReply<'de>| Some(it.said()))
+            MessagePart::ExtendedTextMessage => readable(map.next_value()?, ExtendedText::content),
+            MessagePart::ButtonsResponseMessage | MessagePart::TemplateButtonReplyMessage => {
+                readable(map.next_value()?, |it: ButtonReply<'de>| Some(it.content()))
             }
-            Part::ListResponseMessage => understood(map.next_value()?, |it: ListReply<'de>| Some(it.said())),
-            Part::InteractiveResponseMessage => understood(map.next_value()?, |it: FlowReply<'de>| Some(it.said())),
-            Part::ImageMessage => media(MediaKind::Image, map.next_value()?),
-            Part::VideoMessage | Part::PtvMessage => media(MediaKind::Video, map.next_value()?),
-            Part::DocumentMessage => media(MediaKind::Document, map.next_value()?),
-            Part::AudioMessage => media(MediaKind::Audio, map.next_value()?),
-            Part::LocationMessage | Part::LiveLocationMessage => media(MediaKind::Location, map.next_value()?),
-            Part::ContactMessage | Part::ContactsArrayMessage => media(MediaKind::ContactCard, map.next_value()?),
-            Part::StickerMessage => media(MediaKind::Sticker, map.next_value()?),
-            Part::ReactionMessage => understood(map.next_value()?, |it: Reaction<'de>| Some(it.said())),
-            Part::MessageContextInfo | Part::SenderKeyDistributionMessage | Part::PlaceholderMessage => {
+            MessagePart::ListResponseMessage => readable(map.next_value()?, |it: ListReply<'de>| Some(it.content())),
+            MessagePart::InteractiveResponseMessage => {
+                readable(map.next_value()?, |it: FlowReply<'de>| Some(it.content()))
+            }
+            MessagePart::ImageMessage => media(MediaKind::Image, map.next_value()?),
+            MessagePart::VideoMessage | MessagePart::PtvMessage => media(MediaKind::Video, map.next_value()?),
+            MessagePart::DocumentMessage => media(MediaKind::Document, map.next_value()?),
+            MessagePart::AudioMessage => media(MediaKind::Audio, map.next_value()?),
+            MessagePart::LocationMessage | MessagePart::LiveLocationMessage => {
+                media(MediaKind::Location, map.next_value()?)
+            }
+            MessagePart::ContactMessage | MessagePart::ContactsArrayMessage => {
+                media(MediaKind::ContactCard, map.next_value()?)
+            }
+            MessagePart::StickerMessage => media(MediaKind::Sticker, map.next_value()?),
+            MessagePart::ReactionMessage => readable(map.next_value()?, |it: Reaction<'de>| Some(it.content())),
+            MessagePart::MessageContextInfo
+            | MessagePart::SenderKeyDistributionMessage
+            | MessagePart::PlaceholderMessage => {
                 map.next_value::<IgnoredAny>()?;
-                Message::Bare
+                Message::Empty
             }
-            Part::Unsupported(kind) => {
+            MessagePart::Unsupported(kind) => {
                 let content: Json<'de> = map.next_value()?;
                 if content.is_present() { Message::Unsupported(kind) } else { Message::Unknown }
             }
@@ -98,11 +108,11 @@ impl Part {
     }
 }
 
-fn understood<T>(part: Json<'_, T>, said: impl FnOnce(T) -> Option<Said>) -> Message {
-    part.into_object().and_then(said).map_or(Message::Unknown, Message::Said)
+fn readable<T>(part: Json<'_, T>, content: impl FnOnce(T) -> Option<MessageContent>) -> Message {
+    part.into_object().and_then(content).map_or(Message::Unknown, Message::Readable)
 }
 
-/// A message inside another, such as a disappearing one.
+/// A message that contains another one, such as a disappearing message.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wrapper<'a> {
@@ -113,33 +123,33 @@ struct Wrapper<'a> {
 fn unwrapped(wrapper: Json<'_, Wrapper<'_>>) -> Message {
     match wrapper.into_object().map(|it| it.message) {
         Some(Json::Object(message)) => message,
-        Some(Json::Missing) => Message::Bare,
+        Some(Json::Missing) => Message::Empty,
         _ => Message::Unknown,
     }
 }
 
-/// A change to an earlier message keeps the new text, and is ignored whatever it holds.
+/// An edit of an earlier message keeps the new text, and is ignored whatever its content.
 fn edited(message: Message) -> Message {
-    let said = match message {
-        Message::Said(said) => said,
-        Message::Bare | Message::Unsupported(_) | Message::Unknown => Said::stub(),
+    let content = match message {
+        Message::Readable(content) => content,
+        Message::Empty | Message::Unsupported(_) | Message::Unknown => MessageContent::stub(),
     };
-    Message::Said(Said { ignore: Some(IgnoreReason::Edited), ..said })
+    Message::Readable(MessageContent { ignore: Some(IgnoreReason::Edited), ..content })
 }
 
-/// Text of blanks alone was understood and says nothing.
-fn typed_text(typed: Cow<'_, str>, quotes: Option<String>) -> Said {
+/// Text of blanks alone is valid and not answered.
+fn typed_text(typed: Cow<'_, str>, quotes: Option<String>) -> MessageContent {
     let body = text::body(typed);
     let ignore = body.trim().is_empty().then_some(IgnoreReason::Stub);
-    Said { content: Content::Text { body }, quotes, ignore }
+    MessageContent { content: Content::Text { body }, quotes, ignore }
 }
 
-/// A tap whose label the provider did not keep shows its id; one with neither says nothing.
-fn choice(id: Json<'_>, label: Option<String>, quotes: Option<String>) -> Said {
-    let id = text::some_body(id.into_written());
+/// A choice without a label shows its id; one with neither is not answered.
+fn choice(id: Json<'_>, label: Option<String>, quotes: Option<String>) -> MessageContent {
+    let id = text::non_blank_body(id.into_text_or_number());
     let ignore = (id.is_none() && label.is_none()).then_some(IgnoreReason::Stub);
     let label = label.or_else(|| id.clone()).unwrap_or_default();
-    Said { content: Content::Choice { id, label }, quotes, ignore }
+    MessageContent { content: Content::Choice { id, label }, quotes, ignore }
 }
 
 #[derive(Default, Deserialize)]
@@ -163,13 +173,13 @@ struct ExtendedText<'a> {
 }
 
 impl ExtendedText<'_> {
-    fn said(self) -> Option<Said> {
+    fn content(self) -> Option<MessageContent> {
         let quotes = quoted(&self.context_info);
-        Some(typed_text(self.text.into_written()?, quotes))
+        Some(typed_text(self.text.into_text_or_number()?, quotes))
     }
 }
 
-/// Both sorts of button replies; they differ in the name of the id.
+/// Both kinds of button reply; they differ in the name of the id.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ButtonReply<'a> {
@@ -182,8 +192,8 @@ struct ButtonReply<'a> {
 }
 
 impl ButtonReply<'_> {
-    fn said(self) -> Said {
-        let label = text::some_body(self.selected_display_text.into_written());
+    fn content(self) -> MessageContent {
+        let label = text::non_blank_body(self.selected_display_text.into_text_or_number());
         choice(self.selected_button_id, label, quoted(&self.context_info))
     }
 }
@@ -207,9 +217,9 @@ struct SelectedRow<'a> {
 }
 
 impl ListReply<'_> {
-    fn said(self) -> Said {
+    fn content(self) -> MessageContent {
         let row = self.single_select_reply.into_object().unwrap_or_default();
-        choice(row.selected_row_id, text::some_body(self.title.into_written()), quoted(&self.context_info))
+        choice(row.selected_row_id, text::non_blank_body(self.title.into_text_or_number()), quoted(&self.context_info))
     }
 }
 
@@ -249,19 +259,19 @@ struct FlowParams<'a> {
 }
 
 impl FlowReply<'_> {
-    fn said(self) -> Said {
+    fn content(self) -> MessageContent {
         let response = self.native_flow_response_message.into_object().unwrap_or_default();
         let params =
             response.params_json.text().and_then(|json| serde_json::from_str::<Json<'_, FlowParams<'_>>>(json).ok());
         let params = params.and_then(Json::into_object).unwrap_or_default();
         let body = self.body.into_object().unwrap_or_default();
-        let label =
-            text::some_body(body.text.into_written()).or_else(|| text::some_body(params.display_text.into_written()));
+        let label = text::non_blank_body(body.text.into_text_or_number())
+            .or_else(|| text::non_blank_body(params.display_text.into_text_or_number()));
         choice(params.id, label, quoted(&self.context_info))
     }
 }
 
-/// Media of every kind: some of them have a caption.
+/// Media of every kind; some have a caption.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Captioned<'a> {
@@ -272,21 +282,21 @@ struct Captioned<'a> {
 }
 
 impl Captioned<'_> {
-    fn said(self, kind: MediaKind) -> Said {
-        let caption = text::some_body(self.caption.into_written());
-        Said { content: Content::Media { kind, caption }, quotes: quoted(&self.context_info), ignore: None }
+    fn content(self, kind: MediaKind) -> MessageContent {
+        let caption = text::non_blank_body(self.caption.into_text_or_number());
+        MessageContent { content: Content::Media { kind, caption }, quotes: quoted(&self.context_info), ignore: None }
     }
 }
 
 /// The message a reaction, an edit or a removal is about.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Target<'a> {
+struct MessageRef<'a> {
     #[serde(borrow)]
     id: Json<'a>,
 }
 
-fn target(key: &Json<'_, Target<'_>>) -> Option<String> {
+fn referenced_id(key: &Json<'_, MessageRef<'_>>) -> Option<String> {
     key.object()?.id.text().and_then(text::id)
 }
 
@@ -294,24 +304,28 @@ fn target(key: &Json<'_, Target<'_>>) -> Option<String> {
 #[serde(default)]
 struct Reaction<'a> {
     #[serde(borrow)]
-    key: Json<'a, Target<'a>>,
+    key: Json<'a, MessageRef<'a>>,
     #[serde(borrow)]
     text: Json<'a>,
 }
 
 impl Reaction<'_> {
-    fn said(self) -> Said {
-        let emoji = text::some_body(self.text.into_written()).unwrap_or_default();
-        Said { content: Content::Reaction { emoji }, quotes: target(&self.key), ignore: Some(IgnoreReason::Reaction) }
+    fn content(self) -> MessageContent {
+        let emoji = text::non_blank_body(self.text.into_text_or_number()).unwrap_or_default();
+        MessageContent {
+            content: Content::Reaction { emoji },
+            quotes: referenced_id(&self.key),
+            ignore: Some(IgnoreReason::Reaction),
+        }
     }
 }
 
-/// A word between apps: removals and edits concern a message, the rest concerns nobody.
+/// A message between apps: revocations and edits refer to a message, the rest is not meant for people.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Protocol<'a> {
     #[serde(borrow)]
-    key: Json<'a, Target<'a>>,
+    key: Json<'a, MessageRef<'a>>,
     #[serde(borrow, rename = "type")]
     kind: Json<'a>,
     #[serde(borrow, rename = "editedMessage")]
@@ -319,7 +333,7 @@ struct Protocol<'a> {
 }
 
 impl Protocol<'_> {
-    fn said(self) -> Said {
+    fn content(self) -> MessageContent {
         let kind = |name: &str, number: u64| match &self.kind {
             Json::Text(text) => text == name,
             Json::Number(it) => *it == Number::from(number),
@@ -327,12 +341,14 @@ impl Protocol<'_> {
         };
         let is_revoke = kind("REVOKE", 0);
         let is_edit = kind("MESSAGE_EDIT", 14) || self.edited_message.is_present();
-        let quotes = target(&self.key);
+        let quotes = referenced_id(&self.key);
         match self.edited_message.into_object() {
-            _ if is_revoke => Said { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Revoked) },
-            Some(Message::Said(said)) => Said { quotes, ignore: Some(IgnoreReason::Edited), ..said },
-            _ if is_edit => Said { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Edited) },
-            _ => Said { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Stub) },
+            _ if is_revoke => MessageContent { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Revoked) },
+            Some(Message::Readable(content)) => {
+                MessageContent { quotes, ignore: Some(IgnoreReason::Edited), ..content }
+            }
+            _ if is_edit => MessageContent { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Edited) },
+            _ => MessageContent { content: Content::Nothing, quotes, ignore: Some(IgnoreReason::Stub) },
         }
     }
 }

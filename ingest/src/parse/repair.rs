@@ -1,5 +1,5 @@
-//! Halves of emojis. A bridge that shortens a text in the middle of one writes a lone surrogate (`\ud83d`), which no
-//! JSON reader here accepts; a customer's message is not lost over that.
+//! Repairs halves of emojis. A bridge that cuts a text in the middle of one writes a lone surrogate (`\ud83d`), which
+//! serde_json refuses; a customer's message is not to be lost because of that.
 
 /// The same body with each lone surrogate escape turned into U+FFFD, or `None` if it has none.
 ///
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_stays() {
+    fn whole_surrogate_pairs_and_other_escapes_are_unchanged() {
         assert_eq!(repaired(r#""\ud83d\udc4d ol\u00e1 \\ud83d \n""#), None);
         assert_eq!(repaired(r"\"), None);
         assert_eq!(repaired(r"\ud8"), None);

@@ -1,8 +1,8 @@
-//! Who wrote, where an answer goes, and by which names the writer is known.
+//! Finds the sender's address, the number to reply to, and the other ids of the same chat.
 //!
 //! Order: `number`, `ticket.contact.number`, `key.remoteJidAlt` (earlier Baileys: `key.senderPn`), `key.remoteJid`.
-//! A phone is preferred to a `@lid`, which WhatsApp may show one day and not the next. A group, a channel or a status
-//! is a chat of its own, whoever wrote in it.
+//! A phone is preferred to a `@lid`, because WhatsApp does not always send both. A group, a channel or a status is one
+//! chat, whichever member wrote the message.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::json::Json;
 use super::whaticket::Hook;
 use crate::rejection::Rejection;
 
-/// The longest id that is believed: WhatsApp's have at most 40 bytes, and it becomes part of keys.
+/// The longest id that is accepted: WhatsApp's have at most 40 bytes, and ids become part of keys.
 const LONGEST_BYTES: usize = 128;
 
 /// The chat a message belongs to.
@@ -21,14 +21,12 @@ pub(super) struct Sender {
     pub(super) address: Address,
     pub(super) aliases: Vec<Alias>,
     pub(super) reply_to: String,
-    /// Why nobody should answer, as far as the chat shows it.
+    /// Why it is not to be answered, as far as the chat shows it.
     pub(super) ignore: Option<IgnoreReason>,
 }
 
-/// Finds the sender.
-///
 /// # Errors
-/// `MissingNumber` if nothing says who wrote, `InvalidField` if what does is no number and no WhatsApp id.
+/// `MissingNumber` if no field identifies the sender, `InvalidField` if one does and is neither a number nor a WhatsApp id.
 pub(super) fn resolve(hook: &Hook<'_>) -> Result<Sender, Rejection> {
     if let Some(group) = ticket_of_a_group(hook) {
         return Ok(group.into_sender(Vec::new()));
@@ -44,107 +42,108 @@ pub(super) fn resolve(hook: &Hook<'_>) -> Result<Sender, Rejection> {
         ("key.remoteJid", key.map(|it| &it.remote_jid)),
     ];
 
-    let mut names: Vec<Name> = Vec::with_capacity(candidates.len());
+    let mut ids: Vec<ChatId> = Vec::with_capacity(candidates.len());
     let mut invalid = None;
     for (field, value) in candidates {
-        let Some(written) = value.and_then(written) else {
+        let Some(id_text) = value.and_then(id_text) else {
             continue;
         };
-        match Name::read(&written) {
-            Some(name) if matches!(name.kind, Kind::Chat(_)) => return Ok(name.into_sender(Vec::new())),
-            // Two phones could be two people, so of each kind only the first is believed.
-            Some(name) if names.iter().all(|it| it.kind != name.kind) => names.push(name),
+        match ChatId::read(&id_text) {
+            Some(id) if matches!(id.kind, IdKind::Chat(_)) => return Ok(id.into_sender(Vec::new())),
+            // Two phones could be two people, so of each kind only the first is used.
+            Some(id) if ids.iter().all(|it| it.kind != id.kind) => ids.push(id),
             Some(_) => {}
             None => invalid = invalid.or(Some(field)),
         }
     }
     let refusal = invalid.map_or(Rejection::MissingNumber, |field| Rejection::InvalidField { field });
-    names.sort_by_key(|it| it.kind != Kind::Phone);
-    let mut names = names.into_iter();
-    let first = names.next().ok_or(refusal)?;
-    Ok(first.into_sender(names.map(|it| it.address).collect()))
+    ids.sort_by_key(|it| it.kind != IdKind::Phone);
+    let mut ids = ids.into_iter();
+    let first = ids.next().ok_or(refusal)?;
+    Ok(first.into_sender(ids.map(|it| it.address).collect()))
 }
 
-/// A bridge's ticket of a group: its contact's number is the group's, without the server that would say so.
-fn ticket_of_a_group(hook: &Hook<'_>) -> Option<Name> {
+/// The group of a bridge's ticket: its contact's number is the group's id, without the `@g.us` that would show it.
+fn ticket_of_a_group(hook: &Hook<'_>) -> Option<ChatId> {
     let ticket = hook.ticket.object()?;
     let contact = ticket.contact.object()?;
     if !ticket.is_group.is_true() && !contact.is_group.is_true() {
         return None;
     }
-    let written = written(&contact.number)?;
-    let user = written.split('@').next()?;
-    Name::read(&format!("{user}@g.us"))
+    let id_text = id_text(&contact.number)?;
+    let user = id_text.split('@').next()?;
+    ChatId::read(&format!("{user}@g.us"))
 }
 
-/// A number as string or integer. Blanks and null are nothing; what is neither is kept, to be refused by its field.
-fn written<'a>(value: &'a Json<'_>) -> Option<Cow<'a, str>> {
+/// An id given as text or as a number; `None` if it is blank or null. Any other type yields text that is no valid id, so
+/// that the field is refused by name.
+fn id_text<'a>(value: &'a Json<'_>) -> Option<Cow<'a, str>> {
     match value {
         Json::Missing => None,
         Json::Text(text) if text.trim().is_empty() => None,
         Json::Text(text) => Some(Cow::Borrowed(text.trim())),
         Json::Number(number) => Some(Cow::Owned(number.to_string())),
-        Json::Truth(_) | Json::List | Json::Object(_) => Some(Cow::Borrowed("?")),
+        Json::Bool(_) | Json::List | Json::Object(_) => Some(Cow::Borrowed("?")),
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum IdKind {
     Phone,
     Lid,
     /// Not a person, and so never answered.
     Chat(IgnoreReason),
-    /// A server we know nothing about.
+    /// An id with a server name that is not known.
     Other,
 }
 
-/// One name of a chat.
+/// One id of a chat, and where replies to it go.
 #[derive(Debug)]
-struct Name {
-    kind: Kind,
+struct ChatId {
+    kind: IdKind,
     address: Address,
     reply_to: String,
 }
 
-impl Name {
+impl ChatId {
     fn read(text: &str) -> Option<Self> {
         if text.len() > LONGEST_BYTES {
             return None;
         }
         match text.split_once('@') {
-            None => Name::phone(text),
+            None => ChatId::phone(text),
             Some((user, "s.whatsapp.net" | "c.us")) => {
                 // `user_agent:device@…` is one device of the user.
-                Name::phone(user.split([':', '_']).next()?)
+                ChatId::phone(user.split([':', '_']).next()?)
             }
             Some((_, server)) => {
                 let kind = match server {
-                    "lid" => Kind::Lid,
-                    "g.us" => Kind::Chat(IgnoreReason::Group),
-                    "broadcast" => Kind::Chat(IgnoreReason::Broadcast),
-                    "newsletter" => Kind::Chat(IgnoreReason::Newsletter),
-                    _ => Kind::Other,
+                    "lid" => IdKind::Lid,
+                    "g.us" => IdKind::Chat(IgnoreReason::Group),
+                    "broadcast" => IdKind::Chat(IgnoreReason::Broadcast),
+                    "newsletter" => IdKind::Chat(IgnoreReason::Newsletter),
+                    _ => IdKind::Other,
                 };
                 let is_plain = !server.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
                 let address = Address::jid(text).filter(|_| is_plain)?;
-                Some(Name { kind, address, reply_to: text.to_owned() })
+                Some(ChatId { kind, address, reply_to: text.to_owned() })
             }
         }
     }
 
-    /// A phone as people write it. A full stop is not among the signs: `5511999990001.0` would be another number.
+    /// A phone number as people write it. A full stop is not allowed: `5511999990001.0` would become another number.
     fn phone(text: &str) -> Option<Self> {
         if !text.chars().all(|it| it.is_ascii_digit() || matches!(it, '+' | '-' | ' ' | '(' | ')')) {
             return None;
         }
         let reply_to = text.chars().filter(char::is_ascii_digit).collect();
-        Some(Name { kind: Kind::Phone, address: Address::phone(text)?, reply_to })
+        Some(ChatId { kind: IdKind::Phone, address: Address::phone(text)?, reply_to })
     }
 
     fn into_sender(self, others: Vec<Alias>) -> Sender {
         let ignore = match self.kind {
-            Kind::Chat(reason) => Some(reason),
-            Kind::Phone | Kind::Lid | Kind::Other => None,
+            IdKind::Chat(reason) => Some(reason),
+            IdKind::Phone | IdKind::Lid | IdKind::Other => None,
         };
         let mut aliases = others;
         aliases.insert(0, self.address.clone());

@@ -1,4 +1,4 @@
-//! Every fixture in `fixtures/hooks` and the one line it ends as, then what no fixture can show.
+//! The outcome of every fixture in `fixtures/hooks`, one line each, then what no fixture can show.
 
 use std::fs;
 
@@ -58,7 +58,7 @@ fn line(body: &[u8]) -> String {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one line for each fixture")]
-fn every_fixture_ends_as_its_line_says() {
+fn every_fixture_has_its_expected_outcome() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/hooks");
     let mut lines: Vec<String> = fs::read_dir(folder)
         .unwrap()
@@ -176,15 +176,15 @@ fn an_answer_goes_to_the_number_as_reported_whatever_the_key_is() {
 }
 
 #[test]
-fn a_message_that_arrives_after_its_empty_shell_is_not_taken_for_a_repeat() {
+fn a_message_that_arrives_after_its_stub_is_not_taken_for_a_repeat() {
     let key = r#""key":{"remoteJid":"5511999990001@s.whatsapp.net","id":"3EB0"}"#;
-    let shell = message(&format!(r#"{{{key},"message":null,"messageStubType":2}}"#));
+    let stub = message(&format!(r#"{{{key},"message":null,"messageStubType":2}}"#));
     let text = message(&format!(r#"{{{key},"message":{{"conversation":"oi"}}}}"#));
-    assert_eq!([shell.provider_id, text.provider_id], [None, Some("3EB0".to_owned())]);
+    assert_eq!([stub.provider_id, text.provider_id], [None, Some("3EB0".to_owned())]);
 }
 
 #[test]
-fn two_phones_in_one_hook_are_not_made_one_person() {
+fn two_phones_in_one_webhook_are_not_made_one_person() {
     let it = message(
         r#"{"number":"5511999990001","key":{"remoteJid":"5531988880002@s.whatsapp.net"},"message":{"conversation":"a"}}"#,
     );
@@ -216,7 +216,7 @@ fn an_unsupported_kind_in_a_group_is_ignored_for_the_group_alone() {
 }
 
 #[test]
-fn a_bomb_of_nested_wrappers_is_refused_and_not_followed() {
+fn deeply_nested_wrappers_are_refused() {
     let deep = |levels: usize| {
         let open = r#"{"ephemeralMessage":{"message":"#.repeat(levels);
         format!(r#"{{"number":"5511999990001","message":{open}{{"conversation":"a"}}{}}}"#, "}}".repeat(levels))
@@ -233,7 +233,7 @@ fn no_refusal_repeats_the_body() {
     assert!(!rejection.to_string().contains("segredo"));
 }
 
-/// The names we look for.
+/// The names that the parser looks for.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "number", "ticket", "contact", "key", "remoteJid", "remoteJidAlt", "senderPn", "id", "messageId", "fromMe",
@@ -244,7 +244,7 @@ const NAMES: &[&str] = &[
     "reactionMessage", "protocolMessage", "type", "editedMessage", "pollCreationMessage", "ephemeralMessage", "messageContextInfo",
 ];
 
-/// JSON with the names we look for, in every place and form.
+/// JSON with these names, anywhere and with values of any type.
 fn any_hook() -> impl Strategy<Value = String> {
     let name = prop::sample::select(NAMES);
     let leaf = prop_oneof![
@@ -280,8 +280,8 @@ fn any_hook() -> impl Strategy<Value = String> {
     })
 }
 
-/// What every later room relies on.
-fn is_sound(it: &InboundMessage) {
+/// What later stages rely on.
+fn assert_valid(it: &InboundMessage) {
     assert_eq!(it.aliases.first(), Some(&it.address));
     assert!(!it.reply_to.is_empty() && it.address.as_str().len() <= 160);
     let written = serde_json::to_string(it).unwrap();
@@ -296,9 +296,9 @@ proptest! {
     }
 
     #[test]
-    fn no_json_makes_it_panic_and_what_it_accepts_is_sound(body in any_hook()) {
+    fn no_json_makes_it_panic_and_what_it_accepts_is_valid(body in any_hook()) {
         if let Ok(it) = parsed(body.as_bytes()) {
-            is_sound(&it.message);
+            assert_valid(&it.message);
         }
     }
 
@@ -306,7 +306,7 @@ proptest! {
     fn any_message_of_a_known_sender_is_read_or_refused_by_its_shape(shape in any_hook()) {
         let body = format!(r#"{{"number":"5511999990001","message":{shape}}}"#);
         match parsed(body.as_bytes()) {
-            Ok(it) => is_sound(&it.message),
+            Ok(it) => assert_valid(&it.message),
             Err(rejection) => prop_assert!(matches!(rejection, Rejection::UnknownShape), "{rejection:?}"),
         }
     }

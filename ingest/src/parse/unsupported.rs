@@ -1,10 +1,10 @@
-//! Messages of kinds that we do not read: a bounded set of names, to count them under.
+//! Kinds of content that we do not read: a bounded set of names, for the label of a metric.
 //!
 //! Field names: `message Message` of <https://github.com/WhiskeySockets/Baileys/blob/master/WAProto/WAProto.proto>.
 
 use serde::Deserialize;
 
-/// A kind of content that we do not read. Of several in one message the first in this order counts.
+/// A kind of content that we do not read. Of several in one message the first in this order is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(field_identifier)]
 pub enum UnsupportedKind {
@@ -22,10 +22,10 @@ pub enum UnsupportedKind {
     /// A cart sent from a catalogue.
     #[serde(rename = "orderMessage")]
     Order,
-    /// An article of a catalogue.
+    /// A product of a catalogue.
     #[serde(rename = "productMessage")]
     Product,
-    /// A call, or word of one.
+    /// A call, or a note about one.
     #[serde(
         rename = "call",
         alias = "bcallMessage",
@@ -66,7 +66,7 @@ pub enum UnsupportedKind {
     /// The cover of an album; its pictures follow as messages of their own.
     #[serde(rename = "albumMessage")]
     Album,
-    /// Any other, next year's among them.
+    /// Any other, including kinds that WhatsApp adds later.
     #[serde(other)]
     Other,
 }

@@ -1,20 +1,20 @@
 //! The two bodies of `POST /webhook/whaticket`: a bridge's (`message` with `number` or `ticket`) and the raw Baileys
-//! message that Whaticket forks pass on (`key`, `messageTimestamp`, `message`). One reader takes both.
+//! message that Whaticket forks pass on (`key`, `messageTimestamp`, `message`). One parser reads both.
 
 use domain::{Author, Channel, Content, IgnoreReason, InboundMessage};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::content::{Message, Said};
+use super::content::{Message, MessageContent};
 use super::json::Json;
 use super::{Parsed, UnsupportedKind, repair, sender, text};
 use crate::rejection::Rejection;
 
-/// Reads one hook. A message of which nothing arrived comes back without its provider's id.
+/// Parses one body. A message whose content did not arrive is returned without its provider's id.
 ///
 /// # Errors
-/// `NotJson` with the position, `MissingNumber`, `UnknownShape`, or the field that makes no sense. What was understood
-/// and needs no answer is no error: it comes back with its reason in `ignore`.
+/// `NotJson` with the position, `MissingNumber`, `UnknownShape`, or `InvalidField`. A message that was read and needs no
+/// answer is no error: it is returned with its reason in `ignore`.
 pub fn whaticket(body: &[u8], received_at: Timestamp) -> Result<Parsed, Rejection> {
     match serde_json::from_slice(body) {
         Ok(hook) => read(hook, received_at),
@@ -25,7 +25,7 @@ pub fn whaticket(body: &[u8], received_at: Timestamp) -> Result<Parsed, Rejectio
     }
 }
 
-/// What of a hook is of use.
+/// The fields of a body that are used.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Hook<'a> {
@@ -34,7 +34,7 @@ pub(super) struct Hook<'a> {
     #[serde(borrow)]
     pub(super) ticket: Json<'a, Ticket<'a>>,
     #[serde(borrow)]
-    pub(super) key: Json<'a, Key<'a>>,
+    pub(super) key: Json<'a, MessageKey<'a>>,
     #[serde(borrow)]
     id: Json<'a>,
     #[serde(borrow)]
@@ -75,7 +75,7 @@ pub(super) struct Contact<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Key<'a> {
+pub(super) struct MessageKey<'a> {
     #[serde(borrow)]
     pub(super) remote_jid: Json<'a>,
     #[serde(borrow)]
@@ -108,12 +108,12 @@ impl Long<'_> {
 }
 
 impl Hook<'_> {
-    /// Whether our side wrote it.
+    /// Whether the company's side wrote it.
     pub(super) fn is_from_me(&self) -> bool {
         self.from_me.is_true() || self.key.object().is_some_and(|it| it.from_me.is_true())
     }
 
-    /// The provider's id: one that is there and cannot be kept is refused, for without it a repeat would be answered.
+    /// The provider's id. One that is present and cannot be kept is refused, because without it a repeat would be answered.
     fn provider_id(&self) -> Result<Option<String>, Rejection> {
         let candidates = [
             ("key.id", self.key.object().and_then(|it| it.id.text())),
@@ -126,25 +126,25 @@ impl Hook<'_> {
         text::id(id).map(Some).ok_or(Rejection::InvalidField { field })
     }
 
-    /// The writer's name. What a message of our own shows is our name, which would be taken for the contact's.
+    /// The contact's name. A message of our own carries our name, which must not become the contact's.
     fn name(&self) -> Option<String> {
         let contact = || self.ticket.object()?.contact.object()?.name.text();
         let name = if self.is_from_me() { None } else { self.push_name.text().or_else(contact) };
         text::name(name?)
     }
 
-    /// When it was written, in a year that exists.
+    /// The provider's timestamp, if it is after 1970 and within the range of dates.
     fn written_at(&self) -> Option<Timestamp> {
         let second = match &self.message_timestamp {
             Json::Number(number) => number.as_i64()?,
             Json::Text(text) => text.trim().parse().ok()?,
             Json::Object(long) => long.value()?,
-            Json::Missing | Json::Truth(_) | Json::List => return None,
+            Json::Missing | Json::Bool(_) | Json::List => return None,
         };
         Timestamp::from_second(second).ok().filter(|_| second > 0)
     }
 
-    /// What kind of message it is, if we cannot read it.
+    /// The kind of content, if it is one that we do not read.
     fn unsupported(&self) -> Option<UnsupportedKind> {
         match self.message {
             Json::Object(Message::Unsupported(kind)) => Some(kind),
@@ -152,14 +152,14 @@ impl Hook<'_> {
         }
     }
 
-    /// What was said. A shell without content is a stub only where WhatsApp itself sent the shell.
-    fn said(&mut self) -> Option<Said> {
-        let is_shell = self.key.object().is_some() || self.message_stub_type.is_present();
+    /// The content. A body without a message is a stub only where WhatsApp itself, not the bridge, sent it like that.
+    fn take_content(&mut self) -> Option<MessageContent> {
+        let is_from_whatsapp = self.key.object().is_some() || self.message_stub_type.is_present();
         match std::mem::take(&mut self.message) {
-            Json::Object(Message::Said(said)) => Some(said),
-            Json::Object(Message::Unsupported(_)) => Some(Said::unsupported()),
-            Json::Object(Message::Bare) => Some(Said::stub()),
-            Json::Missing if is_shell => Some(Said::stub()),
+            Json::Object(Message::Readable(content)) => Some(content),
+            Json::Object(Message::Unsupported(_)) => Some(MessageContent::unsupported()),
+            Json::Object(Message::Empty) => Some(MessageContent::stub()),
+            Json::Missing if is_from_whatsapp => Some(MessageContent::stub()),
             _ => None,
         }
     }
@@ -172,12 +172,12 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
     let provider_id = hook.provider_id()?;
     let chat = sender.ignore.or(hook.broadcast.is_true().then_some(IgnoreReason::Broadcast));
     let ignore = chat.or(is_from_me.then_some(IgnoreReason::OwnEcho));
-    // Nobody answers these, so it does not matter that we cannot read them.
-    let unread = ignore.map(|_| Said { content: Content::Nothing, quotes: None, ignore: None });
+    // These are not answered, so it does not matter whether their content can be read.
+    let unread = ignore.map(|_| MessageContent { content: Content::Nothing, quotes: None, ignore: None });
     let unsupported = hook.unsupported().filter(|_| ignore.is_none());
-    let said = hook.said().or(unread).ok_or(Rejection::UnknownShape)?;
-    // WhatsApp sends a message it could not decrypt again under the same id: the shell must not make that a repeat.
-    let provider_id = provider_id.filter(|_| !said.is_shell());
+    let content = hook.take_content().or(unread).ok_or(Rejection::UnknownShape)?;
+    // A message that WhatsApp could not decrypt is sent again under the same id, and must not count as a repeat of its stub.
+    let provider_id = provider_id.filter(|_| !content.is_without_content());
     let message = InboundMessage {
         channel: Channel::Whaticket,
         address: sender.address,
@@ -186,16 +186,16 @@ fn read(hook: Json<'_, Hook<'_>>, received_at: Timestamp) -> Result<Parsed, Reje
         provider_id,
         author: if is_from_me { Author::Ourselves } else { Author::Contact },
         name: hook.name(),
-        content: said.content,
-        quotes: said.quotes,
-        ignore: ignore.or(said.ignore),
+        content: content.content,
+        quotes: content.quotes,
+        ignore: ignore.or(content.ignore),
     };
     let occurred_at = hook.written_at().filter(|at| is_plausible(*at, received_at)).unwrap_or(received_at);
     Ok(Parsed { message, occurred_at, unsupported })
 }
 
-/// A message can come late, after an outage of days, and a clock can be off by hours. What claims more than that would
-/// be booked in another month, or stand first in a list for years.
+/// A message can be late by days, after an outage, and a clock can be wrong by hours. A timestamp further away would book
+/// usage in another month, or keep a conversation first in a list for years.
 fn is_plausible(written: Timestamp, received: Timestamp) -> bool {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
     received.duration_since(written) <= DAY * 30 && written.duration_since(received) <= DAY
