@@ -1,7 +1,7 @@
-//! What every crate stands on: settings, Kafka, Postgres, the mechanisms that move data, HTTP, telemetry, shutdown.
+//! What all other crates use: settings, Kafka, Postgres, the mechanisms that move data, HTTP, telemetry, shutdown.
 //!
-//! Knows no business word beyond the names in `domain`. [`consumer`] moves records from topics into Postgres exactly once,
-//! [`queue`] does slow work from rows, [`outbox`] moves rows to topics.
+//! Contains no business terms beyond the names in `domain`. [`consumer`] moves records from topics into Postgres exactly
+//! once, [`queue`] runs slow work from rows, [`outbox`] moves rows to topics.
 
 pub mod consumer;
 pub mod egress;

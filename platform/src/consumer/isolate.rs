@@ -30,7 +30,7 @@ impl<I: Handler> Consumer<I> {
             left.retain(|record| !gone.contains(&record.at()));
             attempts.retain(|partition, _| !gone.contains(partition));
             if attempts.values().any(|it| *it >= self.attempts) {
-                // It has used its attempts and may not become a dead letter. Other partitions go on before it is read again.
+                // It has used its attempts and may not become a dead letter. Other partitions go on before its next read.
                 return self.seek_to_committed(&left, &HashMap::new());
             }
         }

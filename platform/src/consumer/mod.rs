@@ -3,7 +3,7 @@
 //! One poll is one transaction: what the handler writes for the events, their outcomes, the counts and the
 //! consumer's offsets, which move by compare-and-set. A record that cannot be read is dead-lettered with its cause and the
 //! partition goes on; so is one that Postgres refuses, or that keeps failing alone ([`isolate`]). While Postgres is
-//! away the consumer keeps its batch in memory and retries; Kafka keeps the rest.
+//! unavailable the consumer keeps its batch in memory and retries; Kafka keeps the rest.
 
 mod accounting;
 pub mod dead_letter;

@@ -1,6 +1,6 @@
 //! One HTTP exchange, and why there was none.
 //!
-//! Promises: no redirect is followed, nothing is repeated, no more of a body is read than was asked for, and no error
+//! Promises: no redirect is followed, nothing is repeated, no more of a body is read than the caller allows, and no error
 //! keeps a URL. [`TransportError::Timeout`] and [`TransportError::ConnectionLost`] leave open whether the request
 //! arrived; every other error comes before its first byte.
 

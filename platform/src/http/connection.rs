@@ -45,7 +45,8 @@ struct Shared<A> {
 }
 
 impl<A: Answers> Connection<A> {
-    /// Serves until the peer closes the connection, a timeout passes, or the server stops and the current request is answered.
+    /// Serves until the peer closes the connection, a timeout passes, or the server has stopped and the current request is
+    /// answered.
     pub(super) async fn serve(self, stream: TcpStream) {
         let Connection { routes, peer, header_timeout, mut state } = self;
         let shared = Arc::new(Shared {

@@ -64,7 +64,8 @@ pub async fn create_topics(config: &Config) -> Result<Vec<String>, Error> {
     Ok(created)
 }
 
-/// The low and high watermark of one partition: its first offset and the one after its last. Blocks the thread for up to `timeout`.
+/// The low and high watermark of one partition: its first offset and the one after its last. Blocks the thread for up to
+/// `timeout`.
 ///
 /// # Errors
 /// If the broker is unavailable.

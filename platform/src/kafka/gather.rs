@@ -1,9 +1,9 @@
 //! Groups records before they are passed to librdkafka, for as long as other tasks keep adding records.
 //!
 //! A produce request carries the records of one partition, and costs the broker and us many times what one more record
-//! in it does. Acknowledgement a fixed time for more (lingering) fills requests under load, and is wasted time without load. So a
-//! group is held while other tasks are ready to run, which may add records, and is passed on as soon as none was added
-//! meanwhile. [`AT_MOST`] and [`GROUP`] bound it.
+//! in it does. Waiting a fixed time for more (lingering) fills requests under load, and is wasted time without load. So
+//! a group is held while other tasks are ready to run, which may add records, and is passed on as soon as none was
+//! added meanwhile. [`AT_MOST`] and [`GROUP`] bound it.
 //!
 //! A client with a fatal error (its sequence numbers no longer match the broker's, after an election that lost records)
 //! accepts no more records, and librdkafka never repairs it. It is replaced by a new one, at most once in

@@ -60,7 +60,7 @@ pub const CONSUMER_GIVEN_UP: &str = "secretaria_consumer_given_up_total";
 pub const CONSUMER_STOPPED: &str = "secretaria_consumer_stopped_partitions";
 /// Records on the broker that a processor has not read yet.
 pub const CONSUMER_LAG: &str = "secretaria_consumer_lag";
-/// Jobs that a processor has under way.
+/// Jobs that a processor has in flight.
 pub const RUNNER_IN_FLIGHT: &str = "secretaria_runner_in_flight";
 /// Attempts at jobs that ended, by queue and ending.
 pub const JOBS_ENDED: &str = "secretaria_jobs_ended_total";
@@ -129,7 +129,7 @@ pub fn describe(labelled_companies: usize) {
     describe_counter!(CONSUMER_GIVEN_UP, "records dead-lettered because they kept failing alone, by processor");
     describe_gauge!(CONSUMER_STOPPED, "partitions not read because their topic was recreated, by processor");
     describe_gauge!(CONSUMER_LAG, "records on the broker not yet read, by processor");
-    describe_gauge!(RUNNER_IN_FLIGHT, "jobs under way, by processor");
+    describe_gauge!(RUNNER_IN_FLIGHT, "jobs in flight, by processor");
     describe_counter!(JOBS_ENDED, "attempts at jobs that ended, by queue and ending");
     describe_counter!(JOB_ERRORS, "attempts at jobs that failed, by queue and class");
     describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");

@@ -17,7 +17,7 @@ pub struct Schedule {
     pub retry_after_s: Vec<f64>,
     /// Multiplies every wait: below 1 for tests and demonstrations.
     pub time_scale: f64,
-    /// The share of a wait that is added at random at most, so that jobs that failed at once are not retried at once: 0 to 1.
+    /// At most this share of a wait is added at random, so that jobs that failed at once are not retried at once: 0 to 1.
     pub jitter: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Signatures of outbound webhooks: Standard Webhooks (github.com/standard-webhooks, specification 1.0.0), symmetric signatures.
+//! Signatures of outbound webhooks: Standard Webhooks (github.com/standard-webhooks, specification 1.0.0), symmetric.
 //!
 //! A secret is 24 to 64 bytes, written `whsec_` and base64. What is signed is `{id}.{timestamp}.{body}`, by HMAC-SHA256;
 //! while a secret is being rotated out, a call carries one signature per secret.

@@ -1,4 +1,4 @@
-//! The checks that operators rely on find what they are for: what each check holds is broken once, by hand.
+//! The checks that operators rely on find what they are for: what each check verifies is broken once on purpose.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ const SOUND: &str = "
       (1, 'message_in', '', '2026-03-15', 1), (1, 'message_out', '', '2026-03-15', 1), (1, 'tokens_in', 'm', '2026-03-15', 100),
       (1, 'tokens_out', 'm', '2026-03-15', 10);";
 
-/// Live jobs in every state: two turns, one of which was given up; a lane of deliveries, the first of which is under way;
+/// Live jobs in every state: two turns, one of which is dead; a lane of deliveries, the first of which is running;
 /// a webhook.
 const SOUND_JOBS: &str = "
     insert into companies (company_id, domain, name) overriding system value values (2, 'salao.test', 'Salão');

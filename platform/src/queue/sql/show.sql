@@ -1,4 +1,5 @@
--- Jobs of one queue ($1), company ($2), key ($3) or state ($4), where null does not restrict: with their leases, when they are due, and why they died.
+-- Jobs of one queue ($1), company ($2), key ($3) or state ($4), where null does not restrict: with their leases, when they
+-- are due, and why they died.
 select state, queue, company_id, job_key, lane, attempts, due_at, claimed_by, claimed_at, lease_until, cancel_requested,
   progress_permille, cause, detail, died_at
 from (
