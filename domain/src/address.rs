@@ -2,8 +2,8 @@
 //!
 //! The same Brazilian mobile is reported as `55 31 9 8888-0002` and as `55 31 8888-0002` (the ninth digit came in
 //! 2012–2016 and WhatsApp keeps some accounts in the older form). For identity the ninth digit is removed, but only
-//! before 6–9: before 2–5 what remains would be a landline, which may be another person's, and no mobile with 0–5 there ever
-//! had eight digits. A send always uses the form the provider reported.
+//! before 6–9: before 2–5 what remains would be a landline, which may be another person's, and no mobile with 0–5 there
+//! ever had eight digits. A send always uses the form the provider reported.
 
 use std::fmt;
 
@@ -53,7 +53,8 @@ impl Address {
 
     /// A WhatsApp id such as `5511999990001@s.whatsapp.net`, `1169…@lid` or `1203…@g.us`.
     ///
-    /// A device part (`5511…:12@…`) does not identify a person and is dropped. Returns `None` when nothing is before the `@`.
+    /// A device part (`5511…:12@…`) does not identify a person and is dropped. Returns `None` when nothing is before
+    /// the `@`.
     pub fn jid(jid: &str) -> Option<Self> {
         let (user, server) = jid.split_once('@').unwrap_or((jid, "s.whatsapp.net"));
         let user = user.split(':').next().unwrap_or(user);

@@ -124,8 +124,8 @@ impl ContactId {
         ContactId(derive(&[b"contact", &company, channel.as_str().as_bytes(), alias.as_str().as_bytes()]))
     }
 
-    /// The second of two people who were stored as one contact, known by that alias. Not [`ContactId::first_seen_as`], which may be
-    /// the id that the first one keeps.
+    /// The second of two people who were stored as one contact, known by that alias. Not [`ContactId::first_seen_as`],
+    /// which may be the id that the first one keeps.
     pub fn divided_from(company: CompanyId, contact: ContactId, alias: &Address) -> Self {
         let company = company.0.to_be_bytes();
         ContactId(derive(&[b"divided_contact", &company, contact.0.as_bytes(), alias.as_str().as_bytes()]))

@@ -35,8 +35,8 @@ pub struct InboundMessage {
 }
 
 impl InboundMessage {
-    /// The message with the address that this version gives its writer. Records of releases before 0.2.0 name a mobile whose ninth
-    /// digit is followed by 0–5 as if it were a landline; `reply_to` shows which it is.
+    /// The message with the address that this version gives its writer. Records of releases before 0.2.0 name a mobile
+    /// whose ninth digit is followed by 0–5 as if it were a landline; `reply_to` shows which it is.
     pub fn in_present_form(&self) -> Cow<'_, Self> {
         let present = Address::trusted(&self.reply_to);
         if present.former_form().as_ref() != Some(&self.address) {

@@ -3,8 +3,8 @@
 //! reads    `alerts`, key company
 //! writes   `dead.letters`, through the outbox
 //! owns     tables `webhook_deliveries`, `webhook_attempts`
-//! repeats  safe, and repeated when in doubt: every call about an event has the same `webhook-id` and the same body, and
-//!          the documentation tells receivers to expect it more than once
+//! repeats  safe, and repeated when in doubt: every call about an event has the same `webhook-id` and the same body,
+//!          and the documentation tells receivers to expect it more than once
 //!
 //! An event goes to the company's receiver and to the operator's, where there is one; it has ended when both deliveries
 //! have. Calls are independent: no order is kept, and none waits for another.

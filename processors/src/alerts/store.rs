@@ -1,7 +1,7 @@
 //! alerts' SQL: the deliveries of each event, one per receiver, their attempts, and the companies' webhooks.
 //!
-//! The deliveries of one event are always locked in one statement, in the order of their endpoints, so that the last one
-//! to end knows that it is the last; those of several events in the order of company and event.
+//! The deliveries of one event are always locked in one statement, in the order of their endpoints, so that the last
+//! one to end knows that it is the last; those of several events in the order of company and event.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,13 +1,13 @@
 //! Divides contacts in which releases before 0.2.0 joined two people: a landline, and the mobile with a 9 before that
 //! number.
 //!
-//! reads    `contact_aliases`, `conversations`, `messages`, `deliveries`: the number that an answer was sent to shows who
-//!          wrote
+//! reads    `contact_aliases`, `conversations`, `messages`, `deliveries`: the number that an answer was sent to shows
+//!          who wrote
 //! writes   `contacts`, `contact_aliases`, `conversations`, `turns`, `messages`
 //! repeats  safe: what is divided is no longer found; each contact is a transaction of its own
 //!
-//! The person who was answered last keeps the contact and the conversation, with the turns that show neither number. The
-//! other gets a new contact, with the turns whose answers were sent to the other number.
+//! The person who was answered last keeps the contact and the conversation, with the turns that show neither number.
+//! The other gets a new contact, with the turns whose answers were sent to the other number.
 
 use std::collections::HashSet;
 
@@ -41,8 +41,8 @@ pub enum DivisionOutcome {
     Unproven,
 }
 
-/// Divides the contacts of every company where the messages show who wrote. Returns what was done, and the contacts that
-/// an operator should check.
+/// Divides the contacts of every company where the messages show who wrote. Returns what was done, and the contacts
+/// that an operator should check.
 ///
 /// # Errors
 /// If Postgres is unavailable or refuses; contacts that were divided before stay divided.
@@ -104,7 +104,8 @@ struct ContactHistory {
 }
 
 impl ContactHistory {
-    /// `None` where no message was stored yet. Locks the alias, then the conversation, as `conversations::receive` does.
+    /// `None` where no message was stored yet. Locks the alias, then the conversation, as `conversations::receive`
+    /// does.
     async fn of(
         tx: &Transaction<'_>,
         company: CompanyId,

@@ -53,8 +53,9 @@ pub(crate) async fn receive<'a>(
     Ok(placed)
 }
 
-/// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it treated a
-/// mobile as a landline. A landline's own message may have that id too, so only the mobile's conversation is searched.
+/// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it
+/// treated a mobile as a landline. A landline's own message may have that id too, so only the mobile's conversation is
+/// searched.
 async fn stored_before(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>]) -> Result<HashSet<MessageId>, Error> {
     let former = |it: &PlacedMessage<'_>| {
         let (message, channel) = (&it.message, it.message.channel);
@@ -78,8 +79,8 @@ async fn stored_before(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>]) -> 
     Ok(known.iter().map(|row| MessageId(row.get(0))).collect())
 }
 
-/// Gives messages their positions, each in its conversation, in their order. The conversations' rows are locked until the
-/// commit, in the same order as where our own messages are stored.
+/// Gives messages their positions, each in its conversation, in their order. The conversations' rows are locked until
+/// the commit, in the same order as where our own messages are stored.
 async fn assign_positions(tx: &Transaction<'_>, messages: &mut [Option<PlacedMessage<'_>>]) -> Result<(), Error> {
     let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &PlacedMessage<'_>, Timestamp)> = BTreeMap::new();
     for it in messages.iter().flatten() {

@@ -5,7 +5,8 @@
 //! owns     tables `contacts`, `contact_aliases`, `conversations`, `messages`
 //! repeats  safe: a message is stored once under its id, and everything happens in the caller's transaction
 //!
-//! Not a processor: it has no queue and no topic, and works inside the transactions of the processors. Aliases are locked first, then conversations in the order of their ids; a caller locks its own rows after them.
+//! Not a processor: it has no queue and no topic, and works inside the transactions of the processors. Aliases are
+//! locked first, then conversations in the order of their ids; a caller locks its own rows after them.
 
 pub mod division;
 mod contacts;

@@ -25,9 +25,9 @@ pub(crate) struct NewMessage<'a> {
     pub(crate) placement: (u16, i32),
 }
 
-/// Stores messages, each at the end of its conversation, and returns their records for the outbox, in their order; `None`
-/// where there is no such conversation. At most one message of each conversation per call: of two, one would be left out.
-/// Conversations are locked in the order of their ids.
+/// Stores messages, each at the end of its conversation, and returns their records for the outbox, in their order;
+/// `None` where there is no such conversation. At most one message of each conversation per call: of two, one would be
+/// left out. Conversations are locked in the order of their ids.
 pub(crate) async fn send(
     tx: &Transaction<'_>,
     messages: &[NewMessage<'_>],

@@ -33,8 +33,8 @@ pub struct DeadLetter {
     pub spread: u16,
 }
 
-/// The dead letters that wait and match the filter, oldest first; locked, so that two operators cannot settle one twice.
-/// Those that another transaction has locked are left out.
+/// The dead letters that wait and match the filter, oldest first; locked, so that two operators cannot settle one
+/// twice. Those that another transaction has locked are left out.
 pub(super) async fn waiting(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<DeadLetter>, Error> {
     let rows = query(
         tx,

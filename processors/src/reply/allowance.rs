@@ -71,7 +71,8 @@ pub(super) async fn reserve(
     Ok(allowances)
 }
 
-/// Releases the reservations of these claims of turns and of the claims before them. What was used is booked separately.
+/// Releases the reservations of these claims of turns and of the claims before them. What was used is booked
+/// separately.
 ///
 /// # Errors
 /// If Postgres refuses.

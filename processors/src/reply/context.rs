@@ -99,8 +99,9 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
 
 /// Reads the messages of closed turns, and at most `memory` messages of each conversation before them.
 pub(super) async fn load_memory(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
-    // Turns of a conversation are answered one after the other, so every message of an ended turn comes before this one,
-    // whatever the order of arrival: a question that arrived while the one before was being answered follows that answer.
+    // Turns of a conversation are answered one after the other, so every message of an ended turn comes before this
+    // one, whatever the order of arrival: a question that arrived while the one before was being answered follows that
+    // answer.
     let before = query(
         tx,
         "select it.place, m.is_ours, m.body

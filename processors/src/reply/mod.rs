@@ -6,8 +6,8 @@
 //! repeats  safe: one outcome per event, one reply per turn, a result counts only while its lease holds
 //!
 //! The consumer stores a message and opens or extends its conversation's turn; after a quiet period the worker answers
-//! the turn with one model call, for which the company's plan must have tokens left. If it fails, a fallback text is sent
-//! instead.
+//! the turn with one model call, for which the company's plan must have tokens left. If it fails, a fallback text is
+//! sent instead.
 
 mod decide;
 mod perform;

@@ -18,8 +18,8 @@ use super::{PROCESSOR, allowance};
 use crate::conversations::{self, NewMessage};
 use crate::ledger::{self, LedgerLine};
 
-/// Stores the messages that are collected, in their conversations and turns. Returns the outcome of every event, and the
-/// jobs of the turns that were opened.
+/// Stores the messages that are collected, in their conversations and turns. Returns the outcome of every event, and
+/// the jobs of the turns that were opened.
 pub(super) async fn collect(
     tx: &Transaction<'_>,
     fresh: &[Event<'_, InboundMessage>],

@@ -1,8 +1,8 @@
 //! The prompt of one turn: the company's own text, the contact's name, the time, and the conversation.
 //!
-//! Pure. The company's text is trusted and part of the system instruction. What the contact controls (name, messages) is
-//! not: it is cleaned and bounded, the messages are in user turns only, and the rules at the end of the instruction say
-//! so.
+//! Pure. The company's text is trusted and part of the system instruction. What the contact controls (name, messages)
+//! is not: it is cleaned and bounded, the messages are in user turns only, and the rules at the end of the instruction
+//! say so.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -68,7 +68,8 @@ pub(crate) fn build(input: &PromptInput<'_>) -> Prompt {
     Prompt { system: system(input), turns }
 }
 
-/// A contact's name on one line, without control and invisible characters, at most 60 characters; `None` if that is empty.
+/// A contact's name on one line, without control and invisible characters, at most 60 characters; `None` if that is
+/// empty.
 pub(crate) fn clean_name(name: &str) -> Option<String> {
     let name = one_line(name, NAME_CHARS);
     (!name.is_empty()).then_some(name)

@@ -44,8 +44,8 @@ pub(super) async fn company_statuses(
     Ok(rows.iter().map(|row| (CompanyId(row.get(0)), status(row.get(1)))).collect())
 }
 
-/// The turns that messages join: collecting turns, whose quiet period starts again, or new turns, whose jobs are returned
-/// too. The conversations are locked already; turns are locked in the order in which they are claimed.
+/// The turns that messages join: collecting turns, whose quiet period starts again, or new turns, whose jobs are
+/// returned too. The conversations are locked already; turns are locked in the order in which they are claimed.
 pub(super) async fn turns(
     tx: &Transaction<'_>,
     messages: &[PlacedMessage<'_>],

@@ -149,8 +149,8 @@ impl Fixture {
         }
     }
 
-    /// Runs two operations concurrently: the first as far as it waits for a lock of `blocked`, then the second until it waits
-    /// or ends; then rolls `blocked` back. Both must succeed.
+    /// Runs two operations concurrently: the first as far as it waits for a lock of `blocked`, then the second until it
+    /// waits or ends; then rolls `blocked` back. Both must succeed.
     pub(crate) async fn cross<A, B>(
         &self,
         blocked: Transaction<'_>,

@@ -1,8 +1,8 @@
 //! Login tokens: one per account, kept until half a minute before they expire, fetched by one caller at a time.
 //!
 //! Owns the cache. A caller that arrives while a login is under way waits for it and gets its result, a token or a
-//! failure, so many deliveries at once cost a company one login. A login sends no message: every failure here means *not
-//! sent*.
+//! failure, so many deliveries at once cost a company one login. A login sends no message: every failure here means
+//! *not sent*.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +58,8 @@ struct CachedLogin {
 }
 
 impl Logins {
-    /// A token for the account: the cached one while it is valid, else a new one. `rejected` is one that the server refused.
+    /// A token for the account: the cached one while it is valid, else a new one. `rejected` is one that the server
+    /// refused.
     ///
     /// # Errors
     /// The verdict on a message that could not be sent without a token.

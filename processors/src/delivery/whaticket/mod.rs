@@ -1,8 +1,8 @@
 //! Whaticket's send API: one attempt to send one message, and the verdict on it.
 //!
-//! The message is written to the network at most once, except that a refused login token is renewed once and the message
-//! sent again, which is safe because the server checks the token before anything else. What may have been performed is
-//! *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
+//! The message is written to the network at most once, except that a refused login token is renewed once and the
+//! message sent again, which is safe because the server checks the token before anything else. What may have been
+//! performed is *Unknown*, never *Temporary*. Neither texts, numbers nor secrets are logged here.
 
 mod login;
 mod verdict;

@@ -1,8 +1,8 @@
 //! What a response of Whaticket's send API means for the message. Pure.
 //!
 //! Sources: whaticket-community `AppError.ts`, `CheckIsValidContact.ts`, `SendWhatsAppMessage.ts`, `isAuthApi.ts`;
-//! launcherbr/whaticketsaas `MessageController.send`, `tokenAuth.ts`. Errors are `{"error":"<text>"}` with status 400, or
-//! 500 for an unexpected failure. No response has a message id, so an uncertain send stays uncertain.
+//! launcherbr/whaticketsaas `MessageController.send`, `tokenAuth.ts`. Errors are `{"error":"<text>"}` with status 400,
+//! or 500 for an unexpected failure. No response has a message id, so an uncertain send stays uncertain.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub(crate) fn health(verdict: &Verdict) -> Health {
     }
 }
 
-/// The verdict on a response. `body` is `None` if the connection ended before all of it had arrived; a success needs none.
+/// The verdict on a response. `body` is `None` if the connection ended before all of it had arrived; a success needs
+/// none.
 pub(crate) fn classify(status: u16, retry_after: Option<Duration>, body: Option<&[u8]>) -> Verdict {
     let retry_after = retry_after.map(|it| it.min(LONGEST_WAIT));
     match status {

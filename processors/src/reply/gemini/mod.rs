@@ -1,8 +1,8 @@
 //! Gemini's `generateContent`, unary: one prompt, and one answer or error.
 //!
-//! It takes no longer than the given deadline and makes at most `attempts` calls, each of which is reported, because each
-//! may be billed. The key is sent in a header only, and neither key nor text is logged or kept in an error. Safe to
-//! repeat, since nothing is sent to a contact here; a repeat costs tokens again.
+//! It takes no longer than the given deadline and makes at most `attempts` calls, each of which is reported, because
+//! each may be billed. The key is sent in a header only, and neither key nor text is logged or kept in an error. Safe
+//! to repeat, since nothing is sent to a contact here; a repeat costs tokens again.
 
 mod answer;
 mod error;
@@ -162,8 +162,8 @@ impl Client {
         Ok(Client { http, url, headers, config: config.clone() })
     }
 
-    /// Calls until there is an answer, an error that a repeat does not cure, or no attempt or time left of `within`. Also
-    /// returns a report of every call, in order.
+    /// Calls until there is an answer, an error that a repeat does not cure, or no attempt or time left of `within`.
+    /// Also returns a report of every call, in order.
     ///
     /// If a wait would end after the limit, the error is returned at once. Dropping the future loses the reports.
     pub(crate) async fn generate(

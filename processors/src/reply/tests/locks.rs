@@ -1,5 +1,6 @@
 //! Messages are handled, turns are claimed and turns end concurrently, with one order of locks: conversations, then
-//! turns, each by their ids. Each test stops the first transaction midway, and the second one must not deadlock with it.
+//! turns, each by their ids. Each test stops the first transaction midway, and the second one must not deadlock with
+//! it.
 
 use platform::consumer::{Event, Handler};
 use platform::outcomes::Admission;
