@@ -61,9 +61,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates maven openjdk-17-jre-headless \
     && rm -rf /var/lib/apt/lists/*
 COPY dev/versions.sh dev/kafka/pom.xml /jars/
-RUN --mount=type=cache,target=/root/.m2 \
+RUN --mount=type=cache,target=/var/cache/maven \
     bash -euc '. /jars/versions.sh; \
-        mvn -q -B -f /jars/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/out \
+        mvn -q -B -Dmaven.repo.local=/var/cache/maven -f /jars/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/out \
             -Dkafka.version="$KAFKA_VERSION" -Dscala.binary="$KAFKA_SCALA" -Dlog4j.version="$LOG4J_VERSION"'
 
 FROM debian:bookworm-slim AS kafka
