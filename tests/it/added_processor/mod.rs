@@ -108,12 +108,12 @@ fn name_apart(copy: &Path) {
         });
         fs::write(path, text).unwrap();
     };
-    let version = ("version.workspace = true", "version = \"0.1.0-added\"");
+    let version = ("version.workspace = true", "version = \"0.3.0-added\"");
     edit("processors/Cargo.toml", &[version]);
     let name = ("name = \"secretaria\"\npath", "name = \"secretaria-added\"\npath");
     let default = ("default-run = \"secretaria\"", "default-run = \"secretaria-added\"");
     edit("Cargo.toml", &[version, name, default]);
-    let locked = |name: &str| format!("name = \"{name}\"\nversion = \"0.1.0");
+    let locked = |name: &str| format!("name = \"{name}\"\nversion = \"0.3.0");
     let (processors, secretaria) = (locked("processors"), locked("secretaria"));
     let added = [format!("{processors}-added"), format!("{secretaria}-added")];
     edit("Cargo.lock", &[(&processors, &added[0]), (&secretaria, &added[1])]);
