@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["domain", "platform"]),
     ("sandbox", &["domain"]),
     ("secretaria", &["domain", "platform", "ingest", "processors", "api"]),
+    ("testkit", &[]),
     ("extension-tests", &[]),
     ("demo", &["domain", "platform", "ingest", "processors", "api", "sandbox", "secretaria"]),
 ];

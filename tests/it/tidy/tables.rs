@@ -80,7 +80,7 @@ fn writers() -> BTreeMap<String, BTreeSet<String>> {
 /// Tests and the demonstration may put rows where they like.
 fn is_shipped(file: &File) -> bool {
     let path = &file.path;
-    !path.starts_with("dev/") && !path.split('/').any(|it| ["tests", "tests.rs", "benches"].contains(&it))
+    !path.starts_with("dev/") && !path.split('/').any(|it| ["tests", "tests.rs", "testkit", "benches"].contains(&it))
 }
 
 /// `api/src/companies/store.rs` is in `api::companies`; what is below the root's `src/` is `secretaria`'s.
