@@ -30,7 +30,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM rust AS extension
 COPY . .
-# The second name of the library is a link: see pg_extension/sql/secretaria--0.2.0.sql.
+# The second name of the library is a link: see pg_extension/sql/secretaria--0.3.0.sql.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,id=extension \
     mkdir -p /out /usr/share/postgresql/15/extension \

@@ -11,7 +11,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
 # Beside the stack of this clone and the servers of its tests.
 export SECRETARIA_PORT_SHIFT=$((${SECRETARIA_PORT_SHIFT:-0} + 3000))
-for part in ../versions ports processes postgres kafka install checks compose; do
+for part in ../versions ports processes postgres kafka install rust checks phases compose; do
     # shellcheck source=/dev/null
     source "$ROOT/dev/lib/$part.sh"
 done
