@@ -1,12 +1,12 @@
 //! A database of a test's own: a copy of a template, dropped with its value.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::{Session, files_of, postgres, sql_folder, unique};
+use crate::{Session, block_on, files_of, postgres, sql_folder, unique};
 
 /// What runs that prepare one cluster wait for: roles belong to all of its databases.
 const LOCK: &str = "select pg_advisory_lock(17432)";
@@ -22,19 +22,20 @@ impl Template {
     /// The migrations and the functions as the files are now; made once per cluster and version of them. `None` where
     /// this run has no Postgres.
     pub async fn of_files() -> Option<Self> {
-        let admin_url = postgres()?;
-        let folders = ["migrations", "functions"].map(sql_folder);
-        let files: Vec<_> = folders.iter().flat_map(|it| files_of(it)).collect();
-        let sql: Vec<String> = files.iter().map(|it| std::fs::read_to_string(it).unwrap()).collect();
-        let version = Uuid::new_v5(&Uuid::NAMESPACE_OID, sql.concat().as_bytes()).simple().to_string();
+        let files = read_files();
+        let sql: String = files.iter().map(|(_, sql)| sql.as_str()).collect();
+        let version = Uuid::new_v5(&Uuid::NAMESPACE_OID, sql.as_bytes()).simple().to_string();
         let name = format!("template_{}", &version[..16]);
+        Some(Self::made(postgres()?, name, async |url: String| apply(&connect(&url).await, &files).await).await)
+    }
+
+    /// The same, and what `fill` adds to it; for this process alone.
+    pub async fn of_files_and(prefix: &str, fill: impl AsyncFnOnce(String)) -> Option<Self> {
         let fill = async |url: String| {
-            let owner = connect(&url).await;
-            for (file, sql) in files.iter().zip(&sql) {
-                apply(&owner, file, sql).await;
-            }
+            apply(&connect(&url).await, &read_files()).await;
+            fill(url).await;
         };
-        Some(Self::made(admin_url, name, fill).await)
+        Self::of(prefix, fill).await
     }
 
     /// One that `fill` makes, which gets the superuser's URL of it; for this process alone.
@@ -61,9 +62,17 @@ impl Template {
     }
 }
 
-async fn apply(owner: &Client, file: &Path, sql: &str) {
-    let done = owner.batch_execute(&format!("begin;\n{sql}\ncommit;")).await;
-    done.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+/// The migrations, then the functions.
+fn read_files() -> Vec<(PathBuf, String)> {
+    let files = ["migrations", "functions"].into_iter().flat_map(|it| files_of(&sql_folder(it)));
+    files.map(|it| (it.clone(), std::fs::read_to_string(it).unwrap())).collect()
+}
+
+async fn apply(owner: &Client, files: &[(PathBuf, String)]) {
+    for (file, sql) in files {
+        let done = owner.batch_execute(&format!("begin;\n{sql}\ncommit;")).await;
+        done.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+    }
 }
 
 /// What is connected cannot be renamed or copied.
@@ -177,9 +186,8 @@ impl Drop for Database {
         }
         let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let sql = format!("drop database if exists {name} with (force)");
-            runtime.block_on(async { connect(&admin_url).await.batch_execute(&sql).await.unwrap() });
+            block_on(async { connect(&admin_url).await.batch_execute(&sql).await.unwrap() });
         });
         if dropping.join().is_err() {
             eprintln!("a test database was left behind: {}", self.name);

@@ -3,105 +3,47 @@
 //! Needs `SECRETARIA_TEST_POSTGRES`, a superuser's address of a server on which the extension is installed
 //! (`dev/install-extension.sh`). Without it the tests say so and pass.
 
-#![expect(clippy::expect_used, clippy::disallowed_methods, reason = "a test's own settings, and its own failures")]
+#![expect(clippy::expect_used, reason = "what fails here fails the test")]
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::OnceLock;
 
-use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use postgres::{Client, NoTls, SimpleQueryMessage};
+use testkit::{Template, block_on};
+
+static TEMPLATE: OnceLock<Option<Template>> = OnceLock::new();
 
 /// A database that is dropped with its value.
-pub(crate) struct Database {
-    name: String,
-    server: Config,
-    _template: Option<Arc<Database>>,
-}
-
-static TEMPLATE: Mutex<Weak<Database>> = Mutex::new(Weak::new());
-static NEXT: AtomicU32 = AtomicU32::new(0);
+pub(crate) struct Database(testkit::Database);
 
 /// A new database, or none where there is no server to test with.
 pub(crate) fn database() -> Option<Database> {
-    let Ok(address) = std::env::var("SECRETARIA_TEST_POSTGRES") else {
-        eprintln!("SKIPPED: set SECRETARIA_TEST_POSTGRES to a superuser's address to run the tests of the extension");
-        return None;
-    };
-    let server: Config = address.parse().expect("SECRETARIA_TEST_POSTGRES is an address");
-    let available = connect(&server, "postgres")
-        .query_one("select exists (select from pg_available_extensions where name = 'secretaria')", &[])
-        .expect("the server answers")
-        .get::<_, bool>(0);
-    if !available {
+    let template = TEMPLATE.get_or_init(|| block_on(template())).as_ref()?;
+    Some(Database(block_on(testkit::Database::copy(template, "extension"))))
+}
+
+/// The migrations, the functions, the extension and the companies; none where the extension is not installed.
+async fn template() -> Option<Template> {
+    let server = testkit::connect(&testkit::postgres()?).await;
+    let sql = "select exists (select from pg_available_extensions where name = 'secretaria')";
+    if !server.query_one(sql, &[]).await.expect("the server answers").get::<_, bool>(0) {
         assert!(
-            std::env::var_os("SECRETARIA_TEST").is_none(),
+            testkit::variable("SECRETARIA_TEST").is_none(),
             "the extension is not installed: dev/install-extension.sh"
         );
-        eprintln!("SKIPPED: the extension is not installed on this server: dev/install-extension.sh");
+        eprintln!("left out: the extension is not installed on this server: dev/install-extension.sh");
         return None;
     }
-    let template = {
-        let mut template = TEMPLATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        template.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(Database::create(&server, None));
-            new.fill();
-            *template = Arc::downgrade(&new);
-            new
-        })
-    };
-    Some(Database::create(&server, Some(template)))
+    Template::of_files_and("extension_template", async |url| {
+        testkit::connect(&url).await.batch_execute(COMPANIES).await.expect("companies");
+    })
+    .await
 }
 
 impl Database {
-    fn create(server: &Config, template: Option<Arc<Database>>) -> Self {
-        let name = format!("reads_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let from = template.as_ref().map_or("template0", |template| &template.name);
-        connect(server, "postgres")
-            .batch_execute(&format!("create database {name} template {from} strategy file_copy"))
-            .expect("created");
-        Self { name, server: server.clone(), _template: template }
-    }
-
     /// A session of the superuser.
     pub(crate) fn session(&self) -> Client {
-        connect(&self.server, &self.name)
+        Client::connect(&self.0.url("postgres"), NoTls).expect("the server can be reached")
     }
-
-    fn fill(&self) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql");
-        let mut session = self.session();
-        for file in ["migrations", "functions"].iter().flat_map(|folder| files_of(&root.join(folder))) {
-            let text = std::fs::read_to_string(&file).expect("it can be read");
-            session
-                .batch_execute(&format!("begin; {text}; commit;"))
-                .unwrap_or_else(|error| panic!("{file:?}: {error:?}"));
-        }
-        session.batch_execute(COMPANIES).expect("companies");
-    }
-}
-
-/// The SQL files below a folder, by path.
-fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<_> = std::fs::read_dir(folder)
-        .expect("the folder is there")
-        .map(|entry| entry.expect("it can be listed").path())
-        .collect();
-    entries.sort();
-    entries
-        .into_iter()
-        .flat_map(|path| if path.is_dir() { files_of(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
-        .collect()
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let _ = connect(&self.server, "postgres").batch_execute(&format!("drop database {} with (force)", self.name));
-    }
-}
-
-fn connect(server: &Config, database: &str) -> Client {
-    server.clone().dbname(database).connect(NoTls).expect("the server can be reached")
 }
 
 /// Companies 1 and 2 subscribe, with an override, a flag and some use; company 3 does not.
