@@ -70,6 +70,6 @@ pub async fn expire_reservations(db: Db, stop: Stop) {
 fn log_functions(functions: &QuotaFunctions) {
     match functions {
         QuotaFunctions::Extension { version } => tracing::info!(version, "quota functions are those of the extension"),
-        QuotaFunctions::PlPgSql => tracing::info!("quota functions are those of the reference, in PL/pgSQL"),
+        QuotaFunctions::PlPgSql => tracing::info!("quota functions are those in PL/pgSQL"),
     }
 }

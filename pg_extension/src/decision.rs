@@ -15,7 +15,7 @@ pub(crate) struct Reading {
 
 /// Where the answer's reason comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// The row's reason stands.
     AsStored,
     SoftLimitExceeded,
@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) allowed: bool,
-    pub(crate) verdict: Verdict,
+    pub(crate) decision: Decision,
     /// None: no limit, or not counted.
     pub(crate) remaining: Option<i64>,
     /// None: not counted.
@@ -36,7 +36,7 @@ impl Reading {
     /// Whether `required` more may be used (from 0).
     pub(crate) fn answer(&self, required: i64) -> Answer {
         let as_stored =
-            |remaining, overage| Answer { allowed: self.allowed, verdict: Verdict::AsStored, remaining, overage };
+            |remaining, overage| Answer { allowed: self.allowed, decision: Decision::AsStored, remaining, overage };
         let limit = match (self.metered, self.allowed, self.limit) {
             (false, ..) => return as_stored(None, None),
             (true, false, _) => return as_stored(Some(0), Some(0)),
@@ -47,14 +47,14 @@ impl Reading {
         let headroom = i128::from(limit) - i128::from(self.used) - i128::from(self.reserved);
         let remaining = headroom.max(0) as i64;
         let overage = self.used.saturating_sub(limit).max(0);
-        let verdict = match (required <= remaining, self.soft) {
-            (true, _) => Verdict::AsStored,
-            (false, true) => Verdict::SoftLimitExceeded,
-            (false, false) => Verdict::UsageLimitReached,
+        let decision = match (required <= remaining, self.soft) {
+            (true, _) => Decision::AsStored,
+            (false, true) => Decision::SoftLimitExceeded,
+            (false, false) => Decision::UsageLimitReached,
         };
         Answer {
-            allowed: verdict != Verdict::UsageLimitReached,
-            verdict,
+            allowed: decision != Decision::UsageLimitReached,
+            decision,
             remaining: Some(remaining),
             overage: Some(overage),
         }

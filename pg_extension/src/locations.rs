@@ -6,7 +6,7 @@
 /// A line pointer (from 1) on a page, by the shared buffer (from 1) that held the page. For rows that were updated in
 /// place, the root of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RowLocation {
     pub(crate) buffer: i32,
     pub(crate) line: u16,
     /// How far from the page's beginning the row itself was, in units of 8 bytes.
@@ -25,7 +25,7 @@ const LINE_BITS: u32 = 9;
 const BUFFER_BITS: u32 = 29;
 const ROW_BITS: u32 = 10;
 
-impl Place {
+impl RowLocation {
     /// None for a place past the bounds, which is not remembered.
     const fn packed(self) -> Option<Packed> {
         let Self { buffer, line, row } = self;
@@ -118,7 +118,7 @@ impl Locations {
 
     /// Where a key of this hash was found last.
     #[inline]
-    pub(crate) fn get(&self, hash: u64) -> Option<Place> {
+    pub(crate) fn get(&self, hash: u64) -> Option<RowLocation> {
         let tag = tag(hash);
         let index = self.index(tag);
         let set = self.sets.get(index)?;
@@ -130,11 +130,11 @@ impl Locations {
                 neighbour.at(neighbour.way_of(tag)?)
             }
         };
-        Some(Place::unpacked(packed))
+        Some(RowLocation::unpacked(packed))
     }
 
     /// Remembers a place, instead of what was remembered for this hash.
-    pub(crate) fn put(&mut self, hash: u64, place: Place) {
+    pub(crate) fn put(&mut self, hash: u64, place: RowLocation) {
         let Some(packed) = place.packed() else { return };
         if self.entries * 3 >= self.sets.len() * WAYS * 2 {
             self.grow();

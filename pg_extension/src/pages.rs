@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use pgrx::pg_sys;
 
-use crate::locations::Place;
+use crate::locations::RowLocation;
 
 const LINE: usize = 64;
 /// Lines of a row that are fetched: what a row of `secretaria.feature_usage` takes up.
@@ -17,7 +17,7 @@ const ROW_LINES: usize = 4;
 ///
 /// # Safety
 /// A row was found at the place once, so that there is such a buffer.
-pub(crate) unsafe fn block_in(place: Place) -> u32 {
+pub(crate) unsafe fn block_in(place: RowLocation) -> u32 {
     // SAFETY: in the server's shared memory, which stays mapped; other processes may write it meanwhile.
     unsafe {
         let block = &raw const (*descriptor(place.buffer)).bufferdesc.tag.blockNum;
@@ -25,7 +25,7 @@ pub(crate) unsafe fn block_in(place: Place) -> u32 {
     }
 }
 
-/// How far from its page's beginning a row is, as a [`Place`] has it, if it is on the page in this buffer.
+/// How far from its page's beginning a row is, as a [`RowLocation`] has it, if it is on the page in this buffer.
 pub(crate) fn row_at(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u16 {
     (tuple.t_data.addr().wrapping_sub(page(buffer).addr()) / ROW_UNIT) as u16
 }
@@ -34,7 +34,7 @@ pub(crate) fn row_at(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> u
 const ROW_UNIT: usize = 8;
 
 /// Asks the processor for the memory that reading a row will touch, so that it comes while something else is done.
-pub(crate) fn fetch_row(place: Place) {
+pub(crate) fn fetch_row(place: RowLocation) {
     fetch(descriptor(place.buffer).cast());
     let page = page(place.buffer);
     fetch(page);

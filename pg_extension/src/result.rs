@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::decision::{Answer, Reading, Verdict};
+use crate::decision::{Answer, Decision, Reading};
 use crate::row::Row;
 use crate::shape::usage;
 
@@ -64,10 +64,10 @@ pub(crate) fn columns(
     answer: &Answer,
     checked_at: i64,
 ) -> ([pg_sys::Datum; COLUMNS], [bool; COLUMNS]) {
-    let reason = match answer.verdict {
-        Verdict::AsStored => row.value(usage::REASON),
-        Verdict::SoftLimitExceeded => pg_sys::Datum::from(std::ptr::from_ref(&SOFT_LIMIT_EXCEEDED)),
-        Verdict::UsageLimitReached => pg_sys::Datum::from(std::ptr::from_ref(&USAGE_LIMIT_REACHED)),
+    let reason = match answer.decision {
+        Decision::AsStored => row.value(usage::REASON),
+        Decision::SoftLimitExceeded => pg_sys::Datum::from(std::ptr::from_ref(&SOFT_LIMIT_EXCEEDED)),
+        Decision::UsageLimitReached => pg_sys::Datum::from(std::ptr::from_ref(&USAGE_LIMIT_REACHED)),
     };
     let &Reading { metered, limit, used, reserved, soft, .. } = reading;
     let number = |number: i64| pg_sys::Datum::from(number);

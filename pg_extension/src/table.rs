@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 
 use crate::backend;
 use crate::bare;
-use crate::locations::{Locations, Place};
+use crate::locations::{Locations, RowLocation};
 use crate::pages;
 use crate::row::Row;
 use crate::shape::{Known, Shape};
@@ -31,7 +31,7 @@ pub(crate) struct Open {
     snapshot: pg_sys::Snapshot,
     key: usize,
     /// Where the row that is sought was found last.
-    remembered: Option<Place>,
+    remembered: Option<RowLocation>,
 }
 
 /// One column of a key, with its value.
@@ -132,7 +132,7 @@ impl Open {
     }
 
     /// The row at the remembered place, if that is in memory and the snapshot sees one there; also says where it is now.
-    pub(crate) fn guessed(&self) -> Option<(Place, Row<'_>)> {
+    pub(crate) fn guessed(&self) -> Option<(RowLocation, Row<'_>)> {
         let place = self.remembered?;
         // SAFETY: open and locked, and the buffer that is pinned holds the block.
         let found = unsafe {
@@ -147,7 +147,7 @@ impl Open {
 
     /// Has the server count a use of a page, which pinning it by its buffer does not: pages without are the first to leave
     /// memory. Nothing of the page is pinned.
-    pub(crate) fn count_use(&self, place: Place) {
+    pub(crate) fn count_use(&self, place: RowLocation) {
         // SAFETY: open and locked; the block is read only if the buffer holds it, so that there is one.
         unsafe {
             let block = pages::block_in(place);
@@ -159,7 +159,7 @@ impl Open {
     }
 
     /// Whether the row is elsewhere on its page than remembered.
-    pub(crate) fn has_moved(&self, now: Place) -> bool {
+    pub(crate) fn has_moved(&self, now: RowLocation) -> bool {
         self.remembered != Some(now)
     }
 
@@ -167,7 +167,7 @@ impl Open {
     ///
     /// # Safety
     /// The key's values have the types of the shape's first columns.
-    pub(crate) unsafe fn search(&self, key: &[Key]) -> Option<(Place, Row<'_>)> {
+    pub(crate) unsafe fn search(&self, key: &[Key]) -> Option<(RowLocation, Row<'_>)> {
         debug_assert_eq!(key.len(), self.key);
         // SAFETY: the index is on this table and its columns are the key's (`learn`); the scan is ended before it is
         // closed, and the row that is found keeps a pin of its own.
@@ -211,17 +211,17 @@ impl Open {
     }
 
     /// The version of the row under this root that the snapshot sees, and where it is.
-    unsafe fn read(&self, block: u32, line: u16) -> Option<(Place, Row<'_>)> {
+    unsafe fn read(&self, block: u32, line: u16) -> Option<(RowLocation, Row<'_>)> {
         // SAFETY: the block exists, and the buffer holds it.
         unsafe {
-            let place = Place { buffer: pg_sys::ReadBuffer(self.relation, block), line, row: 0 };
+            let place = RowLocation { buffer: pg_sys::ReadBuffer(self.relation, block), line, row: 0 };
             let tuple = bare::guarded(|| self.version_in(block, place))?;
             Some(self.row_of(tuple, place))
         }
     }
 
     /// The same, in a buffer that is pinned; without a row the pin is let go. Only inside [`bare::guarded`].
-    unsafe fn version_in(&self, block: u32, place: Place) -> Option<pg_sys::HeapTupleData> {
+    unsafe fn version_in(&self, block: u32, place: RowLocation) -> Option<pg_sys::HeapTupleData> {
         let buffer = place.buffer;
         let mut pointer = pg_sys::ItemPointerData {
             ip_blkid: pg_sys::BlockIdData { bi_hi: (block >> 16) as u16, bi_lo: block as u16 },
@@ -251,10 +251,10 @@ impl Open {
     }
 
     /// What was found under a root, taken apart, and where it is now.
-    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, root: Place) -> (Place, Row<'_>) {
+    unsafe fn row_of(&self, tuple: pg_sys::HeapTupleData, root: RowLocation) -> (RowLocation, Row<'_>) {
         // SAFETY: of this relation, on the pinned buffer.
         unsafe {
-            let place = Place { row: pages::row_at(&tuple, root.buffer), ..root };
+            let place = RowLocation { row: pages::row_at(&tuple, root.buffer), ..root };
             (place, Row::of(tuple, self.relation, &self.known, root.buffer))
         }
     }

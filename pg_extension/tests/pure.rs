@@ -6,8 +6,8 @@ mod decision;
 #[path = "../src/locations.rs"]
 mod locations;
 
-use decision::{Reading, Verdict};
-use locations::{Locations, Place, hash};
+use decision::{Decision, Reading};
+use locations::{Locations, RowLocation, hash};
 
 #[test]
 fn places_are_found_again_and_the_bound_holds() {
@@ -15,7 +15,7 @@ fn places_are_found_again_and_the_bound_holds() {
         let mut places = Locations::new();
         places.bound(limit);
         for key in 0..50_000_i64 {
-            let place = Place { buffer: 1 + key as i32, line: 1 + (key % 200) as u16, row: (key % 1024) as u16 };
+            let place = RowLocation { buffer: 1 + key as i32, line: 1 + (key % 200) as u16, row: (key % 1024) as u16 };
             places.put(hash(key, b"agents", 0), place);
             assert_eq!(places.get(hash(key, b"agents", 0)), Some(place));
         }
@@ -37,7 +37,7 @@ fn hardly_a_place_is_lost_while_there_is_space() {
             let hash = hash(company, feature.as_bytes(), 0);
             if places.get(hash).is_none() {
                 *turn += 1;
-                places.put(hash, Place { buffer: 1 + company as i32, line: 1, row: 0 });
+                places.put(hash, RowLocation { buffer: 1 + company as i32, line: 1, row: 0 });
             }
         }
     }
@@ -50,18 +50,24 @@ fn a_place_that_is_put_again_replaces_the_older_one() {
     let mut places = Locations::new();
     places.bound(64);
     for line in 1..=9 {
-        places.put(42, Place { buffer: 1, line, row: 0 });
+        places.put(42, RowLocation { buffer: 1, line, row: 0 });
     }
-    assert_eq!((places.entries(), places.get(42)), (1, Some(Place { buffer: 1, line: 9, row: 0 })));
+    assert_eq!((places.entries(), places.get(42)), (1, Some(RowLocation { buffer: 1, line: 9, row: 0 })));
 }
 
 #[test]
 fn places_at_the_bounds_are_kept_whole_and_those_past_them_not_at_all() {
     let mut places = Locations::new();
     places.bound(64);
-    let last = Place { buffer: (1 << 29) - 1, line: 511, row: 1023 };
-    let first = Place { buffer: 1, line: 1, row: 0 };
-    for place in [last, first, Place { row: 1023, ..first }, Place { line: 511, ..first }, Place { row: 0, ..last }] {
+    let last = RowLocation { buffer: (1 << 29) - 1, line: 511, row: 1023 };
+    let first = RowLocation { buffer: 1, line: 1, row: 0 };
+    for place in [
+        last,
+        first,
+        RowLocation { row: 1023, ..first },
+        RowLocation { line: 511, ..first },
+        RowLocation { row: 0, ..last },
+    ] {
         places.put(42, place);
         assert_eq!(places.get(42), Some(place));
     }
@@ -69,7 +75,7 @@ fn places_at_the_bounds_are_kept_whole_and_those_past_them_not_at_all() {
         [(0, 1, 0), (-1, 1, 0), (1 << 29, 1, 0), (1, 0, 0), (1, 512, 0), (1, 1, 1024)].into_iter().enumerate()
     {
         let hash = hash(key as i64, b"agents", 0);
-        places.put(hash, Place { buffer, line, row });
+        places.put(hash, RowLocation { buffer, line, row });
         assert_eq!(places.get(hash), None, "{buffer} {line} {row}");
     }
 }
@@ -94,9 +100,9 @@ fn answers_stay_in_range_at_the_ends() {
     let answer = reading(Some(most), 0, 0).answer(most);
     assert_eq!((answer.allowed, answer.remaining, answer.overage), (true, Some(most), Some(0)));
     let answer = reading(Some(10), 10, 0).answer(1);
-    assert_eq!((answer.allowed, answer.verdict), (false, Verdict::UsageLimitReached));
+    assert_eq!((answer.allowed, answer.decision), (false, Decision::UsageLimitReached));
     let answer = Reading { soft: true, ..reading(Some(10), 12, 0) }.answer(1);
-    assert_eq!((answer.allowed, answer.verdict, answer.overage), (true, Verdict::SoftLimitExceeded, Some(2)));
+    assert_eq!((answer.allowed, answer.decision, answer.overage), (true, Decision::SoftLimitExceeded, Some(2)));
     let answer = reading(None, most, most).answer(most);
     assert_eq!((answer.allowed, answer.remaining, answer.overage), (true, None, Some(0)));
 }

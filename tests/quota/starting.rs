@@ -76,7 +76,7 @@ async fn start(database: &Database) -> Vec<String> {
 async fn without_the_extension_the_reference_decides_and_that_is_said() {
     let Some(database) = Database::create_plain().await else { return };
     assert_eq!(functions(&service(&database)).await.unwrap(), QuotaFunctions::PlPgSql);
-    assert_eq!(start(&database).await, ["quota functions are those of the reference, in PL/pgSQL"]);
+    assert_eq!(start(&database).await, ["quota functions are those in PL/pgSQL"]);
 }
 
 #[tokio::test]
