@@ -22,16 +22,16 @@ pub enum Accounting {
 }
 
 /// An event that was not a duplicate, with its outcome after the batch.
-pub(super) struct EndedEvent<'a> {
+pub(super) struct HandledEvent<'a> {
     pub(super) company: CompanyId,
     pub(super) event: EventId,
     pub(super) record: &'a Record,
     pub(super) outcome: EventOutcome,
 }
 
-impl<'a> EndedEvent<'a> {
+impl<'a> HandledEvent<'a> {
     pub(super) fn dead_lettered(invalid: &Invalid<'a>) -> Self {
-        EndedEvent {
+        HandledEvent {
             company: invalid.company,
             event: invalid.event,
             record: invalid.record,
@@ -54,7 +54,11 @@ impl<I: Handler> Consumer<I> {
     }
 
     /// Records the outcomes of events.
-    pub(super) async fn record_outcomes(&self, tx: &Transaction<'_>, ended: &[EndedEvent<'_>]) -> Result<(), Failure> {
+    pub(super) async fn record_outcomes(
+        &self,
+        tx: &Transaction<'_>,
+        ended: &[HandledEvent<'_>],
+    ) -> Result<(), Failure> {
         match I::ACCOUNTING {
             Accounting::ByEvent => {
                 let ended: Vec<_> = ended.iter().map(|it| (it.company, it.event, it.outcome)).collect();
@@ -77,7 +81,7 @@ struct Range {
 ///
 /// # Errors
 /// If Postgres refuses, for example because a range with the same first offset exists.
-async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[EndedEvent<'_>]) -> Result<(), Error> {
+async fn add_ranges(tx: &Transaction<'_>, processor: ProcessorName, ended: &[HandledEvent<'_>]) -> Result<(), Error> {
     let mut ranges = BTreeMap::<TopicPartition, Range>::new();
     for it in ended {
         let offset = it.record.offset;

@@ -36,10 +36,10 @@ pub(super) fn decode<'a, P: DeserializeOwned>(batch: &'a [Record], kinds: &'stat
 }
 
 impl<P> Decoded<'_, P> {
-    pub(super) fn seen(&self) -> Incoming {
+    pub(super) fn incoming(&self) -> Incoming {
         match self {
-            Decoded::Valid { envelope, record } => seen(envelope.company_id, envelope.event_id, record),
-            Decoded::Invalid(invalid) => invalid.seen(),
+            Decoded::Valid { envelope, record } => incoming(envelope.company_id, envelope.event_id, record),
+            Decoded::Invalid(invalid) => invalid.incoming(),
         }
     }
 }
@@ -68,12 +68,12 @@ impl<'a> Invalid<'a> {
         }
     }
 
-    pub(super) fn seen(&self) -> Incoming {
-        seen(self.company, self.event, self.record)
+    pub(super) fn incoming(&self) -> Incoming {
+        incoming(self.company, self.event, self.record)
     }
 }
 
-fn seen(company: CompanyId, event: EventId, record: &Record) -> Incoming {
+fn incoming(company: CompanyId, event: EventId, record: &Record) -> Incoming {
     let replay = if record.header(header::ATTEMPT).is_some() { Replay::Yes } else { Replay::No };
     Incoming { company, event, topic: record.topic, partition: record.partition, offset: record.offset, replay }
 }

@@ -76,22 +76,25 @@ impl<I: Handler> Consumer<I> {
 
     async fn process_one(&self, record: &Record, attempts: &mut u32) -> Result<(), CommitError> {
         let mut alone = vec![record.clone()];
-        self.skip_below_committed(&mut alone);
+        self.stop_recreated_partitions(&mut alone);
         if alone.is_empty() {
             return Ok(());
         }
         let failure = match self.commit(&alone).await {
             Ok(()) => {
-                self.processed();
+                self.reset_dead_letter_streak();
                 return Ok(());
             }
             Err(CommitError::Postgres(failure)) => failure,
             Err(moved) => return Err(moved),
         };
         if failure.blames_the_data() {
-            tracing::error!(processor = %I::PROCESSOR, error = chain(&failure), "event is dead-lettered: postgres refuses it");
-            let cause = Cause { class: "refused_by_database".into(), detail: chain(&failure), attempts: 1 };
+            let (partition, offset, error) = (record.at(), record.offset, chain(&failure));
+            let cause = Cause { class: "refused_by_database".into(), detail: error.clone(), attempts: 1 };
             self.commit_dead_letter(record, cause).await?;
+            tracing::error!(
+                processor = %I::PROCESSOR, %partition, offset, error, "record is dead-lettered: postgres refuses it"
+            );
             return Ok(());
         }
         if failure.may_blame_a_record() {

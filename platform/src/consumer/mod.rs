@@ -10,7 +10,7 @@ pub mod dead_letter;
 mod decode;
 mod isolate;
 pub mod outcomes;
-mod positions;
+mod committed_offsets;
 mod signatures;
 mod store;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use crate::telemetry::chain;
 use crate::{clock, metric};
 
 pub use accounting::Accounting;
-use accounting::EndedEvent;
+use accounting::HandledEvent;
 use dead_letter::{Cause, FailedEvent};
 use decode::{Decoded, Invalid};
 use outcomes::Admission;
@@ -122,19 +122,24 @@ pub async fn run<I: Handler>(
     wake: Wake,
     stop: Stop,
 ) -> Result<(), Error> {
-    let positions = Arc::new(Mutex::new(HashMap::new()));
+    let committed_offsets = Arc::new(Mutex::new(HashMap::new()));
     let reader = Reader::start(ReaderSetup {
         client: kafka.consumer(I::PROCESSOR, instance),
         topics: I::TOPICS.iter().map(|topic| (*topic, kafka.topic(*topic))).collect(),
         batches: handler.batches(kafka),
-        positions: store::positions(db.clone(), I::PROCESSOR, Arc::clone(&positions), stop.clone()),
+        committed_offsets: store::committed_offsets(
+            db.clone(),
+            I::PROCESSOR,
+            Arc::clone(&committed_offsets),
+            stop.clone(),
+        ),
     })?;
     let mut consumer = Consumer {
         handler,
         db,
         wake,
         reader,
-        positions,
+        committed_offsets,
         stopped: Mutex::default(),
         gaps: Mutex::default(),
         attempts: kafka.record_attempts,
@@ -161,14 +166,14 @@ pub async fn run<I: Handler>(
 }
 
 /// The committed offset of each partition, as far as this process knows.
-type Positions = Arc<Mutex<HashMap<TopicPartition, i64>>>;
+type CommittedOffsets = Arc<Mutex<HashMap<TopicPartition, i64>>>;
 
 struct Consumer<I: Handler> {
     handler: I,
     db: Db,
     wake: Wake,
     reader: Reader,
-    positions: Positions,
+    committed_offsets: CommittedOffsets,
     stopped: Mutex<HashSet<TopicPartition>>,
     gaps: Mutex<HashMap<TopicPartition, i64>>,
     /// Attempts of a record that fails alone, before it becomes a dead letter.
@@ -183,19 +188,19 @@ impl<I: Handler> Consumer<I> {
     async fn process_batch(&self, mut batch: Batch) {
         let mut wait = Duration::from_millis(50);
         loop {
-            self.skip_below_committed(&mut batch);
+            self.stop_recreated_partitions(&mut batch);
             self.seek_back_over_gaps(&mut batch);
             if batch.is_empty() {
                 return;
             }
             match self.commit(&batch).await {
-                Ok(()) => return self.processed(),
+                Ok(()) => return self.reset_dead_letter_streak(),
                 Err(CommitError::OffsetsMoved(moved)) => return self.seek_to_committed(&batch, &moved),
                 Err(CommitError::Postgres(failure)) if failure.blames_the_data() || failure.may_blame_a_record() => {
                     return self.isolate(batch).await;
                 }
                 Err(CommitError::Postgres(failure)) => {
-                    tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "consumer waits for postgres");
+                    tracing::warn!(processor = %I::PROCESSOR, error = chain(&failure), "batch not committed, will be retried");
                 }
             }
             tokio::select! {
@@ -207,7 +212,7 @@ impl<I: Handler> Consumer<I> {
     }
 
     /// To be called after a commit of a record that did not become a dead letter.
-    fn processed(&self) {
+    fn reset_dead_letter_streak(&self) {
         self.dead_lettered_in_a_row.store(0, Ordering::Relaxed);
     }
 
@@ -217,7 +222,7 @@ impl<I: Handler> Consumer<I> {
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, batch).await?;
-        let seen: Vec<outcomes::Incoming> = decoded.iter().map(Decoded::seen).collect();
+        let seen: Vec<outcomes::Incoming> = decoded.iter().map(Decoded::incoming).collect();
         let admissions = self.admit(&tx, &seen).await?;
         let mut ended = Vec::new();
         let mut fresh = Vec::new();
@@ -229,7 +234,7 @@ impl<I: Handler> Consumer<I> {
                 }
                 (Decoded::Invalid(invalid), _) => {
                     self.dead_letter(&tx, &invalid).await?;
-                    ended.push(EndedEvent::dead_lettered(&invalid));
+                    ended.push(HandledEvent::dead_lettered(&invalid));
                 }
             }
         }
@@ -238,7 +243,7 @@ impl<I: Handler> Consumer<I> {
         let handled = self.handler.handle(&tx, &fresh).await?;
         ended.extend(fresh.iter().zip(handled.outcomes).map(|(it, outcome)| {
             let (company, event) = (it.envelope.company_id, it.envelope.event_id);
-            EndedEvent { company, event, record: it.record, outcome }
+            HandledEvent { company, event, record: it.record, outcome }
         }));
         self.record_outcomes(&tx, &ended).await?;
         store::count(&tx, I::PROCESSOR, &seen, &admissions).await.map_err(Failure::from)?;
@@ -247,7 +252,7 @@ impl<I: Handler> Consumer<I> {
         }
         tx.commit().await.map_err(Failure::from)?;
         self.wake.enqueued(handled.jobs.iter().map(|it| it.company));
-        self.remember(batch, next);
+        self.cache_offsets(batch, next);
         self.report(&admissions, &ended, began.elapsed());
         Ok(())
     }
@@ -258,16 +263,16 @@ impl<I: Handler> Consumer<I> {
         let mut client = self.db.get().await?;
         let tx = client.transaction().await.map_err(Failure::from)?;
         let next = self.move_offsets(&tx, std::slice::from_ref(record)).await?;
-        let seen = [invalid.seen()];
+        let seen = [invalid.incoming()];
         let admissions = self.admit(&tx, &seen).await?;
-        let ended = [EndedEvent::dead_lettered(&invalid)];
+        let ended = [HandledEvent::dead_lettered(&invalid)];
         if admissions[0] != Admission::Duplicate {
             self.dead_letter(&tx, &invalid).await?;
             self.record_outcomes(&tx, &ended).await?;
         }
         store::count(&tx, I::PROCESSOR, &seen, &admissions).await.map_err(Failure::from)?;
         tx.commit().await.map_err(Failure::from)?;
-        self.remember(std::slice::from_ref(record), next);
+        self.cache_offsets(std::slice::from_ref(record), next);
         self.report(&admissions, &ended, Duration::ZERO);
         Ok(())
     }
@@ -282,7 +287,7 @@ impl<I: Handler> Consumer<I> {
         Ok(dead_letter::add(tx, I::PROCESSOR, &failed, &invalid.cause).await?)
     }
 
-    fn report(&self, admissions: &[Admission], ended: &[EndedEvent<'_>], took: Duration) {
+    fn report(&self, admissions: &[Admission], ended: &[HandledEvent<'_>], took: Duration) {
         let processor = I::PROCESSOR.as_str();
         let duplicates = admissions.iter().filter(|it| **it == Admission::Duplicate).count();
         counter!(metric::CONSUMER_RECORDS, "processor" => processor, "outcome" => "duplicate")

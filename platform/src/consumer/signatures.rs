@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::{EndedEvent, Event};
+use super::{Event, HandledEvent};
 use crate::kafka::Record;
 use crate::postgres::{self, Transaction};
 
@@ -30,20 +30,20 @@ pub(super) async fn remove_repeats<'a, P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
     fresh: &mut Vec<Event<'a, P>>,
-) -> Result<Vec<EndedEvent<'a>>, Error> {
+) -> Result<Vec<HandledEvent<'a>>, Error> {
     let signed: Vec<(Vec<u8>, &Event<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
     if signed.is_empty() {
         return Ok(Vec::new());
     }
-    let first = remember(tx, processor, &signed).await?;
-    forget(tx, processor, &signed).await?;
+    let first = insert_signatures(tx, processor, &signed).await?;
+    delete_old(tx, processor, &signed).await?;
     let is_first = |mac: &[u8], it: &Event<'_, P>| {
         first.get(&(it.envelope.company_id.0, mac.to_vec())) == Some(&it.envelope.event_id.0)
     };
-    let repeats: Vec<EndedEvent<'a>> = signed
+    let repeats: Vec<HandledEvent<'a>> = signed
         .iter()
         .filter(|(mac, it)| !is_first(mac, it))
-        .map(|(_, it)| EndedEvent {
+        .map(|(_, it)| HandledEvent {
             company: it.envelope.company_id,
             event: it.envelope.event_id,
             record: it.record,
@@ -63,7 +63,7 @@ fn mac(record: &Record) -> Option<Vec<u8>> {
 }
 
 /// The event of each signature: the one stored before, or else the first of these.
-async fn remember<P>(
+async fn insert_signatures<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
     signed: &[(Vec<u8>, &Event<'_, P>)],
@@ -97,7 +97,7 @@ async fn remember<P>(
 ///
 /// All records of one signature are in one partition. Age is measured by the records being read there and not by the
 /// clock: after hours of lag a repeat may be read hours after the first record.
-async fn forget<P>(
+async fn delete_old<P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
     signed: &[(Vec<u8>, &Event<'_, P>)],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::{CompanyId, ProcessorName, Topic};
 use tokio_postgres::{Error, Row};
 
-use super::Positions;
+use super::CommittedOffsets;
 use crate::clock;
 use crate::kafka::{Record, TopicPartition};
 use crate::outcomes::{Admission, Incoming};
@@ -25,11 +25,11 @@ pub(super) struct OffsetStep {
 }
 
 /// The moves of a batch, one per partition.
-pub(super) fn steps(batch: &[Record], positions: &HashMap<TopicPartition, i64>) -> Vec<OffsetStep> {
+pub(super) fn steps(batch: &[Record], committed_offsets: &HashMap<TopicPartition, i64>) -> Vec<OffsetStep> {
     let mut steps = BTreeMap::<TopicPartition, OffsetStep>::new();
     for record in batch {
         let next = record.offset + 1;
-        let (at, expected) = (record.at(), positions.get(&record.at()).copied());
+        let (at, expected) = (record.at(), committed_offsets.get(&record.at()).copied());
         steps.entry(at).or_insert(OffsetStep { at, expected, first: record.offset, next }).next = next;
     }
     steps.into_values().collect()
@@ -139,10 +139,10 @@ pub(super) async fn count(
 /// The function that the polling thread calls at assignment to load committed offsets. It waits for Postgres as long as
 /// the broker allows a poll to take; if Postgres is still unavailable then, reading starts at the beginning and the
 /// compare-and-set of the first commit corrects that.
-pub(super) fn positions(
+pub(super) fn committed_offsets(
     db: Db,
     processor: ProcessorName,
-    known: Positions,
+    known: CommittedOffsets,
     stop: Stop,
 ) -> impl Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();

@@ -61,7 +61,7 @@ pub(super) fn replayed(mut record: Record) -> Record {
 /// One record, decoded: company, event, and the cause if it is invalid.
 fn decoded(record: &Record) -> (CompanyId, EventId, Option<String>) {
     let decoded = decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage]).remove(0);
-    let seen = decoded.seen();
+    let seen = decoded.incoming();
     let cause = match decoded {
         Decoded::Valid { .. } => None,
         Decoded::Invalid(invalid) => Some(format!("{}: {}", invalid.cause.class, invalid.cause.detail)),
@@ -123,7 +123,7 @@ fn an_invalid_record_is_kept_as_it_was_read_with_every_header() {
     odd.headers.push(("odd".to_owned(), vec![0xff, 0]));
     let batch = [usage(6, 4), odd, usage(8, 6)];
     let decoded = decode::decode::<UsageEvent>(&batch, &[Kind::Usage]);
-    let offsets = decoded.iter().map(|it| it.seen().offset);
+    let offsets = decoded.iter().map(|it| it.incoming().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), [6, 7, 8]);
     let Decoded::Invalid(invalid) = &decoded[1] else { panic!("garbage is invalid") };
     assert_eq!(invalid.record.headers, batch[1].headers);
@@ -133,7 +133,8 @@ fn an_invalid_record_is_kept_as_it_was_read_with_every_header() {
 
 #[test]
 fn only_a_record_with_an_attempt_header_is_a_replay() {
-    let replay = |record: &Record| decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].seen();
+    let replay =
+        |record: &Record| decode::decode::<UsageEvent>(std::slice::from_ref(record), &[Kind::Usage])[0].incoming();
     assert_eq!(replay(&usage(7, 5)).replay, Replay::No);
     assert_eq!(replay(&replayed(usage(7, 5))).replay, Replay::Yes);
     assert_eq!(replay(&replayed(record(7, 5, "garbage"))).replay, Replay::Yes);
@@ -178,11 +179,11 @@ pub(super) fn consumer(database: &Database) -> Consumer<TestHandler> {
         client: kafka.consumer(TestHandler::PROCESSOR, "test"),
         topics: vec![(TOPIC, kafka.topic(TOPIC))],
         batches: kafka.batches(),
-        positions: |_: &[TopicPartition]| HashMap::new(),
+        committed_offsets: |_: &[TopicPartition]| HashMap::new(),
     });
     let reader = reader.unwrap();
     reader.own(&[on(3), on(4)]);
-    let (db, positions) = (database.service.clone(), Positions::default());
+    let (db, committed_offsets) = (database.service.clone(), CommittedOffsets::default());
     let (stopped, gaps, stop) = (Mutex::default(), Mutex::default(), Stop::new());
     let dead_lettered_in_a_row = AtomicU32::new(0);
     let handler = TestHandler::default();
@@ -191,7 +192,7 @@ pub(super) fn consumer(database: &Database) -> Consumer<TestHandler> {
         db,
         wake: Wake::default(),
         reader,
-        positions,
+        committed_offsets,
         stopped,
         gaps,
         attempts: 3,
@@ -254,12 +255,12 @@ async fn a_consumer_with_old_offsets_loads_the_committed_ones_and_handles_nothin
         first.process_batch(batch.clone()).await;
         let other = consumer(database);
         other.process_batch(batch).await;
-        assert_eq!(other.positions()[&on(3)], 12);
+        assert_eq!(other.committed_offsets()[&on(3)], 12);
         other.reader.own(&[on(3)]);
         other.process_batch(vec![usage(12, 3)]).await;
         // Now the first one has not loaded the offsets that the other one committed.
         first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
-        assert_eq!(first.positions()[&on(3)], 13);
+        assert_eq!(first.committed_offsets()[&on(3)], 13);
         // What it still holds was read before the seek.
         first.process_batch(vec![usage(12, 3), usage(13, 4)]).await;
         assert!(

@@ -1,7 +1,7 @@
 //! Reading: one thread polls, so that a slow transaction never delays a poll, and passes batches to the consumer.
 //!
 //! Only this thread uses the librdkafka client. Offsets are not committed to the broker: at assignment the thread calls
-//! `positions`, which reads them from Postgres. For a batch that could not be committed the consumer requests a seek, and
+//! `committed_offsets`, which reads them from Postgres. For a batch that could not be committed the consumer requests a seek, and
 //! everything read ahead of it is discarded: each record carries the generation of its partition.
 
 use std::collections::HashMap;
@@ -49,7 +49,7 @@ pub struct ReaderSetup<P> {
     pub topics: Vec<(Topic, String)>,
     pub batches: Batches,
     /// Returns the offset to read each partition from; called on the polling thread, which it may block.
-    pub positions: P,
+    pub committed_offsets: P,
 }
 
 /// The consumer's end of the polling thread.
@@ -101,7 +101,11 @@ impl Reader {
     {
         let shared = Arc::new(Shared::default());
         let names = Names(setup.topics.into());
-        let context = Rebalancing { shared: Arc::clone(&shared), names: names.clone(), positions: setup.positions };
+        let context = Rebalancing {
+            shared: Arc::clone(&shared),
+            names: names.clone(),
+            committed_offsets: setup.committed_offsets,
+        };
         let consumer: BaseConsumer<Rebalancing<P>> = setup.client.create_with_context(context)?;
         consumer.subscribe(&names.0.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())?;
         let (send, batches) = async_mpsc::channel(1);

@@ -39,7 +39,7 @@ impl Names {
 pub(super) struct Rebalancing<P> {
     pub(super) shared: Arc<Shared>,
     pub(super) names: Names,
-    pub(super) positions: P,
+    pub(super) committed_offsets: P,
 }
 
 impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
@@ -77,10 +77,10 @@ where
     P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        let positions = (self.positions)(partitions);
+        let committed_offsets = (self.committed_offsets)(partitions);
         let mut list = TopicPartitionList::new();
         for at in partitions {
-            let from = match positions.get(at) {
+            let from = match committed_offsets.get(at) {
                 Some(next) if !self.ends_before(consumer, *at, *next) => Offset::Offset(*next),
                 Some(_) | None => Offset::Beginning,
             };

@@ -48,18 +48,20 @@ fn on(partition: i32) -> TopicPartition {
     TopicPartition { topic: Topic::UsageEvents, partition }
 }
 
-fn read_from(config: &Config, positions: HashMap<i32, i64>) -> Reader {
-    read_as("test", config, positions, BATCHES)
+fn read_from(config: &Config, committed_offsets: HashMap<i32, i64>) -> Reader {
+    read_as("test", config, committed_offsets, BATCHES)
 }
 
 const BATCHES: Batches = Batches { records: 10, bytes: 100_000, wait: Duration::ZERO };
 
-fn read_as(instance: &str, config: &Config, positions: HashMap<i32, i64>, batches: Batches) -> Reader {
+fn read_as(instance: &str, config: &Config, committed_offsets: HashMap<i32, i64>, batches: Batches) -> Reader {
     Reader::start(ReaderSetup {
         client: config.consumer(ProcessorName::named("metering"), instance),
         topics: vec![(Topic::UsageEvents, config.topic(Topic::UsageEvents))],
         batches,
-        positions: move |_: &[TopicPartition]| positions.iter().map(|(it, next)| (on(*it), *next)).collect(),
+        committed_offsets: move |_: &[TopicPartition]| {
+            committed_offsets.iter().map(|(it, next)| (on(*it), *next)).collect()
+        },
     })
     .unwrap()
 }

@@ -17,7 +17,7 @@ use super::job::Claimed;
 use super::load::{self, ClaimError, LoadedClaim, Starting};
 use super::store::{self, Offer};
 use super::work::{Call, HoldLimit, Work};
-use super::worker::{CountedJob, Finished, Shared};
+use super::worker::{CountedJob, PendingResult, Shared};
 use crate::pace::{Pace, Rate};
 use crate::postgres::{Failure, query};
 use crate::task::Stop;
@@ -41,7 +41,7 @@ const HELD: (usize, Duration) = (32, Duration::from_millis(250));
 pub(super) struct Claimer<W: Work> {
     shared: Arc<Shared<W>>,
     calls: JoinSet<()>,
-    results: Option<mpsc::Sender<Finished<W>>>,
+    results: Option<mpsc::Sender<PendingResult<W>>>,
     /// Companies whose circuit is open: of theirs only probes, and jobs held back too long, are claimed.
     held: BTreeSet<CompanyId>,
     held_after: CompanyId,
@@ -57,7 +57,7 @@ pub(super) struct Claimer<W: Work> {
 }
 
 impl<W: Work> Claimer<W> {
-    pub(super) fn new(shared: Arc<Shared<W>>, results: mpsc::Sender<Finished<W>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<W>>, results: mpsc::Sender<PendingResult<W>>) -> Self {
         Claimer {
             shared,
             calls: JoinSet::new(),
@@ -79,7 +79,7 @@ impl<W: Work> Claimer<W> {
             let wait = match self.step(stop).await {
                 Ok(wait) => wait,
                 Err(problem) => {
-                    tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres");
+                    tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "jobs not claimed, will be retried");
                     // Results in memory are committed with shorter pauses than this, so they come first.
                     Duration::from_secs(1)
                 }
@@ -349,7 +349,7 @@ impl<W: Work> Claimer<W> {
                 let Ok(permit) = results.reserve().await else { return };
                 drop(slot);
                 shared.calls_ended.fetch_add(1, Ordering::Relaxed);
-                permit.send(Finished { claimed, job, output, guard, began_at, _counted: counted });
+                permit.send(PendingResult { claimed, job, output, guard, began_at, _counted: counted });
             });
         }
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::job::{Ending, Lease};
 use super::store::{self, EndedAttempt};
 use super::work::{self, Performed, Work};
-use super::worker::{Finished, Shared};
+use super::worker::{PendingResult, Shared};
 use crate::pace::Pace;
 use crate::postgres::{Failure, execute};
 use crate::task;
@@ -32,19 +32,19 @@ const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 
 /// The queue of results that wait for their commit.
 pub(super) struct Results<W: Work> {
-    waiting: mpsc::Receiver<Finished<W>>,
+    waiting: mpsc::Receiver<PendingResult<W>>,
     pace: Pace,
 }
 
-impl<W: Work> From<mpsc::Receiver<Finished<W>>> for Results<W> {
-    fn from(waiting: mpsc::Receiver<Finished<W>>) -> Self {
+impl<W: Work> From<mpsc::Receiver<PendingResult<W>>> for Results<W> {
+    fn from(waiting: mpsc::Receiver<PendingResult<W>>) -> Self {
         Results { waiting, pace: Pace::new(PERIOD) }
     }
 }
 
 impl<W: Work> Results<W> {
     /// The next group; empty when no more can come.
-    async fn gather(&mut self) -> Vec<Finished<W>> {
+    async fn gather(&mut self) -> Vec<PendingResult<W>> {
         let mut group = Vec::new();
         self.waiting.recv_many(&mut group, GROUP).await;
         // More results may arrive until the next round may begin; a full group does not wait.
@@ -102,7 +102,7 @@ fn log_panic<W: Work>(problem: &tokio::task::JoinError) {
 }
 
 /// Commits a group; returns the results to be committed one by one.
-async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> Vec<Finished<W>> {
+async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<PendingResult<W>>) -> Vec<PendingResult<W>> {
     let mut wait = Duration::from_millis(20);
     for _ in 0..GROUP_TRIES {
         match commit(shared, &group).await {
@@ -128,7 +128,7 @@ async fn commit_group<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) -> V
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
 /// Commits results one by one, round after round, until none is left.
-async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>) {
+async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<PendingResult<W>>) {
     let mut left: Vec<SingleResult<W>> =
         group.into_iter().map(|result| SingleResult { result, was_refused: false }).collect();
     let mut wait = Duration::from_millis(20);
@@ -148,7 +148,7 @@ async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>)
 
 /// A result that is committed by itself.
 struct SingleResult<W: Work> {
-    result: Finished<W>,
+    result: PendingResult<W>,
     /// Whether Postgres refused the first output, so that it was replaced.
     was_refused: bool,
 }
@@ -183,18 +183,18 @@ async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: SingleResult<W>) -
 }
 
 fn warn_of<W: Work>(problem: &Failure) {
-    tracing::warn!(queue = %W::QUEUE, error = chain(problem), "a result waits for postgres");
+    tracing::warn!(queue = %W::QUEUE, error = chain(problem), "results not committed, will be retried");
 }
 
 /// One transaction: leases are released, effects are written, jobs end. Returns `None` for a result whose lease was lost.
-async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Vec<Option<Ending>>, Failure> {
+async fn commit<W: Work>(shared: &Shared<W>, group: &[PendingResult<W>]) -> Result<Vec<Option<Ending>>, Failure> {
     let mut client = shared.db.get().await?;
     let tx = client.transaction().await?;
     store::prefer_indexes(&tx).await?;
     execute(&tx, LOCK_TIMEOUT, &[]).await?;
     let leases: Vec<Lease> = group.iter().map(|it| it.claimed.lease).collect();
     let released: HashSet<Lease> = store::release(&tx, W::QUEUE, &leases).await?.into_iter().collect();
-    let valid: Vec<&Finished<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
+    let valid: Vec<&PendingResult<W>> = group.iter().filter(|it| released.contains(&it.claimed.lease)).collect();
     let mut companies = Vec::new();
     let performed: Vec<Performed<'_, W::Job, W::Output>> = valid.iter().map(|it| it.performed()).collect();
     let endings = work::finish(&shared.work, &tx, &performed).await?;
@@ -216,7 +216,7 @@ async fn commit<W: Work>(shared: &Shared<W>, group: &[Finished<W>]) -> Result<Ve
     Ok(group.iter().map(|it| if released.contains(&it.claimed.lease) { endings.next() } else { None }).collect())
 }
 
-fn report<W: Work>(shared: &Shared<W>, group: Vec<Finished<W>>, endings: &[Option<Ending>]) {
+fn report<W: Work>(shared: &Shared<W>, group: Vec<PendingResult<W>>, endings: &[Option<Ending>]) {
     for (result, ending) in group.into_iter().zip(endings) {
         shared.report(&result, ending.as_ref());
     }

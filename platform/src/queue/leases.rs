@@ -232,7 +232,9 @@ pub(super) async fn expire_previous_run<W: Work>(shared: &Shared<W>, stop: &Stop
                 while matches!(reclaim(shared).await, Ok(1..)) {}
                 return;
             }
-            Err(problem) => tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "worker waits for postgres"),
+            Err(problem) => {
+                tracing::warn!(queue = %W::QUEUE, error = chain(&problem), "leases of a previous run not reclaimed, will be retried")
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -60,7 +60,7 @@ pub(super) struct Shared<W: Work> {
 }
 
 /// A result that waits for its commit; its lease is held until then, and its slot is free again.
-pub(super) struct Finished<W: Work> {
+pub(super) struct PendingResult<W: Work> {
     pub(super) claimed: Claimed,
     pub(super) job: W::Job,
     pub(super) output: W::Output,
@@ -141,7 +141,7 @@ impl<W: Work> Drop for Admitted<W> {
     }
 }
 
-impl<W: Work> Finished<W> {
+impl<W: Work> PendingResult<W> {
     pub(super) fn performed(&self) -> Performed<'_, W::Job, W::Output> {
         Performed { claimed: &self.claimed, job: &self.job, output: &self.output }
     }
@@ -232,15 +232,16 @@ impl<W: Work> Shared<W> {
     pub(super) async fn postpone(&self, claimed: &Claimed, problem: &Failure) -> Result<(), Failure> {
         let (wait, most) = POSTPONED;
         let error = chain(problem);
-        tracing::error!(
-            queue = %W::QUEUE, company_id = claimed.company().0, job = %claimed.lease.key, attempts = claimed.attempts,
-            error, "postgres refuses this job: it is postponed"
-        );
         let ending = if claimed.attempts < most {
             Ending::Retry(wait)
         } else {
-            Ending::DeadLetter { cause: "refused_by_database", detail: error }
+            Ending::DeadLetter { cause: "refused_by_database", detail: error.clone() }
         };
+        let follows = if claimed.attempts < most { "it is retried later" } else { "it is dead-lettered" };
+        tracing::error!(
+            queue = %W::QUEUE, company_id = claimed.company().0, job = %claimed.lease.key, attempts = claimed.attempts,
+            error, "postgres refuses this job: {follows}"
+        );
         self.end(claimed, ending).await
     }
 
@@ -266,7 +267,7 @@ impl<W: Work> Shared<W> {
     }
 
     /// Log line and metrics of a result; `ending` is `None` if its lease was lost.
-    pub(super) fn report(&self, result: &Finished<W>, ending: Option<&Ending>) {
+    pub(super) fn report(&self, result: &PendingResult<W>, ending: Option<&Ending>) {
         let claimed = &result.claimed;
         let (queue, company_id, job) = (W::QUEUE.name(), claimed.company().0, claimed.lease.key);
         let took = result.began_at.elapsed();
@@ -293,7 +294,7 @@ impl<W: Work> Shared<W> {
             result = result_name,
             class,
             ending = ending.as_str(),
-            "job attempted"
+            "job result committed"
         );
         self.work.committed(&result.performed(), ending);
     }

@@ -108,7 +108,7 @@ impl Work for Answering {
     async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Turn)]) -> Result<(), Failure> {
         let mut turns: Vec<&mut Turn> = starting.iter_mut().map(|(_, turn)| &mut **turn).collect();
         context::close(tx, &turns).await?;
-        context::load_memory(tx, &mut turns, self.memory).await?;
+        context::load_history(tx, &mut turns, self.memory).await?;
         self.reserve(tx, &mut turns).await
     }
 
@@ -143,7 +143,7 @@ impl Work for Answering {
     fn committed(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Ending) {
         if let TurnOutcome::Fallback(class) = performed.output.outcome {
             let (company_id, turn) = (performed.job.company.0, performed.job.turn);
-            tracing::warn!(company_id, %turn, class, "turn ended with the fallback text");
+            tracing::warn!(company_id, %turn, class, "turn answered with a fixed text");
         }
         perform::count(performed.job, performed.output);
     }

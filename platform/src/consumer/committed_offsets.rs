@@ -8,7 +8,7 @@ impl<I: Handler> Consumer<I> {
         tx: &Transaction<'_>,
         batch: &[Record],
     ) -> Result<HashMap<TopicPartition, i64>, CommitError> {
-        let steps = store::steps(batch, &self.positions());
+        let steps = store::steps(batch, &self.committed_offsets());
         let moved = store::move_offsets(tx, I::PROCESSOR, &steps).await.map_err(Failure::from)?;
         if moved.len() == steps.len() {
             return Ok(moved);
@@ -21,10 +21,10 @@ impl<I: Handler> Consumer<I> {
     /// Drops records below the committed offset. They are not repeats, because reading starts at that offset: the topic
     /// was recreated while the database was kept. Skipping them would lose accepted events, so the partition stops until an
     /// operator has decided.
-    pub(super) fn skip_below_committed(&self, batch: &mut Batch) {
+    pub(super) fn stop_recreated_partitions(&self, batch: &mut Batch) {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let positions = self.positions();
-        let next = |record: &Record| positions.get(&record.at()).copied().unwrap_or(i64::MIN);
+        let committed_offsets = self.committed_offsets();
+        let next = |record: &Record| committed_offsets.get(&record.at()).copied().unwrap_or(i64::MIN);
         for record in batch.iter() {
             let next = next(record);
             // A record that was read before the partition was last reassigned may be a repeat: it says nothing about the log.
@@ -45,7 +45,7 @@ impl<I: Handler> Consumer<I> {
         let mut gaps = HashMap::new();
         let mut seen = HashSet::new();
         for record in batch.iter().filter(|record| seen.insert(record.at())) {
-            let position = self.positions().get(&record.at()).copied();
+            let position = self.committed_offsets().get(&record.at()).copied();
             let mut looked_at = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(next) = position.filter(|next| record.offset > *next)
                 && looked_at.insert(record.at(), next) != Some(next)
@@ -68,11 +68,11 @@ impl<I: Handler> Consumer<I> {
             from.entry(record.at()).or_insert(record.offset);
         }
         for (partition, first) in from {
-            let known = self.positions().get(&partition).copied();
+            let known = self.committed_offsets().get(&partition).copied();
             let next = moved.get(&partition).copied().or(known).unwrap_or(first);
             tracing::info!(processor = %I::PROCESSOR, %partition, next, "seeking to the committed offset");
             if moved.contains_key(&partition) {
-                self.positions().insert(partition, next);
+                self.committed_offsets().insert(partition, next);
             }
             self.reader.seek(partition, next);
         }
@@ -80,12 +80,12 @@ impl<I: Handler> Consumer<I> {
 
     /// Stores the offsets of partitions after a commit. A partition that was reassigned meanwhile was loaded again and is
     /// left as loaded: that value may be older, and the next compare-and-set corrects it.
-    pub(super) fn remember(&self, batch: &[Record], next: HashMap<TopicPartition, i64>) {
+    pub(super) fn cache_offsets(&self, batch: &[Record], next: HashMap<TopicPartition, i64>) {
         let ours = |at: &TopicPartition| batch.iter().any(|it| it.at() == *at && self.reader.still_owns(it));
-        self.positions().extend(next.into_iter().filter(|(at, _)| ours(at)));
+        self.committed_offsets().extend(next.into_iter().filter(|(at, _)| ours(at)));
     }
 
-    pub(super) fn positions(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, i64>> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn committed_offsets(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, i64>> {
+        self.committed_offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
