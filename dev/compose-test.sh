@@ -169,6 +169,8 @@ case ${1:-all} in
     all)
         prepare
         trap finish EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM HUP
         remove_containers # Of a run that was killed.
         write_settings
         phase base base_image

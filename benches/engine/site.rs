@@ -6,7 +6,7 @@ use platform::postgres::Db;
 use platform::secret::SecretText;
 use platform::{kafka, task};
 use secretaria::Settings;
-use secretaria::commands::conservation::LAWS;
+use secretaria::commands::conservation::CHECKS;
 use secretaria::commands::migrate;
 use tokio_postgres::{Client, NoTls};
 
@@ -109,7 +109,7 @@ impl Site {
     pub(crate) async fn check_conservation(&self) -> anyhow::Result<()> {
         self.root.batch_execute("analyze").await?;
         let mut broken = Vec::new();
-        for (law, sql) in LAWS {
+        for (law, sql) in CHECKS {
             let rows = self.root.query(*sql, &[]).await.with_context(|| format!("sql/checks/{law}.sql"))?;
             broken.extend(rows.first().map(|row| format!("{law}: {}", row.get::<_, String>(1))));
         }

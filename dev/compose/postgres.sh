@@ -22,5 +22,9 @@ create_cluster() {
     mv "$new" "$HOME_FOLDER/data"
 }
 
+if [[ -e $HOME_FOLDER/PG_VERSION ]]; then
+    echo "the volume holds a cluster at its root, as the compose file before 0.3.0 made it: move its files into the folder data" >&2
+    exit 1
+fi
 [[ -d $HOME_FOLDER/data ]] || create_cluster
 exec postgres -D "$HOME_FOLDER/data" -c listen_addresses='*' -c max_connections=200

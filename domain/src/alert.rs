@@ -69,7 +69,7 @@ mod some_micros {
 mod tests {
     use super::*;
 
-    const CROSSED: &str = r#"{"used": 8, "limit": 10, "arming": 1, "feature": "agents", "threshold": 80,
+    const CROSSED: &str = r#"{"used": 8, "limit": 10, "threshold_epoch": 1, "feature": "agents", "threshold": 80,
         "period_end": null, "period_start": 1760000000000000}"#;
 
     #[test]
@@ -77,6 +77,8 @@ mod tests {
         let Alert::Threshold(crossed) = serde_json::from_str(CROSSED).unwrap() else { panic!("a threshold") };
         assert_eq!((crossed.threshold, crossed.used, crossed.limit, crossed.period_end), (80, 8, 10, None));
         assert_eq!(crossed.period_start.unwrap().as_second(), 1_760_000_000);
+        let former = CROSSED.replace("threshold_epoch", "arming");
+        assert_eq!(serde_json::from_str::<Alert>(&former).unwrap(), Alert::Threshold(crossed), "its name before 0.3.0");
         let id = Uuid::nil();
         let change = format!(
             r#"{{"to": "past_due", "from": "active", "subscription_id": "{id}", "subscription_event_id": "{id}"}}"#

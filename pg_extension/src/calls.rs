@@ -130,7 +130,7 @@ pub(crate) unsafe fn answered_by_row<T>(
     }
 }
 
-/// The statement's time, unless somebody moved the clock.
+/// The statement's time, unless a test moved the clock.
 fn statement_time() -> Option<i64> {
     // SAFETY: reads a variable of the server.
     (!settings::clock_is_moved()).then(|| unsafe { bare::GetCurrentStatementStartTimestamp() })

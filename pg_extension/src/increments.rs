@@ -197,7 +197,7 @@ struct Counter {
     slot: i16,
     period_start: pg_sys::Datum,
     period_end: pg_sys::Datum,
-    /// Whether somebody else is writing it.
+    /// Whether another session is writing it.
     is_contended: bool,
 }
 

@@ -1,5 +1,7 @@
 -- Names that a newcomer knows: events have outcomes, and one that cannot be handled is dead-lettered; consumers count records.
 set local role secretaria_owner;
+-- The locks wait for open readers, and everything else waits behind them.
+set local lock_timeout = '30s';
 
 alter table secretaria.event_marks rename to event_outcomes;
 alter table secretaria.event_outcomes rename column taken_at to admitted_at;
@@ -34,6 +36,10 @@ where state = 'parked';
 alter table secretaria.dead_letters
 add constraint dead_letters_state_check check (state in ('waiting', 'replayed', 'dropped')) not valid;
 create index dead_letters_waiting on secretaria.dead_letters (dead_lettered_at) where state = 'waiting';
+-- Every claim takes a number from here. A worker of an earlier release that still runs, or starts again, must fail before
+-- it makes a call whose result it could not store.
+alter sequence secretaria.job_fences rename to lease_fences;
+
 comment on table secretaria.dead_letters is
   'Events that could not be handled. Bytes and headers (values in base64) are as they were on the topic.';
 

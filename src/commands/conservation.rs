@@ -20,7 +20,7 @@ macro_rules! checks {
 
 /// The checks by name: each is a file with one query that returns a row for each violation. What they check holds between
 /// any two transactions, so they may run at any time and in any order.
-pub const LAWS: &[(&str, &str)] = &checks![
+pub const CHECKS: &[(&str, &str)] = &checks![
     "alerts_end_as_recorded",
     "alerts_in_flight_have_open_webhooks",
     "dead_lettered_events_have_dead_letters",
@@ -64,14 +64,14 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     client.batch_execute("set statement_timeout = 0").await?;
     if !args.quiet {
         say(format_args!(
-            "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  ignored because",
+            "{:<28} {:<10} {:>9} {:>9} {:>9} {:>13} {:>9}  ignored because",
             "company", "processor", "accepted", "done", "ignored", "dead-lettered", "in flight"
         ))?;
         let order: Vec<&str> = processors::ALL.iter().map(|it| it.name.as_str()).collect();
         for row in query(&client, TABLE, &[&order]).await? {
             let number = |column: &str| row.get::<_, i64>(column);
             say(format_args!(
-                "{:<28} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",
+                "{:<28} {:<10} {:>9} {:>9} {:>9} {:>13} {:>9}  {}",
                 row.get::<_, &str>("company"),
                 row.get::<_, &str>("processor"),
                 number("accepted"),
@@ -109,7 +109,7 @@ pub struct Violation {
 /// If Postgres refuses; names the check.
 pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Violation>> {
     let mut broken = Vec::new();
-    for (name, sql) in LAWS {
+    for (name, sql) in CHECKS {
         let rows = query(client, sql, &[]).await.with_context(|| format!("sql/checks/{name}.sql"))?;
         broken.extend(rows.iter().map(|row| Violation { law: row.get("law"), detail: row.get("detail") }));
     }
@@ -118,7 +118,7 @@ pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Violation
 
 #[cfg(test)]
 mod tests {
-    use super::LAWS;
+    use super::CHECKS;
 
     #[test]
     fn every_file_of_the_folder_is_a_check() {
@@ -126,6 +126,6 @@ mod tests {
         let files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
         let mut files: Vec<_> = files.collect();
         files.sort();
-        assert_eq!(LAWS.iter().map(|(name, _)| format!("{name}.sql")).collect::<Vec<_>>(), files);
+        assert_eq!(CHECKS.iter().map(|(name, _)| format!("{name}.sql")).collect::<Vec<_>>(), files);
     }
 }

@@ -166,7 +166,7 @@ impl Database {
         url(&self.admin_url, role, &self.name)
     }
 
-    /// A connection as the superuser, whom row-level security does not bind.
+    /// A connection as the superuser: row-level security does not bind it.
     pub async fn connect(&self) -> Client {
         connect(&self.url("postgres")).await
     }

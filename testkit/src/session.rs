@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{files_of, sql_folder};
 
-/// A connection of the superuser, whom row-level security does not bind.
+/// A connection of the superuser: row-level security does not bind it.
 #[derive(Debug)]
 pub struct Session(pub(crate) Client);
 

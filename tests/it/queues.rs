@@ -2,7 +2,7 @@
 
 use sandbox::{Fault, FaultRule, Target};
 use secretaria::Settings;
-use secretaria::commands::conservation::LAWS;
+use secretaria::commands::conservation::CHECKS;
 use serde_json::json;
 
 use crate::names::secretaria;
@@ -177,7 +177,7 @@ async fn the_checks_hold_at_any_instant_while_jobs_are_in_flight() {
 
 /// Every check passes, whatever is on its way.
 async fn checks_hold(app: &TestApp) {
-    for (name, check) in LAWS {
+    for (name, check) in CHECKS {
         let broken = app.sql.query(*check, &[]).await.unwrap();
         let broken: Vec<String> = broken.iter().map(|row| row.get("detail")).collect();
         assert!(broken.is_empty(), "{name}: {broken:#?}");

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::oracle::{
-    Answer, Cadence, CatalogueEntry, CatalogueStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Period,
-    Policy, Reason, Sources, Standing, StatusAccess, Subscription, Terms, Unsubscribed, resolve,
+    Answer, Cadence, CatalogueEntry, CatalogueStatus, CreditStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override,
+    Period, Policy, Reason, Sources, StatusAccess, Subscription, Terms, Unsubscribed, resolve,
 };
 use crate::support::{Database, company, plan};
 
@@ -90,7 +90,7 @@ impl Chance {
             consumed_units: self.units().min(amount_units),
             effective_at: day(from),
             expires_at: self.maybe(|it| day(from + 1 + it.units())),
-            standing: if self.below(4) == 0 { Standing::Voided } else { Standing::Open },
+            standing: if self.below(4) == 0 { CreditStatus::Voided } else { CreditStatus::Open },
         }
     }
 }
@@ -246,7 +246,7 @@ async fn insert(client: &Client, drawn: &Drawn, plans: &[Plan]) -> i64 {
             .await;
         }
         for grant in &drawn.grants[index] {
-            let voided_at = (grant.standing == Standing::Voided).then(|| day(40));
+            let voided_at = (grant.standing == CreditStatus::Voided).then(|| day(40));
             run(
                 client,
                 &format!(

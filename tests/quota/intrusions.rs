@@ -1,5 +1,5 @@
 //! More ways to get another role's rights: what a login can make (functions, operators, casts, tables, policies),
-//! what a session can carry over from another role, and what the server offers beside SQL's front door.
+//! what a session can carry over from another role, and what the server offers beside SQL.
 
 use crate::roles::{Stage, Who};
 use crate::support::{record, refused};

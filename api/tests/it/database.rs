@@ -115,7 +115,7 @@ pub(crate) fn fresh_keys() -> (Arc<Keys>, Sealer) {
 
 /// Routes whose Postgres is away, at [`now`].
 pub(crate) fn without_postgres() -> Api {
-    // A listener's port that was given back: nobody answers there.
+    // A listener's port that was given back: no one answers there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let away = pool_at(&format!("postgres://secretaria_api@127.0.0.1:{port}/none"));
     Api { now, ..Api::new(away, fresh_keys().0, r#"{"openapi":"3.1.0"}"#.into()) }

@@ -109,7 +109,7 @@ fn no_login_learns_anything_of_another_company_from_either_twin() {
     let mut succeeded = Vec::new();
     for role in logins.names.iter().map(String::as_str).chain(["secretaria_api"]) {
         for script in ATTEMPTS {
-            // The API may name any company: that is its door, and the service behind it keeps it.
+            // The API may name any company: the service checks which one its caller may name.
             if role == "secretaria_api" && script.contains("set app.company_id") {
                 continue;
             }

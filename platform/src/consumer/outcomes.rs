@@ -78,7 +78,7 @@ pub async fn admit(
     .await?;
     rows.extend(inserted.iter().map(|row| (key(row), Admission::New)));
     if replays.contains(&true) {
-        let reopened = postgres::query(
+        let replayed = postgres::query(
             tx,
             "update secretaria.event_outcomes m
                  set state = 'in_flight', ended_at = null
@@ -90,7 +90,7 @@ pub async fn admit(
             &[&processor.as_str(), &companies, &ids, &replays],
         )
         .await?;
-        rows.extend(reopened.iter().map(|row| (key(row), Admission::Replayed)));
+        rows.extend(replayed.iter().map(|row| (key(row), Admission::Replayed)));
     }
     Ok(events.iter().map(|seen| rows.remove(&(seen.company.0, seen.event.0)).unwrap_or(Admission::Duplicate)).collect())
 }

@@ -233,7 +233,7 @@ async fn every_record_of_a_batch_is_counted_and_poison_does_not_stop_it() {
 }
 
 #[tokio::test]
-async fn a_replay_is_handled_again_and_counted_as_reopened() {
+async fn a_replay_is_handled_again_and_counted_as_replayed() {
     in_a_database(async |database| {
         let consumer = consumer(database);
         consumer.process_batch(vec![record(10, 1, "garbage")]).await;

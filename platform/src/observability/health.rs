@@ -308,7 +308,7 @@ async fn metrics_page(State(watch): State<Arc<Watch>>, peer: PeerInfo, headers: 
         });
     match &watched.metrics {
         Some(handle) if local || known => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metric::with_former_names(handle.render()))
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metric::with_former_names(&handle.render()))
                 .into_response()
         }
         _ => hidden().into_response(),

@@ -145,27 +145,26 @@ const FORMER_NAMES: [(&str, &str); 3] = [
     (CONSUMER_STOPPED, "secretaria_intake_stopped_partitions"),
 ];
 
-/// Prometheus text, and after it the same metrics under the names that they had in the version before.
-pub fn with_former_names(mut text: String) -> String {
-    let mut former = String::new();
+/// Prometheus text with the same metrics under their former names after it, and the former label values beside the new.
+pub fn with_former_names(text: &str) -> String {
+    let (mut present, mut former) = (String::with_capacity(text.len() * 2), String::new());
     for line in text.lines() {
-        let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
-        let known = FORMER_NAMES
-            .iter()
-            .find(|(present, _)| name.strip_prefix(present).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        if let Some((present, old)) = known {
-            let outcome = line.replace("outcome=\"dead_lettered\"", "outcome=\"parked\"");
-            former.push_str(&outcome.replacen(present, old, 1));
-            former.push('\n');
-        }
-        // One label value of a metric, so its TYPE line is there already.
+        present.push_str(line);
+        present.push('\n');
         if line.starts_with(TASK_LATENCY) && line.contains("_consumer\"") {
-            former.push_str(&line.replace("_consumer\"", "_intake\""));
+            present.push_str(&line.replace("_consumer\"", "_intake\""));
+            present.push('\n');
+        }
+        let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
+        let renamed =
+            FORMER_NAMES.iter().find(|(it, _)| name.strip_prefix(it).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        if let Some((name, old)) = renamed {
+            let line = line.replace("outcome=\"dead_lettered\"", "outcome=\"parked\"");
+            former.push_str(&line.replacen(name, old, 1));
             former.push('\n');
         }
     }
-    text.push_str(&former);
-    text
+    present + &former
 }
 
 #[cfg(test)]
@@ -178,9 +177,9 @@ mod tests {
             secretaria_consumer_records_total{processor=\"reply\",outcome=\"dead_lettered\"} 2\n\
             secretaria_consumer_lag{processor=\"reply\"} 0\n\
             secretaria_task_latency_seconds_sum{task=\"reply_consumer\"} 0.5\n";
+        let beside = "secretaria_task_latency_seconds_sum{task=\"reply_intake\"} 0.5\n";
         let former = "# TYPE secretaria_intake_records_total counter\n\
-            secretaria_intake_records_total{processor=\"reply\",outcome=\"parked\"} 2\n\
-            secretaria_task_latency_seconds_sum{task=\"reply_intake\"} 0.5\n";
-        assert_eq!(with_former_names(text.to_owned()), format!("{text}{former}"));
+            secretaria_intake_records_total{processor=\"reply\",outcome=\"parked\"} 2\n";
+        assert_eq!(with_former_names(text), format!("{text}{beside}{former}"));
     }
 }

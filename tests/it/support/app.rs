@@ -219,7 +219,7 @@ impl TestApp {
         )
         .await;
         let mut wrong: Vec<String> = Vec::new();
-        for (_, law) in secretaria::commands::conservation::LAWS {
+        for (_, law) in secretaria::commands::conservation::CHECKS {
             let rows = self.sql.query(*law, &[]).await.unwrap();
             wrong.extend(rows.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))));
         }

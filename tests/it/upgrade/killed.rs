@@ -8,7 +8,7 @@ use platform::postgres::Db;
 use processors::dead_letters::{self, Run};
 use sandbox::Filter;
 use sandbox::Target;
-use secretaria::commands::conservation::LAWS;
+use secretaria::commands::conservation::CHECKS;
 use secretaria::commands::migrate::{self, Args};
 
 use super::leftovers::{self, list};
@@ -110,7 +110,7 @@ async fn migrated(app: &TestApp) {
 }
 
 async fn is_conserved(app: &TestApp, when: &str) {
-    for (check, sql) in LAWS {
+    for (check, sql) in CHECKS {
         let broken = app.sql.query(*sql, &[]).await.unwrap();
         let details: Vec<String> = broken.iter().map(|row| row.get("detail")).collect();
         assert!(details.is_empty(), "{when}: {check}: {details:#?}");

@@ -50,7 +50,7 @@ async fn a_database_of_0_1_is_brought_to_this_build() {
         assert_eq!(root.query_one(landline, &[&contact.0]).await.unwrap().get::<_, i64>(0), 1);
         let announced = "select count(*) from usage_alerts where threshold = 80 and limit_value = 100";
         assert_eq!(root.query_one(announced, &[]).await.unwrap().get::<_, i64>(0), 1);
-        for (law, sql) in secretaria::commands::conservation::LAWS {
+        for (law, sql) in secretaria::commands::conservation::CHECKS {
             assert!(root.query(*sql, &[]).await.unwrap().is_empty(), "{law}");
         }
     }
@@ -92,4 +92,53 @@ async fn a_turn_that_an_old_process_opens_at_the_last_moment_has_a_job() {
     let job = "select string_agg(job_key::text, ' ') from secretaria.jobs where queue = 'reply'";
     let job: Option<String> = root.query_one(job, &[]).await.unwrap().get(0);
     assert_eq!(job.as_deref(), Some("00000000-0000-0000-0000-000000000003"));
+}
+
+/// What 0.2.0 left: an event of each state, a dead letter of each state, counts and a range.
+const OF_0_2: &str = "
+    set search_path = secretaria;
+    insert into companies (company_id, domain, name) overriding system value values (900, 'clinica.test', 'Clínica');
+    insert into event_marks (company_id, processor, event_id, topic, partition, record_offset, state, reason)
+    values (900, 'archive', '00000000-0000-0000-0000-000000000001', 'inbound.messages', 0, 1, 'done', null),
+      (900, 'archive', '00000000-0000-0000-0000-000000000002', 'inbound.messages', 0, 2, 'ignored', 'group'),
+      (900, 'archive', '00000000-0000-0000-0000-000000000003', 'inbound.messages', 0, 3, 'parked', null);
+    insert into dead_letters (company_id, processor, event_id, state, cause, detail, topic, partition, record_offset, headers)
+    values (900, 'archive', '00000000-0000-0000-0000-000000000003', 'parked', 'odd', 'odd', 'inbound.messages', 0, 3, '[]'),
+      (900, 'archive', '00000000-0000-0000-0000-000000000004', 'dropped', 'odd', 'odd', 'inbound.messages', 0, 4, '[]');
+    insert into intake_counts (company_id, processor, topic, partition, records, fresh, duplicates, reopened)
+    values (900, 'archive', 'inbound.messages', 0, 6, 3, 2, 1);
+    insert into event_ranges (processor, topic, partition, first_offset, last_offset, done, ignored, parked)
+    values ('files', 'inbound.messages', 0, 0, 9, 7, 2, 1);
+    insert into heartbeats (processor, instance, beat_at) values ('reply', 'one', now())";
+
+#[tokio::test]
+async fn a_database_of_0_2_is_brought_to_this_build() {
+    let keys = std::env::temp_dir().join(format!("secretaria-{}", testkit::unique("upgrade_keys")));
+    let Some(database) = Database::of_release(20, keys).await else { return };
+    let mut settings = Settings::default();
+    database.configure(&mut settings);
+    api::keys::create_missing(&settings.keys.dir).unwrap();
+    let root = database.connect().await;
+    root.batch_execute(OF_0_2).await.unwrap();
+
+    let refused = migrate::run(&settings, &migrate::Args { wait: 0 }).await.unwrap_err().to_string();
+    assert!(refused.contains("nothing was changed") && refused.contains("reply/one"), "{refused}");
+    root.batch_execute("delete from heartbeats").await.unwrap();
+    migrate::database(&settings).await.unwrap();
+
+    let one = async |sql: &str| root.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    let states = "select string_agg(state, ' ' order by record_offset) from event_outcomes where processor = 'archive'";
+    assert_eq!(one(states).await, "done ignored dead_lettered");
+    let letters = "select string_agg(state, ' ' order by record_offset) from dead_letters where company_id = 900";
+    assert_eq!(one(letters).await, "waiting dropped");
+    let counts =
+        "select concat_ws(' ', records, admitted, duplicates, replayed) from consumer_counts where company_id = 900";
+    assert_eq!(one(counts).await, "6 3 2 1");
+    assert_eq!(one("select concat_ws(' ', done, ignored, dead_lettered) from event_ranges").await, "7 2 1");
+    let unchecked = "select count(*)::text from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+        where n.nspname = 'secretaria' and not c.convalidated";
+    assert_eq!(one(unchecked).await, "0");
+    // The first thing that a worker of 0.2.0 does for a claim.
+    let claim = root.query("select nextval('secretaria.job_fences')", &[]).await.unwrap_err();
+    assert_eq!(claim.code().map(tokio_postgres::error::SqlState::code), Some("42P01"), "it makes no call");
 }

@@ -12,8 +12,8 @@ mod threshold;
 mod proration;
 
 pub(crate) use entitlement::{
-    Answer, CatalogueEntry, CatalogueStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Policy, Reason,
-    Sources, Standing, StatusAccess, Subscription, Terms, Unsubscribed, resolve,
+    Answer, CatalogueEntry, CatalogueStatus, CreditStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Policy,
+    Reason, Sources, StatusAccess, Subscription, Terms, Unsubscribed, resolve,
 };
 pub(crate) use period::{Cadence, Calendar, Period};
 pub(crate) use proration::{BillingPeriod, Price, Refusal, prorate};

@@ -57,7 +57,7 @@ pub(crate) enum Period {
 }
 
 impl Period {
-    /// Whether `at` lies in it.
+    /// Whether `at` is in it.
     pub(crate) fn contains(&self, at: Timestamp) -> bool {
         match *self {
             Period::Always => true,
@@ -85,7 +85,7 @@ impl Calendar {
         Calendar { anchor: zone.to_datetime(anchor_at), zone, cadence }
     }
 
-    /// The period `at` lies in, before the anchor too.
+    /// The period that `at` is in, before the anchor too.
     ///
     /// # Errors
     /// [`OutOfRange`] if one of its ends lies beyond the calendar.

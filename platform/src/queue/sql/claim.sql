@@ -35,7 +35,7 @@ with offered as materialized (
 ), leased as (
   insert into secretaria.jobs_running
     (company_id, queue, job_key, fence, lane, priority, due_at, attempts, claimed_by, lease_until)
-  select company_id, $1, job_key, nextval('secretaria.job_fences'), lane, priority, due_at, attempts + 1, $6,
+  select company_id, $1, job_key, nextval('secretaria.lease_fences'), lane, priority, due_at, attempts + 1, $6,
     now() + make_interval(secs => $8)
   from chosen
   returning company_id, job_key, fence, lane, priority, due_at, attempts

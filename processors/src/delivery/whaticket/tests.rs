@@ -13,7 +13,7 @@ async fn sandbox_and_client() -> (Sandbox, Client) {
     (sandbox, Client::new(Duration::from_secs(10)).unwrap())
 }
 
-fn impatient() -> Client {
+fn with_short_timeout() -> Client {
     Client::new(Duration::from_millis(300)).unwrap()
 }
 
@@ -78,7 +78,7 @@ async fn a_fixed_token_that_is_refused_is_not_tried_again() {
 #[tokio::test]
 async fn silence_after_the_bytes_were_written_is_unknown() {
     let (sandbox, _) = sandbox_and_client().await;
-    let client = impatient();
+    let client = with_short_timeout();
     let cases = [
         (Fault::Hang { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
         (Fault::Latency { ms: 60_000 }, Verdict::Unknown { class: "timeout" }),
@@ -192,7 +192,7 @@ async fn companies_do_not_share_tokens() {
 #[tokio::test]
 async fn callers_that_waited_for_a_failed_login_get_its_failure() {
     let (sandbox, _) = sandbox_and_client().await;
-    let client = impatient();
+    let client = with_short_timeout();
     let account = user(sandbox.base_url());
     sandbox.fault(FaultRule::new(Target::Login, Fault::Hang { ms: 60_000 })).unwrap();
     let verdicts = send_at_once(10, &client, &account).await;

@@ -8,7 +8,7 @@ mod sources;
 use jiff::Timestamp;
 
 pub(crate) use self::sources::{
-    CatalogueEntry, CatalogueStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Policy, Sources, Standing,
+    CatalogueEntry, CatalogueStatus, CreditStatus, Flag, Grant, Kind, Limit, Mode, NextPlan, Override, Policy, Sources,
     StatusAccess, Subscription, Terms, Unsubscribed,
 };
 use super::period::{Calendar, OutOfRange, Period};
@@ -150,7 +150,7 @@ fn unless_kept(feature: CatalogueEntry, reason: Reason, source: Source) -> (Answ
 impl Grant {
     fn left_at(&self, at: Timestamp) -> i64 {
         let lasts = self.effective_at <= at && self.expires_at.is_none_or(|end| at < end);
-        if self.standing == Standing::Open && lasts { self.amount_units - self.consumed_units } else { 0 }
+        if self.standing == CreditStatus::Open && lasts { self.amount_units - self.consumed_units } else { 0 }
     }
 }
 
@@ -186,7 +186,7 @@ impl Subscription {
 fn valid_until(sources: &Sources<'_>, grants: &[Grant], at: Timestamp) -> Option<Timestamp> {
     let subscription = sources.subscription.into_iter().flat_map(Subscription::turns);
     let exception = sources.exception.into_iter().map(|it| it.expires_at);
-    let open = grants.iter().filter(|it| it.standing == Standing::Open);
+    let open = grants.iter().filter(|it| it.standing == CreditStatus::Open);
     let grants = open.flat_map(|it| [Some(it.effective_at), it.expires_at]);
     subscription.chain(exception).chain(grants).flatten().filter(|instant| *instant > at).min()
 }

@@ -165,7 +165,7 @@ pub(crate) struct Override {
 
 /// Whether credits still count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum CreditStatus {
     Open,
     /// They were taken back.
     Voided,
@@ -182,7 +182,7 @@ pub(crate) struct Grant {
     pub(crate) effective_at: Timestamp,
     pub(crate) expires_at: Option<Timestamp>,
     /// Whether they still count.
-    pub(crate) standing: Standing,
+    pub(crate) standing: CreditStatus,
 }
 
 /// All that is asked about one company and feature.

@@ -135,7 +135,7 @@ fn nothing_is_added_to_what_has_no_limit_or_is_not_sold() {
 #[test]
 fn credits_raise_the_limit_while_they_last() {
     let active = subscribed(ACTIVE);
-    let open = Standing::Open;
+    let open = CreditStatus::Open;
     let grants = [
         Grant { amount_units: 20, consumed_units: 5, effective_at: day(0), expires_at: Some(day(5)), standing: open },
         Grant { amount_units: 7, consumed_units: 0, effective_at: day(3), expires_at: None, standing: open },
@@ -144,7 +144,7 @@ fn credits_raise_the_limit_while_they_last() {
             consumed_units: 0,
             effective_at: day(0),
             expires_at: None,
-            standing: Standing::Voided,
+            standing: CreditStatus::Voided,
         },
     ];
     let it = Sources { grants: &grants, credited_units: 5, ..sources(Some(&active)) };
@@ -166,7 +166,7 @@ fn instant() -> impl Strategy<Value = Timestamp> {
 }
 
 fn grant() -> impl Strategy<Value = Grant> {
-    let standing = select(vec![Standing::Open, Standing::Voided]);
+    let standing = select(vec![CreditStatus::Open, CreditStatus::Voided]);
     (1_i64..50, 0_i64..50, 0_i64..100, prop::option::of(1_i64..50), standing).prop_map(
         |(amount, consumed, from, lasts, standing)| Grant {
             amount_units: amount,
