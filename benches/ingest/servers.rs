@@ -153,7 +153,8 @@ impl Log {
         if self.says_everything {
             let mut lines = 0;
             for line in BufReader::new(File::open(&self.path)?).split(b'\n') {
-                lines += usize::from(line?.windows(18).any(|it| it == br#""webhook accepted""#));
+                // The other build may be of a release that wrote "hook accepted".
+                lines += usize::from(line?.windows(14).any(|it| it == br#"hook accepted""#));
             }
             ensure!(lines == accepted, "{accepted} webhooks were accepted and the log has {lines} lines about them");
             println!("the log has a line for each of them");
