@@ -109,8 +109,7 @@ impl Database {
         let admin = connect(&admin_url).await;
         let from = &template.name;
         admin.batch_execute(&format!("drop database if exists {name} with (force)")).await.unwrap();
-        // As files: through the log and the buffers it takes three times as long.
-        admin.batch_execute(&format!("create database {name} template {from} strategy file_copy")).await.unwrap();
+        admin.batch_execute(&format!("create database {name} template {from}")).await.unwrap();
         let database = Database { admin_url, name };
         // A copy does not take the template's own settings along, and the search path is one.
         let settings = "select unnest(setconfig) from pg_db_role_setting
@@ -138,6 +137,11 @@ impl Database {
     /// Sets a setting for every connection from now on.
     pub async fn set(&self, setting: &str, value: &str) {
         self.admin(&format!("alter database {} set {setting} = {value}", self.name)).await;
+    }
+
+    /// Takes back every setting that connections begin with, the search path too: what is called has to be qualified.
+    pub async fn reset_settings(&self) {
+        self.admin(&format!("alter database {} reset all", self.name)).await;
     }
 
     /// Refuses connections, and ends those there are, until [`Database::allow_connections`].

@@ -53,7 +53,7 @@ impl<'a> Empty<'a> {
     fn create(programs: &'a Programs, name: String) -> Self {
         programs
             .session("postgres")
-            .batch_execute(&format!("create database {name} template template0 strategy file_copy"))
+            .batch_execute(&format!("create database {name} template template0"))
             .expect("created");
         Self { programs, name }
     }

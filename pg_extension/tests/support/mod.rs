@@ -18,7 +18,10 @@ pub(crate) struct Database(testkit::Database);
 /// A new database, or none where there is no server to test with.
 pub(crate) fn database() -> Option<Database> {
     let template = TEMPLATE.get_or_init(|| block_on(template())).as_ref()?;
-    Some(Database(block_on(testkit::Database::copy(template, "extension"))))
+    let copy = block_on(testkit::Database::copy(template, "extension"));
+    // Every caller's search path is another one: here there is none.
+    block_on(copy.reset_settings());
+    Some(Database(copy))
 }
 
 /// The migrations, the functions, the extension and the companies; none where the extension is not installed.
