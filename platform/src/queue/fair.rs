@@ -107,7 +107,7 @@ impl FairOrder {
         // Companies at their cap would displace others that may run.
         let may_run = self.order.iter().filter(|rank| self.running(rank.company) < self.most(rank.company));
         let chosen: Vec<Rank> = may_run.take(free + SPARE_OFFERS).copied().collect();
-        // Fills the free slots one by one, each where the load is least; the spare companies get one each.
+        // Fills the free slots, and as many again as there are spare offers, one by one, each where the load is least.
         let mut filling: BinaryHeap<Reverse<(u64, usize)>> =
             chosen.iter().enumerate().map(|(index, rank)| Reverse((rank.load, index))).collect();
         let mut each = vec![0; chosen.len()];

@@ -1,7 +1,6 @@
-//! The queue's SQL. This module alone writes the tables `jobs*`, `job_lanes` and `periodic_jobs`.
+//! Most of the queue's SQL. This folder alone writes the tables `jobs*`, `job_lanes` and `periodic_jobs`.
 //!
-//! Order of locks in one transaction: the processor's rows first, then jobs, then lanes in the order of their key. So a
-//! transaction enqueues or ends jobs last.
+//! Lanes are locked after jobs, in the order of their keys. A transaction that enqueues does so last.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! reply's allowance: tokens that are reserved before a model call, and released when the turn ends.
 //!
-//! Postgres decides whether a company may still call the model, by the functions that SQL callers use too. Tokens are
+//! Postgres decides whether a company may still call the model, by the same limits that SQL callers meet. Tokens are
 //! reserved in the transaction of the claim, because the call comes after it; in the transaction that ends the turn the
 //! used tokens are booked and the reservation is released. A reservation whose turn never ends expires.
 
@@ -29,7 +29,7 @@ pub(super) struct ReservationRequest {
     pub(super) turn: TurnId,
     /// The claim's number within the turn, from 1.
     pub(super) claim: i32,
-    /// The most tokens it may use.
+    /// The most tokens that one call may use.
     pub(super) tokens: i64,
 }
 

@@ -38,7 +38,7 @@ pub const PROCESSOR: Entry = Entry {
 
 /// Why no job is removed by hand, and what to do instead.
 const REMOVAL: &str = "a turn without its job is never answered. It ends by itself: with an answer, or with the \
-     fallback when `reply.deadline_ms` is over. `secretaria queue pause` holds it until then";
+     fallback when a claim has tried for `reply.deadline_ms`. `secretaria queue pause` holds it until then";
 
 const QUEUE: Queue = Queue::named("reply");
 
