@@ -72,6 +72,7 @@ values
   ('_remove_shards',                   '{}'),
   ('_headroom',                        '{}'),
   ('_rebalance',                       '{}'),
+  ('_add_to_shard',                    '{}'),
   ('_count_in_shard',                  '{}'),
   -- 50_increments/increment.sql
   ('_has_headroom',                    '{}'),

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::increments::{alerts, assert_verifies, increment, limited};
@@ -62,6 +63,7 @@ impl Crowd<'_> {
                     Ok(None) => roll_back = false,
                     Err(problem) => {
                         assert!(retryable(&problem), "{problem:?}");
+                        assert_ne!(problem.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{problem:?}");
                         if client.is_closed() || client.batch_execute("rollback").await.is_err() {
                             client = self.member().await;
                         }

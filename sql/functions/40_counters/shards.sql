@@ -235,6 +235,41 @@ comment on function secretaria_reference._rebalance(bigint, text, smallint, bigi
   'Volatile; locks the counter''s first row, then the shard. Gives the shard its part of half of the headroom that is
 left; false, and nothing is changed, where that part is too small for eight such amounts.';
 
+create or replace function secretaria_reference._add_to_shard(
+  p_company bigint,
+  p_feature text,
+  p_shard smallint,
+  p_amount bigint,
+  p_period timestamptz,
+  p_now timestamptz
+)
+returns boolean
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  update secretaria.feature_usage u
+  set used = u.used + p_amount
+  where u.company_id = p_company
+    and u.feature = p_feature
+    and u.slot = p_shard
+    and u.period_start = p_period
+    and u.valid_until > p_now
+    and (u.limit_value is null or u.used + p_amount <= u.limit_value);
+  if found then
+    return true;
+  end if;
+  -- A shard that others filled while this session waited for it is locked now, although nothing was written. Waiting for
+  -- the first row with that lock would deadlock with the session that merges the shards: the exception undoes it.
+  raise no_data_found;
+exception
+  when no_data_found then
+    return false;
+end
+$$;
+comment on function secretaria_reference._add_to_shard(bigint, text, smallint, bigint, timestamptz, timestamptz) is
+  'Volatile; locks the shard where it has headroom for the amount, and adds it. Otherwise false, and nothing is locked.';
+
 create or replace function secretaria_reference._count_in_shard(
   p_line secretaria.usage_events,
   p_now timestamptz,
@@ -258,15 +293,8 @@ begin
   done := false;
   for attempt in 1..2
   loop
-    update secretaria.feature_usage u
-    set used = u.used + p_line.amount
-    where u.company_id = p_line.company_id
-      and u.feature = p_line.feature
-      and u.slot = shard
-      and u.period_start = p_line.period_start
-      and u.valid_until > p_now
-      and (u.limit_value is null or u.used + p_line.amount <= u.limit_value);
-    exit when found;
+    exit when secretaria_reference._add_to_shard(
+      p_line.company_id, p_line.feature, shard, p_line.amount, p_line.period_start, p_now);
     if attempt = 2 or not secretaria_reference._rebalance(
       p_line.company_id, p_line.feature, shard, p_line.amount, p_line.period_start, p_now)
     then

@@ -113,31 +113,37 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  update secretaria.feature_usage u
-  set used = u.used + p_amount
-  where u.company_id = p_company
-    and u.feature = p_feature
-    and u.slot = p_shard
-    and u.lent = 0
-    and u.period_start = p_start
-    and u.valid_until > statement_timestamp()
-    and u.allowed
-    and secretaria_reference._has_headroom(u.used + p_amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
-    and not exists (
-      select
-      from secretaria.usage_grants g
-      where g.company_id = p_company
-        and g.feature = p_feature
-    )
-  returning u.used, u.reserved, u.limit_value
-  into used_after, reserved, limit_value;
-  if not found then
-    return;
-  end if;
   if p_shard > 0 then
+    if not secretaria_reference._add_to_shard(
+      p_company, p_feature, p_shard, p_amount, p_start, statement_timestamp())
+    then
+      return;
+    end if;
     used_after := p_used + p_amount;
     reserved := p_reserved;
     limit_value := p_limit;
+  else
+    update secretaria.feature_usage u
+    set used = u.used + p_amount
+    where u.company_id = p_company
+      and u.feature = p_feature
+      and u.slot = 0
+      and u.lent = 0
+      and u.period_start = p_start
+      and u.valid_until > statement_timestamp()
+      and u.allowed
+      and secretaria_reference._has_headroom(u.used + p_amount, u.reserved, u.limit_value, u.soft, u.fired_threshold)
+      and not exists (
+        select
+        from secretaria.usage_grants g
+        where g.company_id = p_company
+          and g.feature = p_feature
+      )
+    returning u.used, u.reserved, u.limit_value
+    into used_after, reserved, limit_value;
+    if not found then
+      return;
+    end if;
   end if;
   insert into secretaria.usage_events as e
     (company_id, idempotency_key, feature, amount, occurred_at, recorded_at, day, payload_hash, used_before,
