@@ -5,6 +5,7 @@
 //! the sender and the structure of the content. No bytes make it panic.
 
 mod content;
+mod hook;
 mod json;
 mod part;
 mod repair;

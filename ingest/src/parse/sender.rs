@@ -8,8 +8,9 @@ use std::borrow::Cow;
 
 use domain::{Address, Alias, IgnoreReason};
 
+use super::hook::Hook;
 use super::json::Json;
-use super::whaticket::Hook;
+
 use crate::rejection::Rejection;
 
 /// The longest id that is accepted: WhatsApp's have at most 40 bytes, and ids become part of keys.
