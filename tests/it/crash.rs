@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::support::app::TestApp;
 use crate::support::eventually;
-use crate::support::hook::{Hook, Producer};
+use crate::support::hook::{CLIENT, Hook, Producer};
 
 /// The tests here stop and freeze a broker that they share.
 pub(crate) static BROKER: Mutex<()> = Mutex::const_new(());
@@ -85,7 +85,7 @@ impl Process {
 
     pub(crate) async fn ready(&self, app: &TestApp) {
         eventually("the process is ready", || async {
-            let answer = reqwest::Client::new().get(format!("{}/readyz", app.url())).send().await;
+            let answer = CLIENT.get(format!("{}/readyz", app.url())).send().await;
             answer.map_err(|problem| problem.to_string())?.error_for_status().map(drop).map_err(|it| it.to_string())
         })
         .await;
@@ -104,7 +104,7 @@ pub(crate) fn free_address() -> SocketAddr {
 
 /// Sends a webhook once; it is accepted only with a 202.
 async fn accepted(url: &str, hook: &Hook) -> bool {
-    let mut request = reqwest::Client::new().post(format!("{url}/webhook/whaticket")).body(hook.body.clone());
+    let mut request = CLIENT.post(format!("{url}/webhook/whaticket")).body(hook.body.clone());
     for (name, value) in &hook.headers {
         request = request.header(*name, value);
     }

@@ -1,5 +1,7 @@
 //! Webhooks as producers send them.
 
+use std::sync::LazyLock;
+
 use ingest::signature::{self, COMPANY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use platform::clock;
 use serde_json::{Value, json};
@@ -66,6 +68,10 @@ impl Producer {
     }
 }
 
+/// Of all producers: making one reads every trusted root. Connections are not kept, since the tests kill what they lead to.
+pub(crate) static CLIENT: LazyLock<reqwest::Client> =
+    LazyLock::new(|| reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap());
+
 impl Hook {
     /// The same webhook with one header changed or left out.
     pub(crate) fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
@@ -75,7 +81,7 @@ impl Hook {
     }
 
     pub(crate) async fn post(&self, base_url: &str) -> IngestResponse {
-        let mut request = reqwest::Client::new()
+        let mut request = CLIENT
             .post(format!("{base_url}/webhook/whaticket"))
             .timeout(std::time::Duration::from_secs(20))
             .body(self.body.clone());
