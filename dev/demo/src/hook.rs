@@ -34,6 +34,16 @@ struct Answer {
     reason: Option<String>,
 }
 
+/// Whether the bytes of every hook can be made: their fixtures and the fields to set are there.
+pub(crate) fn check(scenarios: &[Scenario]) -> anyhow::Result<()> {
+    for scenario in scenarios {
+        for (number, hook) in scenario.hooks().enumerate() {
+            bytes(hook, scenario, number, &[]).with_context(|| format!("{}: hook `{}`", scenario.file, hook.what))?;
+        }
+    }
+    Ok(())
+}
+
 /// The bytes of the scenario's hook of that number.
 pub(crate) fn bytes(hook: &Hook, scenario: &Scenario, number: usize, previous: &[u8]) -> anyhow::Result<Vec<u8>> {
     let text = |name: &str| read(&format!("fixtures/hooks/{name}.json")).context("body");

@@ -46,6 +46,7 @@ async fn main() -> ExitCode {
 async fn demo(cli: Cli) -> anyhow::Result<ExitCode> {
     let run = Run::begin(cli.sandbox)?;
     let Script { companies, scenarios } = scenario::load(run.began)?;
+    hook::check(&scenarios)?;
     let mut registered = Vec::new();
     for company in companies {
         let company = companies::register(&run, company).await?;

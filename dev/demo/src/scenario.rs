@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::hook;
 use crate::run::digits;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -246,9 +245,6 @@ fn check(scenario: &mut Scenario, companies: &[Company]) -> anyhow::Result<()> {
     let at = companies.iter().position(|it| it.domain == scenario.company);
     scenario.at = at.with_context(|| format!("company: no `{}` in companies.toml", scenario.company))?;
     ensure!(scenario.hooks().next().is_none() || !scenario.contact.is_empty(), "contact: hooks need one");
-    for (n, hook) in scenario.hooks().enumerate() {
-        hook::bytes(hook, scenario, n, &[]).with_context(|| format!("hook `{}`", hook.what))?;
-    }
     for FaultRule { fault, .. } in &mut scenario.faults {
         if let Fault::Status { body, .. } = fault
             && let Some(path) = body.as_str()
