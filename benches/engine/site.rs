@@ -109,9 +109,9 @@ impl Site {
     pub(crate) async fn check_conservation(&self) -> anyhow::Result<()> {
         self.root.batch_execute("analyze").await?;
         let mut broken = Vec::new();
-        for (law, sql) in CHECKS {
-            let rows = self.root.query(*sql, &[]).await.with_context(|| format!("sql/checks/{law}.sql"))?;
-            broken.extend(rows.first().map(|row| format!("{law}: {}", row.get::<_, String>(1))));
+        for (rule, sql) in CHECKS {
+            let rows = self.root.query(*sql, &[]).await.with_context(|| format!("sql/checks/{rule}.sql"))?;
+            broken.extend(rows.first().map(|row| format!("{rule}: {}", row.get::<_, String>(1))));
         }
         ensure!(broken.is_empty(), "conservation: {}", broken.join("; "));
         Ok(())

@@ -21,7 +21,7 @@ use crate::settings::{self, Slots};
 use crate::shape::usage;
 
 /// The most that one call may count. PL/pgSQL enforces it, as it does the lengths of keys: beyond it no call is plain.
-const MOST: i64 = 100_000_000_000_000;
+const MAX: i64 = 100_000_000_000_000;
 /// A key's length, in characters.
 const KEY_LENGTHS: std::ops::RangeInclusive<i32> = 1..=255;
 
@@ -111,7 +111,7 @@ unsafe extern "C-unwind" fn prepare(
         else {
             return false;
         };
-        let is_plain = (1..=MOST).contains(&(amount.value() as i64))
+        let is_plain = (1..=MAX).contains(&(amount.value() as i64))
             && argument(call, 3).is_none_or(|key| is_key(key))
             && argument(call, 4).is_none()
             && argument(call, 5).and_then(|on_exceed| plain_text(on_exceed)) == Some(b"reject")

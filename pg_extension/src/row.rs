@@ -5,13 +5,13 @@ use std::mem::MaybeUninit;
 use pgrx::pg_sys;
 
 use crate::bare;
-use crate::shape::{Known, MOST_ATTRIBUTES, WIDEST, usage};
+use crate::shape::{Known, MAX_ATTRIBUTES, WIDEST, usage};
 
 /// A row on a pinned page. Its texts point into the page, so the pin is let go only after they were used.
 pub(crate) struct Row<'a> {
     /// Filled up to the table's number of columns, which `at` stays below.
-    values: [MaybeUninit<pg_sys::Datum>; MOST_ATTRIBUTES],
-    nulls: [MaybeUninit<bool>; MOST_ATTRIBUTES],
+    values: [MaybeUninit<pg_sys::Datum>; MAX_ATTRIBUTES],
+    nulls: [MaybeUninit<bool>; MAX_ATTRIBUTES],
     at: &'a [usize; WIDEST],
     buffer: pg_sys::Buffer,
     deleter: u32,
@@ -29,8 +29,8 @@ impl<'a> Row<'a> {
         buffer: pg_sys::Buffer,
     ) -> Self {
         let mut row = Self {
-            values: [MaybeUninit::uninit(); MOST_ATTRIBUTES],
-            nulls: [MaybeUninit::uninit(); MOST_ATTRIBUTES],
+            values: [MaybeUninit::uninit(); MAX_ATTRIBUTES],
+            nulls: [MaybeUninit::uninit(); MAX_ATTRIBUTES],
             at: &known.at,
             buffer,
             // SAFETY: on the pinned buffer; every tuple on a page has this form of header.

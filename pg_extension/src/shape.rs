@@ -20,7 +20,7 @@ pub(crate) struct Shape {
 
 /// The most columns that are read of any table, and the most that one may have.
 pub(crate) const WIDEST: usize = 16;
-pub(crate) const MOST_ATTRIBUTES: usize = 32;
+pub(crate) const MAX_ATTRIBUTES: usize = 32;
 
 /// Columns of `secretaria.feature_usage`, as positions in a row.
 pub(crate) mod usage {
@@ -94,7 +94,7 @@ impl Shape {
             let plain = class.relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char
                 && class.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID.to_u32())
                 && !class.relhassubclass;
-            if !plain || attributes > MOST_ATTRIBUTES {
+            if !plain || attributes > MAX_ATTRIBUTES {
                 return None;
             }
             let mut at = [0; WIDEST];

@@ -1,5 +1,5 @@
--- An alert done was delivered, one given up is a dead letter.
-select 'an alert done was delivered, one given up is a dead letter' as law,
+-- An alert done was delivered, one dead-lettered has a dead letter.
+select 'an alert done was delivered, one dead-lettered has a dead letter' as rule,
   format('company %s event %s: state %s, outcomes %s', d.company_id, d.event_id, m.state, d.outcomes) as detail
 from (
   select company_id, event_id, string_agg(coalesce(outcome, 'none'), ' ' order by endpoint) as outcomes,

@@ -1,5 +1,5 @@
 -- An alert in flight has a webhook that has not ended.
-select 'an alert in flight has a webhook that has not ended' as law,
+select 'an alert in flight has a webhook that has not ended' as rule,
   format('company %s event %s', m.company_id, m.event_id) as detail
 from secretaria.event_outcomes m
 where m.processor = 'alerts'

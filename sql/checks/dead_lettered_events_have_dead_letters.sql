@@ -1,5 +1,5 @@
 -- A dead-lettered event has a dead letter.
-select 'a dead-lettered event has a dead letter' as law,
+select 'a dead-lettered event has a dead letter' as rule,
   format('company %s %s event %s', m.company_id, m.processor, m.event_id) as detail
 from secretaria.event_outcomes m
 left join secretaria.dead_letters l

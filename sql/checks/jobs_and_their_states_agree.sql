@@ -1,6 +1,6 @@
 -- A job and the row of its state say the same.
 -- The row of a job that is not running is found by the lane, the priority and the instant that `jobs` says.
-select 'a job and the row of its state say the same' as law,
+select 'a job and the row of its state say the same' as rule,
   format('company %s %s job %s is %s', company_id, queue, job_key, p.place) as detail
 from secretaria.jobs j
 join (

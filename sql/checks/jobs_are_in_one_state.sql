@@ -1,6 +1,6 @@
 -- A job is in one state.
 -- Scheduled, ready, waiting and running are tables: a row of `jobs` has one row in one of them, and none is without it.
-select 'a job is in one state' as law,
+select 'a job is in one state' as rule,
   format('company %s %s job %s: %s, in %s', company_id, queue, job_key,
     case when count(j.created_at) = 0 then 'no row in jobs' else 'live' end,
     coalesce(string_agg(p.place, ' and ' order by p.place), 'none')) as detail

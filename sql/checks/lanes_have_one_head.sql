@@ -1,6 +1,6 @@
 -- A lane counts its jobs, and one of them is first.
 -- First is the job that is ready or running, or that is scheduled and keeps the lane. The others wait behind it.
-select 'a lane counts its jobs, and one of them is first' as law,
+select 'a lane counts its jobs, and one of them is first' as rule,
   format('company %s %s lane %s: counts %s, has %s, %s of them first, places up to %s of %s', company_id, queue, lane,
     coalesce(l.jobs, 0), coalesce(e.jobs, 0), coalesce(e.heads, 0), e.last_position, l.last_position) as detail
 from secretaria.job_lanes l

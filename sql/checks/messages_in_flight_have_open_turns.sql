@@ -1,5 +1,5 @@
 -- A message in flight is in a turn that has not ended.
-select 'a message in flight is in a turn that has not ended' as law,
+select 'a message in flight is in a turn that has not ended' as rule,
   format('company %s event %s', m.company_id, m.event_id) as detail
 from secretaria.event_outcomes m
 left join secretaria.messages g on g.company_id = m.company_id and g.message_id = m.event_id

@@ -1,6 +1,6 @@
 -- Every admitted record has an outcome.
 -- A range of offsets counts as so many outcomes.
-select 'every admitted record has an outcome' as law,
+select 'every admitted record has an outcome' as rule,
   format('%s %s/%s: admitted %s, outcomes %s', processor, topic, partition, coalesce(c.admitted, 0), coalesce(m.outcomes, 0))
     as detail
 from secretaria.consumer_offsets o

@@ -1,5 +1,5 @@
 -- Every offset passed is a record counted.
-select 'every offset passed is a record counted' as law,
+select 'every offset passed is a record counted' as rule,
   format('%s %s/%s: passed %s, counted %s', processor, topic, partition, moved, records) as detail
 from (
   select o.processor, o.topic, o.partition, o.next_offset - o.first_offset as moved, coalesce(c.records, 0) as records

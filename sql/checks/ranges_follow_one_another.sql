@@ -1,5 +1,5 @@
--- Ranges follow one another up to where reading stands.
-select 'ranges follow one another up to where reading stands' as law,
+-- Ranges follow one another up to the committed offset.
+select 'ranges follow one another up to the committed offset' as rule,
   format('%s %s/%s: a range begins at %s, due was %s', processor, topic, partition, first_offset, due) as detail
 from (
   select o.processor, o.topic, o.partition, g.first_offset,

@@ -1,9 +1,9 @@
--- A turn that spoke is booked.
+-- A turn with a reply is booked.
 -- Booking is allowed for while it is on its way, and is looked for a minute later.
-select 'a turn that spoke is booked' as law,
-  format('company %s: %s turns spoke, %s are booked', t.company_id, t.spoke, coalesce(u.booked, 0)) as detail
+select 'a turn with a reply is booked' as rule,
+  format('company %s: %s turns with a reply, %s are booked', t.company_id, t.replied, coalesce(u.booked, 0)) as detail
 from (
-  select company_id, count(*) as spoke
+  select company_id, count(*) as replied
   from secretaria.turns
   where outcome in ('replied', 'fallback')
     and ended_at < (select min(seen_at) from secretaria.topic_ends where topic = 'usage.events') - interval '1 minute'
@@ -15,7 +15,7 @@ left join (
   where fact = 'message_out'
   group by company_id
 ) u using (company_id)
-where coalesce(u.booked, 0) < t.spoke
+where coalesce(u.booked, 0) < t.replied
   and not exists (
     select from secretaria.outbox o where o.company_id = t.company_id and o.topic = 'usage.events')
   and not exists (

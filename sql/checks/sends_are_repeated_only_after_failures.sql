@@ -1,5 +1,5 @@
 -- A second send follows only an attempt that failed for a time or is unknown.
-select 'a second send follows only an attempt that failed for a time or is unknown' as law,
+select 'a second send follows only an attempt that failed for a time or is unknown' as rule,
   format('company %s delivery %s attempt %s follows %s', a.company_id, a.delivery_id, a.attempt, b.result) as detail
 from secretaria.delivery_attempts a
 join secretaria.delivery_attempts b

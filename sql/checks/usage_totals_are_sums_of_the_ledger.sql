@@ -1,5 +1,5 @@
 -- The sums of usage are the ledger's.
-select 'the sums of usage are the ledger''s' as law,
+select 'the sums of usage are the ledger''s' as rule,
   format('company %s %s %s %s: ledger %s, sum %s', coalesce(l.company_id, t.company_id), coalesce(l.metric, t.metric),
     coalesce(l.model, t.model), coalesce(l.day, t.day), coalesce(l.amount, 0), coalesce(t.amount, 0)) as detail
 from (

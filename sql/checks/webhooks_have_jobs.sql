@@ -1,6 +1,6 @@
 -- A webhook has a job until it has ended.
--- Either a live one or one that was given up and waits for a person. A live one is of a webhook that has not ended.
-select 'a webhook has a job until it has ended' as law,
+-- Either a live one or one that is dead and waits for an operator. A live one is of a webhook that has not ended.
+select 'a webhook has a job until it has ended' as rule,
   format('company %s event %s to the %s: %s', company_id, event_id, endpoint,
     case when j.is_live then 'ended or missing, and has a job' else 'no job' end) as detail
 from (

@@ -39,7 +39,7 @@ pub const CHECKS: &[(&str, &str)] = &checks![
     "records_are_read_before_they_are_dropped",
     "records_read_are_in_the_log",
     "replies_are_booked",
-    "replies_are_handed_on_once",
+    "replies_are_published_once",
     "sends_are_repeated_only_after_failures",
     "turns_have_jobs",
     "usage_totals_are_sums_of_the_ledger",
@@ -84,8 +84,8 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let broken = broken(&client).await?;
-    for Violation { law, detail } in &broken {
-        say(format_args!("WRONG  {law}  {detail}"))?;
+    for Violation { rule, detail } in &broken {
+        say(format_args!("WRONG  {rule}  {detail}"))?;
     }
     if broken.is_empty() {
         say("conserved: nothing vanished, nothing was doubled")?;
@@ -97,8 +97,8 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
 /// One row of a check.
 #[derive(Debug)]
 pub struct Violation {
-    /// What does not hold, as a sentence: the check's column `law`.
-    pub law: String,
+    /// What does not hold, as a sentence: the check's column `rule`.
+    pub rule: String,
     /// Which rows are concerned.
     pub detail: String,
 }
@@ -111,7 +111,7 @@ pub async fn broken(client: &impl GenericClient) -> anyhow::Result<Vec<Violation
     let mut broken = Vec::new();
     for (name, sql) in CHECKS {
         let rows = query(client, sql, &[]).await.with_context(|| format!("sql/checks/{name}.sql"))?;
-        broken.extend(rows.iter().map(|row| Violation { law: row.get("law"), detail: row.get("detail") }));
+        broken.extend(rows.iter().map(|row| Violation { rule: row.get("rule"), detail: row.get("detail") }));
     }
     Ok(broken)
 }

@@ -14,7 +14,7 @@ select feature, allowed, reason, used, reserved, limit_value, remaining, source,
 from entitlements($1)";
 
 const DRIFT: &str = "\
-select 'a counter is the sum of its ledger' as law,
+select 'a counter is the sum of its ledger' as rule,
   format('company %s %s since %s: counter %s, ledger %s', company_id, feature, period_start, counter, ledger) as detail
 from verify_usage()
 union all
@@ -51,7 +51,7 @@ pub async fn run(settings: &Settings, args: &Args) -> anyhow::Result<ExitCode> {
     client.batch_execute("set statement_timeout = 0").await?;
     let wrong = query(&client, DRIFT, &[]).await?;
     for row in &wrong {
-        say(format_args!("WRONG  {}  {}", row.get::<_, &str>("law"), row.get::<_, &str>("detail")))?;
+        say(format_args!("WRONG  {}  {}", row.get::<_, &str>("rule"), row.get::<_, &str>("detail")))?;
     }
     if wrong.is_empty() {
         say("every counter is the sum of its ledger, every decision is what it is made of")?;

@@ -148,7 +148,7 @@ fn note(message: &Value) -> String {
         (Some("sent"), attempts) => Some(format!("sent at attempt {}", attempts.unwrap_or_default())),
         (Some("failed_permanent"), _) => Some("not delivered: dead letter".into()),
         (_, Some(_)) => Some("under way".into()),
-        (_, None) => Some("not handed on yet".into()),
+        (_, None) => Some("not published yet".into()),
     };
     let notes: Vec<String> = fallback.into_iter().chain(delivered).collect();
     if message["direction"] == "in" || notes.is_empty() { String::new() } else { format!("   [{}]", notes.join("; ")) }

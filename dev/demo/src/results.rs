@@ -88,7 +88,7 @@ pub(crate) async fn read(
         }
     }
     let broken = conservation::broken(&run.db.get().await?).await?;
-    let broken = broken.into_iter().map(|it| format!("{}: {}", it.law, it.detail)).collect();
+    let broken = broken.into_iter().map(|it| format!("{}: {}", it.rule, it.detail)).collect();
     let drift = run.query(include_str!("../sql/drift.sql"), &[]).await?.iter().map(|row| row.get(0)).collect();
     let problems = [
         ("sql/checks/: what vanished or was doubled", broken),

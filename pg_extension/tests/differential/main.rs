@@ -25,7 +25,7 @@ use support::{Database, database, lines, stat};
 /// Steps that changed something, each followed by questions in every session.
 const WANTED: usize = 10_000;
 /// Attempts: many steps meet a conflict, or nothing to do.
-const MOST: usize = 40_000;
+const MAX: usize = 40_000;
 
 /// Every reason that a check can give.
 const REASONS: &[&str] = &[
@@ -84,7 +84,7 @@ fn both_twins_answer_alike_after_every_step_in_every_snapshot() {
         .map(|level| Actor::enter(&database, level));
     let asking = actors.each_mut().map(|it| it.session.prepare(ASKING).expect("prepared"));
     let mut seen = Seen::default();
-    for attempt in 0..MOST {
+    for attempt in 0..MAX {
         // The first edits without a transaction of its own, so that the others' snapshots grow old.
         let acting = chance.pick(&[0, 0, 0, 0, 1, 1, 2, 3]);
         let mut step = steps::choose(&mut chance);

@@ -67,7 +67,7 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         tx: &Transaction<'_>,
-        fresh: &[Event<'_, Self::Payload>],
+        events: &[Event<'_, Self::Payload>],
     ) -> impl Future<Output = Result<Handled, Failure>> + Send;
 }
 
@@ -127,6 +127,7 @@ pub async fn run<I: Handler>(
         client: kafka.consumer(I::PROCESSOR, instance),
         topics: I::TOPICS.iter().map(|topic| (*topic, kafka.topic(*topic))).collect(),
         batches: handler.batches(kafka),
+        rejoin_after: Duration::from_millis(kafka.rejoin_after_ms.into()),
         committed_offsets: store::committed_offsets(
             db.clone(),
             I::PROCESSOR,
@@ -150,7 +151,7 @@ pub async fn run<I: Handler>(
     loop {
         let batch = tokio::select! {
             () = stop.cancelled() => break,
-            batch = pace.gather().then(|()| consumer.reader.next()) => batch,
+            batch = pace.until_next().then(|()| consumer.reader.next()) => batch,
         };
         if batch.as_ref().is_none_or(|it| it.len() < kafka.poll_records) {
             pace.begin();
@@ -225,12 +226,12 @@ impl<I: Handler> Consumer<I> {
         let seen: Vec<outcomes::Incoming> = decoded.iter().map(Decoded::incoming).collect();
         let admissions = self.admit(&tx, &seen).await?;
         let mut ended = Vec::new();
-        let mut fresh = Vec::new();
+        let mut events = Vec::new();
         for (decoded, admission) in decoded.into_iter().zip(&admissions) {
             match (decoded, admission) {
                 (_, Admission::Duplicate) => {}
                 (Decoded::Valid { envelope, record, .. }, &admission) => {
-                    fresh.push(Event { envelope, record, admission })
+                    events.push(Event { envelope, record, admission })
                 }
                 (Decoded::Invalid(invalid), _) => {
                     self.dead_letter(&tx, &invalid).await?;
@@ -238,10 +239,10 @@ impl<I: Handler> Consumer<I> {
                 }
             }
         }
-        let repeats = signatures::remove_repeats(&tx, I::PROCESSOR, &mut fresh).await;
+        let repeats = signatures::remove_repeats(&tx, I::PROCESSOR, &mut events).await;
         ended.extend(repeats.map_err(Failure::from)?);
-        let handled = self.handler.handle(&tx, &fresh).await?;
-        ended.extend(fresh.iter().zip(handled.outcomes).map(|(it, outcome)| {
+        let handled = self.handler.handle(&tx, &events).await?;
+        ended.extend(events.iter().zip(handled.outcomes).map(|(it, outcome)| {
             let (company, event) = (it.envelope.company_id, it.envelope.event_id);
             HandledEvent { company, event, record: it.record, outcome }
         }));

@@ -29,9 +29,9 @@ const MAX_DELETED: usize = 1_000;
 pub(super) async fn remove_repeats<'a, P>(
     tx: &Transaction<'_>,
     processor: ProcessorName,
-    fresh: &mut Vec<Event<'a, P>>,
+    events: &mut Vec<Event<'a, P>>,
 ) -> Result<Vec<HandledEvent<'a>>, Error> {
-    let signed: Vec<(Vec<u8>, &Event<'a, P>)> = fresh.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
+    let signed: Vec<(Vec<u8>, &Event<'a, P>)> = events.iter().filter_map(|it| Some((mac(it.record)?, it))).collect();
     if signed.is_empty() {
         return Ok(Vec::new());
     }
@@ -50,7 +50,7 @@ pub(super) async fn remove_repeats<'a, P>(
             outcome: EventOutcome::Ignored(IgnoreReason::Duplicate),
         })
         .collect();
-    fresh.retain(|it| {
+    events.retain(|it| {
         let event = (it.envelope.company_id, it.envelope.event_id);
         !repeats.iter().any(|repeat| (repeat.company, repeat.event) == event)
     });
@@ -83,8 +83,8 @@ async fn insert_signatures<P>(
          select distinct on (it.company_id, it.mac)
            it.company_id, $1, it.mac, it.event_id, it.topic, it.partition, it.received_at
          from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::text[], $6::int[], $7::timestamptz[]) with ordinality
-           as it (company_id, mac, event_id, topic, partition, received_at, place)
-         order by it.company_id, it.mac, it.place
+           as it (company_id, mac, event_id, topic, partition, received_at, ord)
+         order by it.company_id, it.mac, it.ord
          on conflict (company_id, processor, mac) do update set event_id = s.event_id
          returning company_id, mac, event_id",
         &[&processor.as_str(), &companies, &macs, &events, &topics, &partitions, &received],
@@ -115,7 +115,7 @@ async fn delete_old<P>(
             before.push(instant);
         }
     }
-    let most = i64::try_from(MAX_DELETED.max(signed.len() * 2)).unwrap_or(i64::MAX);
+    let max = i64::try_from(MAX_DELETED.max(signed.len() * 2)).unwrap_or(i64::MAX);
     postgres::execute(
         tx,
         "delete from secretaria.seen_signatures s
@@ -133,7 +133,7 @@ async fn delete_old<P>(
            ) old
          ) old
          where s.company_id = old.company_id and s.processor = $1 and s.mac = old.mac",
-        &[&processor.as_str(), &topics, &partitions, &before, &most],
+        &[&processor.as_str(), &topics, &partitions, &before, &max],
     )
     .await?;
     Ok(())

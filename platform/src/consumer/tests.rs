@@ -155,8 +155,8 @@ impl Handler for TestHandler {
     const TOPICS: &'static [Topic] = &[TOPIC];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, UsageEvent>]) -> Result<Handled, Failure> {
-        for it in fresh {
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, UsageEvent>]) -> Result<Handled, Failure> {
+        for it in events {
             let Fact::ModelTokens { model, .. } = &it.envelope.payload.fact else { panic!("tokens only") };
             let refused: Result<_, Error> = tx.execute("select 1 / ($1::text <> 'poison')::int", &[model]).await;
             refused?;
@@ -168,7 +168,7 @@ impl Handler for TestHandler {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tx.execute(failing, &[]).await?;
         }
-        Ok(vec![EventOutcome::Done; fresh.len()].into())
+        Ok(vec![EventOutcome::Done; events.len()].into())
     }
 }
 
@@ -176,6 +176,7 @@ impl Handler for TestHandler {
 pub(super) fn consumer(database: &Database) -> Consumer<TestHandler> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
+        rejoin_after: Duration::from_secs(120),
         client: kafka.consumer(TestHandler::PROCESSOR, "test"),
         topics: vec![(TOPIC, kafka.topic(TOPIC))],
         batches: kafka.batches(),

@@ -145,19 +145,20 @@ impl Next {
     }
 }
 
-/// The result of the latest of `attempts` attempts, and what follows. `chance`, from 0 to 1, is for the jitter of the next.
+/// The result of the latest of `attempts` attempts, and what follows. `jitter_factor`, from 0 to 1, is how much of
+/// the jitter the next wait gets.
 pub fn after(
     attempts: i32,
     verdict: &Verdict,
     repeat: Repeat,
     schedule: &Schedule,
-    chance: f64,
+    jitter_factor: f64,
 ) -> (AttemptResult, Next) {
     const FAIL: Next = Next::End(Outcome::FailedPermanent);
     let asked = if let Verdict::Temporary { retry_after, .. } = verdict { *retry_after } else { None };
     let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
     let may_repeat = matches!(repeat, Repeat::Freely | Repeat::Once { unknowns: 0 });
-    let wait = schedule.wait_after(attempts, asked, chance).filter(|_| may_repeat);
+    let wait = schedule.wait_after(attempts, asked, jitter_factor).filter(|_| may_repeat);
     match (verdict, wait) {
         (Verdict::Done, _) => (AttemptResult::Done, Next::End(Outcome::Done)),
         (Verdict::Withdrawn, _) => (AttemptResult::Withdrawn, Next::End(Outcome::Withdrawn)),

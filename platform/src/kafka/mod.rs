@@ -1,7 +1,9 @@
 //! Kafka: settings, a producer that reports the broker's acknowledgements, a reader that never blocks a rebalance, topics.
 
 mod admin;
-mod gather;
+mod assignment;
+mod batcher;
+mod member;
 mod producer;
 mod reader;
 mod rebalance;
@@ -42,6 +44,9 @@ pub struct Config {
     pub queue_records: u32,
     /// How long the broker keeps a silent consumer's partitions for it, in milliseconds.
     pub session_timeout_ms: u32,
+    /// After how long without a partition a consumer joins its group again with a new client, in milliseconds. The time
+    /// doubles with each, up to 15 minutes, because a process may be a spare one.
+    pub rejoin_after_ms: u32,
     /// Most records of one poll, which is one transaction.
     pub poll_records: usize,
     /// Most bytes of one poll; the record that reaches it is the last of the poll. At most three polls are in memory per
@@ -62,6 +67,7 @@ impl Default for Config {
             message_timeout_ms: 4_000,
             queue_records: 100_000,
             session_timeout_ms: 30_000,
+            rejoin_after_ms: 120_000,
             poll_records: 500,
             poll_bytes: 4 << 20,
             record_attempts: 10,
@@ -84,6 +90,9 @@ impl Config {
         if !(500..5_000).contains(&self.message_timeout_ms) {
             let problem = "must be from 500 to 4999, so that a 503 comes within five seconds";
             return Err(settings::Error::invalid("kafka.message_timeout_ms", problem));
+        }
+        if !(1_000..=900_000).contains(&self.rejoin_after_ms) {
+            return Err(settings::Error::invalid("kafka.rejoin_after_ms", "must be between 1000 and 900000"));
         }
         if !(1..=10_000).contains(&self.poll_records) {
             return Err(settings::Error::invalid("kafka.poll_records", "must be between 1 and 10000"));

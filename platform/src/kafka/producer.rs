@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Config;
-use super::gather::{Command, ReplaceableClient};
+use super::batcher::{Command, ReplaceableClient};
 use crate::task;
 
 /// A producer with `acks=all` and idempotence. Cheap to clone. Outlives a fatal error of the client inside it.

@@ -5,26 +5,32 @@
 //! everything read ahead of it is discarded: each record carries the generation of its partition.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use domain::Topic;
+use metrics::counter;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use tokio::sync::mpsc as async_mpsc;
 
+use super::assignment::Assignment;
+use super::member::Member;
 use super::rebalance::{Names, Rebalancing};
 use super::{Record, TopicPartition};
-use crate::clock;
+use crate::{clock, metric};
 
 /// How long a full batch waits before fetching is paused. librdkafka drops what it has prefetched of a paused partition
 /// and takes up to a second to fetch it again, so fetching is not paused for every batch.
 const PAUSED_AFTER: Duration = Duration::from_secs(1);
 /// How often a full batch is offered to the consumer.
 const FULL_BATCH_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The longest time between two replacements of a client that gets no partition.
+const LONGEST_REJOIN: Duration = Duration::from_secs(900);
 
 /// Records of one poll, in order per partition.
 pub type Batch = Vec<Record>;
@@ -50,13 +56,15 @@ pub struct ReaderSetup<P> {
     pub batches: Batches,
     /// Returns the offset to read each partition from; called on the polling thread, which it may block.
     pub committed_offsets: P,
+    /// After how long without a partition the client is replaced, so that it joins its group again.
+    pub rejoin_after: Duration,
 }
 
 /// The consumer's end of the polling thread.
 pub struct Reader {
     batches: async_mpsc::Receiver<Batch>,
     seek_requests: mpsc::Sender<SeekRequest>,
-    shared: Arc<Shared>,
+    assignment: Arc<Assignment>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -68,28 +76,6 @@ pub struct SeekRequest {
     generation: u64,
 }
 
-#[derive(Default)]
-pub(super) struct Shared {
-    stop: AtomicBool,
-    partitions: Mutex<HashMap<TopicPartition, Generation>>,
-}
-
-/// Records are tagged `written` when read, and count only if tagged `valid`. The two differ while a seek is pending.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Generation {
-    pub(super) written: u64,
-    pub(super) valid: u64,
-    /// Whether fetching is paused. Kept per assignment: a partition that is assigned again starts resumed.
-    pub(super) paused: bool,
-}
-
-impl Shared {
-    pub(super) fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Generation>> {
-        // A panic while this lock is held cannot leave a half-changed state: the values are single numbers.
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Reader {
     /// Starts the polling thread.
     ///
@@ -99,21 +85,24 @@ impl Reader {
     where
         P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
     {
-        let shared = Arc::new(Shared::default());
+        let assignment = Arc::new(Assignment::default());
         let names = Names(setup.topics.into());
-        let context = Rebalancing {
-            shared: Arc::clone(&shared),
+        let member = Member {
+            config: setup.client,
             names: names.clone(),
-            committed_offsets: setup.committed_offsets,
+            assignment: Arc::clone(&assignment),
+            committed_offsets: Arc::new(setup.committed_offsets),
         };
-        let consumer: BaseConsumer<Rebalancing<P>> = setup.client.create_with_context(context)?;
-        consumer.subscribe(&names.0.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())?;
+        let consumer = member.join()?;
         let (send, batches) = async_mpsc::channel(1);
         let (seek_requests, receive) = mpsc::channel();
         let poller = Poller {
             consumer,
+            member,
             names,
-            shared: Arc::clone(&shared),
+            assignment: Arc::clone(&assignment),
+            unassigned_since: Some(clock::instant()),
+            rejoin_after: setup.rejoin_after,
             seek_requests: receive,
             batches: send,
             limits: setup.batches,
@@ -125,7 +114,7 @@ impl Reader {
             fatal: Fatal::No,
         };
         let thread = std::thread::spawn(move || poller.run());
-        Ok(Reader { batches, seek_requests, shared, thread: Some(thread) })
+        Ok(Reader { batches, seek_requests, assignment, thread: Some(thread) })
     }
 
     /// The next batch; `None` once stopped. Records that a seek or a rebalance has invalidated are left out.
@@ -133,7 +122,7 @@ impl Reader {
         loop {
             let mut batch = self.batches.recv().await?;
             {
-                let partitions = self.shared.partitions();
+                let partitions = self.assignment.partitions();
                 batch.retain(|record| {
                     partitions.get(&record.at()).is_some_and(|known| known.valid == record.generation)
                 });
@@ -146,12 +135,12 @@ impl Reader {
 
     /// Whether a record still counts: its partition is assigned and was neither reassigned nor sought since it was read.
     pub fn still_owns(&self, record: &Record) -> bool {
-        self.shared.partitions().get(&record.at()).is_some_and(|known| known.valid == record.generation)
+        self.assignment.partitions().get(&record.at()).is_some_and(|known| known.valid == record.generation)
     }
 
     /// Reads a partition again from an offset; what was read of it before no longer counts.
     pub fn seek(&self, at: TopicPartition, to: i64) {
-        let mut partitions = self.shared.partitions();
+        let mut partitions = self.assignment.partitions();
         let Some(known) = partitions.get_mut(&at) else { return };
         known.valid += 1;
         // The thread has ended only when stopping, and then nothing is read again.
@@ -160,24 +149,32 @@ impl Reader {
 
     /// The partitions assigned to this member.
     pub fn assigned(&self) -> Vec<TopicPartition> {
-        self.shared.partitions().keys().copied().collect()
+        self.assignment.partitions().keys().copied().collect()
     }
 
     /// For tests: partitions whose fetching is paused, because a full batch waits.
     #[cfg(test)]
     pub(crate) fn paused(&self) -> Vec<TopicPartition> {
-        self.shared.partitions().iter().filter(|(_, known)| known.paused).map(|(at, _)| *at).collect()
+        self.assignment.partitions().iter().filter(|(_, known)| known.paused).map(|(at, _)| *at).collect()
+    }
+
+    /// For tests: how often a new client has joined the group.
+    #[cfg(test)]
+    pub(crate) fn rejoined(&self) -> u64 {
+        self.assignment.rejoined.load(Ordering::Relaxed)
     }
 
     /// For tests without a broker: assigns these partitions, with the generation of [`Record::kept`] ones.
     #[cfg(test)]
     pub(crate) fn own(&self, partitions: &[TopicPartition]) {
-        self.shared.partitions().extend(partitions.iter().map(|it| (*it, Generation::default())));
+        self.assignment
+            .partitions()
+            .extend(partitions.iter().map(|it| (*it, super::assignment::Generation::default())));
     }
 
     /// Stops the thread and waits, off the runtime, until it has left the consumer group.
     pub async fn stop(mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.assignment.stop.store(true, Ordering::Relaxed);
         self.batches.close();
         if let Some(thread) = self.thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -187,7 +184,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.assignment.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -196,8 +193,13 @@ where
     P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     consumer: BaseConsumer<Rebalancing<P>>,
+    member: Member<P>,
     names: Names,
-    shared: Arc<Shared>,
+    assignment: Arc<Assignment>,
+    /// Since when this member has no partition.
+    unassigned_since: Option<Instant>,
+    /// How long it may have none; doubled each time, because it may be a spare member.
+    rejoin_after: Duration,
     seek_requests: mpsc::Receiver<SeekRequest>,
     batches: async_mpsc::Sender<Batch>,
     limits: Batches,
@@ -223,7 +225,7 @@ where
     P: Fn(&[TopicPartition]) -> HashMap<TopicPartition, i64> + Send + Sync + 'static,
 {
     fn run(mut self) {
-        while !self.shared.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
+        while !self.assignment.stop.load(Ordering::Relaxed) && self.fatal == Fatal::No {
             self.take_seek_requests();
             if self.waits_shortly() {
                 std::thread::sleep(FULL_BATCH_INTERVAL);
@@ -234,7 +236,38 @@ where
             }
             self.pass_on();
             self.pause_or_resume();
+            self.rejoin_if_unassigned();
         }
+    }
+
+    /// A static member whose session timed out can stay outside its group for ever, without an error
+    /// (confluentinc/librdkafka issue 3437). Nothing shows it but that no partition is assigned.
+    fn rejoin_if_unassigned(&mut self) {
+        if !self.assignment.partitions().is_empty() {
+            self.unassigned_since = None;
+            return;
+        }
+        let since = *self.unassigned_since.get_or_insert_with(clock::instant);
+        if since.elapsed() < self.rejoin_after {
+            return;
+        }
+        match self.member.join() {
+            Ok(new) => {
+                let old = std::mem::replace(&mut self.consumer, new);
+                old.context().replaced.store(true, Ordering::Relaxed);
+                // Closing waits for the group, which may be what does not answer.
+                std::thread::spawn(move || drop(old));
+                self.assignment.rejoined.fetch_add(1, Ordering::Relaxed);
+                counter!(metric::CONSUMERS_REJOINED).increment(1);
+                tracing::warn!(
+                    waited_s = self.rejoin_after.as_secs(),
+                    "no partition was assigned: the consumer joins its group again"
+                );
+            }
+            Err(problem) => tracing::warn!(error = %problem, "a new kafka consumer was refused"),
+        }
+        self.unassigned_since = None;
+        self.rejoin_after = (self.rejoin_after * 2).min(LONGEST_REJOIN);
     }
 
     /// Polls one record; false when there was none.
@@ -253,7 +286,7 @@ where
             Some(Ok(message)) => {
                 let Some(topic) = self.names.topic(message.topic()) else { return true };
                 let at = TopicPartition { topic, partition: message.partition() };
-                let generation = self.shared.partitions().get(&at).map(|it| it.written);
+                let generation = self.assignment.partitions().get(&at).map(|it| it.written);
                 let Some(generation) = generation else { return true };
                 let record = Record::read(topic, &message, generation);
                 self.read_since.get_or_insert_with(clock::instant);
@@ -307,7 +340,7 @@ where
         let full = self.is_full() && !self.waits_shortly();
         // Partitions that were assigned since the last call are not paused yet.
         let changed: Vec<TopicPartition> =
-            self.shared.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
+            self.assignment.partitions().iter().filter(|(_, it)| it.paused != full).map(|(it, _)| *it).collect();
         if changed.is_empty() {
             return;
         }
@@ -315,7 +348,7 @@ where
         let done = if full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         match done {
             // Partitions are assigned and revoked on this thread only, while polling.
-            Ok(()) => self.shared.partitions().values_mut().for_each(|it| it.paused = full),
+            Ok(()) => self.assignment.partitions().values_mut().for_each(|it| it.paused = full),
             Err(problem) => tracing::warn!(error = %problem, "fetching was not paused or resumed"),
         }
     }
@@ -330,13 +363,13 @@ where
             self.read_bytes = self.read.iter().map(Record::size).sum();
             self.read_since = self.read_since.filter(|_| !self.read.is_empty());
             self.full_since = self.full_since.filter(|_| self.is_full());
-            if self.shared.partitions().get(&at).is_none_or(|known| known.valid != generation) {
+            if self.assignment.partitions().get(&at).is_none_or(|known| known.valid != generation) {
                 continue; // The partition was revoked, or a later seek was requested.
             }
             match self.consumer.seek(self.names.of(at.topic), at.partition, Offset::Offset(to), Duration::from_secs(5))
             {
                 Ok(()) => {
-                    if let Some(known) = self.shared.partitions().get_mut(&at) {
+                    if let Some(known) = self.assignment.partitions().get_mut(&at) {
                         known.written = generation;
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::Topic;
@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::TopicPartition;
-use super::reader::{Generation, Shared};
+use super::assignment::{Assignment, Generation};
 
 /// The topics' names on the broker, both ways.
 #[derive(Clone)]
@@ -37,9 +37,11 @@ impl Names {
 }
 
 pub(super) struct Rebalancing<P> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) assignment: Arc<Assignment>,
     pub(super) names: Names,
-    pub(super) committed_offsets: P,
+    pub(super) committed_offsets: Arc<P>,
+    /// Set when another client has taken this one's place: what happens to it no longer concerns the assignment.
+    pub(super) replaced: Arc<AtomicBool>,
 }
 
 impl<P: Send + Sync + 'static> ClientContext for Rebalancing<P> {
@@ -57,10 +59,13 @@ where
             .iter()
             .filter_map(|it| Some(TopicPartition { topic: self.names.topic(it.topic())?, partition: it.partition() }))
             .collect();
+        if self.replaced.load(Ordering::Relaxed) {
+            return;
+        }
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.assign(consumer, &partitions)
         } else {
-            let mut known = self.shared.partitions();
+            let mut known = self.assignment.partitions();
             known.retain(|partition, _| !partitions.contains(partition));
             drop(known);
             consumer.incremental_unassign(list)
@@ -86,7 +91,7 @@ where
             };
             list.add_partition_offset(self.names.of(at.topic), at.partition, from)?;
         }
-        let mut known = self.shared.partitions();
+        let mut known = self.assignment.partitions();
         for at in partitions {
             // Above any number used before, so that records still queued from an earlier assignment do not count.
             let next = next_generation();

@@ -56,6 +56,7 @@ const BATCHES: Batches = Batches { records: 10, bytes: 100_000, wait: Duration::
 
 fn read_as(instance: &str, config: &Config, committed_offsets: HashMap<i32, i64>, batches: Batches) -> Reader {
     Reader::start(ReaderSetup {
+        rejoin_after: Duration::from_millis(config.rejoin_after_ms.into()),
         client: config.consumer(ProcessorName::named("metering"), instance),
         topics: vec![(Topic::UsageEvents, config.topic(Topic::UsageEvents))],
         batches,
@@ -91,6 +92,24 @@ async fn what_is_published_is_read_from_the_given_offset_and_in_order() {
     read.sort();
     assert_eq!(read, ["0/1 1", "0/2 2", "1/0 0", "1/1 1"]);
     assert_eq!(records[0].header_text("kind"), Some("usage"));
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_a_partition_joins_again_until_it_has_one() {
+    let (broker, config) = mock_broker();
+    // No member is ever in this group, and the client says nothing.
+    broker.request_errors(RDKafkaApiKey::JoinGroup, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 2_000]);
+    let config = Config { rejoin_after_ms: 1_000, ..config };
+    let producer = Producer::with_short_timeout(&config, "test").unwrap();
+    publish(&producer, 0, 0..2).await;
+    let mut reader = read_from(&config, HashMap::from([(0, 1)]));
+    while reader.rejoined() < 2 {
+        assert!(reader.assigned().is_empty());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    broker.clear_request_errors(RDKafkaApiKey::JoinGroup);
+    assert_eq!(take(&mut reader, 1).await.0, ["0/1 1"]);
     reader.stop().await;
 }
 

@@ -72,13 +72,14 @@ pub const OLDEST_DUE_JOB: &str = "secretaria_oldest_due_job_seconds";
 pub const CIRCUITS_OPEN: &str = "secretaria_circuits_open";
 /// Kafka producers replaced because of a fatal error.
 pub const PRODUCERS_REPLACED: &str = "secretaria_producers_replaced_total";
+pub const CONSUMERS_REJOINED: &str = "secretaria_consumers_rejoined_total";
 /// Rows published by the outbox relay, by topic.
 pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
 
 static LABELLED: OnceLock<Labelled> = OnceLock::new();
 
 struct Labelled {
-    most: usize,
+    max: usize,
     companies: RwLock<BTreeSet<CompanyId>>,
 }
 
@@ -86,12 +87,12 @@ struct Labelled {
 ///
 /// The first companies seen get the labels; exact figures for every company are in SQL.
 pub fn company_label(company: CompanyId) -> String {
-    let labelled = LABELLED.get_or_init(|| Labelled { most: 100, companies: RwLock::default() });
+    let labelled = LABELLED.get_or_init(|| Labelled { max: 100, companies: RwLock::default() });
     if labelled.companies.read().is_ok_and(|known| known.contains(&company)) {
         return company.to_string();
     }
     let Ok(mut known) = labelled.companies.write() else { return "other".into() };
-    if known.len() < labelled.most {
+    if known.len() < labelled.max {
         known.insert(company);
         return company.to_string();
     }
@@ -100,7 +101,7 @@ pub fn company_label(company: CompanyId) -> String {
 
 /// Describes every metric to the recorder, and sets how many companies get a label of their own.
 pub fn describe(labelled_companies: usize) {
-    LABELLED.get_or_init(|| Labelled { most: labelled_companies, companies: RwLock::default() });
+    LABELLED.get_or_init(|| Labelled { max: labelled_companies, companies: RwLock::default() });
     describe_counter!(WEBHOOK_RECEIVED, "webhooks answered, by company and status");
     describe_counter!(WEBHOOK_REJECTED, "webhooks rejected, by reason");
     describe_counter!(WEBHOOK_UNSUPPORTED, "webhooks accepted whose message is of a kind that is not read, by kind");
@@ -135,6 +136,7 @@ pub fn describe(labelled_companies: usize) {
     describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");
     describe_gauge!(CIRCUITS_OPEN, "open circuits, by queue and provider");
     describe_counter!(PRODUCERS_REPLACED, "Kafka producers replaced because of a fatal error");
+    describe_counter!(CONSUMERS_REJOINED, "Kafka consumers replaced because no partition was assigned to them");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
 }
 

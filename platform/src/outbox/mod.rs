@@ -81,8 +81,8 @@ pub async fn push(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), Error> 
         "insert into secretaria.outbox (company_id, topic, key, placed_by, spread, event_id, headers, payload)
          select it.company_id, it.topic, it.key, it.placed_by, it.spread, it.event_id, it.headers, it.payload
          from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::smallint[], $6::uuid[], $7::jsonb[], $8::bytea[])
-           with ordinality as it (company_id, topic, key, placed_by, spread, event_id, headers, payload, place)
-         order by it.place",
+           with ordinality as it (company_id, topic, key, placed_by, spread, event_id, headers, payload, ord)
+         order by it.ord",
         &[&companies, &topics, &keys, &subjects, &spreads, &events, &headers, &payloads],
     )
     .await?;

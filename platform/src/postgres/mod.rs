@@ -224,7 +224,7 @@ macro_rules! columns {
 pub fn in_order<T>(count: usize, rows: &[Row], read: impl Fn(&Row) -> T) -> Vec<Option<T>> {
     let mut all: Vec<Option<T>> = (0..count).map(|_| None).collect();
     for row in rows {
-        if let Some(slot) = all.get_mut(place(row)) {
+        if let Some(slot) = all.get_mut(ordinal(row)) {
             *slot = Some(read(row));
         }
     }
@@ -232,7 +232,7 @@ pub fn in_order<T>(count: usize, rows: &[Row], read: impl Fn(&Row) -> T) -> Vec<
 }
 
 /// The index of the input that a row belongs to, from its first column.
-pub fn place(row: &Row) -> usize {
+pub fn ordinal(row: &Row) -> usize {
     usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX)
 }
 

@@ -265,7 +265,7 @@ async fn end(tx: &Transaction<'_>, queue: Queue, job: &Job, lane: Option<Uuid>) 
         attempts: 0,
         body: serde_json::Value::Null,
         traceparent: None,
-        late: std::time::Duration::ZERO,
+        overdue: std::time::Duration::ZERO,
     };
     store::settle(tx, queue, &[EndedAttempt { job: &job, ending: Ending::Done }]).await.map(drop)
 }

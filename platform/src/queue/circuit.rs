@@ -50,9 +50,17 @@ impl Default for Config {
 /// Whether a call may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CircuitDecision {
-    Pass,
+    Call(CallKind),
     /// Not before this wait is over.
     HeldBack(Duration),
+}
+
+/// What a call is for its circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallKind {
+    Normal,
+    /// It decides whether the open circuit closes.
+    Probe,
 }
 
 #[derive(Debug, Default)]
@@ -75,73 +83,84 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Circuits {
     config: Config,
-    most_in_flight: usize,
+    max_in_flight: usize,
     states: HashMap<Circuit, State>,
     of_company: HashMap<CompanyId, Circuit>,
 }
 
-/// How long a job waits when the provider has `most_in_flight` calls already.
+/// How long a job waits when the provider has `max_in_flight` calls already.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 
 impl Circuits {
-    /// All circuits are closed; at most `most_in_flight` calls are in flight through each.
-    pub(super) fn new(config: Config, most_in_flight: usize) -> Self {
-        Circuits { config, most_in_flight, states: HashMap::new(), of_company: HashMap::new() }
+    /// All circuits are closed; at most `max_in_flight` calls are in flight through each.
+    pub(super) fn new(config: Config, max_in_flight: usize) -> Self {
+        Circuits { config, max_in_flight, states: HashMap::new(), of_company: HashMap::new() }
     }
 
-    /// Requests a call for a company; a call that passes must be reported.
-    pub(super) fn admit(&mut self, circuit: &Circuit, company: CompanyId, now: Instant) -> CircuitDecision {
+    /// Requests a call for a company; the end of a call that may be made must be reported.
+    pub(super) fn request(&mut self, circuit: &Circuit, company: CompanyId, now: Instant) -> CircuitDecision {
         if self.of_company.get(&company) != Some(circuit) {
             self.of_company.insert(company, circuit.clone());
         }
         if !self.states.contains_key(circuit) {
             self.states.insert(circuit.clone(), State::default());
         }
-        let Some(state) = self.states.get_mut(circuit) else { return CircuitDecision::Pass };
+        let Some(state) = self.states.get_mut(circuit) else { return CircuitDecision::Call(CallKind::Normal) };
         state.companies.insert(company);
         match &mut state.open {
             Some(open) if open.probing => return CircuitDecision::HeldBack(open.wait),
             Some(open) if now < open.until => return CircuitDecision::HeldBack(open.until - now),
-            Some(open) => open.probing = true,
-            None if state.in_flight >= self.most_in_flight => return CircuitDecision::HeldBack(FULL_WAIT),
+            Some(open) => {
+                open.probing = true;
+                state.in_flight += 1;
+                return CircuitDecision::Call(CallKind::Probe);
+            }
+            None if state.in_flight >= self.max_in_flight => return CircuitDecision::HeldBack(FULL_WAIT),
             None => {}
         }
         state.in_flight += 1;
-        CircuitDecision::Pass
+        CircuitDecision::Call(CallKind::Normal)
     }
 
-    /// Reports the end of a call that had passed; returns whether that opened or closed the circuit.
-    pub(super) fn report(&mut self, circuit: &Circuit, health: Health, now: Instant) -> Option<CircuitChange> {
+    /// Reports the end of a call; returns whether that opened or closed the circuit. While it is open, calls that were made
+    /// before it opened change nothing: only the probe decides.
+    pub(super) fn report(
+        &mut self,
+        circuit: &Circuit,
+        kind: CallKind,
+        health: Health,
+        now: Instant,
+    ) -> Option<CircuitChange> {
         let config = self.config;
         let state = self.states.get_mut(circuit)?;
         state.in_flight = state.in_flight.saturating_sub(1);
         let first = Duration::from_millis(config.open_ms);
-        match (health, &mut state.open) {
-            (Health::Healthy, open) => {
-                let was_open = open.take().is_some();
-                state.failures = 0;
-                was_open.then_some(CircuitChange::Closed)
-            }
-            // A call that was made before the circuit opened adds nothing.
-            (Health::Failing, Some(open)) if open.probing => {
-                let wait = (open.wait * 2).min(Duration::from_millis(config.open_cap_ms)).max(first);
-                *open = Open { since: open.since, until: now + wait, wait, probing: false };
-                None
-            }
-            (Health::Failing, Some(_)) => None,
-            (Health::Failing, None) => {
+        match (kind, health, &mut state.open) {
+            (CallKind::Normal, _, Some(_)) => None,
+            (CallKind::Normal, Health::Failing, None) => {
                 state.failures += 1;
                 (state.failures >= config.failures).then(|| {
                     state.open = Some(Open { since: now, until: now + first, wait: first, probing: false });
                     CircuitChange::Opened
                 })
             }
+            (CallKind::Normal, Health::Unclear, None) => None,
+            (_, Health::Healthy, open) => {
+                state.failures = 0;
+                open.take().map(|_| CircuitChange::Closed)
+            }
+            (CallKind::Probe, Health::Failing, Some(open)) => {
+                let wait = (open.wait * 2).min(Duration::from_millis(config.open_cap_ms)).max(first);
+                *open = Open { since: open.since, until: now + wait, wait, probing: false };
+                None
+            }
             // The next call is the probe.
-            (Health::Unclear, Some(open)) => {
+            (CallKind::Probe, Health::Unclear, Some(open)) => {
                 open.probing = false;
                 None
             }
-            (Health::Unclear, None) => None,
+            // A circuit closes only when its probe is reported, and a probe is reported once.
+            (CallKind::Probe, Health::Failing | Health::Unclear, None) => None,
         }
     }
 
@@ -180,9 +199,9 @@ impl Circuits {
         open
     }
 
-    /// Removes circuits that are closed and idle, when there are more than `most`.
-    pub(super) fn forget_idle(&mut self, most: usize) {
-        if self.states.len() > most {
+    /// Removes circuits that are closed and idle, when there are more than `max`.
+    pub(super) fn forget_idle(&mut self, max: usize) {
+        if self.states.len() > max {
             self.states.retain(|_, state| state.open.is_some() || state.in_flight > 0 || state.failures > 0);
             self.of_company.retain(|_, circuit| self.states.contains_key(circuit));
         }
@@ -213,6 +232,8 @@ mod tests {
     use crate::clock;
 
     const COMPANY: CompanyId = CompanyId(7);
+    const NORMAL: CircuitDecision = CircuitDecision::Call(CallKind::Normal);
+    const PROBE: CircuitDecision = CircuitDecision::Call(CallKind::Probe);
 
     fn circuit() -> Circuit {
         Circuit { provider: "whaticket", credential: "7".into() }
@@ -223,8 +244,8 @@ mod tests {
         let config = Config { failures: 2, open_ms: 10_000, open_cap_ms: 15_000 };
         let mut circuits = Circuits::new(config, 100);
         for expected in [None, Some(CircuitChange::Opened)] {
-            assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
-            assert_eq!(circuits.report(&circuit(), Health::Failing, now), expected);
+            assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
+            assert_eq!(circuits.report(&circuit(), CallKind::Normal, Health::Failing, now), expected);
         }
         circuits
     }
@@ -237,11 +258,14 @@ mod tests {
     fn an_open_circuit_holds_jobs_back_and_then_lets_one_probe_pass() {
         let now = clock::instant();
         let mut circuits = opened(now);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(4)), CircuitDecision::HeldBack(seconds(6)));
+        assert_eq!(circuits.request(&circuit(), COMPANY, now + seconds(4)), CircuitDecision::HeldBack(seconds(6)));
         assert_eq!(circuits.claimable(COMPANY, now + seconds(10)), Claimable::AsProbe);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(10)), CircuitDecision::Pass);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now + seconds(11)), CircuitDecision::HeldBack(seconds(10)));
-        assert_eq!(circuits.report(&circuit(), Health::Healthy, now + seconds(12)), Some(CircuitChange::Closed));
+        assert_eq!(circuits.request(&circuit(), COMPANY, now + seconds(10)), PROBE);
+        assert_eq!(circuits.request(&circuit(), COMPANY, now + seconds(11)), CircuitDecision::HeldBack(seconds(10)));
+        assert_eq!(
+            circuits.report(&circuit(), CallKind::Probe, Health::Healthy, now + seconds(12)),
+            Some(CircuitChange::Closed)
+        );
         assert_eq!(circuits.claimable(COMPANY, now + seconds(12)), Claimable::Freely);
     }
 
@@ -250,11 +274,35 @@ mod tests {
         let now = clock::instant();
         let mut circuits = opened(now);
         let first_probe = now + seconds(10);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, first_probe), CircuitDecision::Pass);
-        assert_eq!(circuits.report(&circuit(), Health::Failing, first_probe), None);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, first_probe), CircuitDecision::HeldBack(seconds(15)));
+        assert_eq!(circuits.request(&circuit(), COMPANY, first_probe), PROBE);
+        assert_eq!(circuits.report(&circuit(), CallKind::Probe, Health::Failing, first_probe), None);
+        assert_eq!(circuits.request(&circuit(), COMPANY, first_probe), CircuitDecision::HeldBack(seconds(15)));
         let claimable = circuits.claimable(COMPANY, first_probe);
         assert_eq!(claimable, Claimable::OnlyHeldTooLong { open_for: seconds(10) });
+    }
+
+    #[test]
+    fn calls_made_before_it_opened_neither_close_it_nor_end_the_probe_nor_double_the_wait() {
+        let now = clock::instant();
+        let mut circuits = Circuits::new(Config { failures: 2, open_ms: 10_000, open_cap_ms: 15_000 }, 100);
+        for _ in 0..5 {
+            assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
+        }
+        let normal = |circuits: &mut Circuits, health, at| circuits.report(&circuit(), CallKind::Normal, health, at);
+        assert_eq!(normal(&mut circuits, Health::Failing, now), None);
+        assert_eq!(normal(&mut circuits, Health::Failing, now), Some(CircuitChange::Opened));
+        assert_eq!(normal(&mut circuits, Health::Healthy, now + seconds(1)), None);
+        assert_eq!(circuits.request(&circuit(), COMPANY, now + seconds(4)), CircuitDecision::HeldBack(seconds(6)));
+        assert_eq!(circuits.request(&circuit(), COMPANY, now + seconds(10)), PROBE);
+        for health in [Health::Failing, Health::Unclear] {
+            assert_eq!(normal(&mut circuits, health, now + seconds(11)), None);
+            assert_eq!(
+                circuits.request(&circuit(), COMPANY, now + seconds(11)),
+                CircuitDecision::HeldBack(seconds(10))
+            );
+        }
+        let closed = circuits.report(&circuit(), CallKind::Probe, Health::Healthy, now + seconds(12));
+        assert_eq!(closed, Some(CircuitChange::Closed));
     }
 
     #[test]
@@ -262,8 +310,8 @@ mod tests {
         let now = clock::instant();
         let mut circuits = Circuits::new(Config { failures: 2, ..Config::default() }, 100);
         for health in [Health::Failing, Health::Healthy, Health::Failing, Health::Unclear] {
-            assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
-            assert_eq!(circuits.report(&circuit(), health, now), None);
+            assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
+            assert_eq!(circuits.report(&circuit(), CallKind::Normal, health, now), None);
         }
     }
 
@@ -272,18 +320,18 @@ mod tests {
         let now = clock::instant();
         let mut circuits = opened(now);
         let later = now + seconds(10);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, later), CircuitDecision::Pass);
-        assert_eq!(circuits.report(&circuit(), Health::Unclear, later), None);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, later), CircuitDecision::Pass);
+        assert_eq!(circuits.request(&circuit(), COMPANY, later), PROBE);
+        assert_eq!(circuits.report(&circuit(), CallKind::Probe, Health::Unclear, later), None);
+        assert_eq!(circuits.request(&circuit(), COMPANY, later), PROBE);
     }
 
     #[test]
     fn a_provider_gets_no_more_calls_at_once_than_it_may() {
         let now = clock::instant();
         let mut circuits = Circuits::new(Config::default(), 1);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::HeldBack(FULL_WAIT));
-        circuits.report(&circuit(), Health::Healthy, now);
-        assert_eq!(circuits.admit(&circuit(), COMPANY, now), CircuitDecision::Pass);
+        assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
+        assert_eq!(circuits.request(&circuit(), COMPANY, now), CircuitDecision::HeldBack(FULL_WAIT));
+        circuits.report(&circuit(), CallKind::Normal, Health::Healthy, now);
+        assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
     }
 }

@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use super::circuit::Claimable;
 use super::fair::Limit;
 use super::job::Claimed;
-use super::load::{self, ClaimError, LoadedClaim, Starting};
+use super::load::{ClaimError, LoadedClaim, Starting};
+use super::shared::{CountedJob, PendingResult, Shared};
 use super::store::{self, Offer};
 use super::work::{Call, HoldLimit, Work};
-use super::worker::{CountedJob, PendingResult, Shared};
+use super::{load, renewal};
 use crate::pace::{Pace, Rate};
 use crate::postgres::{Failure, query};
 use crate::task::Stop;
@@ -25,17 +26,18 @@ use crate::telemetry::chain;
 use crate::{clock, metric};
 
 /// Most jobs of one claim.
-const CLAIM: usize = 256;
+const MAX_CLAIMED: usize = 256;
 /// Most jobs promoted at once.
-const PROMOTE: i64 = 1_000;
+const MAX_PROMOTED: i64 = 1_000;
 /// Most pairs of company and queue that one sweep reads.
-const SWEEP: i64 = 2_000;
+const MAX_SWEPT: i64 = 2_000;
 /// The shortest time between two claims, so that one statement claims for several free slots.
-const GATHER: Duration = Duration::from_millis(10);
+const CLAIM_PERIOD: Duration = Duration::from_millis(10);
 /// How long before a slot becomes free a job is claimed for it.
 const AHEAD: Duration = Duration::from_millis(45);
-/// How many companies with an open circuit are checked in one claim, and how often.
-const HELD: (usize, Duration) = (32, Duration::from_millis(250));
+/// How many companies with an open circuit one claim checks, and how often claims do.
+const MAX_CHECKED: usize = 32;
+const CHECK_PERIOD: Duration = Duration::from_millis(250);
 
 /// The claiming part of a worker.
 pub(super) struct Claimer<W: Work> {
@@ -43,9 +45,9 @@ pub(super) struct Claimer<W: Work> {
     calls: JoinSet<()>,
     results: Option<mpsc::Sender<PendingResult<W>>>,
     /// Companies whose circuit is open: of theirs only probes, and jobs held back too long, are claimed.
-    held: BTreeSet<CompanyId>,
-    held_after: CompanyId,
-    held_looked_at: Option<Instant>,
+    blocked: BTreeSet<CompanyId>,
+    checked_to: CompanyId,
+    checked_at: Option<Instant>,
     swept_at: Option<Instant>,
     swept_after: CompanyId,
     pace: Pace,
@@ -62,12 +64,12 @@ impl<W: Work> Claimer<W> {
             shared,
             calls: JoinSet::new(),
             results: Some(results),
-            held: BTreeSet::new(),
-            held_after: CompanyId(i64::MIN),
-            held_looked_at: None,
+            blocked: BTreeSet::new(),
+            checked_to: CompanyId(i64::MIN),
+            checked_at: None,
             swept_at: None,
             swept_after: CompanyId(i64::MIN),
-            pace: Pace::new(GATHER),
+            pace: Pace::new(CLAIM_PERIOD),
             rate: Rate::default(),
             next_due: None,
             one_at_a_time: false,
@@ -112,13 +114,14 @@ impl<W: Work> Claimer<W> {
             .set((self.shared.config.window - self.shared.slots.available_permits()) as f64);
         let until_sweep = sweep.saturating_sub(self.swept_at.map_or(Duration::ZERO, |it| it.elapsed()));
         let until_due = self.next_due.map_or(sweep, |it| it.saturating_duration_since(clock::instant()));
-        let until_held = if self.held.is_empty() || self.free() == 0 {
+        let until_blocked = if self.blocked.is_empty() || self.free() == 0 {
             sweep
         } else {
-            HELD.1.saturating_sub(self.held_looked_at.map_or(Duration::ZERO, |it| it.elapsed()))
+            CHECK_PERIOD.saturating_sub(self.checked_at.map_or(Duration::ZERO, |it| it.elapsed()))
         };
         let more = claimed > 0 && self.free() > 0 && !self.shared.fair().is_empty();
-        Ok(if more { Duration::ZERO } else { until_sweep.min(until_due).min(until_held).max(Duration::from_millis(1)) })
+        let idle = until_sweep.min(until_due).min(until_blocked).max(Duration::from_millis(1));
+        Ok(if more { Duration::ZERO } else { idle })
     }
 
     /// Adds the companies that the worker was notified of since the last step.
@@ -134,9 +137,9 @@ impl<W: Work> Claimer<W> {
 
     fn add(&mut self, company: CompanyId) {
         if self.shared.circuits().open_of(company).is_some() {
-            self.held.insert(company);
+            self.blocked.insert(company);
         } else {
-            self.held.remove(&company);
+            self.blocked.remove(&company);
             self.shared.fair().add(company);
         }
     }
@@ -144,7 +147,7 @@ impl<W: Work> Claimer<W> {
     /// Looks for jobs that other processes enqueued, and for limits that an operator changed.
     async fn sweep(&mut self) -> Result<(), Failure> {
         let client = self.shared.db.get().await?;
-        let found = store::ready_companies(&client, W::QUEUE, self.swept_after, SWEEP).await?;
+        let found = store::ready_companies(&client, W::QUEUE, self.swept_after, MAX_SWEPT).await?;
         let limits = query(
             &client,
             "select company_id, weight::float8, max_running from secretaria.queue_limits where queue = $1",
@@ -173,7 +176,7 @@ impl<W: Work> Claimer<W> {
             let mut client = self.shared.db.get().await?;
             let tx = client.transaction().await?;
             store::prefer_indexes(&tx).await?;
-            let (moved, companies) = store::promote(&tx, W::QUEUE, PROMOTE).await?;
+            let (moved, companies) = store::promote(&tx, W::QUEUE, MAX_PROMOTED).await?;
             tx.commit().await?;
             companies.into_iter().for_each(|company| self.add(company));
             let due = store::next_due(&client, W::QUEUE).await?;
@@ -181,7 +184,7 @@ impl<W: Work> Claimer<W> {
             // Rows that another process is promoting still look due; that process takes care of them.
             if moved == 0 || due.is_none_or(|it| it > Duration::ZERO) {
                 if moved == 0 && due == Some(Duration::ZERO) {
-                    self.next_due = Some(clock::instant() + GATHER);
+                    self.next_due = Some(clock::instant() + CLAIM_PERIOD);
                 }
                 return Ok(());
             }
@@ -201,16 +204,15 @@ impl<W: Work> Claimer<W> {
         if self.free() == 0 {
             return Ok(0);
         }
+        // After Postgres was unavailable, the leases held here are renewed before anything new is claimed.
         if self.shared.renewal_is_late() {
-            // After Postgres was unavailable, the leases held here are renewed before anything new is claimed.
-            self.shared.leases.renew(&self.shared).await?;
-            self.shared.renewed();
+            renewal::renew(&self.shared).await?;
         }
-        if !self.pace.wait().is_zero() {
-            self.pace.gather().await;
+        if !self.pace.remaining().is_zero() {
+            self.pace.until_next().await;
             self.take_hints();
         }
-        let free = if self.one_at_a_time { 1 } else { self.free().min(CLAIM) };
+        let free = if self.one_at_a_time { 1 } else { self.free().min(MAX_CLAIMED) };
         let offers = self.offers(free);
         if offers.is_empty() {
             return Ok(0);
@@ -219,21 +221,21 @@ impl<W: Work> Claimer<W> {
         let mut client = self.shared.db.get().await?;
         let tx = client.transaction().await?;
         match load::claim_and_load(&self.shared, &tx, &offers, free).await {
-            Ok(LoadedClaim { claimed, starting, ready, held_for }) => {
+            Ok(LoadedClaim { claimed, starting, ready, held_back_for }) => {
                 tx.commit().await?;
                 self.one_at_a_time = false;
                 self.update_companies(&offers, &claimed, &starting, free);
                 self.start(starting, stop);
                 ready.into_iter().for_each(|company| self.add(company));
-                if let Some(due) = held_for.map(|it| clock::instant() + it) {
+                if let Some(due) = held_back_for.map(|it| clock::instant() + it) {
                     self.next_due = Some(self.next_due.map_or(due, |it| it.min(due)));
                 }
                 Ok(claimed.len())
             }
-            Err(ClaimError { failure, alone }) => {
+            Err(ClaimError { failure, single }) => {
                 drop(tx);
                 drop(client);
-                match alone {
+                match single {
                     Some(claimed) => self.postpone_unloadable(&claimed, &failure).await?,
                     None if failure.blames_the_data() => self.one_at_a_time = true,
                     None => return Err(failure),
@@ -245,31 +247,31 @@ impl<W: Work> Claimer<W> {
 
     /// The companies to claim jobs of, in the order of fairness.
     fn offers(&mut self, free: usize) -> Vec<Offer> {
-        let mut offers = self.held_offers(free);
+        let mut offers = self.blocked_offers(free);
         let fair = self.shared.fair().offers(free);
-        offers.extend(fair.into_iter().map(|(company, most)| Offer { company, most, before: None }));
+        offers.extend(fair.into_iter().map(|(company, max)| Offer { company, max, before: None }));
         offers
     }
 
     /// What may be claimed of companies whose circuit is open: a probe, and jobs held back too long.
-    fn held_offers(&mut self, free: usize) -> Vec<Offer> {
-        let (most, period) = HELD;
-        if self.held_looked_at.is_some_and(|it| it.elapsed() < period) {
+    fn blocked_offers(&mut self, free: usize) -> Vec<Offer> {
+        if self.checked_at.is_some_and(|it| it.elapsed() < CHECK_PERIOD) {
             return Vec::new();
         }
         let now = clock::instant();
-        self.held_looked_at = Some(now);
-        let after = (Bound::Excluded(self.held_after), Bound::Unbounded);
-        let held: Vec<CompanyId> = self.held.range(after).take(most).copied().collect();
-        self.held_after = held.last().copied().filter(|_| held.len() == most).unwrap_or(CompanyId(i64::MIN));
+        self.checked_at = Some(now);
+        let after = (Bound::Excluded(self.checked_to), Bound::Unbounded);
+        let blocked: Vec<CompanyId> = self.blocked.range(after).take(MAX_CHECKED).copied().collect();
+        self.checked_to =
+            blocked.last().copied().filter(|_| blocked.len() == MAX_CHECKED).unwrap_or(CompanyId(i64::MIN));
         let (mut offers, mut closed, mut probes) = (Vec::new(), Vec::new(), BTreeSet::new());
         let circuits = self.shared.circuits();
-        for company in held {
+        for company in blocked {
             match circuits.claimable(company, now) {
                 Claimable::Freely => closed.push(company),
                 // One probe for all companies of a circuit.
                 Claimable::AsProbe if circuits.open_of(company).is_some_and(|it| probes.insert(it.clone())) => {
-                    offers.push(Offer { company, most: 1, before: None });
+                    offers.push(Offer { company, max: 1, before: None });
                 }
                 Claimable::AsProbe => {}
                 Claimable::OnlyHeldTooLong { open_for } => {
@@ -279,7 +281,7 @@ impl<W: Work> Claimer<W> {
                         HoldLimit::WhileOpen(_) => continue,
                     };
                     let before = clock::now() - jiff::SignedDuration::try_from(limit).unwrap_or_default();
-                    offers.push(Offer { company, most: free, before: Some(before) });
+                    offers.push(Offer { company, max: free, before: Some(before) });
                 }
             }
         }
@@ -289,7 +291,7 @@ impl<W: Work> Claimer<W> {
     }
 
     /// Removes companies that had fewer ready jobs than they were offered slots, and moves those with an open circuit to
-    /// `held`.
+    /// `blocked`.
     fn update_companies(&mut self, offers: &[Offer], claimed: &[Claimed], starting: &[Starting<W>], free: usize) {
         let mut jobs: HashMap<CompanyId, usize> = HashMap::new();
         for claimed in claimed {
@@ -301,16 +303,16 @@ impl<W: Work> Claimer<W> {
         for starting in starting {
             fair.started(starting.claimed.company(), 1);
         }
-        for Offer { company, most, before } in offers {
+        for Offer { company, max, before } in offers {
             let got = jobs.get(company).copied().unwrap_or(0);
             // If all free slots were used, a company that got fewer may still have ready jobs.
-            let has_no_more = got < *most && claimed.len() < free;
+            let has_no_more = got < *max && claimed.len() < free;
             if circuits.open_of(*company).is_some() {
                 fair.remove(*company);
                 if has_no_more && before.is_none() {
-                    self.held.remove(company);
+                    self.blocked.remove(company);
                 } else {
-                    self.held.insert(*company);
+                    self.blocked.insert(*company);
                 }
             } else if has_no_more {
                 fair.remove(*company);
@@ -319,7 +321,7 @@ impl<W: Work> Claimer<W> {
     }
 
     fn start(&mut self, starting: Vec<Starting<W>>, stop: &Stop) {
-        for Starting { claimed, job, known, admitted } in starting {
+        for Starting { claimed, job, known, permit } in starting {
             let Some(results) = self.results.clone() else { return };
             let shared = Arc::clone(&self.shared);
             let call = Call::new();
@@ -343,13 +345,13 @@ impl<W: Work> Claimer<W> {
                         return tracing::warn!(queue = %W::QUEUE, company_id, %job, "lease was lost: the call is aborted");
                     }
                 };
-                admitted.report(shared.work.summary(&job, &output).health);
+                permit.report(shared.work.summary(&job, &output).health);
                 // While too many results wait for their commit, the slot stays occupied: memory is bounded. The channel is
                 // closed only after the last commit.
-                let Ok(permit) = results.reserve().await else { return };
+                let Ok(place) = results.reserve().await else { return };
                 drop(slot);
                 shared.calls_ended.fetch_add(1, Ordering::Relaxed);
-                permit.send(PendingResult { claimed, job, output, guard, began_at, _counted: counted });
+                place.send(PendingResult { claimed, job, output, guard, began_at, _counted: counted });
             });
         }
     }
@@ -359,7 +361,7 @@ impl<W: Work> Claimer<W> {
         let shared = &self.shared;
         let mut client = shared.db.get().await?;
         let tx = client.transaction().await?;
-        let offer = [Offer { company: claimed.company(), most: 1, before: None }];
+        let offer = [Offer { company: claimed.company(), max: 1, before: None }];
         let again = load::claim(shared, &tx, &offer, 1).await?;
         // Another job may be first by now: it is not the one that failed.
         if again.iter().all(|it| it.lease.key == claimed.lease.key) {

@@ -11,22 +11,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::job::{Ending, Lease};
+use super::shared::{PendingResult, Shared};
 use super::store::{self, EndedAttempt};
 use super::work::{self, Performed, Work};
-use super::worker::{PendingResult, Shared};
 use crate::pace::Pace;
 use crate::postgres::{Failure, execute};
 use crate::task;
 use crate::telemetry::chain;
 
 /// Most results in one transaction, and most that wait for the next one; further ones wait in their calls' slots.
-pub(super) const GROUP: usize = 128;
+pub(super) const MAX_GROUP: usize = 128;
 /// The shortest time between two groups, unless one is full.
 const PERIOD: Duration = Duration::from_millis(25);
 /// A group that fails this often for reasons of the server is committed one by one, which resolves a deadlock.
 const GROUP_TRIES: usize = 3;
 /// Most groups that are being committed one by one at the same time.
-const ALONE: usize = 4;
+const MAX_SINGLY: usize = 4;
 /// How long a commit waits for another transaction's lock.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 
@@ -44,19 +44,19 @@ impl<W: Work> From<mpsc::Receiver<PendingResult<W>>> for Results<W> {
 
 impl<W: Work> Results<W> {
     /// The next group; empty when no more can come.
-    async fn gather(&mut self) -> Vec<PendingResult<W>> {
+    async fn next_group(&mut self) -> Vec<PendingResult<W>> {
         let mut group = Vec::new();
-        self.waiting.recv_many(&mut group, GROUP).await;
+        self.waiting.recv_many(&mut group, MAX_GROUP).await;
         // More results may arrive until the next round may begin; a full group does not wait.
         let rest = async {
-            while group.len() < GROUP {
-                let most = GROUP - group.len();
-                if self.waiting.recv_many(&mut group, most).await == 0 {
+            while group.len() < MAX_GROUP {
+                let max = MAX_GROUP - group.len();
+                if self.waiting.recv_many(&mut group, max).await == 0 {
                     return;
                 }
             }
         };
-        let _ = tokio::time::timeout(self.pace.wait(), rest).await;
+        let _ = tokio::time::timeout(self.pace.remaining(), rest).await;
         self.pace.begin();
         group
     }
@@ -65,9 +65,9 @@ impl<W: Work> Results<W> {
 /// Commits results until no more can come. A group that fails is committed one by one in parallel with later groups, so
 /// that a result that waits for a lock delays no other company.
 pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
-    let mut alone = JoinSet::new();
+    let mut single = JoinSet::new();
     loop {
-        let mut group = results.gather().await;
+        let mut group = results.next_group().await;
         if group.is_empty() {
             break;
         }
@@ -82,17 +82,17 @@ pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results
                 continue;
             }
         };
-        while alone.len() >= ALONE
-            && let Some(ended) = alone.join_next().await
+        while single.len() >= MAX_SINGLY
+            && let Some(ended) = single.join_next().await
         {
             ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
         }
         if !left.is_empty() {
             let shared = Arc::clone(&shared);
-            alone.spawn(async move { commit_one_by_one(&shared, left).await });
+            single.spawn(async move { commit_one_by_one(&shared, left).await });
         }
     }
-    while let Some(ended) = alone.join_next().await {
+    while let Some(ended) = single.join_next().await {
         ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
     }
 }
@@ -134,8 +134,8 @@ async fn commit_one_by_one<W: Work>(shared: &Shared<W>, group: Vec<PendingResult
     let mut wait = Duration::from_millis(20);
     loop {
         let mut again = Vec::new();
-        for alone in left {
-            again.extend(commit_alone(shared, alone).await);
+        for single in left {
+            again.extend(commit_single(shared, single).await);
         }
         if again.is_empty() {
             return;
@@ -154,22 +154,22 @@ struct SingleResult<W: Work> {
 }
 
 /// Tries once; returns the result if it is to be tried again.
-async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: SingleResult<W>) -> Option<SingleResult<W>> {
-    let result = &mut alone.result;
+async fn commit_single<W: Work>(shared: &Shared<W>, mut single: SingleResult<W>) -> Option<SingleResult<W>> {
+    let result = &mut single.result;
     match commit(shared, std::slice::from_ref(result)).await {
         Ok(endings) => {
-            report(shared, vec![alone.result], &endings);
+            report(shared, vec![single.result], &endings);
             return None;
         }
         Err(problem) if problem.blames_the_data() => {
-            match shared.work.refused(&result.performed(), &problem).filter(|_| !alone.was_refused) {
+            match shared.work.refused(&result.performed(), &problem).filter(|_| !single.was_refused) {
                 Some(output) => {
                     tracing::error!(
                         queue = %W::QUEUE, company_id = result.claimed.company().0, job = %result.claimed.lease.key,
                         error = chain(&problem), "postgres refuses the result: a replacement is stored"
                     );
                     result.output = output;
-                    alone.was_refused = true;
+                    single.was_refused = true;
                 }
                 None => match shared.postpone(&result.claimed, &problem).await {
                     Ok(()) => return None,
@@ -179,7 +179,7 @@ async fn commit_alone<W: Work>(shared: &Shared<W>, mut alone: SingleResult<W>) -
         }
         Err(problem) => warn_of::<W>(&problem),
     }
-    (!alone.result.guard.lost.is_cancelled()).then_some(alone)
+    (!single.result.guard.lost.is_cancelled()).then_some(single)
 }
 
 fn warn_of<W: Work>(problem: &Failure) {

@@ -21,7 +21,7 @@ pub(super) struct FairOrder {
     running: HashMap<CompanyId, usize>,
     /// Companies with a row in `queue_limits`.
     limits: HashMap<CompanyId, Limit>,
-    /// Most jobs in flight of one company without a limit of its own.
+    /// The maximum of jobs in flight of a company without a limit of its own.
     cap: usize,
     /// Virtual time: jobs served, divided by weight. A company that has ready jobs again starts from here.
     now: u64,
@@ -91,7 +91,7 @@ impl FairOrder {
 
     /// A job of a company has ended. Returns whether the company was at its cap, so that it may have more ready jobs.
     pub(super) fn ended(&mut self, company: CompanyId) -> bool {
-        let was_capped = self.running(company) >= self.most(company);
+        let was_capped = self.running(company) >= self.cap_of(company);
         if let Some(running) = self.running.get_mut(&company) {
             *running -= 1;
             if *running == 0 {
@@ -105,7 +105,7 @@ impl FairOrder {
     /// Companies to offer for so many free slots, the fairest first, and how many jobs each may get.
     pub(super) fn offers(&mut self, free: usize) -> Vec<(CompanyId, usize)> {
         // Companies at their cap would displace others that may run.
-        let may_run = self.order.iter().filter(|rank| self.running(rank.company) < self.most(rank.company));
+        let may_run = self.order.iter().filter(|rank| self.running(rank.company) < self.cap_of(rank.company));
         let chosen: Vec<Rank> = may_run.take(free + SPARE_OFFERS).copied().collect();
         // Fills the free slots, and as many again as there are spare offers, one by one, each where the load is least.
         let mut filling: BinaryHeap<Reverse<(u64, usize)>> =
@@ -114,16 +114,16 @@ impl FairOrder {
         for _ in 0..free + SPARE_OFFERS {
             let Some(Reverse((_, index))) = filling.pop() else { break };
             let company = chosen[index].company;
-            let most = self.most(company).saturating_sub(self.running(company));
-            if each[index] < most {
+            let max = self.cap_of(company).saturating_sub(self.running(company));
+            if each[index] < max {
                 each[index] += 1;
             }
-            if each[index] < most {
+            if each[index] < max {
                 filling.push(Reverse((self.load(company, each[index]), index)));
             }
         }
         self.now = chosen.first().map_or(self.now, |rank| rank.served.max(self.now));
-        chosen.iter().zip(each).filter(|(_, most)| *most > 0).map(|(rank, most)| (rank.company, most)).collect()
+        chosen.iter().zip(each).filter(|(_, max)| *max > 0).map(|(rank, max)| (rank.company, max)).collect()
     }
 
     /// Whether no company is known to have ready jobs.
@@ -135,7 +135,7 @@ impl FairOrder {
         self.running.get(&company).copied().unwrap_or(0)
     }
 
-    fn most(&self, company: CompanyId) -> usize {
+    fn cap_of(&self, company: CompanyId) -> usize {
         self.limits.get(&company).and_then(|it| it.max_running).unwrap_or(self.cap)
     }
 

@@ -62,7 +62,7 @@ pub struct Claimed {
     pub body: Value,
     pub traceparent: Option<String>,
     /// How long it has been due.
-    pub late: Duration,
+    pub overdue: Duration,
 }
 
 impl Claimed {
@@ -70,8 +70,8 @@ impl Claimed {
         self.lease.company
     }
 
-    /// A number from 0 to 1, for jitter. It differs between attempts and is stable within one.
-    pub fn chance(&self) -> f64 {
+    /// How much of the jitter the next wait gets, from 0 to 1. It differs between attempts and is stable within one.
+    pub fn jitter_factor(&self) -> f64 {
         let mixed =
             (self.lease.key.as_u64_pair().1 ^ self.lease.fence.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 11) as f64 / (1_u64 << 53) as f64

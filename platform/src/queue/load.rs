@@ -7,9 +7,9 @@ use domain::CompanyId;
 
 use super::circuit::CircuitDecision;
 use super::job::{Claimed, Ending, Lease};
+use super::shared::{CallPermit, Shared};
 use super::store::{self, EndedAttempt, Offer};
 use super::work::{HoldLimit, Loaded, Work};
-use super::worker::{Admitted, Shared};
 use crate::clock;
 use crate::postgres::{Failure, Transaction};
 
@@ -18,7 +18,7 @@ pub(super) struct Starting<W: Work> {
     pub(super) claimed: Claimed,
     pub(super) job: W::Job,
     pub(super) known: Option<W::Output>,
-    pub(super) admitted: Admitted<W>,
+    pub(super) permit: CallPermit<W>,
 }
 
 /// The result of a claim.
@@ -30,24 +30,24 @@ pub(super) struct LoadedClaim<W: Work> {
     /// Companies whose jobs became ready because others ended.
     pub(super) ready: Vec<CompanyId>,
     /// How long until the first job that was held back is due again.
-    pub(super) held_for: Option<Duration>,
+    pub(super) held_back_for: Option<Duration>,
 }
 
 impl<W: Work> LoadedClaim<W> {
     fn empty() -> Self {
-        LoadedClaim { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_for: None }
+        LoadedClaim { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_back_for: None }
     }
 }
 
-/// A claim that failed; `alone` is its only job, if loading that job failed.
+/// A claim that failed; `single` is its only job, if loading that job failed.
 pub(super) struct ClaimError {
     pub(super) failure: Failure,
-    pub(super) alone: Option<Claimed>,
+    pub(super) single: Option<Claimed>,
 }
 
 impl From<Failure> for ClaimError {
     fn from(failure: Failure) -> Self {
-        ClaimError { failure, alone: None }
+        ClaimError { failure, single: None }
     }
 }
 
@@ -65,8 +65,8 @@ pub(super) async fn claim_and_load<W: Work>(
     match load(shared, tx, &claimed).await {
         Ok(begun) => Ok(LoadedClaim { claimed, ..begun }),
         Err(failure) => {
-            let alone = claimed.first().filter(|_| claimed.len() == 1 && failure.blames_the_data()).cloned();
-            Err(ClaimError { failure, alone })
+            let single = claimed.first().filter(|_| claimed.len() == 1 && failure.blames_the_data()).cloned();
+            Err(ClaimError { failure, single })
         }
     }
 }
@@ -99,13 +99,13 @@ async fn load<W: Work>(
         match loaded {
             Loaded::Gone => ended.push(EndedAttempt { job: claimed, ending: Ending::Done }),
             Loaded::Known(job, output) => {
-                let admitted = Admitted::new(shared, None);
-                starting.push(Starting { claimed: claimed.clone(), job, known: Some(output), admitted });
+                let permit = CallPermit::new(shared, None);
+                starting.push(Starting { claimed: claimed.clone(), job, known: Some(output), permit });
             }
-            Loaded::Call(job) => match admit(shared, claimed, job) {
+            Loaded::Call(job) => match start(shared, claimed, job) {
                 Ok(begins) => starting.push(begins),
                 Err(wait) => {
-                    begun.held_for = Some(begun.held_for.map_or(wait, |it| it.min(wait)));
+                    begun.held_back_for = Some(begun.held_back_for.map_or(wait, |it| it.min(wait)));
                     ended.push(EndedAttempt { job: claimed, ending: Ending::HeldBack(wait) });
                 }
             },
@@ -125,25 +125,25 @@ async fn load<W: Work>(
 }
 
 /// Starts the job if its circuit lets it pass; otherwise returns how long it is held back.
-fn admit<W: Work>(shared: &Arc<Shared<W>>, claimed: &Claimed, job: W::Job) -> Result<Starting<W>, Duration> {
+fn start<W: Work>(shared: &Arc<Shared<W>>, claimed: &Claimed, job: W::Job) -> Result<Starting<W>, Duration> {
     let circuit = shared.work.circuit(&job);
     let starts = |job, known, circuit| {
-        Ok(Starting { claimed: claimed.clone(), job, known, admitted: Admitted::new(shared, circuit) })
+        Ok(Starting { claimed: claimed.clone(), job, known, permit: CallPermit::new(shared, circuit) })
     };
     let Some(circuit) = circuit else { return starts(job, None, None) };
     let now = clock::instant();
-    let (admission, open_for) = {
+    let (decision, open_for) = {
         let mut circuits = shared.circuits();
-        (circuits.admit(&circuit, claimed.company(), now), circuits.open_for(&circuit, now))
+        (circuits.request(&circuit, claimed.company(), now), circuits.open_for(&circuit, now))
     };
-    match (admission, shared.work.hold_limit(), open_for) {
-        (CircuitDecision::Pass, ..) => starts(job, None, Some(circuit)),
+    match (decision, shared.work.hold_limit(), open_for) {
+        (CircuitDecision::Call(kind), ..) => starts(job, None, Some((circuit, kind))),
         // Not open, but at its cap: a call ends soon.
         (CircuitDecision::HeldBack(wait), _, None) => Err(wait),
         (CircuitDecision::HeldBack(wait), limit, Some(open_for)) => {
             let left = match limit {
-                HoldLimit::SinceDue(limit) => limit.saturating_sub(claimed.late),
-                HoldLimit::WhileOpen(limit) => limit.saturating_sub(claimed.late.min(open_for)),
+                HoldLimit::SinceDue(limit) => limit.saturating_sub(claimed.overdue),
+                HoldLimit::WhileOpen(limit) => limit.saturating_sub(claimed.overdue.min(open_for)),
             };
             if left.is_zero() {
                 let output = shared.work.held_too_long(claimed, &job);

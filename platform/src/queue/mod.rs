@@ -19,7 +19,10 @@ mod load;
 pub mod operate;
 pub mod overview;
 mod periodic;
+mod reclaim;
+mod renewal;
 mod retry;
+mod shared;
 mod steps;
 mod store;
 mod wake;
@@ -40,11 +43,12 @@ pub use gauges::keep_measuring;
 pub use job::{Claimed, Due, Ending, Lease, NewJob};
 pub use periodic::{Periodic, begin as begin_tick, run as run_periodic};
 pub use retry::{Schedule, retry_after, retry_info};
+pub use shared::open_circuits;
 pub use steps::{Started, Steps};
 pub use store::{Enqueued, enqueue, prefer_indexes};
 pub use wake::Wake;
 pub use work::{Call, HoldLimit, Loaded, LoadedJobs, Performed, Summary, Work};
-pub use worker::{Worker, open_circuits};
+pub use worker::Worker;
 
 /// A queue, by its name in tables, metrics and commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings;
 
 /// Most retries of a schedule.
-const MOST_RETRIES: usize = 20;
+const MAX_RETRIES: usize = 20;
 
 /// The waits before the retries of a job; their number is the number of retries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,10 +33,10 @@ impl Schedule {
     /// Names the invalid setting.
     pub fn validate(&self, section: &str, longest_s: f64) -> Result<(), settings::Error> {
         let invalid = |key: &str, problem: String| Err(settings::Error::invalid(format!("{section}.{key}"), problem));
-        if self.retry_after_s.len() > MOST_RETRIES
+        if self.retry_after_s.len() > MAX_RETRIES
             || !self.retry_after_s.iter().all(|seconds| (0.0..=longest_s).contains(seconds))
         {
-            let problem = format!("at most {MOST_RETRIES} waits, each between 0 and {longest_s} seconds");
+            let problem = format!("at most {MAX_RETRIES} waits, each between 0 and {longest_s} seconds");
             return invalid("retry_after_s", problem);
         }
         if !(0.0..=10.0).contains(&self.time_scale) {
@@ -48,11 +48,11 @@ impl Schedule {
         Ok(())
     }
 
-    /// The wait after the `attempts`-th attempt; `None` when that was the last. `chance` is between 0 and 1; the wait that a
+    /// The wait after the `attempts`-th attempt; `None` when that was the last. `jitter_factor` is between 0 and 1; the wait that a
     /// provider asks for counts only if it is longer than the schedule's.
-    pub fn wait_after(&self, attempts: usize, asked: Option<Duration>, chance: f64) -> Option<Duration> {
+    pub fn wait_after(&self, attempts: usize, asked: Option<Duration>, jitter_factor: f64) -> Option<Duration> {
         let seconds = self.retry_after_s.get(attempts.checked_sub(1)?)?;
-        let scaled = seconds * self.time_scale * (1.0 + self.jitter * chance.clamp(0.0, 1.0));
+        let scaled = seconds * self.time_scale * (1.0 + self.jitter * jitter_factor.clamp(0.0, 1.0));
         Some(Duration::from_secs_f64(scaled).max(asked.unwrap_or_default()))
     }
 

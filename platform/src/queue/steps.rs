@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::CompanyId;
 
 use super::job::{Claimed, Ending, Lease};
+use super::shared::{CallPermit, Shared};
 use super::store::{self, EndedAttempt, Offer};
 use super::work::{self, Call, Performed, Work};
-use super::worker::{Admitted, Shared, Worker};
-use super::{leases, load};
+use super::worker::Worker;
+use super::{load, reclaim};
 use crate::postgres::Failure;
 
 /// A worker without its loop.
@@ -22,7 +23,7 @@ pub struct Started<W: Work> {
     /// The result, if it is known without a call.
     pub known: Option<W::Output>,
     /// Reported with the first result; if the job is dropped without one, its circuit gets [`super::Health::Unclear`].
-    admitted: Mutex<Option<Admitted<W>>>,
+    permit: Mutex<Option<CallPermit<W>>>,
 }
 
 impl<W: Work> Steps<W> {
@@ -51,35 +52,35 @@ impl<W: Work> Steps<W> {
         Ok(())
     }
 
-    /// Promotes what is due and claims at most `most` jobs of all companies.
+    /// Promotes what is due and claims at most `max` jobs of all companies.
     ///
     /// # Errors
     /// If Postgres refuses.
-    pub async fn claim(&self, most: usize) -> Result<Vec<Started<W>>, Failure> {
+    pub async fn claim(&self, max: usize) -> Result<Vec<Started<W>>, Failure> {
         let mut client = self.0.db.get().await?;
         let tx = client.transaction().await?;
         store::prefer_indexes(&tx).await?;
         store::promote(&tx, W::QUEUE, 1_000).await?;
         let sweep = store::ready_companies(&tx, W::QUEUE, CompanyId(i64::MIN), 1_000).await?;
         let offers: Vec<Offer> =
-            sweep.companies.into_iter().map(|company| Offer { company, most, before: None }).collect();
-        let begun = load::claim_and_load(&self.0, &tx, &offers, most).await.map_err(|it| it.failure)?;
+            sweep.companies.into_iter().map(|company| Offer { company, max, before: None }).collect();
+        let begun = load::claim_and_load(&self.0, &tx, &offers, max).await.map_err(|it| it.failure)?;
         tx.commit().await?;
         let started = |it: load::Starting<W>| Started {
             claimed: it.claimed,
             job: it.job,
             known: it.known,
-            admitted: Mutex::new(Some(it.admitted)),
+            permit: Mutex::new(Some(it.permit)),
         };
         Ok(begun.starting.into_iter().map(started).collect())
     }
 
-    /// Claims at most `most` jobs, makes their calls one after the other, and commits each result; returns how many.
+    /// Claims at most `max` jobs, makes their calls one after the other, and commits each result; returns how many.
     ///
     /// # Errors
     /// If Postgres refuses.
-    pub async fn run(&self, most: usize) -> Result<usize, Failure> {
-        let started = self.claim(most).await?;
+    pub async fn run(&self, max: usize) -> Result<usize, Failure> {
+        let started = self.claim(max).await?;
         for it in &started {
             match &it.known {
                 Some(output) => self.finish(it, output).await?,
@@ -87,6 +88,11 @@ impl<W: Work> Steps<W> {
             };
         }
         Ok(started.len())
+    }
+
+    /// Releases a job that was claimed ahead and got no slot in time.
+    pub async fn release(&self, started: Started<W>) {
+        self.0.release(&started.claimed).await;
     }
 
     /// Commits a result; `None` if its lease was lost.
@@ -103,9 +109,9 @@ impl<W: Work> Steps<W> {
     /// If Postgres refuses.
     pub async fn finish_all(&self, results: &[(&Started<W>, &W::Output)]) -> Result<Vec<Option<Ending>>, Failure> {
         for (started, output) in results {
-            let admitted = started.admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(admitted) = admitted {
-                admitted.report(self.0.work.summary(&started.job, output).health);
+            let permit = started.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(permit) = permit {
+                permit.report(self.0.work.summary(&started.job, output).health);
             }
         }
         let mut client = self.0.db.get().await?;
@@ -137,6 +143,6 @@ impl<W: Work> Steps<W> {
     /// If Postgres refuses.
     pub async fn reclaim(&self) -> Result<usize, Failure> {
         store::expire_own(&self.0.db.get().await?, W::QUEUE, &self.0.instance).await?;
-        leases::reclaim(&self.0).await
+        reclaim::reclaim(&self.0).await
     }
 }

@@ -19,7 +19,7 @@ use crate::postgres::{GenericClient, Transaction, execute, query};
 pub(super) struct Offer {
     pub(super) company: CompanyId,
     /// Most jobs of it.
-    pub(super) most: usize,
+    pub(super) max: usize,
     /// Only jobs that became due before this instant.
     pub(super) before: Option<Timestamp>,
 }
@@ -84,18 +84,18 @@ fn due(due: Due) -> (Option<Timestamp>, f64) {
     }
 }
 
-/// Claims at most `most` jobs of the companies offered.
+/// Claims at most `max` jobs of the companies offered.
 pub(super) async fn claim(
     tx: &Transaction<'_>,
     queue: Queue,
     offers: &[Offer],
-    most: usize,
+    max: usize,
     lease: Duration,
     instance: &str,
     company_cap: usize,
 ) -> Result<Vec<Claimed>, Error> {
     let companies: Vec<i64> = offers.iter().map(|it| it.company.0).collect();
-    let each: Vec<i32> = offers.iter().map(|it| to_i32(it.most)).collect();
+    let each: Vec<i32> = offers.iter().map(|it| to_i32(it.max)).collect();
     let before: Vec<Timestamp> = offers.iter().map(|it| it.before.unwrap_or(FAR_FUTURE)).collect();
     let rows = query(
         tx,
@@ -107,7 +107,7 @@ pub(super) async fn claim(
             &before,
             &to_i32(company_cap),
             &instance,
-            &i64::try_from(most).unwrap_or(i64::MAX),
+            &i64::try_from(max).unwrap_or(i64::MAX),
             &lease.as_secs_f64(),
         ],
     )
@@ -141,8 +141,8 @@ pub(super) async fn lock_capped(tx: &Transaction<'_>, queue: Queue, offers: &[Of
 }
 
 /// Locks and returns expired leases, oldest first.
-pub(super) async fn expired(tx: &Transaction<'_>, queue: Queue, most: i64) -> Result<Vec<Claimed>, Error> {
-    let rows = query(tx, include_str!("sql/expired.sql"), &[&queue.name(), &most]).await?;
+pub(super) async fn expired(tx: &Transaction<'_>, queue: Queue, max: i64) -> Result<Vec<Claimed>, Error> {
+    let rows = query(tx, include_str!("sql/expired.sql"), &[&queue.name(), &max]).await?;
     Ok(rows.iter().map(read_claimed).collect())
 }
 
@@ -155,7 +155,7 @@ fn read_claimed(row: &Row) -> Claimed {
         attempts: row.get(6),
         body: row.get(7),
         traceparent: row.get(8),
-        late: Duration::try_from_secs_f64(row.get(9)).unwrap_or_default(),
+        overdue: Duration::try_from_secs_f64(row.get(9)).unwrap_or_default(),
     }
 }
 
@@ -272,9 +272,9 @@ fn cause(ending: &Ending) -> Option<(&'static str, &str)> {
     }
 }
 
-/// Moves at most `most` due jobs out of `jobs_scheduled`; returns how many, and the companies that have ready jobs by it.
-pub(super) async fn promote(tx: &Transaction<'_>, queue: Queue, most: i64) -> Result<(usize, Vec<CompanyId>), Error> {
-    let rows = query(tx, include_str!("sql/promote.sql"), &[&queue.name(), &most]).await?;
+/// Moves at most `max` due jobs out of `jobs_scheduled`; returns how many, and the companies that have ready jobs by it.
+pub(super) async fn promote(tx: &Transaction<'_>, queue: Queue, max: i64) -> Result<(usize, Vec<CompanyId>), Error> {
+    let rows = query(tx, include_str!("sql/promote.sql"), &[&queue.name(), &max]).await?;
     let ready = rows.iter().filter(|row| row.get(1)).map(|row| CompanyId(row.get(0)));
     Ok((rows.len(), ready.collect()))
 }
@@ -294,14 +294,14 @@ pub(super) struct Sweep {
     pub(super) next_after: Option<CompanyId>,
 }
 
-/// Finds companies with ready jobs after the given one, reading at most `most` pairs of company and queue.
+/// Finds companies with ready jobs after the given one, reading at most `max` pairs of company and queue.
 pub(super) async fn ready_companies(
     client: &impl GenericClient,
     queue: Queue,
     after: CompanyId,
-    most: i64,
+    max: i64,
 ) -> Result<Sweep, Error> {
-    let rows = query(client, include_str!("sql/ready_companies.sql"), &[&queue.name(), &after.0, &most]).await?;
+    let rows = query(client, include_str!("sql/ready_companies.sql"), &[&queue.name(), &after.0, &max]).await?;
     let ours = rows.iter().filter(|row| row.get(1));
     let companies = ours.map(|row| CompanyId(row.get(0))).collect();
     let next_after = rows.last().filter(|row| row.get(2)).map(|row| CompanyId(row.get(3)));

@@ -19,13 +19,13 @@ impl Pace {
     }
 
     /// How long the next round has to wait.
-    pub(crate) fn wait(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.began_at.map_or(Duration::ZERO, |it| self.period.saturating_sub(it.elapsed()))
     }
 
     /// Waits until the next round may begin.
-    pub(crate) async fn gather(&self) {
-        let wait = self.wait();
+    pub(crate) async fn until_next(&self) {
+        let wait = self.remaining();
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -71,12 +71,12 @@ mod tests {
     #[test]
     fn the_first_round_does_not_wait_and_the_next_one_does() {
         let mut pace = Pace::new(Duration::from_secs(60));
-        assert_eq!(pace.wait(), Duration::ZERO);
+        assert_eq!(pace.remaining(), Duration::ZERO);
         pace.begin();
-        assert!(pace.wait() > Duration::from_secs(50));
+        assert!(pace.remaining() > Duration::from_secs(50));
         let mut past = Pace::new(Duration::ZERO);
         past.begin();
-        assert_eq!(past.wait(), Duration::ZERO);
+        assert_eq!(past.remaining(), Duration::ZERO);
     }
 
     #[test]

@@ -113,11 +113,11 @@ const VIOLATIONS: &[(&str, &str)] = &[
     ("delete from event_ranges where first_offset = 7", "every admitted record has an outcome"),
     ("update event_ranges set last_offset = 8 where first_offset = 7", "a range counts every offset it spans"),
     ("update event_ranges set done = 2 where first_offset = 7", "a range counts every offset it spans"),
-    ("delete from event_ranges where first_offset = 7", "ranges follow one another up to where reading stands"),
-    ("delete from event_ranges where first_offset = 8", "ranges follow one another up to where reading stands"),
+    ("delete from event_ranges where first_offset = 7", "ranges follow one another up to the committed offset"),
+    ("delete from event_ranges where first_offset = 8", "ranges follow one another up to the committed offset"),
     (
         "update topic_ends set end_offset = 8 where topic = 'inbound.messages'",
-        "nothing is read that the broker does not hold",
+        "nothing was read that is not in the log",
     ),
     (
         "update topic_ends set start_offset = 10, end_offset = 10 where topic = 'inbound.messages'",
@@ -132,10 +132,10 @@ const VIOLATIONS: &[(&str, &str)] = &[
         "update turns set state = 'collecting', outcome = null where company_id = 1",
         "a message done is in a turn that has ended",
     ),
-    ("delete from messages where direction = 'out'", "a turn that spoke has one message, and it was handed on"),
+    ("delete from messages where direction = 'out'", "a turn with a reply has one message, and it was published"),
     (
         "update event_outcomes set event_id = md5('other')::uuid where processor = 'delivery'",
-        "a turn that spoke has one message, and it was handed on",
+        "a turn with a reply has one message, and it was published",
     ),
     (
         "update event_outcomes set state = 'in_flight' where processor = 'delivery'",
@@ -143,28 +143,28 @@ const VIOLATIONS: &[(&str, &str)] = &[
     ),
     (
         "update deliveries set outcome = 'failed_permanent' where company_id = 1",
-        "a delivery done was sent, one given up is a dead letter",
+        "a delivery done was sent, one dead-lettered has a dead letter",
     ),
     (
         "update event_outcomes set state = 'in_flight' where processor = 'alerts'",
         "an alert in flight has a webhook that has not ended",
     ),
-    ("delete from webhook_deliveries", "an alert done was delivered, one given up is a dead letter"),
+    ("delete from webhook_deliveries", "an alert done was delivered, one dead-lettered has a dead letter"),
     (
         "update webhook_deliveries set outcome = 'failed_permanent', cause = 'gone' where endpoint = 'company' and company_id = 1",
-        "an alert done was delivered, one given up is a dead letter",
+        "an alert done was delivered, one dead-lettered has a dead letter",
     ),
     (
         "update webhook_deliveries set outcome = 'withdrawn' where company_id = 1",
-        "an alert done was delivered, one given up is a dead letter",
+        "an alert done was delivered, one dead-lettered has a dead letter",
     ),
     (
         "update webhook_deliveries set state = 'waiting', outcome = null where endpoint = 'operator'",
-        "an alert done was delivered, one given up is a dead letter",
+        "an alert done was delivered, one dead-lettered has a dead letter",
     ),
     (
         "delete from event_outcomes where processor = 'alerts'",
-        "an alert done was delivered, one given up is a dead letter",
+        "an alert done was delivered, one dead-lettered has a dead letter",
     ),
     (
         "update deliveries set outcome = 'failed_permanent' where company_id = 1; update event_outcomes set state = 'dead_lettered' where processor = 'delivery'",
@@ -176,7 +176,7 @@ const VIOLATIONS: &[(&str, &str)] = &[
     ),
     (
         "delete from usage_events where fact = 'message_out'; delete from usage_totals where metric = 'message_out'",
-        "a turn that spoke is booked",
+        "a turn with a reply is booked",
     ),
     ("update usage_totals set amount = 2 where metric = 'message_in'", "the sums of usage are the ledger's"),
     ("delete from usage_totals where metric = 'tokens_out'", "the sums of usage are the ledger's"),
@@ -248,7 +248,7 @@ async fn every_violation_is_found_by_its_check() {
 fn checks() -> Vec<(String, String)> {
     let check = |file: PathBuf| {
         let sql = std::fs::read_to_string(&file).unwrap();
-        let quoted = sql.lines().find_map(|line| line.strip_prefix("select '")?.strip_suffix("' as law,")).unwrap();
+        let quoted = sql.lines().find_map(|line| line.strip_prefix("select '")?.strip_suffix("' as rule,")).unwrap();
         (quoted.replace("''", "'"), sql)
     };
     files_of(&sql_folder("checks")).into_iter().map(check).collect()

@@ -34,9 +34,9 @@ impl<const BY_RANGE: bool> Handler for Archive<BY_RANGE> {
         kafka::Batches { records: 7, wait: Duration::from_millis(20), ..kafka.batches() }
     }
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, u32>]) -> Result<Handled, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, u32>]) -> Result<Handled, Failure> {
         let mut outcomes = Vec::new();
-        for it in fresh {
+        for it in events {
             let (topic, number) = (it.record.topic.as_str(), i64::from(it.envelope.payload));
             tx.execute("insert into archived (topic, number) values ($1, $2)", &[&topic, &number]).await?;
             let ignored = EventOutcome::Ignored(domain::IgnoreReason::Group);
@@ -137,7 +137,7 @@ async fn a_consumer_that_accounts_by_range_survives_a_restart_and_the_checks_fin
             ["a range counts every offset it spans", "every admitted record has an outcome"].map(str::to_owned);
         assert_eq!(broken_checks().await, counts.into());
         database.run("delete from event_ranges where partition = 0 and first_offset = 0").await;
-        let follows = ["every admitted record has an outcome", "ranges follow one another up to where reading stands"];
+        let follows = ["every admitted record has an outcome", "ranges follow one another up to the committed offset"];
         assert_eq!(broken_checks().await, follows.map(str::to_owned).into());
     })
     .await;

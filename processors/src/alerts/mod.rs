@@ -182,11 +182,11 @@ impl Handler for AlertHandler {
     const KINDS: &'static [Kind] = Kind::ALERTS;
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
-        let companies: BTreeSet<_> = fresh.iter().map(|it| it.envelope.company_id).collect();
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
+        let companies: BTreeSet<_> = events.iter().map(|it| it.envelope.company_id).collect();
         let companies = store::companies(tx, &companies).await?;
         let mut handled = Handled::default();
-        for it in fresh {
+        for it in events {
             let mut jobs = Vec::new();
             if it.admission == Admission::Replayed {
                 jobs = store::reopen(tx, &it.envelope).await?;

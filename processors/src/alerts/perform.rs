@@ -19,7 +19,8 @@ pub(super) async fn end(tx: &Transaction<'_>, ended: &Attempt<'_>, schedule: &Sc
     let (call, verdict) = (ended.job, &ended.output.verdict);
     let mut deliveries = store::lock_deliveries(tx, call).await?;
     // Receivers have to expect an event more than once, so an uncertain call is repeated like any other.
-    let (result, next) = attempt::after(call.of_round, verdict, Repeat::Freely, schedule, ended.claimed.chance());
+    let (result, next) =
+        attempt::after(call.of_round, verdict, Repeat::Freely, schedule, ended.claimed.jitter_factor());
     store::end_attempt(tx, call, result, ended.output).await?;
     let outcome = match next {
         Next::Retry(wait) => {

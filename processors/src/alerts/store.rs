@@ -93,11 +93,11 @@ pub(super) async fn companies(
 /// Makes a delivery of an event to one endpoint; returns its job.
 pub(super) async fn open(
     tx: &Transaction<'_>,
-    fresh: &Event<'_, Alert>,
+    event: &Event<'_, Alert>,
     endpoint: Endpoint,
     body: &str,
 ) -> Result<NewJob, Error> {
-    let record = fresh.record;
+    let record = event.record;
     execute(
         tx,
         "insert into secretaria.webhook_deliveries
@@ -105,10 +105,10 @@ pub(super) async fn open(
             record_partition, record_offset, record_key, record_headers, record_payload)
          values ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10)",
         &[
-            &fresh.envelope.company_id.0,
-            &fresh.envelope.event_id.0,
+            &event.envelope.company_id.0,
+            &event.envelope.event_id.0,
             &endpoint.as_str(),
-            &fresh.envelope.kind.as_str(),
+            &event.envelope.kind.as_str(),
             &body,
             &record.partition,
             &record.offset,
@@ -118,7 +118,7 @@ pub(super) async fn open(
         ],
     )
     .await?;
-    Ok(job(fresh.envelope.company_id, fresh.envelope.event_id, endpoint))
+    Ok(job(event.envelope.company_id, event.envelope.event_id, endpoint))
 }
 
 /// Starts failed deliveries of an event again, with their whole schedule; returns their jobs, none if none had failed.
@@ -141,9 +141,9 @@ pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Ve
     let asked: Vec<(CompanyId, Option<JobBody>)> = claimed.iter().map(body).collect();
     let rows = query(
         tx,
-        "select it.place, d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at, d.body,
+        "select it.ord, d.company_id, d.event_id, d.endpoint, d.attempts, d.attempts - d.round_began_at, d.body,
            w.url, w.secret_sealed, w.previous_secret_sealed, w.previous_secret_until
-         from unnest($1::bigint[], $2::uuid[], $3::text[]) with ordinality as it (company_id, event_id, endpoint, place)
+         from unnest($1::bigint[], $2::uuid[], $3::text[]) with ordinality as it (company_id, event_id, endpoint, ord)
          join secretaria.webhook_deliveries d using (company_id, event_id, endpoint)
          left join secretaria.company_webhooks w
            on w.company_id = d.company_id and w.enabled and d.endpoint = 'company'

@@ -15,7 +15,7 @@ use tokio_postgres::Error;
 use super::contacts;
 
 /// An inbound message with its position in its conversation, whose row is locked until the commit.
-pub(crate) struct PlacedMessage<'a> {
+pub(crate) struct PositionedMessage<'a> {
     pub(crate) company: CompanyId,
     pub(crate) conversation: ConversationId,
     pub(crate) id: MessageId,
@@ -31,33 +31,34 @@ pub(crate) struct PlacedMessage<'a> {
 pub(crate) async fn receive<'a>(
     tx: &Transaction<'_>,
     events: &[&'a Event<'_, InboundMessage>],
-) -> Result<Vec<Option<PlacedMessage<'a>>>, Error> {
+) -> Result<Vec<Option<PositionedMessage<'a>>>, Error> {
     let messages: Vec<(CompanyId, Cow<'a, InboundMessage>)> =
         events.iter().map(|it| (it.envelope.company_id, it.envelope.payload.in_present_form())).collect();
     let contacts = contacts::find(tx, &messages).await?;
-    let placed = events.iter().zip(messages).zip(contacts).map(|((it, (company, message)), contact)| PlacedMessage {
-        company,
-        conversation: ConversationId::with(company, contact),
-        id: MessageId::from(it.envelope.event_id),
-        traceparent: it.record.header_text(header::TRACEPARENT),
-        event: &it.envelope,
-        message,
-        contact,
-        position: 0,
-    });
-    let placed: Vec<PlacedMessage<'a>> = placed.collect();
-    let repeated = stored_before(tx, &placed).await?;
-    let mut placed: Vec<Option<PlacedMessage<'a>>> =
-        placed.into_iter().map(|it| (!repeated.contains(&it.id)).then_some(it)).collect();
-    assign_positions(tx, &mut placed).await?;
-    Ok(placed)
+    let positioned =
+        events.iter().zip(messages).zip(contacts).map(|((it, (company, message)), contact)| PositionedMessage {
+            company,
+            conversation: ConversationId::with(company, contact),
+            id: MessageId::from(it.envelope.event_id),
+            traceparent: it.record.header_text(header::TRACEPARENT),
+            event: &it.envelope,
+            message,
+            contact,
+            position: 0,
+        });
+    let positioned: Vec<PositionedMessage<'a>> = positioned.collect();
+    let repeated = stored_before(tx, &positioned).await?;
+    let mut positioned: Vec<Option<PositionedMessage<'a>>> =
+        positioned.into_iter().map(|it| (!repeated.contains(&it.id)).then_some(it)).collect();
+    assign_positions(tx, &mut positioned).await?;
+    Ok(positioned)
 }
 
 /// Which of these messages of mobiles were stored by a release before 0.2.0, which gave them other ids because it
 /// treated a mobile as a landline. A landline's own message may have that id too, so only the mobile's conversation is
 /// searched.
-async fn stored_before(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>]) -> Result<HashSet<MessageId>, Error> {
-    let former = |it: &PlacedMessage<'_>| {
+async fn stored_before(tx: &Transaction<'_>, messages: &[PositionedMessage<'_>]) -> Result<HashSet<MessageId>, Error> {
+    let former = |it: &PositionedMessage<'_>| {
         let (message, channel) = (&it.message, it.message.channel);
         let (former, provider_id) = message.address.former_form().zip(message.provider_id.as_ref())?;
         let id = EventId::of_provider_message(it.company, channel, &former, message.author, provider_id);
@@ -81,8 +82,8 @@ async fn stored_before(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>]) -> 
 
 /// Gives messages their positions, each in its conversation, in their order. The conversations' rows are locked until
 /// the commit, in the same order as where our own messages are stored.
-async fn assign_positions(tx: &Transaction<'_>, messages: &mut [Option<PlacedMessage<'_>>]) -> Result<(), Error> {
-    let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &PlacedMessage<'_>, Timestamp)> = BTreeMap::new();
+async fn assign_positions(tx: &Transaction<'_>, messages: &mut [Option<PositionedMessage<'_>>]) -> Result<(), Error> {
+    let mut last: BTreeMap<(CompanyId, ConversationId), (i64, &PositionedMessage<'_>, Timestamp)> = BTreeMap::new();
     for it in messages.iter().flatten() {
         let entry = last.entry((it.company, it.conversation)).or_insert((0, it, it.event.occurred_at));
         *entry = (entry.0 + 1, it, entry.2.max(it.event.occurred_at));
@@ -121,7 +122,11 @@ async fn assign_positions(tx: &Transaction<'_>, messages: &mut [Option<PlacedMes
 }
 
 /// Stores messages at their positions, each in the turn that it joined.
-pub(crate) async fn store(tx: &Transaction<'_>, messages: &[PlacedMessage<'_>], turns: &[TurnId]) -> Result<(), Error> {
+pub(crate) async fn store(
+    tx: &Transaction<'_>,
+    messages: &[PositionedMessage<'_>],
+    turns: &[TurnId],
+) -> Result<(), Error> {
     let stored = messages.iter().zip(turns).map(|(it, turn)| StoredMessage {
         company: it.company,
         message: it.id,

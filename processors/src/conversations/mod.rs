@@ -15,5 +15,5 @@ mod outbound;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use messages::{PlacedMessage, receive, store};
+pub(crate) use messages::{PositionedMessage, receive, store};
 pub(crate) use outbound::{NewMessage, send};

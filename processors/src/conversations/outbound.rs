@@ -39,8 +39,8 @@ pub(crate) async fn send(
     let rows = query(
         tx,
         "with held as materialized (
-           select v.company_id, v.conversation_id, it.place
-           from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, place)
+           select v.company_id, v.conversation_id, it.ord
+           from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, ord)
            join secretaria.conversations v using (company_id, conversation_id)
            order by v.company_id, v.conversation_id
            for update of v
@@ -49,12 +49,12 @@ pub(crate) async fn send(
          set last_position = v.last_position + 1, last_message_at = greatest(v.last_message_at, $3)
          from held
          where v.company_id = held.company_id and v.conversation_id = held.conversation_id
-         returning held.place, v.last_position, v.channel, v.send_to",
+         returning held.ord, v.last_position, v.channel, v.send_to",
         &columns![messages => |it| it.company.0, it.conversation.0; &at],
     )
     .await?;
-    let placed = |row: &Row| {
-        let message = messages.get(postgres::place(row))?;
+    let prepared = |row: &Row| {
+        let message = messages.get(postgres::ordinal(row))?;
         Some(OutboundMessage {
             message_id: message.id,
             conversation_id: message.conversation,
@@ -65,14 +65,14 @@ pub(crate) async fn send(
             purpose: message.purpose,
         })
     };
-    let placed: Vec<Option<OutboundMessage>> =
-        in_order(messages.len(), &rows, placed).into_iter().map(Option::flatten).collect();
-    let stored = messages.iter().zip(&placed).filter_map(|(it, placed)| {
+    let prepared: Vec<Option<OutboundMessage>> =
+        in_order(messages.len(), &rows, prepared).into_iter().map(Option::flatten).collect();
+    let stored = messages.iter().zip(&prepared).filter_map(|(it, prepared)| {
         Some(StoredMessage {
             company: it.company,
             message: it.id,
             conversation: it.conversation,
-            position: placed.as_ref()?.position,
+            position: prepared.as_ref()?.position,
             direction: "out",
             turn: it.turn,
             body: it.text.into(),
@@ -83,7 +83,11 @@ pub(crate) async fn send(
         })
     });
     insert(tx, &stored.collect::<Vec<_>>()).await?;
-    messages.iter().zip(placed).map(|(it, placed)| placed.map(|placed| entry(it, placed, at)).transpose()).collect()
+    messages
+        .iter()
+        .zip(prepared)
+        .map(|(it, prepared)| prepared.map(|prepared| entry(it, prepared, at)).transpose())
+        .collect()
 }
 
 fn entry(message: &NewMessage<'_>, payload: OutboundMessage, at: Timestamp) -> Result<Entry, Failure> {

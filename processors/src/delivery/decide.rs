@@ -13,12 +13,13 @@ pub(super) struct Round {
     pub(super) purpose: Purpose,
 }
 
-/// What follows the latest attempt of a round. `chance`, from 0 to 1, sets the jitter of the next wait.
+/// What follows the latest attempt of a round. `jitter_factor`, from 0 to 1, is how much of the jitter the next
+/// wait gets.
 ///
 /// After an attempt that may have arrived, a reply is sent once more at most.
-pub(super) fn after(round: Round, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
+pub(super) fn after(round: Round, verdict: &Verdict, schedule: &Schedule, jitter_factor: f64) -> (AttemptResult, Next) {
     let repeat = match round.purpose {
         Purpose::Reply => Repeat::Once { unknowns: round.unknowns },
     };
-    attempt::after(round.attempts, verdict, repeat, schedule, chance)
+    attempt::after(round.attempts, verdict, repeat, schedule, jitter_factor)
 }

@@ -115,11 +115,11 @@ impl Handler for OutboundMessageHandler {
     const KINDS: &'static [Kind] = &[Kind::OutboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
-        let mut jobs = Vec::with_capacity(fresh.len());
-        for it in fresh {
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
+        let mut jobs = Vec::with_capacity(events.len());
+        for it in events {
             jobs.push(store::open(tx, it).await?);
         }
-        Ok(Handled { outcomes: vec![EventOutcome::InFlight; fresh.len()], jobs })
+        Ok(Handled { outcomes: vec![EventOutcome::InFlight; events.len()], jobs })
     }
 }

@@ -21,7 +21,7 @@ pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
     let delivery = attempt.job;
     let round = Round { attempts: delivery.of_round, unknowns: delivery.unknowns, purpose: delivery.purpose };
-    decide::after(round, attempt.output, schedule, attempt.claimed.chance())
+    decide::after(round, attempt.output, schedule, attempt.claimed.jitter_factor())
 }
 
 /// Ends attempts, and the deliveries that are not retried. Publishes an event for each delivery that ended.

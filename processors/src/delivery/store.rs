@@ -6,7 +6,7 @@ use platform::columns;
 use platform::consumer::Event;
 use platform::dead_letter::{self, RecordTable};
 use platform::outcomes::Admission;
-use platform::postgres::{Failure, Row, Transaction, execute, in_order, place, query};
+use platform::postgres::{Failure, Row, Transaction, execute, in_order, ordinal, query};
 use platform::queue::{Claimed, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -51,17 +51,17 @@ pub(super) enum SealedCredentials {
 }
 
 /// Makes the delivery of a message; returns its job. A replayed delivery starts its whole schedule again.
-pub(super) async fn open(tx: &Transaction<'_>, fresh: &Event<'_, OutboundMessage>) -> Result<NewJob, Error> {
-    let message = &fresh.envelope.payload;
-    let (company, event) = (fresh.envelope.company_id, fresh.envelope.event_id);
-    let record = fresh.record;
+pub(super) async fn open(tx: &Transaction<'_>, event: &Event<'_, OutboundMessage>) -> Result<NewJob, Error> {
+    let message = &event.envelope.payload;
+    let (company, event_id) = (event.envelope.company_id, event.envelope.event_id);
+    let record = event.record;
     let traceparent = record.header_text(header::TRACEPARENT);
     let job = NewJob {
         lane: Some(message.conversation_id.0),
         traceparent: traceparent.map(str::to_owned),
-        ..NewJob::new(company, event.0)
+        ..NewJob::new(company, event_id.0)
     };
-    if fresh.admission == Admission::Replayed && reopen(tx, company, event).await? {
+    if event.admission == Admission::Replayed && reopen(tx, company, event_id).await? {
         return Ok(job);
     }
     execute(
@@ -72,7 +72,7 @@ pub(super) async fn open(tx: &Transaction<'_>, fresh: &Event<'_, OutboundMessage
          values ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $11, $12, $13, $14)",
         &[
             &company.0,
-            &event.0,
+            &event_id.0,
             &message.conversation_id.0,
             &message.position,
             &message.channel.as_str(),
@@ -110,9 +110,9 @@ async fn reopen(tx: &Transaction<'_>, company: CompanyId, event: EventId) -> Res
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Delivery>>, Failure> {
     let rows = query(
         tx,
-        "select it.place, d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at, d.unknowns, d.purpose,
+        "select it.ord, d.company_id, d.delivery_id, d.attempts, d.attempts - d.round_began_at, d.unknowns, d.purpose,
            d.send_to, d.body, c.base_url, c.auth, c.token_sealed, c.login_email, c.login_password_sealed
-         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, delivery_id, place)
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, delivery_id, ord)
          join secretaria.deliveries d using (company_id, delivery_id)
          left join secretaria.channels c on c.company_id = d.company_id and c.channel = d.channel
          where d.state <> 'ended'",
@@ -202,7 +202,7 @@ pub(super) async fn end_attempts(
         "with ends as materialized (
            select *
            from unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
-             with ordinality as it (company_id, delivery_id, attempt, result, class, outcome, place)
+             with ordinality as it (company_id, delivery_id, attempt, result, class, outcome, ord)
          ), completed as (
            update secretaria.delivery_attempts a
            set ended_at = now(), result = it.result, class = it.class
@@ -219,15 +219,15 @@ pub(super) async fn end_attempts(
              record_payload = case when it.outcome = 'sent' then null else d.record_payload end
            from ends it
            where d.company_id = it.company_id and d.delivery_id = it.delivery_id
-           returning it.place, d.company_id, d.conversation_id, d.outcome, d.created_at
+           returning it.ord, d.company_id, d.conversation_id, d.outcome, d.created_at
          )
-         select m.place, m.conversation_id, v.contact_id, m.outcome,
+         select m.ord, m.conversation_id, v.contact_id, m.outcome,
            (extract(epoch from now() - m.created_at) * 1000)::bigint, c.placement_spread, c.placement_epoch
          from moved m
          join secretaria.companies c using (company_id)
          left join secretaria.conversations v using (company_id, conversation_id)
          where m.outcome is not null
-         order by m.place",
+         order by m.ord",
         &columns![ends => |it|
             it.0.job.company.0, it.0.job.delivery.0, it.0.job.attempt, it.1.0.name("SENT"), it.0.output.class(),
             it.1.1.outcome().map(|it| it.name("sent"))],
@@ -238,7 +238,7 @@ pub(super) async fn end_attempts(
 
 fn read_ended(row: &Row) -> EndedDelivery {
     EndedDelivery {
-        index: place(row),
+        index: ordinal(row),
         conversation: ConversationId(row.get(1)),
         contact: row.get::<_, Option<Uuid>>(2).map(ContactId),
         outcome: row.get(3),

@@ -67,11 +67,11 @@ impl Handler for UsageHandler {
     const TOPICS: &'static [Topic] = &[Topic::UsageEvents];
     const KINDS: &'static [Kind] = &[Kind::Usage];
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
-        let lines: Vec<LedgerLine> = fresh.iter().map(|it| decide::line(&it.envelope)).collect();
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
+        let lines: Vec<LedgerLine> = events.iter().map(|it| decide::line(&it.envelope)).collect();
         ledger::book(tx, &lines).await?;
         lines.iter().for_each(count);
-        Ok(vec![EventOutcome::Done; fresh.len()].into())
+        Ok(vec![EventOutcome::Done; events.len()].into())
     }
 }
 

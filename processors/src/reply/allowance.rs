@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::{CompanyId, TurnId};
 use platform::columns;
-use platform::postgres::{Failure, Transaction, execute, place, query};
+use platform::postgres::{Failure, Transaction, execute, ordinal, query};
 use tokio_postgres::Error;
 
 /// How long after its turn's deadline a reservation expires.
@@ -19,7 +19,7 @@ const SPARE: Duration = Duration::from_secs(60);
 pub(super) enum Allowance {
     Granted,
     /// It may not be made, for this reason of the quota functions.
-    Refused(String),
+    Denied(String),
 }
 
 /// A reservation of tokens for one model call.
@@ -64,8 +64,8 @@ pub(super) async fn reserve(
     let rows = query(tx, RESERVE, &parameters).await?;
     let mut allowances = vec![Allowance::Granted; requests.len()];
     for row in rows.iter().filter(|row| !row.get::<_, bool>(1)) {
-        if let Some(request) = order.get(place(row)) {
-            allowances[*request] = Allowance::Refused(row.get(2));
+        if let Some(request) = order.get(ordinal(row)) {
+            allowances[*request] = Allowance::Denied(row.get(2));
         }
     }
     Ok(allowances)

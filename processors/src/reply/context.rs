@@ -2,7 +2,7 @@
 
 use domain::{CompanyId, ConversationId, TurnId};
 use platform::columns;
-use platform::postgres::{Row, Transaction, in_order, place, query};
+use platform::postgres::{Row, Transaction, in_order, ordinal, query};
 use platform::queue::Claimed;
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub(super) struct Turn {
     pub(super) contact: Uuid,
     pub(super) contact_name: Option<String>,
     /// Messages of the conversation, oldest first, this turn's at the end: whether it is ours, and the text.
-    pub(super) memory: Vec<(bool, String)>,
+    pub(super) history: Vec<(bool, String)>,
     /// Whether the model may be called.
     pub(super) allowance: Allowance,
 }
@@ -36,14 +36,14 @@ pub(super) struct Turn {
 /// Messages of one turn that are read; of a longer turn the oldest ones are left out.
 const TURN_MESSAGES: i64 = 50;
 
-/// The turns of claimed jobs, in their order; `None` for one that has ended. Their memory is still empty.
+/// The turns of claimed jobs, in their order; `None` for one that has ended. Their history is still empty.
 pub(super) async fn load(tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Option<Turn>>, Error> {
     let rows = query(
         tx,
-        "select it.place, t.company_id, t.turn_id, t.conversation_id, t.claims + 1, t.traceparent, c.name,
+        "select it.ord, t.company_id, t.turn_id, t.conversation_id, t.claims + 1, t.traceparent, c.name,
            c.assistant_prompt, c.fallback_text, c.time_zone, c.status = 'active', c.placement_spread, c.placement_epoch,
            p.contact_id, p.name
-         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, ord)
          join secretaria.turns t using (company_id, turn_id)
          join secretaria.conversations v using (company_id, conversation_id)
          join secretaria.companies c using (company_id)
@@ -71,7 +71,7 @@ fn read(row: &Row) -> Turn {
         epoch: row.get(12),
         contact: row.get(13),
         contact_name: row.get(14),
-        memory: Vec::new(),
+        history: Vec::new(),
         allowance: Allowance::Granted,
     }
 }
@@ -97,15 +97,15 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
     Ok(())
 }
 
-/// Reads the messages of closed turns, and at most `memory` messages of each conversation before them.
-pub(super) async fn load_history(tx: &Transaction<'_>, turns: &mut [&mut Turn], memory: u16) -> Result<(), Error> {
+/// Reads the messages of closed turns, and at most `history` messages of each conversation before them.
+pub(super) async fn load_history(tx: &Transaction<'_>, turns: &mut [&mut Turn], max: u16) -> Result<(), Error> {
     // Turns of a conversation are answered one after the other, so every message of an ended turn comes before this
     // one, whatever the order of arrival: a question that arrived while the one before was being answered follows that
     // answer.
     let before = query(
         tx,
-        "select it.place, m.is_ours, m.body
-         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, place)
+        "select it.ord, m.is_ours, m.body
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, conversation_id, ord)
          cross join lateral (
            select array(
              select t.turn_id
@@ -126,14 +126,14 @@ pub(super) async fn load_history(tx: &Transaction<'_>, turns: &mut [&mut Turn], 
            order by g.position desc
            limit $3
          ) m
-         order by it.place, m.position",
-        &columns![turns => |it| it.company.0, it.conversation.0; &i64::from(memory)],
+         order by it.ord, m.position",
+        &columns![turns => |it| it.company.0, it.conversation.0; &i64::from(max)],
     )
     .await?;
     let own = query(
         tx,
-        "select it.place, false, m.body
-         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+        "select it.ord, false, m.body
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, ord)
          cross join lateral (
            select g.body, g.position
            from secretaria.messages g
@@ -141,13 +141,13 @@ pub(super) async fn load_history(tx: &Transaction<'_>, turns: &mut [&mut Turn], 
            order by g.position desc
            limit $3
          ) m
-         order by it.place, m.position",
+         order by it.ord, m.position",
         &columns![turns => |it| it.company.0, it.turn.0; &TURN_MESSAGES],
     )
     .await?;
     for row in before.iter().chain(&own) {
-        if let Some(turn) = turns.get_mut(place(row)) {
-            turn.memory.push((row.get(1), row.get(2)));
+        if let Some(turn) = turns.get_mut(ordinal(row)) {
+            turn.history.push((row.get(1), row.get(2)));
         }
     }
     Ok(())

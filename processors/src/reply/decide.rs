@@ -7,7 +7,7 @@ use platform::queue::Health;
 use super::gemini::{CallReport, ModelAnswer, ModelError};
 
 /// WhatsApp's own limit for a text message; an answer of a few sentences is far below it.
-const MOST_CHARS: usize = 4_096;
+const MAX_CHARS: usize = 4_096;
 
 /// Whether a company's messages are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(super) enum TurnOutcome {
     /// The model's answer is sent.
     Replied,
     /// A fixed text is sent instead, because of this class of failure or refusal.
-    Fallback(&'static str),
+    FixedText(&'static str),
     Ignored(IgnoreReason),
 }
 
@@ -63,7 +63,7 @@ impl TurnOutcome {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             TurnOutcome::Replied => "replied",
-            TurnOutcome::Fallback(_) => "fallback",
+            TurnOutcome::FixedText(_) => "fallback",
             TurnOutcome::Ignored(_) => "ignored",
         }
     }
@@ -72,7 +72,7 @@ impl TurnOutcome {
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
             TurnOutcome::Replied => None,
-            TurnOutcome::Fallback(class) => Some(class),
+            TurnOutcome::FixedText(class) => Some(class),
             TurnOutcome::Ignored(reason) => Some(reason.as_str()),
         }
     }
@@ -93,7 +93,7 @@ impl TurnEnd {
     /// With a fixed text, without a model call.
     fn with_fixed_text(class: &'static str, text: &str) -> Self {
         TurnEnd {
-            outcome: TurnOutcome::Fallback(class),
+            outcome: TurnOutcome::FixedText(class),
             text: Some(text.to_owned()),
             ..TurnEnd::of_suspended_company()
         }
@@ -106,7 +106,7 @@ pub(super) fn on_answer(answer: Result<ModelAnswer, ModelError>, calls: &[CallRe
     let model = calls.last().map(|it| it.model.clone());
     let (outcome, text, health) = match answer {
         Ok(answer) => (TurnOutcome::Replied, sendable(&answer.text), Health::Healthy),
-        Err(error) => (TurnOutcome::Fallback(error.class()), fallback.to_owned(), error.health()),
+        Err(error) => (TurnOutcome::FixedText(error.class()), fallback.to_owned(), error.health()),
     };
     TurnEnd { outcome, text: Some(text), tokens, model, health }
 }
@@ -124,12 +124,12 @@ pub(super) fn on_denial(reason: &str, at_limit: &str, fallback: &str) -> TurnEnd
 
 /// The part of a text that fits in one message. Postgres stores no NUL in text, and no phone shows one.
 fn sendable(text: &str) -> String {
-    text.chars().filter(|it| *it != '\0').take(MOST_CHARS).collect()
+    text.chars().filter(|it| *it != '\0').take(MAX_CHARS).collect()
 }
 
 /// Ends a turn whose answer Postgres refuses to store: with the fallback text; the tokens stay used.
 pub(super) fn on_refusal(refused: TurnEnd, fallback: &str) -> TurnEnd {
-    TurnEnd { outcome: TurnOutcome::Fallback("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
+    TurnEnd { outcome: TurnOutcome::FixedText("refused_by_database"), text: Some(fallback.to_owned()), ..refused }
 }
 
 /// Ends a turn that was claimed too often without an end.

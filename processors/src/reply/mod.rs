@@ -125,7 +125,7 @@ impl Config {
 /// # Errors
 /// If a client cannot be made.
 pub async fn run(context: Context, config: Config, stop: Stop) -> Result<(), Error> {
-    let work = work::Answering::new(&context, &config)?;
+    let work = work::ModelCalls::new(&context, &config)?;
     context
         .consume_and_work(InboundMessageHandler { quiet: store::QuietPeriod::from(&config) }, work, config.runner, stop)
         .await
@@ -143,13 +143,13 @@ impl Handler for InboundMessageHandler {
     const KINDS: &'static [Kind] = &[Kind::InboundMessage];
     const QUEUE: Option<Queue> = PROCESSOR.queue;
 
-    async fn handle(&self, tx: &Transaction<'_>, fresh: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
+    async fn handle(&self, tx: &Transaction<'_>, events: &[Event<'_, Self::Payload>]) -> Result<Handled, Failure> {
         queue::prefer_indexes(tx).await?;
-        let statuses = store::company_statuses(tx, fresh.iter().map(|it| it.envelope.company_id)).await?;
+        let statuses = store::company_statuses(tx, events.iter().map(|it| it.envelope.company_id)).await?;
         let action = |it: &Event<'_, Self::Payload>| {
             decide::on_message(&it.envelope.payload, statuses.get(&it.envelope.company_id).copied())
         };
-        let actions: Vec<decide::MessageAction> = fresh.iter().map(action).collect();
-        perform::collect(tx, fresh, &actions, &self.quiet).await
+        let actions: Vec<decide::MessageAction> = events.iter().map(action).collect();
+        perform::collect(tx, events, &actions, &self.quiet).await
     }
 }

@@ -22,30 +22,30 @@ use crate::ledger::{self, LedgerLine};
 /// the jobs of the turns that were opened.
 pub(super) async fn collect(
     tx: &Transaction<'_>,
-    fresh: &[Event<'_, InboundMessage>],
+    events: &[Event<'_, InboundMessage>],
     actions: &[MessageAction],
     quiet: &store::QuietPeriod,
 ) -> Result<Handled, Failure> {
     let collected: Vec<&Event<'_, InboundMessage>> =
-        fresh.iter().zip(actions).filter(|(_, action)| **action == MessageAction::Collect).map(|(it, _)| it).collect();
+        events.iter().zip(actions).filter(|(_, action)| **action == MessageAction::Collect).map(|(it, _)| it).collect();
     let mut received = conversations::receive(tx, &collected).await?.into_iter();
-    let mut placed = Vec::with_capacity(collected.len());
+    let mut positioned = Vec::with_capacity(collected.len());
     let outcome = |action: &MessageAction| match action {
         MessageAction::Ignore(reason) => EventOutcome::Ignored(*reason),
         MessageAction::Collect => match received.next().flatten() {
             None => EventOutcome::Ignored(IgnoreReason::Repeated),
             Some(message) => {
-                placed.push(message);
+                positioned.push(message);
                 EventOutcome::InFlight
             }
         },
     };
     let outcomes: Vec<EventOutcome> = actions.iter().map(outcome).collect();
-    if placed.is_empty() {
+    if positioned.is_empty() {
         return Ok(Handled::from(outcomes));
     }
-    let (turns, jobs) = store::turns(tx, &placed, quiet).await?;
-    conversations::store(tx, &placed, &turns).await?;
+    let (turns, jobs) = store::turns(tx, &positioned, quiet).await?;
+    conversations::store(tx, &positioned, &turns).await?;
     Ok(Handled { outcomes, jobs })
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn finish(tx: &Transaction<'_>, turns: &[(&Turn, &TurnEnd)], no
             occurred_at: now,
         }));
         let outcome = match end.outcome {
-            TurnOutcome::Replied | TurnOutcome::Fallback(_) => EventOutcome::Done,
+            TurnOutcome::Replied | TurnOutcome::FixedText(_) => EventOutcome::Done,
             TurnOutcome::Ignored(reason) => EventOutcome::Ignored(reason),
         };
         ended_events.extend(answered.iter().map(|it| (turn.company, EventId::from(it.message), outcome)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::{CompanyId, ConversationId, MessageId, TurnId};
 use jiff::Timestamp;
 use platform::columns;
-use platform::postgres::{Transaction, execute, place, query};
+use platform::postgres::{Transaction, execute, ordinal, query};
 use platform::queue::{self, Due, NewJob};
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::context::Turn;
 use super::decide::{CompanyStatus, TurnEnd};
 use super::{Config, QUEUE};
-use crate::conversations::PlacedMessage;
+use crate::conversations::PositionedMessage;
 
 /// How long a turn waits for further messages of its contact.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub(super) async fn company_statuses(
 /// returned too. The conversations are locked already; turns are locked in the order in which they are claimed.
 pub(super) async fn turns(
     tx: &Transaction<'_>,
-    messages: &[PlacedMessage<'_>],
+    messages: &[PositionedMessage<'_>],
     quiet: &QuietPeriod,
 ) -> Result<(Vec<TurnId>, Vec<NewJob>), Error> {
     let mut joined = collecting(tx, messages, quiet).await?;
@@ -83,7 +83,7 @@ pub(super) async fn turns(
 
 async fn collecting(
     tx: &Transaction<'_>,
-    messages: &[PlacedMessage<'_>],
+    messages: &[PositionedMessage<'_>],
     quiet: &QuietPeriod,
 ) -> Result<HashMap<(CompanyId, ConversationId), TurnId>, Error> {
     let conversations: BTreeSet<(i64, Uuid)> = messages.iter().map(|it| (it.company.0, it.conversation.0)).collect();
@@ -163,11 +163,11 @@ pub(super) async fn messages_of(
 ) -> Result<Vec<Vec<AnsweredMessage>>, Error> {
     let rows = query(
         tx,
-        "select it.place, g.message_id, g.occurred_at, g.received_at
-         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, place)
+        "select it.ord, g.message_id, g.occurred_at, g.received_at
+         from unnest($1::bigint[], $2::uuid[]) with ordinality as it (company_id, turn_id, ord)
          join secretaria.messages g using (company_id, turn_id)
          where g.direction = 'in'
-         order by it.place, g.position",
+         order by it.ord, g.position",
         &columns![turns => |(it, _)| it.company.0, it.turn.0],
     )
     .await?;
@@ -175,7 +175,7 @@ pub(super) async fn messages_of(
     for row in &rows {
         let found =
             AnsweredMessage { message: MessageId(row.get(1)), occurred_at: row.get(2), received_at: row.get(3) };
-        if let Some(turn) = messages.get_mut(place(row)) {
+        if let Some(turn) = messages.get_mut(ordinal(row)) {
             turn.push(found);
         }
     }

@@ -15,22 +15,22 @@ use super::prompt::{self, Prompt, PromptInput};
 use super::{Config, QUEUE, gemini, perform};
 
 /// A turn that was claimed more often than this ends without another model call: no worker survives it.
-const MOST_CLAIMS: i32 = 10;
+const MAX_CLAIMS: i32 = 10;
 
-pub(super) struct Answering {
+pub(super) struct ModelCalls {
     model: gemini::Client,
-    memory: u16,
+    history_messages: u16,
     deadline: Duration,
     fallback: String,
     limit_text: String,
     most_output: u32,
 }
 
-impl Answering {
+impl ModelCalls {
     pub(super) fn new(_: &Context, config: &Config) -> Result<Self, Error> {
-        Ok(Answering {
+        Ok(ModelCalls {
             model: gemini::Client::new(&config.model).map_err(Error::client)?,
-            memory: config.memory_messages,
+            history_messages: config.memory_messages,
             deadline: Duration::from_millis(config.deadline_ms),
             fallback: config.fallback_text.clone(),
             limit_text: config.limit_text.clone(),
@@ -45,7 +45,7 @@ impl Answering {
             contact: turn.contact_name.as_deref(),
             now: clock::now(),
             time_zone: &turn.time_zone,
-            memory: turn.memory.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
+            history: turn.history.iter().map(|(ours, text)| (*ours, text.as_str())).collect(),
         })
     }
 
@@ -70,7 +70,7 @@ impl Answering {
     }
 }
 
-impl Work for Answering {
+impl Work for ModelCalls {
     type Job = Turn;
     type Output = TurnEnd;
 
@@ -79,17 +79,19 @@ impl Work for Answering {
     const CLAIMS_AHEAD: bool = true;
 
     async fn load(&self, tx: &Transaction<'_>, claimed: &[Claimed]) -> Result<Vec<Loaded<Turn, TurnEnd>>, Failure> {
-        let loaded = |turn: Turn| {
+        let loaded = |(turn, claimed): (Option<Turn>, &Claimed)| {
+            let Some(turn) = turn else { return Loaded::Gone };
             if !turn.active {
                 return Loaded::Known(turn, decide::on_suspension());
             }
-            if turn.claim > MOST_CLAIMS {
+            // Not `turn.claim`, which counts jobs that were released before their call, too.
+            if claimed.attempts > MAX_CLAIMS {
                 let end = decide::on_exhaustion(self.fallback_of(&turn));
                 return Loaded::Known(turn, end);
             }
             Loaded::Call(turn)
         };
-        Ok(context::load(tx, claimed).await?.into_iter().map(|it| it.map_or(Loaded::Gone, loaded)).collect())
+        Ok(context::load(tx, claimed).await?.into_iter().zip(claimed).map(loaded).collect())
     }
 
     fn circuit(&self, _: &Turn) -> Option<Circuit> {
@@ -108,12 +110,12 @@ impl Work for Answering {
     async fn begin(&self, tx: &Transaction<'_>, starting: &mut [(&Claimed, &mut Turn)]) -> Result<(), Failure> {
         let mut turns: Vec<&mut Turn> = starting.iter_mut().map(|(_, turn)| &mut **turn).collect();
         context::close(tx, &turns).await?;
-        context::load_history(tx, &mut turns, self.memory).await?;
+        context::load_history(tx, &mut turns, self.history_messages).await?;
         self.reserve(tx, &mut turns).await
     }
 
     async fn call(&self, _: &Claimed, turn: &Turn, _: &Call) -> TurnEnd {
-        if let Allowance::Refused(reason) = &turn.allowance {
+        if let Allowance::Denied(reason) = &turn.allowance {
             return decide::on_denial(reason, &self.limit_text, self.fallback_of(turn));
         }
         let prompt = Self::prompt(turn);
@@ -141,7 +143,7 @@ impl Work for Answering {
     }
 
     fn committed(&self, performed: &Performed<'_, Turn, TurnEnd>, _: &Ending) {
-        if let TurnOutcome::Fallback(class) = performed.output.outcome {
+        if let TurnOutcome::FixedText(class) = performed.output.outcome {
             let (company_id, turn) = (performed.job.company.0, performed.job.turn);
             tracing::warn!(company_id, %turn, class, "turn answered with a fixed text");
         }

@@ -105,13 +105,13 @@ impl Fixture {
             envelopes.iter().zip(records).map(|(envelope, record)| incoming_of(envelope, record)).collect();
         let admissions = outcomes::admit(&tx, I::PROCESSOR, &incoming).await?;
         let all = envelopes.into_iter().zip(records).zip(&admissions);
-        let fresh: Vec<Event<'_, I::Payload>> = all
+        let events: Vec<Event<'_, I::Payload>> = all
             .filter(|(_, admission)| **admission != Admission::Duplicate)
             .map(|((envelope, record), &admission)| Event { envelope, record, admission })
             .collect();
-        let handled = handler.handle(&tx, &fresh).await?;
-        assert_eq!(handled.outcomes.len(), fresh.len(), "one outcome for each event");
-        let ended = fresh
+        let handled = handler.handle(&tx, &events).await?;
+        assert_eq!(handled.outcomes.len(), events.len(), "one outcome for each event");
+        let ended = events
             .iter()
             .zip(handled.outcomes)
             .map(|(it, outcome)| (it.envelope.company_id, it.envelope.event_id, outcome));

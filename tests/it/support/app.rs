@@ -209,18 +209,18 @@ impl TestApp {
                 join messages g on g.company_id = t.company_id and g.turn_id = t.turn_id and g.direction = 'out'
                 left join event_outcomes m on m.company_id = g.company_id and m.processor = 'delivery'
                   and m.event_id = g.message_id
-                where m.event_id is null), ' not handed on, ',
+                where m.event_id is null), ' not published, ',
                (select coalesce(sum(answered - booked), 0) from (
                   select count(*) as answered, 0 as booked from messages g join turns t using (company_id, turn_id)
                   where t.outcome in ('replied', 'fallback')
                   union all
                   select 0, count(*) from usage_events where fact <> 'model_tokens') u), ' not booked')",
-            "0 in flight, 0 in the outbox, 0 not handed on, 0 not booked",
+            "0 in flight, 0 in the outbox, 0 not published, 0 not booked",
         )
         .await;
         let mut wrong: Vec<String> = Vec::new();
-        for (_, law) in secretaria::commands::conservation::CHECKS {
-            let rows = self.sql.query(*law, &[]).await.unwrap();
+        for (_, rule) in secretaria::commands::conservation::CHECKS {
+            let rows = self.sql.query(*rule, &[]).await.unwrap();
             wrong.extend(rows.iter().map(|row| format!("{}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1))));
         }
         assert!(wrong.is_empty(), "conservation is broken: {wrong:#?}");

@@ -50,8 +50,8 @@ async fn a_database_of_0_1_is_brought_to_this_build() {
         assert_eq!(root.query_one(landline, &[&contact.0]).await.unwrap().get::<_, i64>(0), 1);
         let announced = "select count(*) from usage_alerts where threshold = 80 and limit_value = 100";
         assert_eq!(root.query_one(announced, &[]).await.unwrap().get::<_, i64>(0), 1);
-        for (law, sql) in secretaria::commands::conservation::CHECKS {
-            assert!(root.query(*sql, &[]).await.unwrap().is_empty(), "{law}");
+        for (rule, sql) in secretaria::commands::conservation::CHECKS {
+            assert!(root.query(*sql, &[]).await.unwrap().is_empty(), "{rule}");
         }
     }
 }

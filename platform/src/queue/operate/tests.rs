@@ -51,7 +51,7 @@ async fn enqueue(database: &Database, jobs: &[NewJob]) {
 
 /// Claims all jobs of both companies that may be claimed.
 async fn claim(database: &Database) -> Vec<Claimed> {
-    let offers = [CLINIC, SALON].map(|company| Offer { company, most: 100, before: None });
+    let offers = [CLINIC, SALON].map(|company| Offer { company, max: 100, before: None });
     let lease = Duration::from_secs(60);
     in_tx(&database.service, async |tx| store::claim(tx, QUEUE, &offers, 100, lease, "one", usize::MAX).await.unwrap())
         .await
@@ -135,7 +135,7 @@ async fn the_time_of_a_pause_counts_as_waiting() {
         resume(&operator, QUEUE, Part::Whole).await.unwrap();
         let claimed = claim(database).await;
         assert_eq!(numbers(&claimed), [1]);
-        assert!(claimed[0].late >= Duration::from_secs(3_600), "late by {:?}", claimed[0].late);
+        assert!(claimed[0].overdue >= Duration::from_secs(3_600), "overdue by {:?}", claimed[0].overdue);
     })
     .await;
 }

@@ -29,8 +29,8 @@ with jobs as (
   from secretaria.queue_pauses
   group by queue
 ), listed as (
-  select queue, place, coalesce(c.company_id, $1) as company_id, scheduled, ready, waiting, running, dead, oldest_due_s
-  from unnest($3::text[]) with ordinality as known (queue, place)
+  select queue, ord, coalesce(c.company_id, $1) as company_id, scheduled, ready, waiting, running, dead, oldest_due_s
+  from unnest($3::text[]) with ordinality as known (queue, ord)
   full join counted c using (queue)
 )
 select l.queue, l.company_id, coalesce(l.scheduled, 0), coalesce(l.ready, 0), coalesce(l.waiting, 0),
@@ -39,4 +39,4 @@ select l.queue, l.company_id, coalesce(l.scheduled, 0), coalesce(l.ready, 0), co
 from listed l
 left join paused p on p.queue = l.queue
 left join secretaria.queue_pauses o on o.queue = l.queue and o.company_id = l.company_id
-order by l.place, l.queue, l.company_id
+order by l.ord, l.queue, l.company_id

@@ -10,7 +10,7 @@ with due as materialized (
 ), removed as (
   delete from secretaria.jobs_scheduled
   where ctid = any (array(select row_id from due))
-), placed as materialized (
+), numbered as materialized (
   select d.*,
     row_number() over (partition by d.company_id, d.lane, d.keeps_lane order by d.due_at, d.job_key) as nth,
     count(*) over (partition by d.company_id, d.lane, d.keeps_lane) as of_lane
@@ -18,7 +18,7 @@ with due as materialized (
 ), lanes as (
   insert into secretaria.job_lanes as l (company_id, queue, lane, jobs, last_position)
   select company_id, $1, lane, of_lane, of_lane
-  from placed
+  from numbered
   where lane is not null and not keeps_lane and nth = 1
   order by company_id, lane
   on conflict (company_id, queue, lane) do update
@@ -27,7 +27,7 @@ with due as materialized (
 ), routed as materialized (
   select p.*, l.last_position - p.of_lane + p.nth as position,
     p.lane is null or p.keeps_lane or (p.nth = 1 and l.jobs = p.of_lane) as is_head
-  from placed p
+  from numbered p
   left join lanes l on not p.keeps_lane and l.company_id = p.company_id and l.lane = p.lane
 ), ready as (
   insert into secretaria.jobs_ready (company_id, queue, priority, due_at, job_key, lane, attempts)

@@ -19,8 +19,8 @@ with recursive pairs as (
 )
 select company_id, queue = $1, pairs = $3::bigint, company_id - (queue < $1)::integer
 from (
-  select company_id, queue, row_number() over () as place, count(*) over () as pairs
+  select company_id, queue, row_number() over () as ord, count(*) over () as pairs
   from (select company_id, queue from pairs limit $3::bigint) probed
 ) seen
-where queue = $1 or place = pairs
-order by place
+where queue = $1 or ord = pairs
+order by ord

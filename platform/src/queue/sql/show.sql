@@ -3,7 +3,7 @@
 select state, queue, company_id, job_key, lane, attempts, due_at, claimed_by, claimed_at, lease_until, cancel_requested,
   progress_permille, cause, detail, died_at
 from (
-  select 'running' as state, 1 as place, queue, company_id, job_key, lane, attempts, due_at, null::bigint as position,
+  select 'running' as state, 1 as ord, queue, company_id, job_key, lane, attempts, due_at, null::bigint as position,
     claimed_by, claimed_at, lease_until, cancel_requested, progress_permille, null as cause, null as detail,
     null::timestamptz as died_at
   from secretaria.jobs_running
@@ -28,5 +28,5 @@ where ($1::text is null or queue = $1)
   and ($2::bigint is null or company_id = $2)
   and ($3::uuid is null or job_key = $3)
   and ($4::text is null or state = $4)
-order by place, due_at, died_at, company_id, lane, position, job_key
+order by ord, due_at, died_at, company_id, lane, position, job_key
 limit $5

@@ -41,17 +41,17 @@ async fn enqueue(db: &Db, jobs: &[NewJob]) -> Enqueued {
     in_tx(db, async |tx| store::enqueue(tx, QUEUE, jobs).await.unwrap()).await
 }
 
-async fn claim_of(db: &Db, companies: &[CompanyId], most: usize) -> Vec<Claimed> {
-    let offers: Vec<Offer> = companies.iter().map(|&company| Offer { company, most, before: None }).collect();
+async fn claim_of(db: &Db, companies: &[CompanyId], max: usize) -> Vec<Claimed> {
+    let offers: Vec<Offer> = companies.iter().map(|&company| Offer { company, max, before: None }).collect();
     in_tx(db, async |tx| {
         store::prefer_indexes(tx).await.unwrap();
-        store::claim(tx, QUEUE, &offers, most, LEASE, "one", usize::MAX).await.unwrap()
+        store::claim(tx, QUEUE, &offers, max, LEASE, "one", usize::MAX).await.unwrap()
     })
     .await
 }
 
-async fn claim(db: &Db, most: usize) -> Vec<Claimed> {
-    claim_of(db, &[COMPANY], most).await
+async fn claim(db: &Db, max: usize) -> Vec<Claimed> {
+    claim_of(db, &[COMPANY], max).await
 }
 
 /// Ends a claimed job; returns whether its lease still held.

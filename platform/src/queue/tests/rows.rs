@@ -165,17 +165,17 @@ async fn sweeps_for_ready_jobs_go_on_past_the_jobs_of_other_queues_to_the_end() 
         .await;
         enqueue(db, &[of(3), of(6), of(9), of(12)]).await;
         let client = db.get().await.unwrap();
-        for most in 3..30 {
+        for max in 3..30 {
             let (mut after, mut found) = (CompanyId(i64::MIN), Vec::new());
             loop {
-                let sweep = store::ready_companies(&client, QUEUE, after, most).await.unwrap();
+                let sweep = store::ready_companies(&client, QUEUE, after, max).await.unwrap();
                 found.extend(sweep.companies.iter().map(|it| it.0));
                 match sweep.next_after {
                     Some(next) => after = next,
                     None => break,
                 }
             }
-            assert_eq!(found, [3, 6, 9, 12], "{most} pairs at a time");
+            assert_eq!(found, [3, 6, 9, 12], "{max} pairs at a time");
         }
     })
     .await;
@@ -195,7 +195,7 @@ async fn a_job_that_is_held_back_is_as_late_as_before_and_not_attempted() {
         let again = claim(db, 2).await;
         assert_eq!(numbers(&again), [1, 2], "it comes first again");
         assert_eq!((again[0].due_at, again[0].attempts), (claimed[0].due_at, 1));
-        assert!(again[0].late >= claimed[0].late);
+        assert!(again[0].overdue >= claimed[0].overdue);
         assert!(end(db, &again[0], Ending::Retry(Duration::ZERO)).await);
         promote(db).await;
         assert!(claim(db, 1).await[0].due_at > claimed[0].due_at, "a retry is due when it is due");

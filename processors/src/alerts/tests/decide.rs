@@ -8,8 +8,8 @@ use crate::alerts::decide::{Endpoint, endpoints, event_outcome};
 /// The documentation for receivers.
 const EXPLAINED: &str = include_str!("../../../../docs/WEBHOOKS.md");
 
-fn after(attempts: i32, verdict: &Verdict, schedule: &Schedule, chance: f64) -> (AttemptResult, Next) {
-    attempt::after(attempts, verdict, Repeat::Freely, schedule, chance)
+fn after(attempts: i32, verdict: &Verdict, schedule: &Schedule, jitter: f64) -> (AttemptResult, Next) {
+    attempt::after(attempts, verdict, Repeat::Freely, schedule, jitter)
 }
 
 fn verdict_on(status: u16) -> Verdict {
@@ -58,7 +58,7 @@ fn seven_calls_and_no_more() {
 #[test]
 fn calls_that_failed_at_the_same_time_are_not_retried_at_the_same_time() {
     let schedule = Config::default().schedule();
-    let wait = |chance| match after(1, &verdict_on(500), &schedule, chance).1 {
+    let wait = |jitter| match after(1, &verdict_on(500), &schedule, jitter).1 {
         Next::Retry(wait) => wait,
         Next::End(outcome) => panic!("{outcome:?}"),
     };

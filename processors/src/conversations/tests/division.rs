@@ -79,11 +79,11 @@ async fn two_people_who_were_answered_get_a_conversation_each() {
 
             // From now on each is answered at its own number, and only its own messages are remembered.
             receive(fixture, clinic, &[text(first, "voltei")]).await;
-            let memories = answer_due(fixture, "Olá!").await;
-            assert_eq!(memories.len(), 2);
-            for memory in memories {
-                let others = if memory.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
-                assert!(memory.iter().all(|it| !it.contains(others)), "{memory:?}");
+            let histories = answer_due(fixture, "Olá!").await;
+            assert_eq!(histories.len(), 2);
+            for history in histories {
+                let others = if history.iter().any(|it| it == "voltei") { "outro" } else { "primeiro" };
+                assert!(history.iter().all(|it| !it.contains(others)), "{history:?}");
             }
             let to = "select convert_from(payload, 'UTF8')::jsonb #>> '{payload,to}' from outbox
                       where topic = 'outbound.messages' order by outbox_id desc limit 2";

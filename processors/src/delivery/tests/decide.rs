@@ -109,8 +109,8 @@ fn without_waits_there_is_one_attempt() {
 
 #[test]
 fn the_waits_are_the_settings_times_the_scale() {
-    let seconds = |config: Config, chance| {
-        let wait = |attempts| config.schedule().wait_after(attempts, None, chance).map(|it| it.as_secs_f64());
+    let seconds = |config: Config, jitter| {
+        let wait = |attempts| config.schedule().wait_after(attempts, None, jitter).map(|it| it.as_secs_f64());
         (1..).map_while(wait).collect::<Vec<_>>()
     };
     assert_eq!(seconds(Config::default(), 0.9), [5.0, 15.0, 45.0, 90.0, 90.0], "there is no jitter by default");

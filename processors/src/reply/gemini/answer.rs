@@ -46,7 +46,7 @@ pub(crate) struct Tokens {
 }
 
 /// More tokens than one call can use; a larger count is ignored.
-const MOST_TOKENS: i64 = 1_000_000_000;
+const MAX_TOKENS: i64 = 1_000_000_000;
 
 /// Reads one response. `retry_after` is the wait that its header asks for.
 ///
@@ -163,7 +163,7 @@ fn tokens(usage: &Value) -> Option<Tokens> {
     let count = |key: &str| {
         let value = &usage[key];
         // ProtoJSON writes 64-bit integers as strings.
-        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| (0..=MOST_TOKENS).contains(count))
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| (0..=MAX_TOKENS).contains(count))
     };
     let (input, total) = (count("promptTokenCount"), count("totalTokenCount"));
     let output = match (count("candidatesTokenCount"), count("thoughtsTokenCount")) {

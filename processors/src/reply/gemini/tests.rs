@@ -196,7 +196,7 @@ async fn sandbox_and_config() -> (Sandbox, Config) {
 async fn generate(config: &Config, within: Duration) -> Generated {
     let prompt = Prompt {
         system: "Você é a secretária da Clínica Sorriso.".into(),
-        turns: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
+        messages: vec![(Role::User, "oi".into()), (Role::User, "quero marcar".into())],
     };
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     Client::new(config).unwrap().generate(&prompt, within, Some(trace)).await

@@ -51,7 +51,7 @@ impl<'a> GenerateRequest<'a> {
     pub(super) fn of(prompt: &'a Prompt, config: &Config) -> Self {
         let mut contents: Vec<Content<'a>> = Vec::new();
         // Some models refuse an empty part.
-        for (role, text) in prompt.turns.iter().filter(|(_, text)| !text.trim().is_empty()) {
+        for (role, text) in prompt.messages.iter().filter(|(_, text)| !text.trim().is_empty()) {
             let role = match role {
                 Role::User => "user",
                 Role::Model => "model",
@@ -89,7 +89,7 @@ mod tests {
             (Role::User, "amanhã"),
         ];
         let prompt =
-            Prompt { system: "Seja breve.".into(), turns: turns.map(|(role, text)| (role, text.into())).to_vec() };
+            Prompt { system: "Seja breve.".into(), messages: turns.map(|(role, text)| (role, text.into())).to_vec() };
         let config = Config { temperature: 0.3, max_output_tokens: 512, ..Config::default() };
         insta::assert_snapshot!(serde_json::to_string_pretty(&GenerateRequest::of(&prompt, &config)).unwrap(), @r#"
         {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn thinking_is_part_of_a_request_only_if_it_is_configured() {
-        let prompt = Prompt { system: String::new(), turns: vec![] };
+        let prompt = Prompt { system: String::new(), messages: vec![] };
         let config = Config { thinking_budget: Some(0), ..Config::default() };
         let body = serde_json::to_value(GenerateRequest::of(&prompt, &config)).unwrap();
         assert_eq!(body["generationConfig"]["thinkingConfig"], serde_json::json!({"thinkingBudget": 0}));

@@ -42,13 +42,13 @@ async fn reserved(fixture: &Fixture) -> (i64, i64) {
 }
 
 /// The steps of a worker whose model may write so many tokens.
-fn steps_with_output(fixture: &Fixture, tokens: u32) -> Steps<Answering> {
+fn steps_with_output(fixture: &Fixture, tokens: u32) -> Steps<ModelCalls> {
     let model = gemini::Config { max_output_tokens: tokens, ..config().model };
     steps_with(fixture, Config { model, ..config() })
 }
 
 /// Claims the turn, and its worker dies.
-async fn claim_and_die(steps: &Steps<Answering>) -> Started<Answering> {
+async fn claim_and_die(steps: &Steps<ModelCalls>) -> Started<ModelCalls> {
     let started = claim_one(steps).await;
     steps.reclaim().await.unwrap();
     started
@@ -102,7 +102,7 @@ async fn a_later_claim_that_is_refused_leaves_no_reservation_of_the_turn() {
         fixture.run(&format!("update company_overrides set limit_value = {first}")).await;
         let steps = steps_with_output(fixture, 601);
         let second = claim_one(&steps).await;
-        assert_eq!(second.job.allowance, Allowance::Refused("usage_limit_reached".into()));
+        assert_eq!(second.job.allowance, Allowance::Denied("usage_limit_reached".into()));
         assert_eq!(reserved(fixture).await, (0, 0));
 
         let instead = steps.work().call(&second.claimed, &second.job, &Call::default()).await;

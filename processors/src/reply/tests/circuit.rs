@@ -10,7 +10,7 @@ use crate::tests::with_fixture;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Steps whose circuit opens with the first failure.
-fn steps_that_open_at_once(fixture: &Fixture) -> Steps<Answering> {
+fn steps_that_open_at_once(fixture: &Fixture) -> Steps<ModelCalls> {
     let circuit = CircuitConfig { failures: 1, ..CircuitConfig::default() };
     let deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
     steps_with(
@@ -20,7 +20,7 @@ fn steps_that_open_at_once(fixture: &Fixture) -> Steps<Answering> {
 }
 
 /// Ends a turn of one company with a model error, which opens the circuit for all companies.
-async fn open_the_circuit(fixture: &Fixture, steps: &Steps<Answering>) {
+async fn open_the_circuit(fixture: &Fixture, steps: &Steps<ModelCalls>) {
     let salon = fixture.company("salao.test").await;
     receive(fixture, salon, &[text(JOAO, "olá")]).await;
     let failed = decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.");
@@ -103,7 +103,7 @@ async fn the_worker_ends_a_turn_at_its_deadline_that_the_open_circuit_held_back(
         // One at a time: the second is ready while the first finds that the model does not answer.
         let runner = queue::Config { circuit, company_cap: 1, ..queue::Config::default() };
         let config = Config { deadline_ms: 300, ..config() };
-        let work = Answering::new(&fixture.context(), &config).unwrap();
+        let work = ModelCalls::new(&fixture.context(), &config).unwrap();
         fixture.work_until(work, runner, "select count(*) = 2 from turns where state = 'ended'").await;
         let ended = fixture.rows("select outcome, reason, claims from turns order by claims desc").await;
         assert_eq!(ended[1], "fallback | circuit_open | 0", "without another call: {ended:?}");

@@ -8,7 +8,7 @@ use super::*;
 use crate::tests::with_fixture;
 
 /// Lets the leases of turns expire, and claims one of them again.
-async fn claim_again(steps: &Steps<Answering>, turn: &Started<Answering>) -> Started<Answering> {
+async fn claim_again(steps: &Steps<ModelCalls>, turn: &Started<ModelCalls>) -> Started<ModelCalls> {
     steps.reclaim().await.unwrap();
     let again = claim(steps, 10).await.into_iter().find(|it| it.job.turn == turn.job.turn).unwrap();
     assert_eq!(again.job.claim, turn.job.claim + 1);
@@ -53,15 +53,15 @@ async fn a_turn_sees_the_messages_before_it_and_none_after_it() {
         receive(fixture, clinic, &[text(MARIA, "oi"), text(MARIA, "quanto custa?")]).await;
         receive(fixture, clinic, &[text(JOAO, "olá")]).await;
         let both = claim(&steps, 10).await;
-        assert_eq!(both.iter().map(memory).collect::<Vec<_>>(), [vec!["oi", "quanto custa?"], vec!["olá"]]);
+        assert_eq!(both.iter().map(history).collect::<Vec<_>>(), [vec!["oi", "quanto custa?"], vec!["olá"]]);
         receive(fixture, clinic, &[text(MARIA, "e o horário?")]).await;
         let first = claim_again(&steps, &both[0]).await;
-        assert_eq!(memory(&first), ["oi", "quanto custa?"], "the next turn's message is not seen");
+        assert_eq!(history(&first), ["oi", "quanto custa?"], "the next turn's message is not seen");
 
         finish(&steps, &first, &answer("R$ 150.")).await;
         let second = claim_one(&steps).await;
         assert_eq!(
-            memory(&second),
+            history(&second),
             ["oi", "quanto custa?", "> R$ 150.", "e o horário?"],
             "our message of the meantime is seen, or it would be repeated"
         );
@@ -79,7 +79,7 @@ async fn a_turn_sees_its_own_messages_and_a_limited_number_before_them() {
             finish(&steps, &claim_one(&steps).await, &answer(&format!("resposta {it}"))).await;
         }
         receive(fixture, clinic, &[text(MARIA, "a"), text(MARIA, "b"), text(MARIA, "c")]).await;
-        assert_eq!(memory(&claim_one(&steps).await), ["pergunta 3", "> resposta 3", "a", "b", "c"]);
+        assert_eq!(history(&claim_one(&steps).await), ["pergunta 3", "> resposta 3", "a", "b", "c"]);
     })
     .await;
 }
@@ -154,7 +154,7 @@ async fn an_instance_that_starts_again_reclaims_its_own_leases_and_no_others() {
         receive(fixture, clinic, &[text(MARIA, "oi"), text(JOAO, "olá")]).await;
         let of = |instance| {
             let config = config();
-            fixture.steps_of(instance, Answering::new(&fixture.context(), &config).unwrap(), config.runner)
+            fixture.steps_of(instance, ModelCalls::new(&fixture.context(), &config).unwrap(), config.runner)
         };
         let (one, two, three) = (of("one"), of("two"), of("three"));
         let mine = claim(&one, 1).await.remove(0);
@@ -179,6 +179,25 @@ async fn of_due_and_reclaimed_turns_no_more_are_claimed_than_requested() {
         let five = claim(&steps, 5).await;
         assert_eq!(five.iter().filter(|it| it.job.claim == 2).count(), 2);
         assert_eq!((five.len(), claim(&steps, 10).await.len()), (5, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_was_released_before_its_call_is_answered_however_often_that_was() {
+    with_fixture(async |fixture| {
+        let clinic = fixture.company("clinica.test").await;
+        let steps = steps(fixture);
+        receive(fixture, clinic, &[text(MARIA, "oi")]).await;
+        for _ in 0..12 {
+            let turn = claim_one(&steps).await;
+            steps.release(turn).await;
+        }
+        let turn = claim_one(&steps).await;
+        assert!(turn.known.is_none());
+        assert_eq!(finish(&steps, &turn, &answer("olá")).await, Some(Ending::Done));
+        assert_eq!(fixture.rows("select outcome, claims from turns").await, ["replied | 13"]);
+        fixture.conserves().await;
     })
     .await;
 }

@@ -26,7 +26,7 @@ async fn turns_that_end_in_one_transaction_have_their_own_results() {
         group.reverse();
         let ends: Vec<TurnEnd> = group
             .iter()
-            .map(|it| match it.job.memory[0].1.rsplit_once(' ').unwrap().1 {
+            .map(|it| match it.job.history[0].1.rsplit_once(' ').unwrap().1 {
                 MARIA => answer("à Maria"),
                 JOAO => {
                     decide::on_answer(Err(gemini::ModelError::Transport(TransportError::Timeout)), &[], "Já voltamos.")

@@ -58,7 +58,7 @@ async fn a_turn_is_postponed_by_messages_up_to_its_cap() {
             .unwrap();
         assert_eq!(fixture.rows(due).await, ["f | t | 120"], "the cap is the one it was opened with");
         steps.make_due().await.unwrap();
-        assert_eq!(memory(&claim_one(&steps).await), ["oi", "queria"]);
+        assert_eq!(history(&claim_one(&steps).await), ["oi", "queria"]);
     })
     .await;
 }

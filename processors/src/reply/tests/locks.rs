@@ -102,7 +102,7 @@ async fn one_batch_may_have_several_messages_of_several_conversations_in_any_ord
         let batch = records(fixture, clinic, &[one("a"), other("b"), one("c"), other("d"), one("e")]);
         let mut client = fixture.db().get().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        let fresh: Vec<Event<'_, InboundMessage>> = batch
+        let events: Vec<Event<'_, InboundMessage>> = batch
             .iter()
             .map(|record| Event {
                 envelope: Envelope::read(record.payload.as_deref().unwrap(), InboundMessageHandler::KINDS).unwrap(),
@@ -110,7 +110,7 @@ async fn one_batch_may_have_several_messages_of_several_conversations_in_any_ord
                 admission: Admission::New,
             })
             .collect();
-        let handled = handler().handle(&tx, &fresh).await.unwrap();
+        let handled = handler().handle(&tx, &events).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!((handled.outcomes.len(), handled.jobs.len()), (5, 2), "one outcome per message, one job per turn");
         let mut turns = turns(fixture).await;

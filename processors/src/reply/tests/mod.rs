@@ -19,7 +19,7 @@ use platform::kafka::Record;
 use platform::queue::{self, Ending, Health, Started, Steps};
 
 use super::decide::{TurnEnd, TurnOutcome};
-use super::work::Answering;
+use super::work::ModelCalls;
 use super::{Config, InboundMessageHandler, gemini, store};
 use crate::tests::{Fixture, noon};
 
@@ -37,7 +37,7 @@ fn handler_with(quiet_ms: u64, quiet_cap_ms: u64) -> InboundMessageHandler {
 }
 
 /// The steps of a worker with a model URL at which nothing listens.
-fn steps(fixture: &Fixture) -> Steps<Answering> {
+fn steps(fixture: &Fixture) -> Steps<ModelCalls> {
     steps_with(fixture, config())
 }
 
@@ -46,8 +46,8 @@ fn config() -> Config {
     Config { model, ..Config::default() }
 }
 
-fn steps_with(fixture: &Fixture, config: Config) -> Steps<Answering> {
-    fixture.steps(Answering::new(&fixture.context(), &config).unwrap(), config.runner)
+fn steps_with(fixture: &Fixture, config: Config) -> Steps<ModelCalls> {
+    fixture.steps(ModelCalls::new(&fixture.context(), &config).unwrap(), config.runner)
 }
 
 /// A text from a phone; the text also serves as the provider's id.
@@ -94,12 +94,12 @@ pub(crate) async fn receive(fixture: &Fixture, company: CompanyId, messages: &[I
     fixture.consume(&handler(), &records(fixture, company, messages)).await.unwrap();
 }
 
-async fn claim(steps: &Steps<Answering>, most: usize) -> Vec<Started<Answering>> {
+async fn claim(steps: &Steps<ModelCalls>, most: usize) -> Vec<Started<ModelCalls>> {
     steps.claim(most).await.unwrap()
 }
 
 /// Claims the one turn that is due.
-async fn claim_one(steps: &Steps<Answering>) -> Started<Answering> {
+async fn claim_one(steps: &Steps<ModelCalls>) -> Started<ModelCalls> {
     let mut started = claim(steps, 10).await;
     assert_eq!(started.len(), 1);
     started.remove(0)
@@ -118,24 +118,24 @@ fn answer(text: &str) -> TurnEnd {
 }
 
 /// Commits the end of a turn; `None` if the lease was lost.
-async fn finish(steps: &Steps<Answering>, turn: &Started<Answering>, end: &TurnEnd) -> Option<Ending> {
+async fn finish(steps: &Steps<ModelCalls>, turn: &Started<ModelCalls>, end: &TurnEnd) -> Option<Ending> {
     steps.finish(turn, end).await.unwrap()
 }
 
-/// Answers every turn that is due with the same text; returns the memory of each.
+/// Answers every turn that is due with the same text; returns the history of each.
 pub(crate) async fn answer_due(fixture: &Fixture, reply_text: &str) -> Vec<Vec<String>> {
     let steps = steps(fixture);
-    let mut memories = Vec::new();
+    let mut histories = Vec::new();
     for turn in claim(&steps, 10).await {
         assert_eq!(finish(&steps, &turn, &answer(reply_text)).await, Some(Ending::Done));
-        memories.push(memory(&turn));
+        histories.push(history(&turn));
     }
-    memories
+    histories
 }
 
-/// The memory of a turn, our own texts behind an arrow.
-fn memory(turn: &Started<Answering>) -> Vec<String> {
-    turn.job.memory.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
+/// The history of a turn, our own texts behind an arrow.
+fn history(turn: &Started<ModelCalls>) -> Vec<String> {
+    turn.job.history.iter().map(|(ours, text)| format!("{}{text}", if *ours { "> " } else { "" })).collect()
 }
 
 async fn turns(fixture: &Fixture) -> Vec<String> {
@@ -153,6 +153,6 @@ async fn outcomes(fixture: &Fixture) -> Vec<String> {
         .await
 }
 
-fn reply_of(turn: &Started<Answering>) -> EventId {
+fn reply_of(turn: &Started<ModelCalls>) -> EventId {
     EventId::from(MessageId::reply_to(turn.job.company, turn.job.turn))
 }

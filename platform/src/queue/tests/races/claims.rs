@@ -101,10 +101,10 @@ async fn the_next_job_of_a_lane_is_claimed_after_the_commit_that_ends_the_one_be
 }
 
 /// Claims like a worker: companies with a cap are locked first.
-async fn claim_capped(tx: &Transaction<'_>, most: usize, cap: usize) -> Vec<Claimed> {
-    let offers = [Offer { company: COMPANY, most, before: None }];
+async fn claim_capped(tx: &Transaction<'_>, max: usize, cap: usize) -> Vec<Claimed> {
+    let offers = [Offer { company: COMPANY, max, before: None }];
     store::lock_capped(tx, QUEUE, &offers, cap != usize::MAX).await.unwrap();
-    store::claim(tx, QUEUE, &offers, most, LEASE, "two", cap).await.unwrap()
+    store::claim(tx, QUEUE, &offers, max, LEASE, "two", cap).await.unwrap()
 }
 
 #[tokio::test]

@@ -53,9 +53,9 @@ async fn promote_in(tx: &Transaction<'_>) -> usize {
     store::promote(tx, QUEUE, 1_000).await.unwrap().0
 }
 
-async fn claim_in(tx: &Transaction<'_>, most: usize) -> Vec<Claimed> {
-    let offers = [Offer { company: COMPANY, most, before: None }];
-    store::claim(tx, QUEUE, &offers, most, LEASE, "two", usize::MAX).await.unwrap()
+async fn claim_in(tx: &Transaction<'_>, max: usize) -> Vec<Claimed> {
+    let offers = [Offer { company: COMPANY, max, before: None }];
+    store::claim(tx, QUEUE, &offers, max, LEASE, "two", usize::MAX).await.unwrap()
 }
 
 /// A job that is due now but was not promoted yet.

@@ -96,10 +96,10 @@ impl Step {
                 store::promote(tx, QUEUE, 1_000).await.unwrap();
                 due.into_iter().for_each(|job| state.append(job));
             }
-            Step::Claim(most) => {
-                let offers = [Offer { company: COMPANY, most, before: None }];
-                let claimed = store::claim(tx, QUEUE, &offers, most, LEASE, "one", usize::MAX).await.unwrap();
-                assert!(claimed.len() <= most, "{:?}", state.path);
+            Step::Claim(max) => {
+                let offers = [Offer { company: COMPANY, max, before: None }];
+                let claimed = store::claim(tx, QUEUE, &offers, max, LEASE, "one", usize::MAX).await.unwrap();
+                assert!(claimed.len() <= max, "{:?}", state.path);
                 for job in &claimed {
                     let number = job.lease.key.as_u128();
                     let first = state.lanes[&lane_of(number)].first();

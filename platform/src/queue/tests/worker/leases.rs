@@ -111,7 +111,7 @@ async fn a_worker_reclaims_expired_leases_and_those_of_its_previous_run_at_once(
             let script = Script::new();
             enqueue(&database.service, &[NewJob { lane: Some(key(7)), ..job(1, 1, "done") }]).await;
             in_tx(&database.service, async |tx| {
-                let offers = [Offer { company: COMPANY, most: 1, before: None }];
+                let offers = [Offer { company: COMPANY, max: 1, before: None }];
                 assert_eq!(store::claim(tx, QUEUE, &offers, 1, lease, "one", usize::MAX).await.unwrap().len(), 1);
             })
             .await;
@@ -134,7 +134,7 @@ async fn results_of_expired_leases_are_committed_and_reported_once() {
             jobs.extend(refused.then(|| job(1, 5, "known_refused")));
             enqueue(&database.service, &jobs).await;
             in_tx(&database.service, async |tx| {
-                let offers = [1, 2].map(|it| Offer { company: CompanyId(it), most: 3, before: None });
+                let offers = [1, 2].map(|it| Offer { company: CompanyId(it), max: 3, before: None });
                 let claimed = store::claim(tx, QUEUE, &offers, 9, LEASE, "one", usize::MAX).await.unwrap();
                 assert_eq!(claimed.len(), jobs.len());
             })

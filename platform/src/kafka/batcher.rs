@@ -2,12 +2,12 @@
 //!
 //! A produce request carries the records of one partition, and costs the broker and us many times what one more record
 //! in it does. Waiting a fixed time for more (lingering) fills requests under load, and is wasted time without load. So
-//! a group is held while other tasks are ready to run, which may add records, and is passed on as soon as none was
-//! added meanwhile. [`AT_MOST`] and [`GROUP`] bound it.
+//! a group waits while other tasks are ready to run, which may add records, and is passed on as soon as none was
+//! added meanwhile. [`MAX_DELAY`] and [`MAX_GROUP`] bound it.
 //!
 //! A client with a fatal error (its sequence numbers no longer match the broker's, after an election that lost records)
 //! accepts no more records, and librdkafka never repairs it. It is replaced by a new one, at most once in
-//! [`BETWEEN_CLIENTS`]. Records that wait at that moment are refused, so that none is published before an earlier one that
+//! [`REPLACEMENT_PERIOD`]. Records that wait at that moment are refused, so that none is published before an earlier one that
 //! failed with the old client.
 
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use super::NotDurable;
 use crate::telemetry::chain;
 use crate::{clock, metric};
 
-/// The longest that a record is held back for others.
-const AT_MOST: Duration = Duration::from_millis(10);
-/// Most records held back at once.
-const GROUP: usize = 512;
+/// The longest that a record waits for others.
+const MAX_DELAY: Duration = Duration::from_millis(10);
+/// The most records that wait at once.
+const MAX_GROUP: usize = 512;
 /// The shortest time between two replacements, in case the cause persists.
-const BETWEEN_CLIENTS: Duration = Duration::from_secs(1);
+const REPLACEMENT_PERIOD: Duration = Duration::from_secs(1);
 
 /// Receives the broker's acknowledgement.
 type Acknowledgement = Box<oneshot::Sender<Result<(), NotDurable>>>;
@@ -99,18 +99,18 @@ impl ReplaceableClient {
 
     /// Passes groups to the client until all producers are dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut group = Vec::with_capacity(GROUP);
+        let mut group = Vec::with_capacity(MAX_GROUP);
         loop {
             tokio::select! {
-                received = commands.recv_many(&mut group, GROUP) => if received == 0 { return },
+                received = commands.recv_many(&mut group, MAX_GROUP) => if received == 0 { return },
                 () = self.fatal.notified() => {} // Replaced now, so that the next record gets a working client.
             }
             let began = clock::instant();
             let mut before = 0;
-            while group.len() > before && group.len() < GROUP && began.elapsed() < AT_MOST {
+            while group.len() > before && group.len() < MAX_GROUP && began.elapsed() < MAX_DELAY {
                 before = group.len();
                 tokio::task::yield_now().await;
-                while group.len() < GROUP
+                while group.len() < MAX_GROUP
                     && let Ok(next) = commands.try_recv()
                 {
                     group.push(next);
@@ -131,7 +131,7 @@ impl ReplaceableClient {
     }
 
     async fn replace(&mut self, code: RDKafkaErrorCode, reason: &str) {
-        tokio::time::sleep(BETWEEN_CLIENTS.saturating_sub(self.since.elapsed())).await;
+        tokio::time::sleep(REPLACEMENT_PERIOD.saturating_sub(self.since.elapsed())).await;
         self.since = clock::instant();
         match self.config.create_with_context(Callbacks { fatal: Arc::clone(&self.fatal) }) {
             Ok(client) => {

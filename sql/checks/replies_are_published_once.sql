@@ -1,6 +1,6 @@
--- A turn that spoke has one message, and it was handed on.
+-- A turn with a reply has one message, and it was published.
 -- Handing on is allowed for while it is on its way, and is looked for a minute later.
-select 'a turn that spoke has one message, and it was handed on' as law,
+select 'a turn with a reply has one message, and it was published' as rule,
   format('company %s turn %s: %s messages', t.company_id, t.turn_id, count(g.message_id)) as detail
 from secretaria.turns t
 left join secretaria.messages g on g.company_id = t.company_id and g.turn_id = t.turn_id and g.direction = 'out'
