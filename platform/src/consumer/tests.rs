@@ -176,7 +176,7 @@ impl Handler for TestHandler {
 pub(super) fn consumer(database: &Database) -> Consumer<TestHandler> {
     let kafka = Config { bootstrap: "127.0.0.1:9".into(), ..Config::default() };
     let reader = Reader::start(ReaderSetup {
-        rejoin_after: Duration::from_secs(120),
+        rejoin_after: Duration::from_secs(360),
         client: kafka.consumer(TestHandler::PROCESSOR, "test"),
         topics: vec![(TOPIC, kafka.topic(TOPIC))],
         batches: kafka.batches(),

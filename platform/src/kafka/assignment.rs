@@ -10,7 +10,7 @@ use super::TopicPartition;
 #[derive(Default)]
 pub(super) struct Assignment {
     pub(super) stop: AtomicBool,
-    /// How often the member has joined its group again with a new client.
+    /// How often the client was replaced; read by tests.
     pub(super) rejoined: AtomicU64,
     partitions: Mutex<HashMap<TopicPartition, Generation>>,
 }

@@ -1,4 +1,4 @@
-//! A member of a consumer group: the client that joins it, and a further one when the first got lost.
+//! A member of a consumer group: the client that joins it, and its replacement when it has lost its membership.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -44,8 +44,9 @@ pub struct Config {
     pub queue_records: u32,
     /// How long the broker keeps a silent consumer's partitions for it, in milliseconds.
     pub session_timeout_ms: u32,
-    /// After how long without a partition a consumer joins its group again with a new client, in milliseconds. The time
-    /// doubles with each, up to 15 minutes, because a process may be a spare one.
+    /// After how long without a partition a consumer joins its group again with a new client, in milliseconds. Longer than
+    /// a rebalance may take (`max.poll.interval.ms`). Doubled each time, up to 15 minutes, until a partition is assigned,
+    /// because a process may be a spare one.
     pub rejoin_after_ms: u32,
     /// Most records of one poll, which is one transaction.
     pub poll_records: usize,
@@ -67,7 +68,7 @@ impl Default for Config {
             message_timeout_ms: 4_000,
             queue_records: 100_000,
             session_timeout_ms: 30_000,
-            rejoin_after_ms: 120_000,
+            rejoin_after_ms: 360_000,
             poll_records: 500,
             poll_bytes: 4 << 20,
             record_attempts: 10,

@@ -30,7 +30,7 @@ const PAUSED_AFTER: Duration = Duration::from_secs(1);
 const FULL_BATCH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The longest time between two replacements of a client that gets no partition.
-const LONGEST_REJOIN: Duration = Duration::from_secs(900);
+const MAX_REJOIN_AFTER: Duration = Duration::from_secs(900);
 
 /// Records of one poll, in order per partition.
 pub type Batch = Vec<Record>;
@@ -103,6 +103,7 @@ impl Reader {
             assignment: Arc::clone(&assignment),
             unassigned_since: Some(clock::instant()),
             rejoin_after: setup.rejoin_after,
+            next_rejoin_after: setup.rejoin_after,
             seek_requests: receive,
             batches: send,
             limits: setup.batches,
@@ -172,7 +173,8 @@ impl Reader {
             .extend(partitions.iter().map(|it| (*it, super::assignment::Generation::default())));
     }
 
-    /// Stops the thread and waits, off the runtime, until it has left the consumer group.
+    /// Stops the thread and waits, off the runtime, until its client is closed. The broker keeps the partitions for this
+    /// static member until its session times out.
     pub async fn stop(mut self) {
         self.assignment.stop.store(true, Ordering::Relaxed);
         self.batches.close();
@@ -198,8 +200,10 @@ where
     assignment: Arc<Assignment>,
     /// Since when this member has no partition.
     unassigned_since: Option<Instant>,
-    /// How long it may have none; doubled each time, because it may be a spare member.
+    /// How long it may have none.
     rejoin_after: Duration,
+    /// The same, doubled with each replacement until a partition is assigned: it may be a spare member.
+    next_rejoin_after: Duration,
     seek_requests: mpsc::Receiver<SeekRequest>,
     batches: async_mpsc::Sender<Batch>,
     limits: Batches,
@@ -245,29 +249,30 @@ where
     fn rejoin_if_unassigned(&mut self) {
         if !self.assignment.partitions().is_empty() {
             self.unassigned_since = None;
+            self.next_rejoin_after = self.rejoin_after;
             return;
         }
         let since = *self.unassigned_since.get_or_insert_with(clock::instant);
-        if since.elapsed() < self.rejoin_after {
+        if since.elapsed() < self.next_rejoin_after {
             return;
         }
         match self.member.join() {
             Ok(new) => {
                 let old = std::mem::replace(&mut self.consumer, new);
                 old.context().replaced.store(true, Ordering::Relaxed);
-                // Closing waits for the group, which may be what does not answer.
+                // Closing waits for rebalances under way.
                 std::thread::spawn(move || drop(old));
                 self.assignment.rejoined.fetch_add(1, Ordering::Relaxed);
                 counter!(metric::CONSUMERS_REJOINED).increment(1);
                 tracing::warn!(
-                    waited_s = self.rejoin_after.as_secs(),
+                    waited_s = self.next_rejoin_after.as_secs(),
                     "no partition was assigned: the consumer joins its group again"
                 );
             }
             Err(problem) => tracing::warn!(error = %problem, "a new kafka consumer was refused"),
         }
         self.unassigned_since = None;
-        self.rejoin_after = (self.rejoin_after * 2).min(LONGEST_REJOIN);
+        self.next_rejoin_after = (self.next_rejoin_after * 2).min(MAX_REJOIN_AFTER);
     }
 
     /// Polls one record; false when there was none.

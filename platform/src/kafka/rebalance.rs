@@ -60,6 +60,10 @@ where
             .filter_map(|it| Some(TopicPartition { topic: self.names.topic(it.topic())?, partition: it.partition() }))
             .collect();
         if self.replaced.load(Ordering::Relaxed) {
+            // Without an answer to its event a client is never closed.
+            if let Err(problem) = consumer.unassign() {
+                tracing::debug!(error = %problem, "a replaced consumer was not unassigned");
+            }
             return;
         }
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {

@@ -55,10 +55,11 @@ pub(super) enum CircuitDecision {
     HeldBack(Duration),
 }
 
-/// What a call is for its circuit.
+/// Whether a call is the probe of an open circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
-    Normal,
+    /// Made while the circuit was closed, and had been opened this often.
+    Normal { openings: u64 },
     /// It decides whether the open circuit closes.
     Probe,
 }
@@ -66,6 +67,7 @@ pub(super) enum CallKind {
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    openings: u64,
     open: Option<Open>,
     in_flight: usize,
     companies: BTreeSet<CompanyId>,
@@ -105,7 +107,9 @@ impl Circuits {
         if !self.states.contains_key(circuit) {
             self.states.insert(circuit.clone(), State::default());
         }
-        let Some(state) = self.states.get_mut(circuit) else { return CircuitDecision::Call(CallKind::Normal) };
+        let Some(state) = self.states.get_mut(circuit) else {
+            return CircuitDecision::Call(CallKind::Normal { openings: 0 });
+        };
         state.companies.insert(company);
         match &mut state.open {
             Some(open) if open.probing => return CircuitDecision::HeldBack(open.wait),
@@ -119,11 +123,11 @@ impl Circuits {
             None => {}
         }
         state.in_flight += 1;
-        CircuitDecision::Call(CallKind::Normal)
+        CircuitDecision::Call(CallKind::Normal { openings: state.openings })
     }
 
-    /// Reports the end of a call; returns whether that opened or closed the circuit. While it is open, calls that were made
-    /// before it opened change nothing: only the probe decides.
+    /// Reports the end of a call; returns whether that opened or closed the circuit. A call that was made before it
+    /// opened changes nothing, neither while it is open, where only the probe decides, nor afterwards.
     pub(super) fn report(
         &mut self,
         circuit: &Circuit,
@@ -136,15 +140,16 @@ impl Circuits {
         state.in_flight = state.in_flight.saturating_sub(1);
         let first = Duration::from_millis(config.open_ms);
         match (kind, health, &mut state.open) {
-            (CallKind::Normal, _, Some(_)) => None,
-            (CallKind::Normal, Health::Failing, None) => {
+            (CallKind::Normal { openings }, ..) if openings != state.openings => None,
+            (CallKind::Normal { .. }, Health::Failing, _) => {
                 state.failures += 1;
                 (state.failures >= config.failures).then(|| {
+                    state.openings += 1;
                     state.open = Some(Open { since: now, until: now + first, wait: first, probing: false });
                     CircuitChange::Opened
                 })
             }
-            (CallKind::Normal, Health::Unclear, None) => None,
+            (CallKind::Normal { .. }, Health::Unclear, _) => None,
             (_, Health::Healthy, open) => {
                 state.failures = 0;
                 open.take().map(|_| CircuitChange::Closed)
@@ -232,7 +237,8 @@ mod tests {
     use crate::clock;
 
     const COMPANY: CompanyId = CompanyId(7);
-    const NORMAL: CircuitDecision = CircuitDecision::Call(CallKind::Normal);
+    const CALL: CallKind = CallKind::Normal { openings: 0 };
+    const NORMAL: CircuitDecision = CircuitDecision::Call(CALL);
     const PROBE: CircuitDecision = CircuitDecision::Call(CallKind::Probe);
 
     fn circuit() -> Circuit {
@@ -245,7 +251,7 @@ mod tests {
         let mut circuits = Circuits::new(config, 100);
         for expected in [None, Some(CircuitChange::Opened)] {
             assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
-            assert_eq!(circuits.report(&circuit(), CallKind::Normal, Health::Failing, now), expected);
+            assert_eq!(circuits.report(&circuit(), CALL, Health::Failing, now), expected);
         }
         circuits
     }
@@ -282,13 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn calls_made_before_it_opened_neither_close_it_nor_end_the_probe_nor_double_the_wait() {
+    fn calls_made_before_it_opened_change_nothing_while_it_is_open_and_afterwards() {
         let now = clock::instant();
         let mut circuits = Circuits::new(Config { failures: 2, open_ms: 10_000, open_cap_ms: 15_000 }, 100);
         for _ in 0..5 {
             assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
         }
-        let normal = |circuits: &mut Circuits, health, at| circuits.report(&circuit(), CallKind::Normal, health, at);
+        let normal = |circuits: &mut Circuits, health, at| circuits.report(&circuit(), CALL, health, at);
         assert_eq!(normal(&mut circuits, Health::Failing, now), None);
         assert_eq!(normal(&mut circuits, Health::Failing, now), Some(CircuitChange::Opened));
         assert_eq!(normal(&mut circuits, Health::Healthy, now + seconds(1)), None);
@@ -303,6 +309,10 @@ mod tests {
         }
         let closed = circuits.report(&circuit(), CallKind::Probe, Health::Healthy, now + seconds(12));
         assert_eq!(closed, Some(CircuitChange::Closed));
+        for _ in 0..5 {
+            assert_eq!(normal(&mut circuits, Health::Failing, now + seconds(13)), None);
+        }
+        assert_eq!(circuits.claimable(COMPANY, now + seconds(13)), Claimable::Freely);
     }
 
     #[test]
@@ -311,7 +321,7 @@ mod tests {
         let mut circuits = Circuits::new(Config { failures: 2, ..Config::default() }, 100);
         for health in [Health::Failing, Health::Healthy, Health::Failing, Health::Unclear] {
             assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
-            assert_eq!(circuits.report(&circuit(), CallKind::Normal, health, now), None);
+            assert_eq!(circuits.report(&circuit(), CALL, health, now), None);
         }
     }
 
@@ -331,7 +341,7 @@ mod tests {
         let mut circuits = Circuits::new(Config::default(), 1);
         assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
         assert_eq!(circuits.request(&circuit(), COMPANY, now), CircuitDecision::HeldBack(FULL_WAIT));
-        circuits.report(&circuit(), CallKind::Normal, Health::Healthy, now);
+        circuits.report(&circuit(), CALL, Health::Healthy, now);
         assert_eq!(circuits.request(&circuit(), COMPANY, now), NORMAL);
     }
 }

@@ -221,13 +221,13 @@ impl<W: Work> Claimer<W> {
         let mut client = self.shared.db.get().await?;
         let tx = client.transaction().await?;
         match load::claim_and_load(&self.shared, &tx, &offers, free).await {
-            Ok(LoadedClaim { claimed, starting, ready, held_back_for }) => {
+            Ok(LoadedClaim { claimed, starting, ready, next_due_in }) => {
                 tx.commit().await?;
                 self.one_at_a_time = false;
                 self.update_companies(&offers, &claimed, &starting, free);
                 self.start(starting, stop);
                 ready.into_iter().for_each(|company| self.add(company));
-                if let Some(due) = held_back_for.map(|it| clock::instant() + it) {
+                if let Some(due) = next_due_in.map(|it| clock::instant() + it) {
                     self.next_due = Some(self.next_due.map_or(due, |it| it.min(due)));
                 }
                 Ok(claimed.len())

@@ -26,7 +26,7 @@ const PERIOD: Duration = Duration::from_millis(25);
 /// A group that fails this often for reasons of the server is committed one by one, which resolves a deadlock.
 const GROUP_TRIES: usize = 3;
 /// Most groups that are being committed one by one at the same time.
-const MAX_SINGLY: usize = 4;
+const MAX_SINGLE_COMMITS: usize = 4;
 /// How long a commit waits for another transaction's lock.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 
@@ -65,7 +65,7 @@ impl<W: Work> Results<W> {
 /// Commits results until no more can come. A group that fails is committed one by one in parallel with later groups, so
 /// that a result that waits for a lock delays no other company.
 pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results: Results<W>) {
-    let mut single = JoinSet::new();
+    let mut singles = JoinSet::new();
     loop {
         let mut group = results.next_group().await;
         if group.is_empty() {
@@ -82,17 +82,17 @@ pub(super) async fn keep_committing<W: Work>(shared: Arc<Shared<W>>, mut results
                 continue;
             }
         };
-        while single.len() >= MAX_SINGLY
-            && let Some(ended) = single.join_next().await
+        while singles.len() >= MAX_SINGLE_COMMITS
+            && let Some(ended) = singles.join_next().await
         {
             ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
         }
         if !left.is_empty() {
             let shared = Arc::clone(&shared);
-            single.spawn(async move { commit_one_by_one(&shared, left).await });
+            singles.spawn(async move { commit_one_by_one(&shared, left).await });
         }
     }
-    while let Some(ended) = single.join_next().await {
+    while let Some(ended) = singles.join_next().await {
         ended.unwrap_or_else(|problem| log_panic::<W>(&problem));
     }
 }

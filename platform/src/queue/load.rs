@@ -30,12 +30,12 @@ pub(super) struct LoadedClaim<W: Work> {
     /// Companies whose jobs became ready because others ended.
     pub(super) ready: Vec<CompanyId>,
     /// How long until the first job that was held back is due again.
-    pub(super) held_back_for: Option<Duration>,
+    pub(super) next_due_in: Option<Duration>,
 }
 
 impl<W: Work> LoadedClaim<W> {
     fn empty() -> Self {
-        LoadedClaim { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), held_back_for: None }
+        LoadedClaim { claimed: Vec::new(), starting: Vec::new(), ready: Vec::new(), next_due_in: None }
     }
 }
 
@@ -105,7 +105,7 @@ async fn load<W: Work>(
             Loaded::Call(job) => match start(shared, claimed, job) {
                 Ok(begins) => starting.push(begins),
                 Err(wait) => {
-                    begun.held_back_for = Some(begun.held_back_for.map_or(wait, |it| it.min(wait)));
+                    begun.next_due_in = Some(begun.next_due_in.map_or(wait, |it| it.min(wait)));
                     ended.push(EndedAttempt { job: claimed, ending: Ending::HeldBack(wait) });
                 }
             },

@@ -22,7 +22,7 @@ use crate::telemetry::chain;
 use crate::{clock, metric};
 
 /// The longest a job that was claimed ahead waits for its slot; then it is released.
-const LONGEST_AHEAD: Duration = Duration::from_secs(1);
+const MAX_AHEAD: Duration = Duration::from_secs(1);
 /// How long a job is postponed that Postgres refuses to load or to end.
 const POSTPONE_FOR: Duration = Duration::from_secs(30);
 /// After how many claims such a job is dead-lettered.
@@ -63,7 +63,7 @@ pub(super) enum Slot<W: Work> {
 }
 
 impl<W: Work> Slot<W> {
-    /// Waits for the slot, at most [`LONGEST_AHEAD`]; `None` after that, or if the worker stops.
+    /// Waits for the slot, at most [`MAX_AHEAD`]; `None` after that, or if the worker stops.
     pub(super) async fn acquire(self, stop: &Stop) -> Option<OwnedSemaphorePermit> {
         let waiting = match self {
             Slot::Acquired(slot) => return Some(slot),
@@ -73,7 +73,7 @@ impl<W: Work> Slot<W> {
             biased;
             () = stop.cancelled() => None,
             slot = Arc::clone(&waiting.0.slots).acquire_owned() => slot.ok(),
-            () = tokio::time::sleep(LONGEST_AHEAD) => None,
+            () = tokio::time::sleep(MAX_AHEAD) => None,
         }
     }
 }

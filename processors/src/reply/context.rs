@@ -97,7 +97,7 @@ pub(super) async fn close(tx: &Transaction<'_>, turns: &[&mut Turn]) -> Result<(
     Ok(())
 }
 
-/// Reads the messages of closed turns, and at most `history` messages of each conversation before them.
+/// Reads the messages of closed turns, and at most `max` messages of each conversation before them.
 pub(super) async fn load_history(tx: &Transaction<'_>, turns: &mut [&mut Turn], max: u16) -> Result<(), Error> {
     // Turns of a conversation are answered one after the other, so every message of an ended turn comes before this
     // one, whatever the order of arrival: a question that arrived while the one before was being answered follows that

@@ -84,7 +84,7 @@ impl Work for ModelCalls {
             if !turn.active {
                 return Loaded::Known(turn, decide::on_suspension());
             }
-            // Not `turn.claim`, which counts jobs that were released before their call, too.
+            // Not `turn.claim`, which also counts claims that were released before their call.
             if claimed.attempts > MAX_CLAIMS {
                 let end = decide::on_exhaustion(self.fallback_of(&turn));
                 return Loaded::Known(turn, end);

@@ -268,7 +268,7 @@ exception
 end
 $$;
 comment on function secretaria_reference._add_to_shard(bigint, text, smallint, bigint, timestamptz, timestamptz) is
-  'Volatile; locks the shard where it has headroom for the amount, and adds it. Otherwise false, and nothing is locked.';
+  'Volatile; locks the shard where it has headroom for the amount, and adds it. Otherwise false, and this call leaves no lock.';
 
 create or replace function secretaria_reference._count_in_shard(
   p_line secretaria.usage_events,
