@@ -53,7 +53,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The most history it ever had.
+    /// The most memory it ever had.
     pub(crate) fn peak_memory_mb(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

@@ -54,7 +54,7 @@ pub(crate) struct Round {
     pub(crate) turns: f64,
     /// How long it was.
     pub(crate) seconds: f64,
-    /// The most history the engine had.
+    /// The most memory the engine had.
     pub(crate) rss_mb: f64,
 }
 
@@ -77,7 +77,7 @@ impl std::fmt::Display for Round {
         write!(
             f,
             "{:>6.0} turns/s, machine {:>3.0} %; CPU µs a turn: engine {:.0}, postgres {:.0}, kafka {:.0}, model and \
-             load {:.0}; peak history {:.0} MB",
+             load {:.0}; peak memory {:.0} MB",
             self.per_s,
             self.machine_pct(),
             us(self.cpu.engine),

@@ -1,7 +1,7 @@
 //! How many signed webhooks a second one `secretaria ingest` makes durable, and what that costs beside no work at all.
 //!
 //! Two servers get the same prepared requests from the same client in turns: the real binary, and an axum handler
-//! that only reads the body and responds 202. Both are processes of their own, so that CPU and history are theirs alone.
+//! that only reads the body and responds 202. Both are processes of their own, so that CPU and memory are theirs alone.
 //! Client, servers, broker and database share this machine's cores: the ratio is the result, not the rate.
 //!
 //! Needs the stack of `dev/bench.sh` and its variables. Nothing but a 202 is tolerated, the topic must have grown by

@@ -49,7 +49,7 @@ impl Report {
         self.0.entry(connections).or_default().push(pair);
     }
 
-    /// The line: medians by number of connections, the real server's peak history, and the machine.
+    /// The line: medians by number of connections, the real server's peak memory, and the machine.
     pub(crate) fn line(&self, rss_mb: f64) -> anyhow::Result<String> {
         let mut line = Map::new();
         for (connections, pairs) in &self.0 {
@@ -84,7 +84,7 @@ fn rounded(figure: f64, parts: f64) -> f64 {
 }
 
 fn memory_gb() -> anyhow::Result<f64> {
-    let history = std::fs::read_to_string("/proc/meminfo")?;
-    let total = history.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     Ok(total.context("/proc/meminfo has no MemTotal")?.parse::<f64>()? / f64::from(1 << 20))
 }

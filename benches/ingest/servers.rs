@@ -108,7 +108,7 @@ impl Server {
         Ok(TICK * ticks)
     }
 
-    /// The most history it ever had.
+    /// The most memory it ever had.
     pub(crate) fn peak_memory_mb(&self) -> anyhow::Result<f64> {
         let status = self.proc("status")?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
