@@ -116,7 +116,8 @@ fn both_twins_answer_alike_after_every_step_in_every_snapshot() {
     seen.assert_not_blind();
     let hits = actors.each_mut().map(|actor| stat(&mut actor.session, "hits"));
     let moved: i64 = actors.iter_mut().map(|actor| stat(&mut actor.session, "mismatches")).sum();
-    // One whose snapshots grow old finds few rows as it knew them: 865 were seen, mostly there are ten thousand and more.
+    eprintln!("hits {hits:?}, mismatches {moved}");
+    // Alone each has ten thousand and more. Beside everything else, on a slow machine, one had 865; why is not known.
     assert!(hits.iter().all(|it| *it > 200), "a session answered from hardly a row: {hits:?}");
     assert!(hits.iter().sum::<i64>() > 4_000, "the sessions answered from hardly a row: {hits:?}");
     assert!(moved > 0, "no row was ever elsewhere");

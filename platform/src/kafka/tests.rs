@@ -104,10 +104,13 @@ async fn a_member_without_a_partition_joins_again_until_it_has_one() {
     let producer = Producer::with_short_timeout(&config, "test").unwrap();
     publish(&producer, 0, 0..2).await;
     let mut reader = read_from(&config, HashMap::from([(0, 1)]));
-    while reader.rejoined() < 2 {
-        assert!(reader.assigned().is_empty());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let twice = async {
+        while reader.rejoined() < 2 {
+            assert!(reader.assigned().is_empty());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), twice).await.expect("it joins again");
     broker.clear_request_errors(RDKafkaApiKey::JoinGroup);
     assert_eq!(take(&mut reader, 1).await.0, ["0/1 1"]);
     reader.stop().await;

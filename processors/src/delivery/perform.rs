@@ -7,16 +7,13 @@ use platform::attempt::{AttemptResult, Next, Outcome, Verdict};
 use platform::dead_letter::{self, Cause};
 use platform::outbox::{self, Entry};
 use platform::postgres::{Failure, Transaction};
-use platform::queue::{Ending, Performed, Schedule};
+use platform::queue::{Ending, Schedule};
 use platform::{metric, outcomes};
 
 use super::PROCESSOR;
 use super::decide::{self, Round};
-use super::store::{self, Delivery, EndedDelivery};
+use super::store::{self, Attempt, EndedDelivery};
 use super::whaticket::CIRCUIT_OPEN;
-
-/// An attempt with its verdict.
-pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
 fn after(attempt: &Attempt<'_>, schedule: &Schedule) -> (AttemptResult, Next) {
     let delivery = attempt.job;

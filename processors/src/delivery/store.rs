@@ -1,21 +1,22 @@
 //! delivery's SQL: deliveries, their attempts, and the accounts of companies' channels.
 
 use domain::{CompanyId, ContactId, ConversationId, EventId, OutboundMessage, Purpose, Topic, header, placement};
-use platform::attempt::{AttemptResult, Next};
+use platform::attempt::{AttemptResult, Next, Verdict};
 use platform::columns;
 use platform::consumer::Event;
 use platform::dead_letter::{self, RecordTable};
 use platform::outcomes::Admission;
 use platform::postgres::{Failure, Row, Transaction, execute, in_order, ordinal, query};
-use platform::queue::{Claimed, NewJob};
+use platform::queue::{Claimed, NewJob, Performed};
 use tokio_postgres::Error;
 use uuid::Uuid;
-
-use super::perform::Attempt;
 
 /// The table that keeps the records of deliveries.
 pub(super) const RECORDS: RecordTable =
     RecordTable { table: "deliveries", id: "delivery_id", topic: Topic::OutboundMessages };
+
+/// An attempt with its verdict.
+pub(super) type Attempt<'a> = Performed<'a, Delivery, Verdict>;
 
 /// One message to be sent.
 #[derive(Debug, Clone)]

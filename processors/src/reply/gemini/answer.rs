@@ -10,6 +10,7 @@ use platform::queue;
 use serde_json::Value;
 
 use super::error::{ModelError, Refusal};
+use super::tokens::Tokens;
 
 /// A longer wait that the provider asks for is cut to a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,20 +35,6 @@ pub(crate) enum Completeness {
     Truncated,
 }
 
-/// Tokens of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tokens {
-    /// Tokens read, cached ones included.
-    pub(crate) input: i64,
-    /// Tokens written, thoughts included: both are billed.
-    pub(crate) output: i64,
-    /// Those of the input that the provider had cached.
-    pub(crate) cached: i64,
-}
-
-/// More tokens than one call can use; a larger count is ignored.
-const MAX_TOKENS: i64 = 1_000_000_000;
-
 /// Reads one response. `retry_after` is the wait that its header asks for.
 ///
 /// # Errors
@@ -64,7 +51,7 @@ pub(crate) fn read_answer(
         return Err(read_error(status, retry_after, error.unwrap_or(&Value::Null)));
     }
     let body = parsed.filter(Value::is_object).ok_or(ModelError::Garbage { status })?;
-    let tokens = tokens(&body["usageMetadata"]);
+    let tokens = Tokens::used(&body["usageMetadata"]);
     let candidate = &body["candidates"][0];
     if let Some(reason) = blocked_prompt(&body["promptFeedback"], candidate) {
         return Err(ModelError::Blocked { reason, tokens });
@@ -156,26 +143,6 @@ fn whole_sentences(text: &str) -> &str {
         Some((at, mark)) => &text[..at + mark.len_utf8()],
         None => text,
     }
-}
-
-/// The tokens used, from those counts that are there.
-fn tokens(usage: &Value) -> Option<Tokens> {
-    let count = |key: &str| {
-        let value = &usage[key];
-        // ProtoJSON writes 64-bit integers as strings.
-        value.as_i64().or_else(|| value.as_str()?.parse().ok()).filter(|count| (0..=MAX_TOKENS).contains(count))
-    };
-    let (input, total) = (count("promptTokenCount"), count("totalTokenCount"));
-    let output = match (count("candidatesTokenCount"), count("thoughtsTokenCount")) {
-        (None, None) => total.map(|total| total.saturating_sub(input.unwrap_or(0)).max(0)),
-        (written, thought) => Some(written.unwrap_or(0).saturating_add(thought.unwrap_or(0))),
-    };
-    if input.is_none() && output.is_none() {
-        return None;
-    }
-    let output = output.unwrap_or(0);
-    let input = input.or_else(|| total.map(|total| total.saturating_sub(output).max(0))).unwrap_or(0);
-    Some(Tokens { input, output, cached: count("cachedContentTokenCount").unwrap_or(0).min(input) })
 }
 
 fn read_error(status: u16, retry_after: Option<Duration>, error: &Value) -> ModelError {

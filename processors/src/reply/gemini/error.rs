@@ -7,7 +7,7 @@ use std::time::Duration;
 use platform::egress::TransportError;
 use platform::queue::Health;
 
-use super::answer::Tokens;
+use super::tokens::Tokens;
 
 /// Why a model call, or all calls of a turn, gave no answer.
 #[derive(Debug, thiserror::Error)]

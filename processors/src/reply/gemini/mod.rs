@@ -6,6 +6,7 @@
 
 mod answer;
 mod error;
+mod tokens;
 mod wire;
 
 #[cfg(test)]
@@ -23,8 +24,9 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use answer::Completeness;
-pub(crate) use answer::{ModelAnswer, Tokens};
+pub(crate) use answer::ModelAnswer;
 pub(crate) use error::ModelError;
+pub(crate) use tokens::Tokens;
 
 use super::prompt::Prompt;
 use error::RetryAdvice;
