@@ -48,6 +48,20 @@ fn the_table_of_arrows_names_only_crates_that_exist() {
     nothing_in(named.filter(|it| names.iter().all(|name| name != *it)).map(|it| format!("no crate {it}")));
 }
 
+/// The images are built from what `.dockerignore` lets through, and cargo wants the manifest of every member, also of those
+/// that it does not build.
+#[test]
+fn images_are_built_with_the_manifests_of_all_crates() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let ignored = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.dockerignore")).unwrap();
+    let included: Vec<&str> = ignored.lines().filter_map(|it| it.strip_prefix('!')).collect();
+    let is_included = |file: &str| {
+        included.iter().any(|it| file.strip_prefix(it).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let manifests = packages().into_iter().map(|it| it["manifest_path"].as_str().unwrap().replace(root, ""));
+    nothing_in(manifests.filter(|it| !is_included(it)).map(|it| format!("{it} is not in the images' build")));
+}
+
 fn packages() -> Vec<Value> {
     let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
     let metadata = run(Command::new(env!("CARGO")).args(arguments));
