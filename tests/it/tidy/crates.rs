@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ingest", &["domain", "platform"]),
     ("processors", &["domain", "platform"]),
     ("api", &["domain", "platform"]),
+    ("analytics", &["domain", "platform"]),
     ("sandbox", &["domain"]),
     ("secretaria", &["domain", "platform", "ingest", "processors", "api"]),
     ("testkit", &[]),
