@@ -17,8 +17,8 @@ const GRADIENT_STEP: f64 = 1e-5;
 const HESSIAN_STEP: f64 = 5e-4;
 /// No step changes a parameter by more than this factor, e².
 const LONGEST_STEP: f64 = 2.0;
-/// Parameters beyond e±20 of their start have left for zero or infinity.
-const FARTHEST: f64 = 20.0;
+/// Parameters beyond e±12 of their start, a factor of 160,000, have left for zero or infinity.
+const FARTHEST: f64 = 12.0;
 
 /// A model at its maximum likelihood.
 #[derive(Debug, Clone, PartialEq)]
