@@ -4,10 +4,13 @@
 //! caller chose and fits in. A formula names the paper or page it is from.
 //!
 //! In reading order:
-//! - [`Periods`] — from purchases to a [`Summary`] per customer (x, tₓ, T), with a hold-out period; [`Sample`] — many.
+//! - [`history`] — from purchases to a [`Summary`] per customer (x, tₓ, T), with a hold-out period; [`Sample`] — many.
 //! - [`BgNbd`], [`MbgNbd`], [`ParetoNbd`], [`Nbd`] — a [`PurchaseModel`] each, fitted by maximum likelihood;
 //!   [`GammaGamma`] — the amount per purchase.
-//! - [`auc`], [`brier`], [`calibration_table`], [`Isotonic`] — how good a score is, and how it is set right.
+//! - [`evaluation`] — how good a score is; [`Isotonic`] — how its probabilities are set right.
+//! - [`churn`] — who will not buy again, beside silence alone, and why; [`rfm`] and [`segments`] — customers in fifths.
+//! - [`survival`] — how long they stay; [`revenue`] — what stays of them and their revenue; [`nps`] — what they say.
+//! - [`benchmark`] — a company among others; [`upsell`] and [`next_best_action`] — what to propose.
 
 mod error;
 pub mod history;
@@ -20,32 +23,35 @@ mod mbg_nbd;
 mod pareto_nbd;
 mod nbd;
 mod gamma_gamma;
-mod evaluation;
-mod isotonic;
-mod quantile;
-mod churn;
-mod rfm;
-mod segments;
 mod maximise;
 mod hypergeometric;
 mod quadrature;
+mod quantile;
+pub mod evaluation;
+mod isotonic;
+pub mod churn;
+pub mod rfm;
+pub mod segments;
+pub mod survival;
+pub mod revenue;
+pub mod nps;
+pub mod benchmark;
+pub mod upsell;
+pub mod next_best_action;
 #[cfg(test)]
 mod cdnow;
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests;
 
 pub use bg_nbd::BgNbd;
-pub use churn::{ChurnModel, ChurnScore, Evaluation, PastCustomer, Reason, Verdict};
 pub use error::Error;
-pub use evaluation::{CalibrationRow, Scored, auc, brier, calibration_in_the_large, calibration_table};
 pub use gamma_gamma::{GammaGamma, Spend};
-pub use history::{CustomerHistory, Periods, Purchase, TimeUnit};
 pub use isotonic::Isotonic;
 pub use maximise::Fit;
 pub use mbg_nbd::MbgNbd;
 pub use nbd::Nbd;
 pub use pareto_nbd::ParetoNbd;
 pub use purchase_model::PurchaseModel;
-pub use rfm::{Activity, Cuts, Scores};
-pub use segments::{MapError, Rule, STANDARD, Segment, SegmentMap};
 pub use summary::{Sample, Summary};

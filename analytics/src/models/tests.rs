@@ -1,6 +1,8 @@
 //! The published and recomputed numbers of the CDNOW sample, row by row.
 
 use super::cdnow::*;
+use super::evaluation::{Scored, auc, brier};
+use super::history::CustomerHistory;
 use super::*;
 
 fn given(x: u32, t_x: f64, age: f64) -> Summary {
