@@ -179,24 +179,28 @@ mod tests {
     #[test]
     fn the_curve_is_that_of_the_textbooks() {
         let curve = SurvivalCurve::new(&stays(&TREATED)).unwrap();
-        // Time, at risk, left, survival, its standard error, and the interval that R gives with conf.type "log-log".
+        // Time, at risk, left, survival, its standard error; then survival and interval of lifelines 0.30.3.
         let expected = [
-            (6.0, 21, 3, 0.857, 0.0764, 0.620, 0.952),
-            (7.0, 17, 1, 0.807, 0.0869, 0.563, 0.923),
-            (10.0, 15, 1, 0.753, 0.0963, 0.503, 0.889),
-            (13.0, 12, 1, 0.690, 0.1068, 0.432, 0.849),
-            (16.0, 11, 1, 0.627, 0.1141, 0.368, 0.805),
-            (22.0, 7, 1, 0.538, 0.1282, 0.268, 0.747),
-            (23.0, 6, 1, 0.448, 0.1346, 0.188, 0.680),
+            (6.0, 21, 3, 0.857, 0.0764, [0.8571428571, 0.6197179553, 0.9515517476]),
+            (7.0, 17, 1, 0.807, 0.0869, [0.8067226891, 0.5631465646, 0.9228090192]),
+            (10.0, 15, 1, 0.753, 0.0963, [0.7529411765, 0.5031995108, 0.8893618352]),
+            (13.0, 12, 1, 0.690, 0.1068, [0.6901960784, 0.4316102225, 0.8490659633]),
+            (16.0, 11, 1, 0.627, 0.1141, [0.6274509804, 0.3675108560, 0.8049121895]),
+            (22.0, 7, 1, 0.538, 0.1282, [0.5378151261, 0.2677789368, 0.7467907176]),
+            (23.0, 6, 1, 0.448, 0.1346, [0.4481792717, 0.1880520060, 0.6801426285]),
         ];
         assert_eq!(curve.steps.len(), expected.len());
-        for (step, (time, at_risk, left, survival, error, lower, upper)) in curve.steps.iter().zip(expected) {
+        for (step, (time, at_risk, left, survival, error, of_lifelines)) in curve.steps.iter().zip(expected) {
             assert_eq!((step.time, step.at_risk, step.left), (time, at_risk, left));
             near(step.survival, survival, 5.1e-4);
             near(step.standard_error.unwrap(), error, 5.1e-5);
-            near(step.interval.unwrap().0, lower, 5.1e-4);
-            near(step.interval.unwrap().1, upper, 5.1e-4);
+            let (lower, upper) = step.interval.unwrap();
+            for (value, expected) in [step.survival, lower, upper].into_iter().zip(of_lifelines) {
+                near_relative(value, expected, 1e-9);
+            }
         }
+        near_relative(curve.restricted_mean(20.0).unwrap(), 16.116526610644254, 1e-12);
+        near_relative(curve.restricted_mean(35.0).unwrap(), 23.287394957983185, 1e-12);
         near_relative(curve.steps[2].survival, 18.0 / 21.0 * 16.0 / 17.0 * 14.0 / 15.0, 1e-12);
         near_relative(curve.steps[1].cumulative_hazard, 3.0 / 21.0 + 1.0 / 17.0, 1e-12);
         assert_eq!((curve.median(), curve.at(0.0), curve.at(40.0)), (Some(23.0), Some(1.0), None));
@@ -213,8 +217,9 @@ mod tests {
         let test = LogRank::new(&stays(&TREATED), &stays(&PLACEBO)).unwrap();
         assert_eq!(test.observed, 9.0);
         near(test.expected, 19.25, 5.1e-3);
-        near(test.statistic, 16.79, 5.1e-3);
-        near(test.p_value, 4.17e-5, 5.1e-8);
+        // Of lifelines 0.30.3.
+        near_relative(test.statistic, 16.792940989216547, 1e-12);
+        near_relative(test.p_value, 4.168809109334511e-5, 1e-9);
         let same = LogRank::new(&stays(&PLACEBO), &stays(&PLACEBO)).unwrap();
         near(same.statistic, 0.0, 1e-12);
         near(same.p_value, 1.0, 1e-6);
