@@ -116,3 +116,50 @@ fn what_has_no_forecast_is_refused() {
     let heavy = GammaGamma::new(6.0, 0.9, 15.0).unwrap();
     assert!(heavy.expected().is_err(), "infinite");
 }
+
+#[test]
+fn forecasts_agree_with_integration_at_forty_digits() {
+    // By mpmath 1.3, from the formulas as printed; the Pareto/NBD by integrating over when the customer stopped.
+    let summary = |x, t_x, age| Summary::new(x, t_x, age).unwrap();
+    let bg = BgNbd::new(0.2425945, 4.4136022, 0.7929219, 2.4259062).unwrap();
+    for (x, t_x, expected) in
+        [(2, 30.43, 0.00819079902095051), (133, 199.0, 6.32545286153585), (5_000, 199.9, 239.566896680316)]
+    {
+        near_relative(bg.expected_given(&summary(x, t_x, 200.0), 10.0).unwrap(), expected, 1e-11);
+    }
+    let regular = BgNbd::new(50.0, 25.0, 0.8, 2.4).unwrap();
+    near_relative(regular.expected(400.0).unwrap(), 26.1015272278785, 1e-11);
+
+    let pareto = ParetoNbd::new(0.553277, 10.57768, 0.606240, 11.66873).unwrap();
+    let counts = [
+        (0, 39.0, 0.593532396401978),
+        (3, 39.0, 0.0490523610774942),
+        (15, 39.0, 0.00100162683249105),
+        (2, 500.0, 0.0691123658122027),
+    ];
+    for (n, t, expected) in counts {
+        near_relative(pareto.probability_of(n, t).unwrap(), expected, 1e-11);
+    }
+    let customers = [
+        (summary(2, 30.43, 38.86), 39.0, 0.869115643260407, 0.591904536375774),
+        (summary(0, 0.0, 38.86), 39.0, 0.29509570961861, 0.0692661405027378),
+        (summary(26, 30.86, 31.0), 52.0, 0.997917892778324, 0.976180756735057),
+    ];
+    for (customer, t, alive, active) in customers {
+        near_relative(pareto.alive(&customer), alive, 1e-11);
+        near_relative(pareto.active(&customer, t).unwrap(), active, 1e-11);
+    }
+    let likelihoods = [
+        (pareto, summary(2, 30.43, 38.86), -9.55433424944228),
+        (pareto, summary(0, 0.0, 38.86), -0.521202420929587),
+        (pareto, summary(133, 10.0, 200.0), 109.707724195124),
+        (
+            ParetoNbd::new(0.553277, 3.0 * 11.66873, 0.606240, 10.57768).unwrap(),
+            summary(3, 20.0, 30.0),
+            -12.6647197581239,
+        ),
+    ];
+    for (model, customer, expected) in likelihoods {
+        near_relative(model.log_likelihood(&Sample::new([customer])), expected, 1e-11);
+    }
+}
