@@ -85,7 +85,8 @@ FROM debian:bookworm-slim AS base
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/secretaria --create-home secretaria
+    && useradd --system --uid 10001 --home-dir /var/lib/secretaria --create-home secretaria \
+    && install -d -o secretaria /var/lib/secretaria/lake
 WORKDIR /var/lib/secretaria
 USER secretaria
 

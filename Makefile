@@ -1,7 +1,7 @@
 # The verbs of this project. Each is one line; the work is in dev/. Every port moves with SECRETARIA_PORT_SHIFT.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs clean dev worker migrate test check fmt audit install-extension bench-ingest bench-quota bench-engine compose-test
+.PHONY: help demo up down status logs clean dev worker migrate report test check fmt audit install-extension bench-ingest bench-quota bench-engine compose-test
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ worker: ## the processors alone in the foreground; ONLY=reply for one; each proc
 
 migrate: ## bring the database and the topics of the stack up to date
 	@dev/stack run migrate
+
+report: ## a company's report in ./reports: make report COMPANY_ID=1 FORMAT=xlsx
+	@dev/report.sh
 
 test: ## everything CI runs, with servers of its own
 	@dev/test.sh

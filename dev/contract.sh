@@ -27,7 +27,7 @@ settings() {
     export SECRETARIA__POSTGRES__API_URL=postgres://secretaria_api@$base
     export SECRETARIA__POSTGRES__OPERATOR_URL=postgres://secretaria_operator@$base
     export SECRETARIA__KAFKA__BOOTSTRAP=127.0.0.1:$KAFKA_PORT SECRETARIA__KAFKA__PREFIX=contract.
-    export SECRETARIA__KEYS__DIR=$HERE/keys
+    export SECRETARIA__KEYS__DIR=$HERE/keys SECRETARIA__OBJECT_STORE__URL=$HERE/lake
     export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}
 }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use secretaria::commands::{
-    self, company, config, conservation, dead_letters, follow, hook, migrate, openapi, queue, quota, rebind, token,
+    self, company, config, conservation, dead_letters, follow, hook, lake, migrate, openapi, queue, quota, rebind,
+    report, rollup, token,
 };
 use secretaria::{Settings, serve};
 
@@ -30,7 +31,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Serve POST /webhook/whaticket: verify webhooks and publish them to Kafka.
     Ingest,
-    /// Run the processors: reply, delivery, metering, alerts and the outbox relay.
+    /// Run the processors: reply, delivery, metering, alerts, archive, rollups and the outbox relay.
     Process(serve::ProcessArgs),
     /// Serve the HTTP API: /api/usage, /api/conversations.
     Api,
@@ -60,6 +61,14 @@ enum Command {
     Conservation(conservation::Args),
     /// Show what a company may use and what is left of its plan; fails if a counter is not the sum of its ledger.
     Quota(quota::Args),
+    /// Show, verify and query the event lake: what is counted of every event, as Parquet files.
+    #[command(subcommand)]
+    Lake(lake::Command),
+    /// Compute the numbers of each company's days from the lake, and compare them with the ledger.
+    #[command(subcommand)]
+    Rollup(rollup::Command),
+    /// Write a company's report to a file: CSV or XLSX.
+    Report(report::Args),
     /// Make policies and triggers call the extension's functions, or those in PL/pgSQL again.
     Rebind(rebind::Args),
 }
@@ -96,6 +105,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Queue(command) => queue::run(&settings, command).await?,
         Command::Conservation(args) => return conservation::run(&settings, &args).await,
         Command::Quota(args) => return quota::run(&settings, &args).await,
+        Command::Lake(command) => return lake::run(&settings, command).await,
+        Command::Rollup(command) => return rollup::run(&settings, command).await,
+        Command::Report(args) => report::run(&settings, &args).await?,
         Command::Rebind(args) => rebind::run(&settings, &args).await?,
     }
     Ok(ExitCode::SUCCESS)

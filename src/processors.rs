@@ -21,6 +21,8 @@ macro_rules! with_processors {
             delivery in processors,
             metering in processors,
             alerts in processors,
+            archive in analytics,
+            rollups in analytics,
         }
     };
 }

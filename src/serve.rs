@@ -257,6 +257,7 @@ impl Builder {
             db: self.db.clone(),
             kafka: self.settings.kafka.clone(),
             sealer: Arc::clone(&self.sealer),
+            object_store: self.settings.object_store.clone(),
             instance: self.settings.process.instance.clone(),
         };
         let settings = self.settings.clone();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use domain::ProcessorName;
 use platform::settings::Error;
-use platform::{http, kafka, postgres, relay, telemetry};
+use platform::{http, kafka, object_store, postgres, relay, telemetry};
 use serde::{Deserialize, Serialize};
 
 use crate::processors::{self, with_processors};
@@ -19,6 +19,7 @@ macro_rules! define {
             pub http: http::Config,
             pub kafka: kafka::Config,
             pub postgres: postgres::Config,
+            pub object_store: object_store::Config,
             pub keys: Keys,
             pub process: Process,
             /// Logs and metrics.
@@ -115,6 +116,7 @@ impl Settings {
         self.http.validate()?;
         self.kafka.validate()?;
         self.postgres.validate()?;
+        self.object_store.validate()?;
         self.outbox.validate()?;
         self.ingest.validate()?;
         self.validate_processors()?;

@@ -1,7 +1,8 @@
 //! The HTTP API, with which companies read their own data, and the functions that add and change companies.
 //!
 //! In reading order:
-//! - [`routes`] — `GET /api/usage`, `GET /api/conversations`, `GET /api/openapi.json`; every other `/api` path is a 404.
+//! - [`routes`] — `GET /api/usage`, `GET /api/conversations`, `GET /api/analytics/summary`, `GET /api/analytics/history`,
+//!   `GET /api/analytics/export`, `GET /api/openapi.json`; every other `/api` path is a 404.
 //!   A further route is a documented handler and one line in `documented_routes`.
 //! - [`auth`] — a signed token names a company and a scope. Every route that returns a company's data needs one.
 //! - `scoped` — one read-only transaction per request, in which row-level security shows one company only.
@@ -10,6 +11,7 @@
 //!
 //! The HTTP routes only read, so repeating any request is safe.
 
+mod analytics;
 pub mod auth;
 pub mod companies;
 mod conversations;
@@ -119,6 +121,9 @@ fn documented_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(usage::answer))
         .routes(routes!(conversations::answer))
+        .routes(routes!(analytics::summary::answer))
+        .routes(routes!(analytics::history::answer))
+        .routes(routes!(analytics::export::answer))
         .routes(routes!(description::answer))
 }
 

@@ -41,9 +41,15 @@ pub enum Rejection {
     UnknownCompany,
     #[error("no such path")]
     UnknownPath,
+    /// The company's plan does not have what was asked for.
+    #[error("the plan does not include {feature}")]
+    FeatureUnavailable { feature: &'static str },
     /// Our fault: Postgres is away or refused.
     #[error("{AWAY}")]
     Postgres(#[from] postgres::Failure),
+    /// Our fault: a file could not be written.
+    #[error("{AWAY}")]
+    Export,
     /// Our fault: a company's time zone, checked when it was set, is not in this machine's time zone database.
     #[error("the company's time zone is not known here")]
     Zone(#[source] jiff::Error),
@@ -63,14 +69,18 @@ impl Rejection {
             Rejection::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
             Rejection::UnknownCompany => (StatusCode::NOT_FOUND, "unknown_company"),
             Rejection::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
+            Rejection::FeatureUnavailable { .. } => (StatusCode::FORBIDDEN, "feature_unavailable"),
             Rejection::Postgres(failure) if is_transient(failure) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Rejection::Postgres(_) | Rejection::Zone(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Rejection::Postgres(_) | Rejection::Export | Rejection::Zone(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
         }
     }
 
     fn field(&self) -> Option<&str> {
         match self {
             Rejection::BadParameter { field, .. } => Some(field),
+            Rejection::FeatureUnavailable { feature } => Some(feature),
             Rejection::OtherCompany | Rejection::UnknownCompany => Some("company_id"),
             _ => None,
         }
@@ -82,7 +92,10 @@ impl Rejection {
             Rejection::Postgres(failure) => {
                 let sqlstate = match failure {
                     postgres::Failure::Statement(error) => error.code().map(|it| it.code()),
-                    postgres::Failure::Pool(_) | postgres::Failure::Build(_) | postgres::Failure::Refused(_) => None,
+                    postgres::Failure::Pool(_)
+                    | postgres::Failure::Build(_)
+                    | postgres::Failure::Refused(_)
+                    | postgres::Failure::Unavailable(_) => None,
                 };
                 tracing::error!(error = %failure, sqlstate, "request failed");
             }
@@ -133,6 +146,7 @@ impl utoipa::IntoResponses for Rejection {
             Rejection::InvalidToken,
             Rejection::ExpiredToken,
             Rejection::OtherCompany,
+            Rejection::FeatureUnavailable { feature: "analytics_export" },
             Rejection::UnknownCompany,
         ];
         let ours = [(StatusCode::INTERNAL_SERVER_ERROR, "internal"), (StatusCode::SERVICE_UNAVAILABLE, "unavailable")];
@@ -144,7 +158,7 @@ impl utoipa::IntoResponses for Rejection {
 /// Whether repeating the request may help: no connection, a server that is stopping or full, a cancelled statement.
 fn is_transient(failure: &postgres::Failure) -> bool {
     match failure {
-        postgres::Failure::Pool(_) => true,
+        postgres::Failure::Pool(_) | postgres::Failure::Unavailable(_) => true,
         postgres::Failure::Build(_) | postgres::Failure::Refused(_) => false,
         postgres::Failure::Statement(error) => match error.code() {
             Some(code) => ["08", "40", "53", "57", "25P03"].iter().any(|class| code.code().starts_with(class)),

@@ -11,6 +11,7 @@ app_settings() {
     export SECRETARIA__REPLY__MODEL__API_KEY=sandbox
     export SECRETARIA__REPLY__QUIET_MS=500
     export SECRETARIA__DELIVERY__TIME_SCALE=0.02
+    export SECRETARIA__ARCHIVE__BATCH_WAIT_MS=500 SECRETARIA__ROLLUPS__EVERY_MS=1000
     # The sandbox receives webhooks too, on this machine and without TLS.
     export SECRETARIA__ALERTS__TIME_SCALE=0.02 SECRETARIA__ALERTS__ALLOW_PRIVATE=true
     # The sandbox is on this machine; a proxy meant for the world could not reach it.

@@ -14,6 +14,7 @@ Where to look
   metrics        $http/metrics
   usage          $usage
   conversations  $http/api/conversations?company_id=$id
+  numbers        $http/api/analytics/summary?company_id=$id
   providers      http://$SANDBOX_LISTEN/_sandbox/log
 
 What to try, after \`source ${STATE#"$ROOT/"}/env\`
@@ -22,6 +23,8 @@ What to try, after \`source ${STATE#"$ROOT/"}/env\`
   read along     $binary follow --company $company
   dead letters   $binary dead-letters list
   the sums       $binary conservation
+  the lake       $binary lake sql 'select kind, count(*) from events group by kind'
+  a report       $binary report --company $company --format xlsx
   ask the API    curl -H "Authorization: Bearer \$($binary token --company $company)" '$usage'
   the rows       psql "\$SECRETARIA__POSTGRES__OPERATOR_URL"
 END

@@ -43,6 +43,7 @@ write_env() {
             SECRETARIA__KAFKA__BOOTSTRAP "127.0.0.1:$KAFKA_PORT" \
             SECRETARIA__HTTP__LISTEN "127.0.0.1:$HTTP_PORT" \
             SECRETARIA__KEYS__DIR "$STATE/keys" \
+            SECRETARIA__OBJECT_STORE__URL "$STATE/lake" \
             SANDBOX_LISTEN "127.0.0.1:$SANDBOX_PORT" \
             SECRETARIA_PG_ADMIN_URL "$super/postgres" \
             SECRETARIA_PG_SOCKET "$(pg_home)/run"

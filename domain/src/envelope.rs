@@ -78,6 +78,23 @@ impl Kind {
         Kind::SubscriptionStatusChanged,
     ];
 
+    /// Every kind that topics of events hold: all but the announcements of dead letters, which repeat other records.
+    pub const EVENTS: &[Kind] = &[
+        Kind::InboundMessage,
+        Kind::OutboundMessage,
+        Kind::Usage,
+        Kind::UsageThreshold,
+        Kind::SubscriptionCreated,
+        Kind::SubscriptionPlanChangeScheduled,
+        Kind::SubscriptionPlanChanged,
+        Kind::SubscriptionCancelScheduled,
+        Kind::SubscriptionCanceled,
+        Kind::SubscriptionResumed,
+        Kind::SubscriptionStatusChanged,
+        Kind::TurnEnded,
+        Kind::DeliveryEnded,
+    ];
+
     pub const ACTIVITY: &[Kind] = &[Kind::TurnEnded, Kind::DeliveryEnded];
 
     /// The name in headers and JSON.

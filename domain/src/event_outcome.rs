@@ -69,6 +69,8 @@ pub enum IgnoreReason {
     Repeated,
     /// Neither the company nor the operator has a webhook.
     NoWebhook,
+    /// It cannot be read, by a processor that only counts; another one dead-letters it.
+    Unreadable,
 }
 
 impl IgnoreReason {
@@ -88,6 +90,7 @@ impl IgnoreReason {
             IgnoreReason::CompanyInactive => "company_inactive",
             IgnoreReason::Repeated => "repeated",
             IgnoreReason::NoWebhook => "no_webhook",
+            IgnoreReason::Unreadable => "unreadable",
         }
     }
 }

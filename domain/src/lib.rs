@@ -9,6 +9,7 @@
 //! - [`InboundMessage`], [`OutboundMessage`], [`UsageEvent`], [`Alert`] — the facts that are published.
 //! - [`Envelope`] — how a fact is written on a topic; [`Topic`] — where; [`placement`] — on which partition.
 //! - [`EventOutcome`] — how the handling of one event ended.
+//! - [`sketch`] — percentiles and numbers of contacts that add up over days, as rollups store them.
 
 mod activity;
 mod company;
@@ -21,6 +22,7 @@ mod alert;
 mod envelope;
 mod topic;
 pub mod placement;
+pub mod sketch;
 mod event_outcome;
 
 pub use activity::{Activity, DeliveryEnded, TurnEnded};

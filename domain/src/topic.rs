@@ -12,7 +12,7 @@ pub enum Topic {
     UsageEvents,
     /// What a company is notified of: a threshold crossed, a plan changed. Written by the outbox relay, read by alerts.
     Alerts,
-    /// How work ended: turns, deliveries. Written by the outbox relay; nothing reads it yet.
+    /// How work ended: turns, deliveries. Written by the outbox relay, read by archive.
     ActivityEvents,
     /// Announcements of events that could not be handled; the dead letters themselves are rows. Written by the outbox
     /// relay.

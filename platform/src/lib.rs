@@ -22,7 +22,7 @@ pub use kafka::topic_ends;
 pub use observability::{health, heartbeat, metric, telemetry, trace};
 pub use outbox::relay;
 pub use postgres::migrate;
-pub use runtime::{clock, instance, processor, settings, task};
+pub use runtime::{clock, instance, object_store, processor, settings, task};
 pub use security::{seal, secret, webhook};
 
 use runtime::pace;

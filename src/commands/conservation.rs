@@ -23,6 +23,7 @@ macro_rules! checks {
 pub const CHECKS: &[(&str, &str)] = &checks![
     "alerts_end_as_recorded",
     "alerts_in_flight_have_open_webhooks",
+    "archived_records_are_in_files",
     "dead_lettered_events_have_dead_letters",
     "deliveries_end_as_recorded",
     "deliveries_have_jobs",

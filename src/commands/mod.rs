@@ -13,8 +13,13 @@ pub mod queue;
 pub mod conservation;
 pub mod quota;
 pub mod rebind;
+pub mod lake;
+pub mod rollup;
+pub mod report;
 mod old_processes;
+mod progress;
 mod say;
+mod whole_file;
 
 pub use say::is_broken_pipe;
 

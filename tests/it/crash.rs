@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use analytics::Rollups;
+use analytics::lake::Lake;
 use api::companies::Auth;
+use platform::postgres::Db;
+use platform::task::Stop;
 use platform::{clock, kafka};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -79,6 +84,9 @@ impl Process {
             .env("SECRETARIA__ALERTS__ALLOW_PRIVATE", settings.alerts.allow_private.to_string())
             .env("SECRETARIA__ALERTS__TIMEOUT_MS", settings.alerts.timeout_ms.to_string())
             .env("SECRETARIA__ALERTS__RUNNER__SWEEP_MS", "50")
+            .env("SECRETARIA__OBJECT_STORE__URL", &settings.object_store.url)
+            .env("SECRETARIA__ARCHIVE__BATCH_WAIT_MS", settings.archive.batch_wait_ms.to_string())
+            .env("SECRETARIA__ROLLUPS__EVERY_MS", settings.rollups.every_ms.to_string())
             .env("SECRETARIA__TELEMETRY__LOG", "error");
         command
     }
@@ -194,7 +202,25 @@ async fn killed_twenty_times_at_random_nothing_is_lost_doubled_or_out_of_order()
     app.settles().await;
     check_the_rows(&app, &all).await;
     check_the_provider(&app).await;
+    check_the_lake(&app, &all).await;
     process.kill().await;
+}
+
+/// Each message is in the lake's numbers once, although producers sent some of them again and archive was killed while it
+/// wrote; and the usage there is the ledger's.
+async fn check_the_lake(app: &TestApp, all: &str) {
+    let db = Db::new(&app.settings.postgres.service_url, &app.settings.postgres, "test").unwrap();
+    let lake = Lake::open(&app.settings.object_store).unwrap();
+    let rollups = Rollups { lake, db: db.clone(), limits: Arc::default() };
+    eventually("the lake has what the ledger has", || async {
+        for day in rollups.all_dirty().await.unwrap() {
+            rollups.compute(day, &Stop::new()).await.unwrap();
+        }
+        let differing = analytics::against_ledger(&db.get().await.unwrap()).await.unwrap();
+        let received = app.one("select sum(messages_received)::text from rollup_days").await;
+        if differing.is_empty() && received == all { Ok(()) } else { Err(format!("{received} {differing:?}")) }
+    })
+    .await;
 }
 
 /// Every message in one turn, every turn one outcome, all of it booked. The outcomes and sums were checked by `settles`.

@@ -65,8 +65,9 @@ async fn a_send_in_flight_at_a_kill_is_unknown_and_is_made_once_more() {
 async fn the_jobs_of_a_killed_process_go_to_another_when_its_leases_have_run_out() {
     let _alone = BROKER.lock().await;
     let Some(mut app) = on_real_kafka(|settings| settings.delivery.timeout_ms = 60_000).await else { return };
-    app.settings.reply.runner.lease_ms = 1_500;
-    app.settings.delivery.runner.lease_ms = 1_500;
+    // Long enough that a busy machine renews them in time.
+    app.settings.reply.runner.lease_ms = 3_000;
+    app.settings.delivery.runner.lease_ms = 3_000;
     // The least that the broker accepts: then the other process gets the partitions too.
     app.settings.kafka.session_timeout_ms = 6_000;
     app.settings.http.listen = free_address();

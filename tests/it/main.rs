@@ -7,6 +7,7 @@
 mod support;
 mod answers;
 mod pipeline;
+mod analytics;
 mod turns;
 mod deliveries;
 mod failures;

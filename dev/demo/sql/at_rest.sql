@@ -7,5 +7,8 @@ select
   (select count(*)
    from secretaria.outbox
    where company_id = any($1)) as to_publish,
+  (select count(*)
+   from secretaria.rollup_utc_days
+   where computed_mark < mark) as to_compute,
   array(select format('%s %s %s %s', processor, topic, partition, next_offset)
         from secretaria.consumer_offsets) as offsets;

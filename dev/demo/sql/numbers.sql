@@ -25,6 +25,11 @@ with outcomes as (
   select processor || ': read', records
   from counts
   union all
+  -- With ranges of offsets in place of outcomes.
+  select processor || ': done', records
+  from counts
+  where processor in (select r.processor from secretaria.event_ranges r)
+  union all
   select processor || ': ignored', duplicates
   from counts
   union all
@@ -50,6 +55,17 @@ with outcomes as (
   from ledger,
     lateral (values ('tokens_in', tokens_in), ('tokens_out', tokens_out), ('tokens_cached', tokens_cached))
       as fields (field, tokens)
+  union all
+  select 'rollups: ' || measure, amount
+  from (
+    select sum(messages_received)::bigint as received, sum(messages_in)::bigint as counted_in,
+      sum(messages_out)::bigint as counted_out, sum(model_calls)::bigint as calls, sum(turns)::bigint as turns,
+      sum(deliveries)::bigint as deliveries
+    from secretaria.rollup_days
+    where company_id = $1
+  ) r,
+    lateral (values ('messages_received', received), ('messages_in', counted_in), ('messages_out', counted_out),
+      ('model_calls', calls), ('turns', turns), ('deliveries', deliveries)) as measures (measure, amount)
   union all
   select 'plan: ' || feature, used
   from plan

@@ -17,7 +17,8 @@ const COUNTED: [&str; 5] = ["read", "done", "ignored", "dead-lettered", "in_flig
 
 /// What the scenarios of the company at that place must add to its numbers.
 pub(crate) fn numbers(scenarios: &[Scenario], company: usize) -> Numbers {
-    let counted = processors::ALL.iter().flat_map(|it| COUNTED.map(|count| format!("{}: {count}", it.name)));
+    let readers = processors::ALL.iter().filter(|it| !it.topics.is_empty());
+    let counted = readers.flat_map(|it| COUNTED.map(|count| format!("{}: {count}", it.name)));
     let mut numbers: Numbers = counted.map(|name| (name, 0)).collect();
     let mut add = |name: &str, count| *numbers.entry(name.to_owned()).or_default() += count;
     for scenario in scenarios.iter().filter(|it| it.at == company) {
@@ -40,8 +41,31 @@ pub(crate) fn numbers(scenarios: &[Scenario], company: usize) -> Numbers {
             }
         }
         scenario.numbers.iter().for_each(|(name, count)| add(name, *count));
+        add("rollups: turns", scenario.turns().count() as i64);
     }
+    add_archived(&mut numbers);
     numbers
+}
+
+/// Archive reads what every other processor reads, and how turns and deliveries ended. The rollups that are computed from
+/// its files count each message once, however often it was read.
+fn add_archived(numbers: &mut Numbers) {
+    let of = |name: &str| numbers.get(name).copied().unwrap_or_default();
+    let read: i64 = numbers.iter().filter(|(name, _)| name.ends_with(": read")).map(|(_, count)| count).sum();
+    let records = read + of("rollups: turns") + of("delivery: read");
+    let archived = [
+        ("archive: read", records),
+        ("archive: done", records),
+        (
+            "rollups: messages_received",
+            of("reply: read") - of("reply: ignored as duplicate record") - of("reply: ignored as own_echo"),
+        ),
+        ("rollups: messages_in", of("ledger: message_in")),
+        ("rollups: messages_out", of("ledger: message_out")),
+        ("rollups: model_calls", of("ledger: model_tokens")),
+        ("rollups: deliveries", of("delivery: read")),
+    ];
+    numbers.extend(archived.map(|(name, count)| (name.to_owned(), count)));
 }
 
 /// The numbers to which a hook adds one.

@@ -26,7 +26,7 @@ pub(crate) struct Found {
     pub(crate) numbers: Vec<Numbers>,
     pub(crate) scenarios: Vec<OfScenario>,
     /// Queries that must find nothing: their names, and what they found.
-    pub(crate) problems: [(&'static str, Vec<String>); 3],
+    pub(crate) problems: [(&'static str, Vec<String>); 4],
 }
 
 pub(crate) struct OfScenario {
@@ -90,9 +90,11 @@ pub(crate) async fn read(
     let broken = conservation::broken(&run.db.get().await?).await?;
     let broken = broken.into_iter().map(|it| format!("{}: {}", it.rule, it.detail)).collect();
     let drift = run.query(include_str!("../sql/drift.sql"), &[]).await?.iter().map(|row| row.get(0)).collect();
+    let differing = analytics::against_ledger(&run.db.get().await?).await?;
     let problems = [
         ("sql/checks/: what vanished or was doubled", broken),
         ("verify_usage(), verify_entitlements(): counters that are not the sum of their ledger", drift),
+        ("rollups of the event lake: numbers that are not the ledger's", differing),
         ("the sandbox: faults that were never used", providers::unused_faults(run, faults).await?),
     ];
     Ok(Found { numbers: added, scenarios: found, problems })

@@ -71,7 +71,12 @@ pub(crate) async fn until_at_rest(run: &Run, companies: &[Registered]) -> anyhow
             0 => tokio::task::spawn_blocking(move || unread(&config, &offsets)).await??,
             _ => 0,
         };
-        Ok(vec![(in_flight, "events in flight"), (to_publish, "records to publish"), (unread, "records not read")])
+        Ok(vec![
+            (in_flight, "events in flight"),
+            (to_publish, "records to publish"),
+            (unread, "records not read"),
+            (left("to_compute"), "days whose rollups are not computed"),
+        ])
     };
     until_complete(Duration::from_secs(30), look).await
 }

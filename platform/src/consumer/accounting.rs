@@ -30,13 +30,9 @@ pub(super) struct HandledEvent<'a> {
 }
 
 impl<'a> HandledEvent<'a> {
-    pub(super) fn dead_lettered(invalid: &Invalid<'a>) -> Self {
-        HandledEvent {
-            company: invalid.company,
-            event: invalid.event,
-            record: invalid.record,
-            outcome: EventOutcome::DeadLettered,
-        }
+    /// A record that cannot be handled.
+    pub(super) fn of(invalid: &Invalid<'a>, outcome: EventOutcome) -> Self {
+        HandledEvent { company: invalid.company, event: invalid.event, record: invalid.record, outcome }
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{Envelope, EventOutcome, Kind, ProcessorName, Topic};
+use domain::{Envelope, EventOutcome, IgnoreReason, Kind, ProcessorName, Topic};
 use futures_util::FutureExt;
 use metrics::{counter, gauge};
 use serde::de::DeserializeOwned;
@@ -58,6 +58,11 @@ pub trait Handler: Send + Sync + 'static {
 
     const ACCOUNTING: Accounting = Accounting::ByEvent;
 
+    /// What becomes of a topic's records that cannot be read.
+    fn unreadable(_topic: Topic) -> Unreadable {
+        Unreadable::DeadLettered
+    }
+
     /// The limits of a batch. A handler that writes files may wait for larger ones.
     fn batches(&self, kafka: &Config) -> Batches {
         kafka.batches()
@@ -69,6 +74,14 @@ pub trait Handler: Send + Sync + 'static {
         tx: &Transaction<'_>,
         events: &[Event<'_, Self::Payload>],
     ) -> impl Future<Output = Result<Handled, Failure>> + Send;
+}
+
+/// What becomes of a record that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    DeadLettered,
+    /// For a processor that only counts events: the processor whose work the record is makes a dead letter of it.
+    Ignored,
 }
 
 /// What a handler made of a batch.
@@ -233,10 +246,15 @@ impl<I: Handler> Consumer<I> {
                 (Decoded::Valid { envelope, record, .. }, &admission) => {
                     events.push(Event { envelope, record, admission })
                 }
-                (Decoded::Invalid(invalid), _) => {
-                    self.dead_letter(&tx, &invalid).await?;
-                    ended.push(HandledEvent::dead_lettered(&invalid));
-                }
+                (Decoded::Invalid(invalid), _) => match I::unreadable(invalid.record.topic) {
+                    Unreadable::DeadLettered => {
+                        self.dead_letter(&tx, &invalid).await?;
+                        ended.push(HandledEvent::of(&invalid, EventOutcome::DeadLettered));
+                    }
+                    Unreadable::Ignored => {
+                        ended.push(HandledEvent::of(&invalid, EventOutcome::Ignored(IgnoreReason::Unreadable)));
+                    }
+                },
             }
         }
         let repeats = signatures::remove_repeats(&tx, I::PROCESSOR, &mut events).await;
@@ -266,7 +284,7 @@ impl<I: Handler> Consumer<I> {
         let next = self.move_offsets(&tx, std::slice::from_ref(record)).await?;
         let seen = [invalid.incoming()];
         let admissions = self.admit(&tx, &seen).await?;
-        let ended = [HandledEvent::dead_lettered(&invalid)];
+        let ended = [HandledEvent::of(&invalid, EventOutcome::DeadLettered)];
         if admissions[0] != Admission::Duplicate {
             self.dead_letter(&tx, &invalid).await?;
             self.record_outcomes(&tx, &ended).await?;

@@ -73,6 +73,14 @@ pub const CIRCUITS_OPEN: &str = "secretaria_circuits_open";
 /// Kafka producers replaced because of a fatal error.
 pub const PRODUCERS_REPLACED: &str = "secretaria_producers_replaced_total";
 pub const CONSUMERS_REJOINED: &str = "secretaria_consumers_rejoined_total";
+/// Events written into files of the lake.
+pub const LAKE_EVENTS_WRITTEN: &str = "secretaria_lake_events_written_total";
+pub const LAKE_BYTES_WRITTEN: &str = "secretaria_lake_bytes_written_total";
+pub const LAKE_FILES_MERGED: &str = "secretaria_lake_files_merged_total";
+/// UTC days whose rollups were computed, by outcome.
+pub const ROLLUP_DAYS: &str = "secretaria_rollup_days_total";
+/// From reading the files of a day to the commit of its rollups.
+pub const ROLLUP_LATENCY: &str = "secretaria_rollup_latency_seconds";
 /// Rows published by the outbox relay, by topic.
 pub const OUTBOX_PUBLISHED: &str = "secretaria_outbox_published_total";
 
@@ -136,6 +144,11 @@ pub fn describe(labelled_companies: usize) {
     describe_gauge!(OLDEST_DUE_JOB, "age of the oldest job that is due and not running, by queue");
     describe_gauge!(CIRCUITS_OPEN, "open circuits, by queue and provider");
     describe_counter!(PRODUCERS_REPLACED, "Kafka producers replaced because of a fatal error");
+    describe_counter!(LAKE_EVENTS_WRITTEN, "Events written into files of the lake");
+    describe_counter!(LAKE_BYTES_WRITTEN, "Bytes of the files that were written into the lake");
+    describe_counter!(LAKE_FILES_MERGED, "Small files of the lake that were replaced by larger ones");
+    describe_counter!(ROLLUP_DAYS, "UTC days whose rollups were computed, by outcome");
+    describe_histogram!(ROLLUP_LATENCY, "From reading the files of a day to the commit of its rollups");
     describe_counter!(CONSUMERS_REJOINED, "Kafka consumers replaced because no partition was assigned to them");
     describe_counter!(OUTBOX_PUBLISHED, "rows published by the outbox relay, by topic");
 }

@@ -92,6 +92,9 @@ pub enum Failure {
     /// The data was refused, by a function's answer or before it was sent.
     #[error("{0}")]
     Refused(String),
+    /// Something else that the transaction needs is unavailable, such as an object store.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 impl Failure {
@@ -108,7 +111,7 @@ impl Failure {
                 }
             },
             Failure::Refused(_) => true,
-            Failure::Pool(_) | Failure::Build(_) => false,
+            Failure::Pool(_) | Failure::Build(_) | Failure::Unavailable(_) => false,
         }
     }
 
@@ -129,7 +132,7 @@ impl Failure {
             Failure::Statement(error) => {
                 error.code().is_some_and(|code| !NEVER.iter().any(|class| code.code().starts_with(class)))
             }
-            Failure::Refused(_) | Failure::Pool(_) | Failure::Build(_) => false,
+            Failure::Refused(_) | Failure::Pool(_) | Failure::Build(_) | Failure::Unavailable(_) => false,
         }
     }
 }

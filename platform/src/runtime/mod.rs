@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod instance;
+pub mod object_store;
 pub(crate) mod pace;
 pub mod processor;
 pub mod settings;

@@ -8,11 +8,11 @@ use tokio::task::JoinError;
 
 use crate::consumer::{self, Handler};
 use crate::postgres::{Db, Failure};
-use crate::queue::{self, Queue, Wake, Work, Worker};
+use crate::queue::{self, Periodic, Queue, Wake, Work, Worker};
 use crate::seal::Sealer;
 use crate::task::{self, Stop};
 use crate::telemetry::chain;
-use crate::{kafka, settings};
+use crate::{kafka, object_store, settings};
 
 /// A processor, as the list of processors describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Context {
     pub kafka: kafka::Config,
     /// Opens the companies' sealed secrets.
     pub sealer: Arc<Sealer>,
+    /// Where files are kept.
+    pub object_store: object_store::Config,
     /// This process's stable name: after a restart it reclaims what it held before under the same name.
     pub instance: String,
 }
@@ -99,6 +101,27 @@ impl Context {
     /// If the consumer cannot start or go on.
     pub async fn consume(self, handler: impl Handler, stop: Stop) -> Result<(), Error> {
         Ok(consumer::run(handler, self.db, &self.kafka, &self.instance, Wake::default(), stop).await?)
+    }
+
+    /// Works until stopped, on jobs that are enqueued at regular times; for a processor that reads no topic.
+    ///
+    /// # Errors
+    /// If the worker has ended by itself.
+    pub async fn work_periodically<W: Work>(
+        self,
+        work: W,
+        periodic: &[Periodic],
+        config: queue::Config,
+        stop: Stop,
+    ) -> Result<(), Error> {
+        let wake = Wake::default();
+        for &job in periodic {
+            let ticks = queue::run_periodic(job, W::QUEUE, self.db.clone(), wake.clone(), stop.clone());
+            task::spawn("periodic job", ticks);
+        }
+        let worker = Worker { work, db: self.db, config, instance: self.instance, wake };
+        task::spawn("worker", worker.run(stop.clone())).await?;
+        if stop.is_cancelled() { Ok(()) } else { Err(Error::WorkerEnded) }
     }
 
     /// Consumes and works until stopped. If one of the two ends before it is stopped, so does the other.

@@ -43,6 +43,12 @@ const SOUND: &str = "
       (1, 'alerts', 'alerts', 3, 1, 1, 0), (1, 'archive', 'inbound.messages', 3, 2, 2, 0);
     insert into event_ranges (processor, topic, partition, first_offset, last_offset, done, ignored, dead_lettered)
     values ('archive', 'inbound.messages', 3, 7, 7, 1, 0, 0), ('archive', 'inbound.messages', 3, 8, 8, 0, 1, 0);
+    insert into lake_batches (batch_id, topics, partitions, first_offsets, last_offsets, records, repeats)
+    values (md5('batch')::uuid, '{inbound.messages}', '{3}', '{7}', '{7}', 1, 0);
+    insert into lake_files
+      (file_id, day, path, origin, events, bytes, sha256, companies, company_events, batch_id, first_at, last_at)
+    values
+      (md5('file')::uuid, '2026-03-15', 'a', 'consumer', 1, 1, sha256('a'), '{1}', '{1}', md5('batch')::uuid, now(), now());
     insert into consumer_offsets (processor, topic, partition, first_offset, next_offset)
     values
       ('reply', 'inbound.messages', 3, 7, 9), ('delivery', 'outbound.messages', 3, 7, 8), ('alerts', 'alerts', 3, 7, 8),
@@ -187,6 +193,10 @@ const VIOLATIONS: &[(&str, &str)] = &[
         "insert into jobs_ready select company_id, queue, 0, due_at, job_key, lane, 0 from jobs_running",
         "a job is in one state",
     ),
+    ("delete from lake_files", "an archived record is in a file of the lake, or a repeat"),
+    ("delete from lake_files; delete from lake_batches", "an archived record is in a file of the lake, or a repeat"),
+    ("update lake_batches set repeats = 1", "an archived record is in a file of the lake, or a repeat"),
+    ("update lake_files set company_events = '{2}'", "an archived record is in a file of the lake, or a repeat"),
     ("update jobs set due_at = now() where queue = 'reply'", "a job and the row of its state say the same"),
     ("update jobs_waiting set due_at = now()", "a job and the row of its state say the same"),
     ("update jobs_running set lane = null", "a job and the row of its state say the same"),

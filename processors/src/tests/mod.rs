@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use platform::consumer::{Event, Handler};
 use platform::dead_letter::headers_from_json;
 use platform::kafka::{self, Record};
+use platform::object_store;
 use platform::outbox::Entry;
 use platform::outcomes::{self, Admission, Incoming, Replay};
 use platform::postgres::{Config, Db, Failure, Transaction};
@@ -126,7 +127,7 @@ impl Fixture {
     /// What a processor needs; there is no broker.
     pub(crate) fn context(&self) -> Context {
         let (db, kafka) = (self.service.clone(), kafka::Config::default());
-        Context { db, kafka, sealer: sealer(), instance: "one".into() }
+        Context { db, kafka, sealer: sealer(), object_store: object_store::Config::default(), instance: "one".into() }
     }
 
     /// The steps of a worker of the instance `one`.

@@ -73,6 +73,11 @@ impl TestApp {
         settings.alerts.allow_private = true;
         settings.alerts.runner.sweep_ms = 50;
         settings.alerts.runner.lease_ms = 2_000;
+        settings.archive.batch_wait_ms = 50;
+        // Tests count jobs; those about rollups compute more often.
+        settings.rollups.every_ms = 86_400_000;
+        settings.rollups.runner.sweep_ms = 50;
+        settings.rollups.runner.lease_ms = 2_000;
         change(&mut settings);
         let broker = MockCluster::start(settings.kafka.partitions);
         settings.kafka.bootstrap = broker.bootstrap.clone();

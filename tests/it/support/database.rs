@@ -42,6 +42,8 @@ impl Database {
     /// Points settings at it.
     pub(crate) fn configure(&self, settings: &mut Settings) {
         configure(settings, |role| self.copy.url(role), &self.keys);
+        // As every database is a test's own, so is its lake.
+        settings.object_store.url = self.keys.join("lake").join(self.copy.name()).display().to_string();
     }
 
     /// A connection that row-level security does not bind.

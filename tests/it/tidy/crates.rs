@@ -13,13 +13,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("platform", &["domain"]),
     ("ingest", &["domain", "platform"]),
     ("processors", &["domain", "platform"]),
-    ("api", &["domain", "platform"]),
+    ("api", &["domain", "platform", "analytics"]),
     ("analytics", &["domain", "platform"]),
     ("sandbox", &["domain"]),
-    ("secretaria", &["domain", "platform", "ingest", "processors", "api"]),
+    ("secretaria", &["domain", "platform", "ingest", "processors", "analytics", "api"]),
     ("testkit", &[]),
     ("extension-tests", &[]),
-    ("demo", &["domain", "platform", "ingest", "processors", "api", "sandbox", "secretaria"]),
+    ("demo", &["domain", "platform", "ingest", "processors", "analytics", "api", "sandbox", "secretaria"]),
 ];
 
 #[test]

@@ -22,6 +22,9 @@ const OF_NO_COMPANY: &[(&str, &str)] = &[
     ("subscription_policies", "what can be sold is the same for all companies"),
     ("ai_model_prices", "providers have the same prices for all companies"),
     ("periodic_jobs", "a periodic job is the program's own"),
+    ("lake_batches", "a batch holds events of all companies"),
+    ("lake_files", "a file holds events of all companies"),
+    ("rollup_utc_days", "a day of the lake holds events of all companies"),
 ];
 
 #[test]
