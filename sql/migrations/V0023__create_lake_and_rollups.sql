@@ -101,7 +101,7 @@ comment on table secretaria.rollup_days is
 comment on column secretaria.rollup_days.version is 'Rises when a later computation gives other numbers.';
 comment on column secretaria.rollup_days.answer_buckets is
   'A DDSketch of the response times: each is in bucket ceil(ln(ms) / ln(1.01 / 0.99)), zero in -1. The counts of several days
-add up to the sketch of all of them, from which secretaria.sketch_percentile reads percentiles within 1 %.';
+add up to the sketch of all of them, from which percentiles follow within 1 %.';
 comment on column secretaria.rollup_days.contact_hashes is
   'The smallest 2048 hashes of the contacts, ascending: all of them up to that number. The smallest of several days united give
 the number of contacts in all of them.';

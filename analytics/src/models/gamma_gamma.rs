@@ -77,7 +77,7 @@ impl GammaGamma {
         total
     }
 
-    /// `E[Z]`: the mean amount of a customer of whom nothing is known; infinite, hence an error, for q ≤ 1.
+    /// `E[Z]`: the mean amount of a customer without any known purchase; infinite, hence an error, for q ≤ 1.
     pub fn expected(&self) -> Result<f64, Error> {
         if self.q <= 1.0 {
             return Err(Error::OutOfRange { what: "q", value: self.q });

@@ -43,7 +43,7 @@ pub struct Cuts {
 }
 
 impl Cuts {
-    /// The cuts of a company's customers, of whom there is at least one.
+    /// The cuts of a company's customers; there is at least one.
     pub fn of(customers: &[Activity]) -> Result<Self, Error> {
         if customers.is_empty() {
             return Err(Error::TooFewCustomers { model: "RFM", needed: 1, given: 0 });

@@ -1,4 +1,4 @@
-//! Compares the rollups with what they must agree with: the ledger's sums, and the lake computed anew.
+//! Compares the rollups with what they must agree with: the ledger's sums, and the lake computed again.
 
 use jiff::civil::Date;
 use platform::postgres::{GenericClient, query};
